@@ -1,0 +1,1 @@
+"""Data: samples and their fields, reading, geometry, sampling, labels."""

@@ -1,0 +1,66 @@
+"""A batch: rows of one source, on the host as uint8, on the device as normalised floats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from reid_core.data.fields import FieldSpec
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one source.
+
+    Args:
+        image: ``B 3 H W``; uint8 on the host, ImageNet-normalised float32 on the device.
+        pid, camid, clothes: int64 ``B``; pid ``-1`` marks a row without identity.
+        index: int64 ``B``, the row of the source's sample list.
+        origin: int64 ``B``, the row of this batch that an image was made from (itself for real
+            images, a donor for generated ones).
+        source: name of the source, or of what generated the rows.
+        identities: whether pid means anything here.
+        fields: tensors by field name, ``B`` first: images and label maps as uint8 at image size
+            (images ``B 3 H W`` or ``B S 3 H W``, label maps ``B H W``), points float32 ``B N 3``,
+            fixed arrays as they are, scalars ``B``.
+        specs: the specifications of ``fields``.
+        erased: ``image`` after random erasing, where that is on; otherwise None.
+    """
+
+    image: Tensor
+    pid: Tensor
+    camid: Tensor
+    clothes: Tensor
+    index: Tensor
+    origin: Tensor
+    source: str = "main"
+    identities: bool = True
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
+    specs: Mapping[str, FieldSpec] = field(default_factory=dict)
+    erased: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.image.shape[0])
+
+    def to(self, device: torch.device, non_blocking: bool = True) -> Batch:
+        """Return the batch on another device."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return replace(
+            self,
+            image=move(self.image),
+            pid=move(self.pid),
+            camid=move(self.camid),
+            clothes=move(self.clothes),
+            index=move(self.index),
+            origin=move(self.origin),
+            fields={name: move(value) for name, value in self.fields.items()},
+            erased=None if self.erased is None else move(self.erased),
+        )

@@ -1,0 +1,159 @@
+"""Samples, sources and data sets: what a provider returns and the trainer draws from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reid_core.data.fields import FieldSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    FieldValue = Path | tuple[Path, ...] | int | float | np.ndarray[Any, Any]
+    """A side-car file (several for an image field with a leading axis), a number or an array."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of one person.
+
+    Args:
+        path: the image file.
+        pid: identity. In a training source ``0 .. N-1``; at test the data set's own number.
+            Gallery images with pid ``-1`` are junk and leave the ranking altogether.
+        camid: camera, 0-based.
+        clothes: outfit id, unique over all identities; ``-1`` when unknown.
+        split: ``train``, ``query`` or ``gallery``.
+        fields: values of the source's fields.
+        extra: whatever else a protocol may ask for (tracklet, view, frame, raw labels).
+    """
+
+    path: Path
+    pid: int
+    camid: int
+    clothes: int = -1
+    split: str = "train"
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named list of samples to train on.
+
+    Args:
+        name: ``main`` for the data set's training split, otherwise ``owner/name``.
+        samples: in a fixed, sorted order.
+        fields: the fields that *every* sample carries, by name.
+        identities: whether ``pid`` means anything; identity losses run only where it does.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    fields: Mapping[str, FieldSpec] = field(default_factory=dict)
+    identities: bool = True
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def num_identities(self) -> int:
+        """Number of identities, assuming pids ``0 .. N-1``; 0 where there are none."""
+        return max((s.pid for s in self.samples), default=-1) + 1 if self.identities else 0
+
+    def with_field(self, spec: FieldSpec, values: Sequence[FieldValue]) -> Source:
+        """Return a copy in which every sample also carries ``values`` under ``spec.name``."""
+        if len(values) != len(self.samples):
+            raise ValueError(f"{len(values)} values for {len(self.samples)} samples")
+        samples = tuple(
+            replace(s, fields={**s.fields, spec.name: v})
+            for s, v in zip(self.samples, values, strict=True)
+        )
+        return replace(self, samples=samples, fields={**self.fields, spec.name: spec})
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set: what to train on, and what to search for in what.
+
+    Args:
+        name: the name that the user gave, variant and size included.
+        train: the main training source.
+        query, gallery: test samples, each in the order in which ties are broken.
+        protocols: names of the evaluation protocols to report, the first one first.
+        query_fields: fields that test samples carry, by name.
+        notice: one line that is shown on every run (a withdrawn set, a synthetic one).
+    """
+
+    name: str
+    train: Source
+    query: tuple[Sample, ...] = ()
+    gallery: tuple[Sample, ...] = ()
+    protocols: tuple[str, ...] = ("standard",)
+    query_fields: Mapping[str, FieldSpec] = field(default_factory=dict)
+    notice: str | None = None
+
+    def fingerprint(self) -> str:
+        """Return a short hash of names, sizes on disk and labels of all samples."""
+        digest = hashlib.sha256()
+        for sample in (*self.train.samples, *self.query, *self.gallery):
+            size = sample.path.stat().st_size
+            labels = (sample.split, sample.pid, sample.camid, sample.clothes)
+            digest.update(f"{sample.path.name}|{size}|{labels}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What a provider's ``load`` is asked for: ``--data NAME[/VARIANT][:SIZE] --data-root DIR``.
+
+    Args:
+        name: the provider's name.
+        variant: the part after the slash, or None.
+        size: the part after the colon, or None.
+        root: ``--data-root``, or None when the user gave none.
+        cache: a folder in which a provider may keep what it makes.
+    """
+
+    name: str
+    variant: str | None
+    size: str | None
+    root: Path | None
+    cache: Path
+
+    @property
+    def text(self) -> str:
+        """The request as the user would write it."""
+        variant = f"/{self.variant}" if self.variant else ""
+        size = f":{self.size}" if self.size else ""
+        return f"{self.name}{variant}{size}"
+
+
+@dataclass(frozen=True)
+class DataProvider:
+    """Offer a data set or a further training source under a name.
+
+    Args:
+        name: unique among all providers.
+        load: makes a `DataSet` of a request, or a `Source` where ``kind`` is ``source``.
+        kind: ``dataset`` or ``source``.
+        fields: names of the fields that it carries.
+        summary: one line for `reid data list`.
+        variants, sizes: what may follow ``/`` and ``:``; the first one is the default.
+        needs_root: whether it reads files that the user must have (``--data-root``).
+        layout: the folder layout that it reads, in one line, and where to request the files.
+    """
+
+    name: str
+    load: Callable[[DataRequest], DataSet | Source]
+    kind: str = "dataset"
+    fields: tuple[str, ...] = ()
+    summary: str = ""
+    variants: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
+    needs_root: bool = False
+    layout: str = ""
