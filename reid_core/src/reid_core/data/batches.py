@@ -29,6 +29,8 @@ class Batch:
             (images ``B 3 H W`` or ``B S 3 H W``, label maps ``B H W``), points float32 ``B N 3``,
             fixed arrays as they are, scalars ``B``.
         specs: the specifications of ``fields``.
+        draws: random draws of each row that the device still has to act on (``B ...`` each), made
+            with the row so that they depend neither on threads nor on ranks.
         erased: ``image`` after random erasing, where that is on; otherwise None.
     """
 
@@ -42,6 +44,7 @@ class Batch:
     identities: bool = True
     fields: Mapping[str, Tensor] = field(default_factory=dict)
     specs: Mapping[str, FieldSpec] = field(default_factory=dict)
+    draws: Mapping[str, Tensor] = field(default_factory=dict)
     erased: Tensor | None = None
 
     def __len__(self) -> int:
@@ -62,5 +65,6 @@ class Batch:
             index=move(self.index),
             origin=move(self.origin),
             fields={name: move(value) for name, value in self.fields.items()},
+            draws={name: move(value) for name, value in self.draws.items()},
             erased=None if self.erased is None else move(self.erased),
         )
