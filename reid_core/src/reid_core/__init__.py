@@ -1,1 +1,83 @@
-"""x"""
+"""reid-core: person re-identification whose papers are plugins that compose.
+
+Everything public is here; modules are imported on first use, so that ``import reid_core`` stays
+light enough for discovery.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC = {
+    "reid_core.config": ("RunConfig",),
+    "reid_core.data.batches": ("Batch",),
+    "reid_core.data.fields": ("SHARED_FIELDS", "FieldKind", "FieldSpec"),
+    "reid_core.data.labelers": ("LabelContext", "Labeler"),
+    "reid_core.data.samples": ("DataProvider", "DataRequest", "DataSet", "Sample", "Source"),
+    "reid_core.engine.context": ("RunContext",),
+    "reid_core.engine.declarations": (
+        "Group",
+        "LinearRamp",
+        "LossTerm",
+        "Optimiser",
+        "Pass",
+        "Schedule",
+        "SourceRequest",
+        "Synthetic",
+        "Update",
+    ),
+    "reid_core.engine.events": (
+        "EpochEnded",
+        "Evaluated",
+        "Event",
+        "RunBegan",
+        "RunEnded",
+        "StepEnded",
+    ),
+    "reid_core.engine.views": ("Embedded", "PassView", "StepView"),
+    "reid_core.errors": (
+        "CheckpointError",
+        "ConfigError",
+        "ConflictError",
+        "DataError",
+        "DeviceError",
+        "PluginError",
+        "ReidError",
+    ),
+    "reid_core.evaluation.protocols": ("Protocol",),
+    "reid_core.hookspecs": ("hookimpl",),
+    "reid_core.model.blocks": ("GlobalPool",),
+    "reid_core.model.criteria": ("CrossEntropyTriplet", "IdentityCriterion", "IdentityOutput"),
+    "reid_core.model.declarations": (
+        "Branch",
+        "Embedding",
+        "EncoderProvider",
+        "Supervision",
+        "Tap",
+    ),
+    "reid_core.model.embedder": ("Embedder", "load_embedder"),
+    "reid_core.model.encoder": ("Encoder", "TimmEncoder"),
+    "reid_core.model.losses": ("batch_hard_triplet", "identity_cross_entropy"),
+    "reid_core.plugins.plugin": ("Need", "Plugin", "Settings"),
+    "reid_core.running": ("run",),
+}
+
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted(_HOME)
+__version__ = metadata.version("reid-core")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'reid_core' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+if TYPE_CHECKING:
+    from reid_core.config import RunConfig as RunConfig

@@ -1,0 +1,83 @@
+# `make demo` installs everything and runs the main job; `make test` installs and runs every check.
+#
+#   PYTHON=python3.12     the interpreter that makes the environment (3.11 or newer)
+#   VENV=.venv            where the environment lies
+#   WORKERS=2 THREADS=1   processes of the test run, and threads of each
+#   PYTEST_ARGS='-k loss' what else pytest is told
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+THREADS ?= 1
+PYTEST_ARGS ?=
+DEMO_PLUGINS ?= san partaware
+DEMO_OUT ?= runs/demo
+BENCHMARKS ?= benchmarks/loader.py benchmarks/step.py
+
+# -P keeps the root off the import path, where the folder reid_core/ would pass for a package.
+RUN = $(VENV)/bin/python -P
+PIP = $(RUN) -m pip install --disable-pip-version-check -c constraints.txt
+
+DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard reid_*/pyproject.toml plugins/*/pyproject.toml))
+EDITABLE := -e "./reid_core[fast,onnx,test]" $(patsubst %,-e ./%,$(filter-out reid_core,$(DISTRIBUTIONS)))
+
+# An installation is valid for this place and these files; a change of any gives another stamp.
+KEY := $(shell { pwd; cat pyproject.toml constraints.txt $(DISTRIBUTIONS:%=%/pyproject.toml); } | cksum | cut -d ' ' -f 1)
+STAMP := $(VENV)/installed-$(KEY)
+
+export PYTHONUTF8 = 1
+
+.PHONY: install demo test lint format typecheck imports pytest bench clean
+.NOTPARALLEL:
+
+install: $(STAMP)
+
+$(STAMP):
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || { \
+	    $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	        echo "Python 3.11 or newer is needed, '$(PYTHON)' is not: name one, as in make PYTHON=python3.12" >&2; \
+	        exit 1; }; \
+	    echo "$(PYTHON) -m venv $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@rm -f $(VENV)/installed-*
+	@# torch first and alone: whatever depends on it then finds the right build in place.
+	$(PIP) torch
+	@$(RUN) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' > $(VENV)/dev.txt
+	$(PIP) -r $(VENV)/dev.txt
+	$(PIP) --no-build-isolation $(EDITABLE)
+	@touch $@
+
+# Of the plugins named in DEMO_PLUGINS, those that are there.
+demo: install
+	@plugins=$$($(RUN) -c 'import sys; from importlib.metadata import entry_points; print(*[n for n in sys.argv[1:] if entry_points(group="reid.plugins", name=n)], sep=",")' $(DEMO_PLUGINS)) && \
+	set -- run --out $(DEMO_OUT) $${plugins:+--plugins "$$plugins"} && \
+	echo "reid $$*" && $(VENV)/bin/reid "$$@"
+
+test: lint typecheck imports pytest
+
+lint: install
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: install
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+typecheck: install
+	$(RUN) -m mypy
+
+imports: install
+	$(VENV)/bin/lint-imports
+
+pytest: install
+	@$(RUN) -c 'import sys; from importlib.util import find_spec; s = find_spec("reid_core"); sys.exit(not (s and s.origin))' || { \
+	    echo "reid_core is not installed: rm $(STAMP); make install" >&2; exit 1; }
+	OMP_NUM_THREADS=$(THREADS) $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+bench: install
+	@for script in $(BENCHMARKS); do echo "$$script"; $(RUN) $$script || exit 1; done
+
+# Caches and build products; the environment and the runs stay.
+clean:
+	rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -path ./.git -prune -o -path ./runs -prune -o \
+	    \( -name __pycache__ -o -name '*.egg-info' -o -name dist -o -name build \) -type d -prune -exec rm -rf {} +

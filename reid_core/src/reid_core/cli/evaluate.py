@@ -1,0 +1,78 @@
+"""``reid eval``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("eval")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE].")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
+@click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Protocols to report.")
+@click.option("--distance", type=click.Choice(["cosine", "euclidean"]), default="cosine")
+@click.option("--flip", is_flag=True, help="Add the features of mirrored images.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw ranked lists.")
+def evaluate(
+    model: Path,
+    data: str,
+    data_root: Path | None,
+    protocols: tuple[str, ...],
+    distance: str,
+    flip: bool,
+    device: str,
+    json_path: Path | None,
+    picture: Path | None,
+) -> None:
+    """Evaluate a trained embedder on a data set, the one it was trained on or another.
+
+    MODEL is a run's folder or an embedder.safetensors. No plugin needs to be requested.
+    """
+    from rich.console import Console
+
+    from reid_core.cli.progress import progress_bar
+    from reid_core.config import EngineSection, EvaluationSection
+    from reid_core.data.labelling import cache_folder
+    from reid_core.engine.assembly import load_dataset
+    from reid_core.engine.device import autocast_of, choose_device, memory_format_of
+    from reid_core.engine.evaluating import Evaluator, chosen_protocols
+    from reid_core.errors import DataError
+    from reid_core.evaluation.results import results_table
+    from reid_core.model.embedder import load_embedder
+    from reid_core.plugins.providers import Providers
+    from reid_core.resolve import resolve
+
+    place = choose_device(device)
+    embedder = load_embedder(model, place)
+    providers = Providers(resolve().calls)
+    dataset = load_dataset(data, data_root, cache_folder(), providers)
+    if not dataset.query:
+        raise DataError(f"data set '{data}' has no query images to evaluate on")
+    if dataset.notice:
+        click.echo(dataset.notice)
+    settings = EvaluationSection.model_validate({"distance": distance, "flip": flip})
+    engine = EngineSection(device=device)
+    evaluator = Evaluator(
+        dataset,
+        chosen_protocols(protocols, dataset, providers.protocol),
+        settings,
+        place,
+        memory_format=memory_format_of(engine),
+        autocast=autocast_of(engine, place),
+    )
+    evaluator.check()
+    total = len(dataset.query) + len(dataset.gallery)
+    with progress_bar("evaluation", total) as advance:
+        found = evaluator.evaluate(embedder, advance)
+    Console().print(results_table(found.results, f"{model} on {data}"))
+    if json_path:
+        content = [result.to_json() for result in found.results]
+        json_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if picture:
+        evaluator.picture(found, picture, f"{model} on {data}")
+        click.echo(f"ranked lists: {picture}")

@@ -1,0 +1,135 @@
+"""Options that several commands share, and how they become configuration."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from reid_core.config import RunConfig
+from reid_core.errors import ConfigError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
+    click.option("--plugins", "-p", metavar="A,B", help="Plugins to run, in any order."),
+    click.option("--recipe", "-r", metavar="P/NAME", help="Recipe of a plugin, or a TOML file."),
+    click.option(
+        "--data", "-d", metavar="NAME", help="NAME[/VARIANT][:SIZE]; see `reid data list`."
+    ),
+    click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set."),
+    click.option("--backbone", "-b", metavar="NAME", help="Encoder of a plugin or of timm."),
+    click.option("--epochs", type=click.IntRange(1), help="Length of the training."),
+    click.option("--seed", type=click.IntRange(0), help="Seed of everything random."),
+    click.option("--device", metavar="DEV", help="auto, cpu, cuda or cuda:N."),
+    click.option("--embed", metavar="A,B", help="Embeddings to evaluate and export."),
+    click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        metavar="FIELD=PLUGIN",
+        help="Who makes a field, even where the data set has it.",
+    ),
+    click.option(
+        "--field",
+        "fields",
+        multiple=True,
+        metavar="FIELD=DIR",
+        help="Folder of side-car files of a field.",
+    ),
+    click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="NAME=PROVIDER",
+        help="Who provides a further training source.",
+    ),
+    click.option(
+        "--own",
+        multiple=True,
+        metavar="SLOT=PLUGIN",
+        help="Who fills a slot that two plugins claim.",
+    ),
+    click.option(
+        "--set",
+        "-s",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any key: optim.lr=1e-3, or a plugin's: san.weight=0.5.",
+    ),
+)
+
+
+def run_options(function: _F) -> _F:
+    """Add the options that describe a run."""
+    for option in reversed(_RUN_OPTIONS):
+        function = option(function)
+    return function
+
+
+def to_flags(options: dict[str, Any]) -> dict[str, Any]:
+    """Turn the values of `run_options` into nested configuration.
+
+    Raises:
+        ConfigError: an option is not of the form KEY=VALUE.
+    """
+    flags: dict[str, Any] = {}
+
+    def put(section: str, key: str, value: Any) -> None:
+        if value is not None:
+            flags.setdefault(section, {})[key] = value
+
+    put("run", "plugins", _names(options.get("plugins")))
+    put("run", "seed", options.get("seed"))
+    put("data", "name", options.get("data"))
+    put("data", "root", options.get("data_root"))
+    put("model", "backbone", options.get("backbone"))
+    put("schedule", "epochs", options.get("epochs"))
+    put("engine", "device", options.get("device"))
+    put("evaluation", "embed", _names(options.get("embed")))
+    for section in ("labels", "fields", "sources", "own"):
+        for text in options.get(section, ()):
+            key, value = _pair(f"--{section.rstrip('s')}", text)
+            put(section, key, value)
+    for text in options.get("settings", ()):
+        key, value = _pair("--set", text)
+        _put_setting(flags, key, _value(value))
+    return flags
+
+
+def _put_setting(flags: dict[str, Any], key: str, value: Any) -> None:
+    first, *rest = key.split(".")
+    if not rest:
+        raise ConfigError(f"--set {key}: expected SECTION.KEY=VALUE or PLUGIN.KEY=VALUE")
+    # A plugin's settings may be written without the leading "plugins.".
+    if first not in RunConfig.model_fields:
+        first, rest = "plugins", [first, *rest]
+    if first == "loss_weights":
+        rest = [".".join(rest)]
+    place = flags.setdefault(first, {})
+    for part in rest[:-1]:
+        place = place.setdefault(part, {})
+    place[rest[-1]] = value
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{option} {text}: expected KEY=VALUE")
+    return key.strip(), value.strip()
+
+
+def _value(text: str) -> Any:
+    """Read a value as TOML would, and everything else as text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

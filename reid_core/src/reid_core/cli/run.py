@@ -1,0 +1,65 @@
+"""``reid run``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reid_core.cli.options import run_options, to_flags
+
+if TYPE_CHECKING:
+    from reid_core.evaluation.results import RetrievalResult
+    from reid_core.running import RunSummary
+
+
+@click.command()
+@run_options
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
+def run(out: Path | None, resume: bool, **options: Any) -> None:
+    """Train and evaluate.
+
+    Without any option it trains the baseline on the embedded data set by the recipe core/quick,
+    which takes minutes on two CPU cores, and leaves a folder under runs/.
+    """
+    from reid_core import running
+    from reid_core.cli.progress import progress_bar
+
+    summary = running.run(
+        to_flags(options),
+        recipe=options["recipe"],
+        out=out,
+        resume=resume,
+        say=click.echo,
+        progress=progress_bar,
+    )
+    show(summary)
+
+
+def show(summary: RunSummary) -> None:
+    """Print a run's results, beside those of the untrained encoder where there are some."""
+    from rich.console import Console
+
+    from reid_core.evaluation.results import results_table
+
+    console = Console()
+    if summary.results:
+        console.print(results_table(summary.results, "Trained"))
+    if summary.untrained:
+        console.print(results_table(summary.untrained, "Untrained encoder"))
+        for line in gains(summary.untrained, summary.results):
+            click.echo(line)
+    click.echo(f"run folder: {summary.folder}")
+
+
+def gains(before: Sequence[RetrievalResult], after: Sequence[RetrievalResult]) -> list[str]:
+    """Return one line per protocol: rank-1 and mean average precision before and after."""
+    return [
+        f"{new.protocol}: rank-1 {100 * old.cmc[0]:.1f} -> {100 * new.cmc[0]:.1f}, "
+        f"{new.ap_name} {100 * old.mean_ap:.1f} -> {100 * new.mean_ap:.1f} "
+        "(untrained -> trained)"
+        for old, new in zip(before, after, strict=True)
+    ]

@@ -1,0 +1,239 @@
+"""Reading images, label maps and other side-car files into arrays.
+
+simplejpeg decodes JPEG where it is installed (2.5 times faster than Pillow, pixels equal bit for
+bit); Pillow reads everything else and whatever simplejpeg does not know. Whatever cannot be read
+in full raises a [DataError][reid_core.errors.DataError] that names the file: a truncated JPEG is
+refused, never filled up with grey rows.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from reid_core.data.fields import FieldKind, FieldSpec
+from reid_core.errors import DataError
+
+if TYPE_CHECKING:
+    from reid_core.data.samples import FieldValue
+
+try:
+    import simplejpeg  # type: ignore[import-untyped,unused-ignore]
+except ImportError:  # the optional extra "fast"
+    _decode_jpeg: Callable[[bytes], NDArray[np.uint8]] | None = None
+else:
+    _decode_jpeg = simplejpeg.decode_jpeg
+
+_BROKEN = (
+    OSError,
+    SyntaxError,  # Pillow: a broken PNG
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What decoders raise when a file's content is not what its name says."""
+
+_TRUNCATED = "premature end"
+"""How libjpeg calls missing image data; decoding on would give grey rows."""
+
+_GREY_STEP = {"L;2": 85, "L;4": 17}
+"""Pillow stretches grey PNG of 2 and 4 bits to 0..255; the stored value is ``grey // step``."""
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image as RGB.
+
+    Grey is repeated over the channels, palettes are looked up, CMYK is converted, alpha is dropped,
+    16-bit grey keeps its upper byte. Rotation tags are ignored, as torchvision's loaders do.
+
+    Args:
+        path: a JPEG, or any other format that Pillow reads.
+
+    Returns:
+        uint8 ``H W 3``, contiguous.
+
+    Raises:
+        DataError: the file is missing, corrupt or truncated, or is no 8- or 16-bit image.
+    """
+    data = _read_bytes(path)
+    if _decode_jpeg is not None and data.startswith(b"\xff\xd8"):
+        try:
+            return _decode_jpeg(data)
+        except ValueError as error:
+            if _TRUNCATED in str(error).lower():
+                raise DataError(f"{path}: truncated JPEG ({error})") from error
+            # CMYK, unusual subsampling, harmless stray bytes: Pillow knows more of JPEG.
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return _as_rgb(image)
+    except _BROKEN as error:
+        raise DataError(f"{path}: cannot be read as an image ({_one_line(error)})") from error
+
+
+def read_labels(path: Path) -> NDArray[np.uint8]:
+    """Read a label map: the stored values, never the colours of a palette.
+
+    Args:
+        path: a palette or grey image of at most 8 bits, as a rule PNG, or a ``.npy`` of integers.
+
+    Returns:
+        uint8 ``H W``.
+
+    Raises:
+        DataError: the file is missing, corrupt or truncated, or holds colours.
+    """
+    if path.suffix == ".npy":
+        return _as_labels(_read_npy(path), path)
+    data = _read_bytes(path)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            # `tile` names the stored bit depth and is gone after loading.
+            raw_mode = image.tile[0][3] if image.tile else None
+            values = np.asarray(image)
+            mode = image.mode
+    except _BROKEN as error:
+        raise DataError(f"{path}: cannot be read as a label map ({_one_line(error)})") from error
+    if mode not in ("P", "L", "1"):
+        raise DataError(
+            f"{path}: a label map must be a palette or grey image of at most 8 bits; this one has "
+            f"mode {mode}"
+        )
+    step = _GREY_STEP.get(raw_mode, 1) if isinstance(raw_mode, str) else 1
+    return np.ascontiguousarray(values.astype(np.uint8, copy=False) // np.uint8(step))
+
+
+def read_field(value: FieldValue, spec: FieldSpec) -> NDArray[Any]:
+    """Read one field of one sample, in the layout that a batch has behind its first axis.
+
+    Args:
+        value: a file, several files (image fields with a leading axis), a number or an array.
+        spec: what the field is.
+
+    Returns:
+        - ``image``: uint8 ``3 H W``, from several files ``S 3 H W``;
+        - ``labels``: uint8 ``H W``;
+        - ``points``: float32 ``N 3``;
+        - ``fixed``: the array as stored; an image file as uint8 ``3 H W``;
+        - ``scalar``: int64 or float32, no axes.
+
+    Raises:
+        DataError: a file cannot be read, or the value does not fit the field's kind.
+    """
+    where = _where(value, spec)
+    match spec.kind:
+        case FieldKind.IMAGE:
+            array = _read_images(value, where)
+            if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-3] != 3:
+                raise _misfit(where, "uint8 3 H W or S 3 H W", array)
+            return array
+        case FieldKind.LABELS:
+            labels = read_labels(value) if isinstance(value, Path) else _as_labels(value, where)
+            if spec.classes and labels.size and int(labels.max()) >= len(spec.classes):
+                raise DataError(
+                    f"{where}: label {labels.max()} in a field of {len(spec.classes)} classes "
+                    f"(0 to {len(spec.classes) - 1})"
+                )
+            return labels
+        case FieldKind.POINTS:
+            points = _read_array(value, where)
+            if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "fiu":
+                raise _misfit(where, "numbers N 3 (x, y, visibility)", points)
+            return points.astype(np.float32, copy=False)
+        case FieldKind.FIXED:
+            if isinstance(value, Path) and value.suffix != ".npy":
+                return _channels_first(read_image(value))
+            return _read_array(value, where)
+        case FieldKind.SCALAR:
+            number = _read_array(value, where)
+            if number.ndim != 0 or number.dtype.kind not in "fiub":
+                raise _misfit(where, "one number", number)
+            return number.astype(np.float32 if number.dtype.kind == "f" else np.int64)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(io.BytesIO(_read_bytes(path)), allow_pickle=False)
+    except _BROKEN as error:
+        raise DataError(f"{path}: cannot be read as .npy ({_one_line(error)})") from error
+    return array
+
+
+def _as_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.ascontiguousarray(np.broadcast_to(grey[:, :, None], (*grey.shape, 3)))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no known range")
+    return np.array(image.convert("RGB"))
+
+
+def _as_labels(value: object, where: object) -> NDArray[np.uint8]:
+    array = np.asarray(value)
+    if array.ndim != 2 or array.dtype.kind not in "iub":
+        raise _misfit(where, "integers H W", array)
+    if array.dtype != np.uint8 and array.size and not 0 <= array.min() <= array.max() <= 255:
+        raise DataError(f"{where}: labels must lie in 0..255, not {array.min()}..{array.max()}")
+    return array.astype(np.uint8, copy=False)
+
+
+def _read_images(value: FieldValue, where: object) -> NDArray[Any]:
+    if isinstance(value, tuple):
+        images = [_channels_first(read_image(path)) for path in value]
+        shapes = {image.shape for image in images}
+        if len(shapes) != 1:
+            raise DataError(f"{where}: images of one sample differ in size: {sorted(shapes)}")
+        return np.stack(images)
+    if isinstance(value, Path) and value.suffix != ".npy":
+        return _channels_first(read_image(value))
+    return _read_array(value, where)
+
+
+def _read_array(value: FieldValue, where: object) -> NDArray[Any]:
+    if isinstance(value, tuple):
+        raise DataError(f"{where}: several files make sense for an image field only")
+    return _read_npy(value) if isinstance(value, Path) else np.asarray(value)
+
+
+def _channels_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return pixels.transpose(2, 0, 1)
+
+
+def _where(value: FieldValue, spec: FieldSpec) -> str:
+    match value:
+        case Path():
+            return str(value)
+        case (Path() as first, *_):
+            return str(first)
+        case _:
+            return f"field '{spec.name}'"
+
+
+def _misfit(where: object, wanted: str, array: NDArray[Any]) -> DataError:
+    return DataError(f"{where}: expected {wanted}, found {array.dtype} of shape {array.shape}")
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    # Pillow prints the object that it read from; its address helps nobody.
+    return text.split(" <_io.BytesIO")[0].replace(os.linesep, " ")

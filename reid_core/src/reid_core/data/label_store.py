@@ -1,0 +1,198 @@
+"""An on-disk store of the labels that labelers make once.
+
+An entry belongs to the image's *content*: a renamed or copied image keeps its label, and an image
+that was replaced loses it. The store's key identifies the labeler's model and settings.
+
+    ROOT/FIELD/KEY/key.txt           the key in full
+    ROOT/FIELD/KEY/ab/abcdef....png  label maps (palette), images; a folder of several images
+    ROOT/FIELD/KEY/ab/abcdef....npy  points and other arrays
+    ROOT/FIELD/KEY/scalars.jsonl     all scalars
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_core.data.decoding import read_field
+from reid_core.data.encoding import array_bytes, image_bytes, label_bytes, write_whole
+from reid_core.data.fields import FieldKind, FieldSpec
+from reid_core.data.samples import Sample
+from reid_core.errors import DataError
+
+if TYPE_CHECKING:
+    from reid_core.data.samples import FieldValue
+
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
+class LabelStore:
+    """Keep the values of one field, made by one labeler with one set of settings.
+
+    Every entry is written under a temporary name and renamed, so an interrupted run leaves whole
+    entries only; an entry that was cut short all the same counts as missing and is made again.
+
+    Args:
+        root: folder of all stores; it is created with the first entry.
+        key: identifies model and settings; another key is another store.
+        spec: the field.
+    """
+
+    def __init__(self, root: Path, key: str, spec: FieldSpec) -> None:
+        name = hashlib.sha256(key.encode()).hexdigest()[:16]
+        self.folder = root / spec.name.replace("/", "--") / name
+        self.key = key
+        self.spec = spec
+        self._scalar_file = self.folder / "scalars.jsonl"
+        self._scalars: dict[str, int | float] | None = None
+
+    def missing(self, samples: Sequence[Sample]) -> NDArray[np.int64]:
+        """Return the rows of ``samples`` that have no whole entry, ascending."""
+        return np.array(
+            [row for row, sample in enumerate(samples) if self._find(sample) is None],
+            dtype=np.int64,
+        )
+
+    def put(self, sample: Sample, value: NDArray[Any] | float) -> None:
+        """Store the value of one sample, in place of an older one.
+
+        Args:
+            sample: whose label it is; its image is read to identify it.
+            value: as `read_field` returns it: a label map as uint8 ``H W``, an image as uint8
+                ``3 H W`` or ``S 3 H W``, points as ``N 3``, any other array, or a number.
+
+        Raises:
+            DataError: the value does not fit the field, or the image cannot be read.
+        """
+        array = read_field(value, self.spec)
+        digest = _content_hash_of(sample)
+        folder = self.folder / digest[:2]
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / "key.txt", self.key.encode())
+        match self.spec.kind:
+            case FieldKind.SCALAR:
+                self._put_scalar(digest, array.item())
+            case FieldKind.LABELS:
+                write_whole(folder / f"{digest}.png", label_bytes(array))
+            case FieldKind.IMAGE if array.ndim == 4:
+                _write_images(folder / digest, array)
+            case FieldKind.IMAGE:
+                shutil.rmtree(folder / digest, ignore_errors=True)
+                write_whole(folder / f"{digest}.png", image_bytes(array))
+            case FieldKind.POINTS | FieldKind.FIXED:
+                write_whole(folder / f"{digest}.npy", array_bytes(array))
+
+    def values(self, samples: Sequence[Sample]) -> list[FieldValue]:
+        """Return what `Source.with_field` takes: a file, several files or a number per sample.
+
+        Raises:
+            DataError: some samples have no entry.
+        """
+        values = [self._find(sample) for sample in samples]
+        present = [value for value in values if value is not None]
+        if len(present) < len(values):
+            first = samples[values.index(None)].path
+            raise DataError(
+                f"{self.folder}: {len(values) - len(present)} of {len(values)} images have no "
+                f"label of field '{self.spec.name}', {first} is the first"
+            )
+        return present
+
+    def _find(self, sample: Sample) -> FieldValue | None:
+        digest = _content_hash_of(sample)
+        stem = self.folder / digest[:2] / digest
+        match self.spec.kind:
+            case FieldKind.SCALAR:
+                return self._all_scalars().get(digest)
+            case FieldKind.LABELS | FieldKind.IMAGE:
+                if stem.is_dir():
+                    images = tuple(sorted(stem.glob("*.png")))
+                    return images if images and all(_is_whole(path) for path in images) else None
+                path = stem.with_suffix(".png")
+            case FieldKind.POINTS | FieldKind.FIXED:
+                path = stem.with_suffix(".npy")
+        return path if _is_whole(path) else None
+
+    def _all_scalars(self) -> dict[str, int | float]:
+        if self._scalars is None:
+            self._scalars = {}
+            text = self._scalar_file.read_text() if self._scalar_file.exists() else ""
+            for line in text.splitlines():
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # cut short: its image counts as missing
+                self._scalars[entry["image"]] = entry["value"]
+        return self._scalars
+
+    def _put_scalar(self, digest: str, value: float) -> None:
+        self._all_scalars()[digest] = value
+        with open(self._scalar_file, "a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                # A line that was cut short must not swallow the next one.
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(json.dumps({"image": digest, "value": value}).encode() + b"\n")
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, computed once as long as its time and size stand.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        state = path.stat()
+        return _hash(path, state.st_mtime_ns, state.st_size)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _content_hash_of(sample: Sample) -> str:
+    return content_hash(sample.path)
+
+
+@cache  # by time and size: a file that was written again is hashed again
+def _hash(path: Path, mtime_ns: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether an entry exists and was not cut short."""
+    try:
+        if path.suffix == ".npy":
+            # Mapping reads the header and compares the size it promises with the file's.
+            np.load(path, mmap_mode="r", allow_pickle=False)
+            return True
+        with open(path, "rb") as file:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return file.read() == _PNG_END
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def _write_images(folder: Path, images: NDArray[np.uint8]) -> None:
+    """Write several images as one entry: a folder that appears whole."""
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    temporary.mkdir()
+    try:
+        for number, image in enumerate(images):
+            (temporary / f"{number:03d}.png").write_bytes(image_bytes(image))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,61 @@
+"""Labelers: makers of a field or of identities. Free of torch at import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from reid_core.data.fields import FieldSpec
+    from reid_core.data.samples import Sample, Source
+    from reid_core.engine.context import RunContext
+
+    LabelMaker = Callable[["LabelContext"], Sequence[Any] | NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class LabelContext:
+    """What a labeler's ``make`` gets.
+
+    Args:
+        run: the run, with the device and the settings.
+        source: the source to label.
+        rows: rows of ``source`` that need a label (those that the cache lacks).
+        features: computes ``N D`` float32 unit features of all of ``source`` with the current
+            model in evaluation mode and the test transform; only at an epoch's start.
+        epoch: 0-based; -1 before training.
+    """
+
+    run: RunContext
+    source: Source
+    rows: NDArray[np.int64]
+    features: Callable[[], NDArray[np.float32]]
+    epoch: int = -1
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples that need a label, in the order of ``rows``."""
+        return [self.source.samples[row] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Labeler:
+    """Make one field of the main source, or its identities.
+
+    Args:
+        spec: the field; for identities ``FieldSpec("pid", FieldKind.SCALAR)``.
+        make: gets a `LabelContext`, returns one value per row asked for: an array, or for ``pid``
+            one int64 array over all rows, in which ``-1`` drops an image for the epoch.
+        when: ``once`` before training, cached; or at each ``epoch``'s start, not cached.
+        key: identifies model and settings in the cache; with ``once`` it must change whenever the
+            labels would.
+    """
+
+    spec: FieldSpec
+    make: LabelMaker
+    when: Literal["once", "epoch"] = "once"
+    key: str = ""

@@ -1,0 +1,108 @@
+"""Make fields by labelers: once before training, cached by content, or at every epoch's start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_core.data.label_store import LabelStore
+from reid_core.data.labelers import LabelContext, Labeler
+from reid_core.data.samples import Source
+from reid_core.errors import DataError, PluginError
+
+if TYPE_CHECKING:
+    from reid_core.engine.context import RunContext
+
+
+def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) -> Source:
+    """Return the source with a field that a labeler makes once; what the cache has is not made.
+
+    Args:
+        ctx: the run.
+        owner: the labeler's plugin.
+        labeler: with ``when="once"``.
+        source: what to label.
+
+    Raises:
+        PluginError: the labeler has no key, or returned another number of values.
+    """
+    spec = labeler.spec
+    if not labeler.key:
+        raise PluginError(
+            f"plugin '{owner}': its labeler of '{spec.name}' runs once and is cached, so it needs "
+            "a key that changes whenever its labels would"
+        )
+    store = LabelStore(ctx.cache / "labels" / owner, labeler.key, spec)
+    samples = source.samples
+    rows = np.asarray(store.missing(samples), np.int64)
+    if len(rows):
+        ctx.say(f"{owner} makes '{spec.name}' for {len(rows)} of {len(samples)} images")
+        values = labeler.make(LabelContext(ctx, source, rows, _no_features(owner)))
+        if len(values) != len(rows):
+            raise PluginError(
+                f"plugin '{owner}': its labeler of '{spec.name}' returned {len(values)} values "
+                f"for {len(rows)} images"
+            )
+        for row, value in zip(rows, values, strict=True):
+            store.put(samples[row], value)
+    return source.with_field(spec, store.values(samples))
+
+
+def make_identities(
+    ctx: RunContext,
+    owner: str,
+    labeler: Labeler,
+    source: Source,
+    features: Callable[[], NDArray[np.float32]],
+) -> NDArray[np.int64]:
+    """Return an epoch's identity of every row, ``0 .. N-1`` without gaps; ``-1`` is left out.
+
+    Raises:
+        PluginError: another number of labels, or labels with gaps.
+        DataError: no identity at all.
+    """
+    rows = np.arange(len(source))
+    made = labeler.make(LabelContext(ctx, source, rows, features, ctx.progress.epoch))
+    labels = np.asarray(made, np.int64)
+    if labels.shape != (len(source),):
+        raise PluginError(
+            f"plugin '{owner}': its labeler of 'pid' returned shape {labels.shape} for "
+            f"{len(source)} images"
+        )
+    found = np.unique(labels[labels >= 0])
+    if not len(found):
+        raise DataError(
+            f"plugin '{owner}' found no identity in epoch {ctx.progress.epoch}: all "
+            f"{len(source)} images are left out"
+        )
+    if found[-1] != len(found) - 1:
+        raise PluginError(
+            f"plugin '{owner}': identities must be 0 .. N-1 without gaps; got {len(found)} up to "
+            f"{found[-1]}"
+        )
+    return labels
+
+
+def _no_features(owner: str) -> Callable[[], NDArray[np.float32]]:
+    def refuse() -> NDArray[np.float32]:
+        raise PluginError(
+            f"plugin '{owner}': features of the model exist only for labelers that run at each "
+            "epoch's start"
+        )
+
+    return refuse
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder: ``$REID_CACHE``, otherwise the platform's."""
+    import os
+
+    chosen = os.environ.get("REID_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "reid"

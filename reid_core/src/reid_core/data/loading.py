@@ -1,0 +1,257 @@
+"""Loading: threads decode the rows of a batch into batch memory that is used again and again."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reid_core.data.augmentation import ERASING, PHOTOMETRIC, ErasingPolicy, PhotometricPolicy
+from reid_core.data.batches import Batch
+from reid_core.data.buffers import Buffers, Column
+from reid_core.data.decoding import read_field, read_image
+from reid_core.data.draws import Draw, row_uniforms
+from reid_core.data.fields import FieldKind, FieldSpec
+from reid_core.data.geometry import (
+    GEOMETRY_NUMBERS,
+    Geometry,
+    GeometryPolicy,
+    transform_image,
+)
+from reid_core.data.samples import Source
+from reid_core.errors import ConfigError, DataError, DeviceError
+
+_CHUNK = 16
+"""Rows that a thread decodes per task: few enough to spread, enough to hide the hand-over."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Filling:
+    """A batch on its way: its memory and the tasks that fill it, in the order of the rows."""
+
+    draw: Draw
+    buffers: Buffers
+    draws: dict[str, torch.Tensor]
+    tasks: list[Future[None]] = field(default_factory=list)
+
+
+class BatchLoader:
+    """Load batches of one source.
+
+    **Lease.** A batch's ``image`` and its fields lie in memory that is used again. They are valid
+    until the next batch is asked for, or the iterator is closed; `DeviceAugmentation.prepare`
+    copies all of it. ``pid``, ``camid``, ``clothes``, ``index``, ``origin``, scalars and ``draws``
+    are the batch's own.
+
+    Args:
+        source: the samples.
+        size: height and width of the network's input.
+        fields: names of the fields to load.
+        policy: the random geometry of training; None resizes and does nothing else.
+        threads: decoding threads; they live as long as one `load`.
+        prefetch: batches prepared beyond the one in use.
+        seed: the run's seed.
+        pin_memory: page-locked memory, for copies to a CUDA device that overlap with computing.
+        erasing, photometric: policies whose random numbers travel in ``Batch.draws``.
+
+    Raises:
+        DataError: the source is empty or lacks a field.
+        ConfigError: a count is out of range.
+        DeviceError: ``pin_memory`` without a CUDA device.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        size: tuple[int, int],
+        fields: Sequence[str] = (),
+        policy: GeometryPolicy | None = None,
+        threads: int = 2,
+        prefetch: int = 3,
+        seed: int = 0,
+        pin_memory: bool = False,
+        erasing: ErasingPolicy | None = None,
+        photometric: PhotometricPolicy | None = None,
+    ) -> None:
+        for name, count in (("threads", threads), ("prefetch", prefetch)):
+            if count < 1:
+                raise ConfigError(f"loader: {name} must be 1 or more, not {count}")
+        if pin_memory and not torch.cuda.is_available():
+            raise DeviceError("loader: pin_memory needs a CUDA device, and there is none")
+        if not source.samples:
+            raise DataError(f"source '{source.name}' has no samples")
+        self.source = source
+        self.size = size
+        self.specs: dict[str, FieldSpec] = {name: _spec(source, name) for name in fields}
+        self.policy = policy
+        self.threads = threads
+        self.prefetch = prefetch
+        self.seed = seed
+        self.pin_memory = pin_memory
+        self.erasing = erasing
+        self.photometric = photometric
+        self.seconds_waited = 0.0
+        """Time that consumers of all `load` calls have spent waiting for a batch."""
+        self._labels = {
+            name: np.array([getattr(s, name) for s in source.samples], dtype=np.int64)
+            for name in ("pid", "camid", "clothes")
+        }
+        self._scalars = {
+            name: _scalars(source, spec)
+            for name, spec in self.specs.items()
+            if spec.kind is FieldKind.SCALAR
+        }
+        self._columns: list[Column] | None = None
+        self._free: deque[Buffers] = deque()
+
+    def load(self, draws: Iterable[Draw], epoch: int) -> Iterator[Batch]:
+        """Yield the batches of ``draws``, in order; see the class for how long each is valid.
+
+        Threads start with the first batch and end with the iterator, also when the consumer stops
+        early or a row fails; batches that were prepared in vain are dropped.
+
+        Args:
+            draws: rows and their positions in the epoch's global order; read lazily, ``prefetch``
+                batches ahead.
+            epoch: keys the random numbers, with the seed, the source's name and the positions.
+
+        Raises:
+            DataError: an image or field cannot be read, names its file, row and source.
+        """
+        pending = iter(draws)
+        waiting: deque[_Filling] = deque()
+        used: list[Buffers] = []
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix=f"load-{self.source.name}")
+        try:
+            while True:
+                while len(waiting) <= self.prefetch and (draw := next(pending, None)) is not None:
+                    waiting.append(self._start(pool, draw, epoch))
+                if not waiting:
+                    return
+                filling = waiting.popleft()
+                used.append(filling.buffers)
+                yield self._finish(filling)
+                filling.buffers.mark_used()
+                self._free.append(used.pop())
+        finally:
+            # Only when no thread writes any more may another `load` have the memory.
+            pool.shutdown(wait=True, cancel_futures=True)
+            for buffers in used:
+                buffers.mark_used()
+            self._free.extend(used)
+            self._free.extend(filling.buffers for filling in waiting)
+
+    def _start(self, pool: ThreadPoolExecutor, draw: Draw, epoch: int) -> _Filling:
+        def uniforms(purpose: str, width: int) -> NDArray[np.float64]:
+            name = self.source.name
+            return row_uniforms(self.seed, purpose, name, epoch, draw.positions, width)
+
+        device_draws: dict[str, torch.Tensor] = {}
+        if self.erasing is not None:
+            numbers = uniforms(ERASING, self.erasing.NUMBERS)
+            device_draws[ERASING] = torch.from_numpy(self.erasing.draw(self.size, numbers))
+        if self.photometric is not None:
+            numbers = uniforms(PHOTOMETRIC, self.photometric.NUMBERS)
+            device_draws[PHOTOMETRIC] = torch.from_numpy(self.photometric.draw(numbers))
+        geometries = [Geometry.plain(self.size)] * len(draw)
+        if self.policy is not None:
+            numbers = uniforms("geometry", GEOMETRY_NUMBERS)
+            geometries = [Geometry.draw(self.policy, self.size, row) for row in numbers]
+        filling = _Filling(draw, self._buffers(len(draw)), device_draws)
+        for first in range(0, len(draw), _CHUNK):
+            places = range(first, min(first + _CHUNK, len(draw)))
+            filling.tasks.append(pool.submit(self._fill, filling, places, geometries))
+        return filling
+
+    def _fill(self, filling: _Filling, places: range, geometries: list[Geometry]) -> None:
+        """Decode some rows of a batch; runs in a thread."""
+        filling.buffers.wait_until_free()
+        for place in places:
+            row = int(filling.draw.rows[place])
+            try:
+                self._fill_row(filling.buffers, place, row, geometries[place])
+            except DataError as error:
+                raise DataError(f"{error} (row {row} of source '{self.source.name}')") from error
+            except Exception as error:
+                error.add_note(
+                    f"while loading {self.source.samples[row].path}, row {row} of source "
+                    f"'{self.source.name}'"
+                )
+                raise
+
+    def _fill_row(self, buffers: Buffers, place: int, row: int, geometry: Geometry) -> None:
+        sample = self.source.samples[row]
+        pixels = read_image(sample.path)
+        transform_image(pixels.transpose(2, 0, 1), geometry, buffers.image[place])
+        image_size = (pixels.shape[0], pixels.shape[1])
+        for column in self._columns or ():
+            name = column.spec.name
+            column.store(sample, image_size, geometry, buffers.fields[name][place])
+
+    def _finish(self, filling: _Filling) -> Batch:
+        """Wait for a batch; the first row in order that failed raises its error."""
+        began = time.perf_counter()
+        try:
+            for task in filling.tasks:
+                task.result()
+        finally:
+            self.seconds_waited += time.perf_counter() - began
+        rows = filling.draw.rows
+        image, fields = filling.buffers.first(len(rows))
+        fields |= {n: torch.from_numpy(values[rows]) for n, values in self._scalars.items()}
+        labels = {name: torch.from_numpy(values[rows]) for name, values in self._labels.items()}
+        return Batch(
+            image=image,
+            **labels,
+            index=torch.from_numpy(rows.astype(np.int64)),
+            origin=torch.arange(len(rows)),
+            source=self.source.name,
+            identities=self.source.identities,
+            fields=fields,
+            specs=self.specs,
+            draws=filling.draws,
+        )
+
+    def _buffers(self, rows: int) -> Buffers:
+        """Return free memory for a batch; the first sample decides the shapes of the fields."""
+        if self._columns is None:
+            self._columns = [
+                Column.like(self.source.samples[0], spec, self.size)
+                for spec in self.specs.values()
+                if spec.kind is not FieldKind.SCALAR
+            ]
+        while self._free:
+            buffers = self._free.popleft()
+            if buffers.capacity >= rows:
+                return buffers
+        return Buffers(rows, self.size, self._columns, self.pin_memory)
+
+
+def _spec(source: Source, name: str) -> FieldSpec:
+    """Return the specification of a field that every sample carries."""
+    if name not in source.fields:
+        carried = ", ".join(sorted(source.fields)) or "no fields"
+        raise DataError(f"source '{source.name}' lacks the field '{name}'; it carries {carried}")
+    for row, sample in enumerate(source.samples):
+        if name not in sample.fields:
+            raise DataError(
+                f"{sample.path}: row {row} of source '{source.name}' lacks the field '{name}', "
+                "which the source declares"
+            )
+    return source.fields[name]
+
+
+def _scalars(source: Source, spec: FieldSpec) -> NDArray[Any]:
+    """Return a scalar field of all rows: int64 where all are integers, otherwise float32."""
+    values = [sample.fields[spec.name] for sample in source.samples]
+    if not all(isinstance(value, (int, float)) for value in values):
+        values = [read_field(value, spec).item() for value in values]
+    column = np.asarray(values)
+    return column.astype(np.float32 if column.dtype.kind == "f" else np.int64)

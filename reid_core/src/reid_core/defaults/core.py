@@ -1,0 +1,140 @@
+"""The core's own plugin: timm encoders, the global embedding, cross-entropy and triplet.
+
+Its answers to slots count only when nobody claims them. Nothing heavy is imported at the top: the
+class is loaded by every command, also by those that only list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from reid_core.data.samples import DataProvider
+from reid_core.hookspecs import hookimpl
+from reid_core.model.declarations import ENCODER_MAP, Branch, Embedding, Supervision, Tap
+from reid_core.plugins.plugin import Plugin
+
+if TYPE_CHECKING:
+    from reid_core.data.samples import DataRequest, DataSet, Source
+    from reid_core.engine.context import RunContext
+    from reid_core.engine.events import Event
+    from reid_core.evaluation.protocols import Protocol
+    from reid_core.model.criteria import IdentityCriterion
+    from reid_core.model.encoder import Encoder
+
+
+class Core(Plugin):
+    """What the core itself contributes to every run."""
+
+    _observers: tuple[Callable[[Event], None], ...] = ()
+
+    @hookimpl
+    def reid_observe(self, event: Event) -> None:
+        """Write metrics as JSON lines and for TensorBoard into the run's folder."""
+        from reid_core.engine.events import RunBegan
+        from reid_core.engine.observers import JsonLines, TensorBoard
+
+        if isinstance(event, RunBegan):
+            kinds = [JsonLines, *([TensorBoard] if event.config.engine.tensorboard else [])]
+            self._observers = tuple(kind(event.folder) for kind in kinds)
+        for observer in self._observers:
+            observer(event)
+
+    @hookimpl
+    def reid_backbone(self, ctx: RunContext) -> Encoder:
+        """Build the encoder that ``model.backbone`` names: a plugin's, otherwise timm's."""
+        from reid_core.model.encoder import TimmEncoder
+
+        settings = ctx.config.model
+        provider = ctx.providers.backbone(settings.backbone)
+        if provider is not None:
+            return provider.build(ctx)
+        return TimmEncoder(
+            settings.backbone, ctx.image_size, settings.last_stride, settings.pretrained
+        )
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> Sequence[Branch]:
+        """Pool the encoder's map into the embedding ``core/global``."""
+        from reid_core.model.blocks import GlobalPool
+
+        if not ctx.owns(self.name, "embedding"):
+            return []
+        settings, identity = ctx.config.model, ctx.config.identity
+        supervision = Supervision(
+            cross_entropy="neck" if identity.ce_weight else None,
+            triplet="raw" if identity.triplet_weight else None,
+        )
+        embedding = Embedding(
+            "core/global",
+            reads="core/pooled",
+            neck=settings.neck,
+            dim=settings.dim,
+            supervision=supervision,
+        )
+        pool = GlobalPool(settings.pooling)
+        return [Branch("core/pool", pool, (ENCODER_MAP,), ("core/pooled",), (embedding,))]
+
+    @hookimpl
+    def reid_identity(
+        self, ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
+    ) -> IdentityCriterion:
+        """Supervise an embedding by cross-entropy and batch-hard triplet."""
+        from reid_core.model.criteria import CrossEntropyTriplet
+
+        wants = embedding.supervision or Supervision()
+        dim = dims[wants.cross_entropy or "neck"]
+        return CrossEntropyTriplet(embedding, dim, ctx.num_identities, ctx.config.identity)
+
+    @hookimpl
+    def reid_datasets(self) -> Sequence[DataProvider]:
+        """Offer the user's own folder, and the drawn figures that the tests live on."""
+        return [
+            DataProvider(
+                "folder",
+                _load_folder,
+                summary="your own images, named PID_cCAM[_oOUTFIT][_ANYTHING].jpg",
+                needs_root=True,
+                layout="train/, query/ and gallery/; see docs/data.md",
+            ),
+            DataProvider(
+                "toy",
+                _load_toy,
+                fields=("parts", "garments", "keypoints", "pose", "texture"),
+                summary="drawn figures with every shared field, made in seconds",
+                sizes=("quick", "tiny"),
+            ),
+            DataProvider(
+                "toy-pairs",
+                _load_toy_pairs,
+                kind="source",
+                fields=("texture",),
+                summary="drawn figures with their textures, without identities",
+                sizes=("quick", "tiny"),
+            ),
+        ]
+
+    @hookimpl
+    def reid_evaluation_protocols(self) -> Sequence[Protocol]:
+        """Offer the generic protocols."""
+        from reid_core.evaluation.protocols import GENERIC_PROTOCOLS
+
+        return GENERIC_PROTOCOLS
+
+
+def _load_folder(request: DataRequest) -> DataSet:
+    from reid_core.data.folder import load_folder
+
+    return load_folder(request)
+
+
+def _load_toy(request: DataRequest) -> DataSet:
+    from reid_core.testing.toy import load_toy
+
+    return load_toy(request)
+
+
+def _load_toy_pairs(request: DataRequest) -> Source:
+    from reid_core.testing.toy import load_toy_pairs
+
+    return load_toy_pairs(request)

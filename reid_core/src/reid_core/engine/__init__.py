@@ -1,0 +1,1 @@
+"""The engine: schedule, step, optimisers, state, randomness, and the run around them."""

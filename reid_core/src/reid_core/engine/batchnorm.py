@@ -1,0 +1,51 @@
+"""Say what batch normalisation does in a pass, without a trace left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+
+@contextmanager
+def pass_mode(
+    model: nn.Module, bn: Literal["update", "batch", "running"], dropout: bool = True
+) -> Iterator[None]:
+    """Run a block with the batch normalisation of a pass.
+
+    Only modules in training mode are touched, so frozen branches stay as they are.
+
+    Args:
+        model: in training mode.
+        bn: ``update`` (statistics of the batch, buffers move), ``batch`` (statistics of the batch,
+            buffers untouched) or ``running``.
+        dropout: whether dropout is on.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    drops = [m for m in model.modules() if not dropout and _drops(m) and m.training]
+    if bn == "batch":
+        # Without tracked statistics torch normalises by the batch and leaves the buffers alone,
+        # num_batches_tracked included; a momentum of 0 would still count batches.
+        tracked = [norm for norm in norms if norm.track_running_stats]
+        for norm in tracked:
+            norm.track_running_stats = False
+    elif bn == "running":
+        drops = [*drops, *norms]
+    for module in drops:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in drops:
+            module.training = True
+        if bn == "batch":
+            for norm in tracked:
+                norm.track_running_stats = True
+
+
+def _drops(module: nn.Module) -> bool:
+    return isinstance(module, _DropoutNd) or type(module).__name__ == "DropPath"

@@ -1,0 +1,229 @@
+"""What plugins declare about a step: groups, updates, passes, loss terms, generated images.
+
+Free of torch at import.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAIN = "main"
+"""Name of the main source, of the main update and of its first pass."""
+
+
+@dataclass(frozen=True)
+class LinearRamp:
+    """A loss weight that moves linearly with the iteration: data, logged and checkpointed.
+
+    The weight is ``start`` until iteration ``begin`` and ``stop`` from iteration ``end`` on
+    (0-based iterations of the run).
+    """
+
+    start: float
+    stop: float
+    begin: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if self.end <= self.begin:
+            raise ValueError(f"a ramp must end after it begins: {self}")
+
+    def at(self, iteration: int) -> float:
+        """Return the weight at an iteration."""
+        share = (iteration - self.begin) / (self.end - self.begin)
+        return self.start + (self.stop - self.start) * min(1.0, max(0.0, share))
+
+
+WeightSchedule = LinearRamp
+"""Schedules of a loss weight."""
+
+
+def weight_at(weight: float | WeightSchedule, iteration: int) -> float:
+    """Return the value of a fixed or scheduled weight at an iteration."""
+    return weight.at(iteration) if isinstance(weight, LinearRamp) else float(weight)
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One summand of an update's loss.
+
+    Args:
+        name: ``owner/name``.
+        value: scalar tensor with its graph.
+        weight: factor; a term of weight 0 is reported but left out of the sum. The user's
+            ``loss_weights`` replace it.
+    """
+
+    name: str
+    value: Tensor
+    weight: float | WeightSchedule = 1.0
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """An optimiser of a group that does not take the run's.
+
+    Args:
+        name: ``sgd``, ``adam``, ``adamw`` or ``amsgrad``.
+        lr: learning rate, before the run's warm-up and decay.
+        weight_decay, momentum, nesterov, betas: as torch.optim takes them.
+        follows_schedule: whether the run's warm-up and decay scale ``lr``.
+    """
+
+    name: str
+    lr: float
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    follows_schedule: bool = True
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that are optimised together. Every trainable parameter is in exactly one group.
+
+    Args:
+        name: ``owner/name``.
+        parameters: names of branches (all of their parameters) or of single parameters.
+        optimiser: None takes the run's.
+        lr_scale: factor on the learning rate (new layers at ten times the encoder's, say).
+        frozen_until: epoch before which the group is not stepped.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    optimiser: Optimiser | None = None
+    lr_scale: float = 1.0
+    frozen_until: int = 0
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass of an update.
+
+    Args:
+        name: ``owner/name``; the main update's first pass is ``main``.
+        source: the source whose batch it runs on.
+        image: ``clean``, ``erased``, or ``auto`` (erased where random erasing is on).
+        bn: ``update`` (statistics of the batch, buffers move), ``batch`` (statistics of the
+            batch, buffers untouched) or ``running``.
+        update: the update that it belongs to, where a plugin adds it to another's.
+        branches: patterns (fnmatch) of the branches that run on it.
+        shared: whether other plugins' losses should supervise it. A pass that shows rows of the
+            batch a second time, for its owner's sake, is not shared.
+    """
+
+    name: str
+    source: str = MAIN
+    image: Literal["auto", "clean", "erased"] = "auto"
+    bn: Literal["update", "batch", "running"] = "batch"
+    update: str = MAIN
+    branches: tuple[str, ...] = ("*",)
+    shared: bool = False
+
+
+MAIN_PASS = Pass(MAIN, bn="update", shared=True)
+"""The first pass of the main update."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """One backward and one step within a training step.
+
+    Args:
+        name: ``owner/name``; the core's is ``main``.
+        groups: groups that this update owns: no other update steps them without sharing.
+        shares: groups of other updates that this one steps too.
+        passes: its forward passes, in order; the first one's batch is the update's batch.
+        terms: patterns (fnmatch) of the loss terms that it sums; None stands for its owner's.
+        every: ``(period, offset)``: it runs in steps whose number is ``offset`` modulo ``period``.
+        lr_scale: factor on the learning rates while it steps.
+        after: updates that come before it in a step; ``before`` the other way round.
+        optimiser: an optimiser of its own for all its groups, with moments of its own.
+    """
+
+    name: str
+    groups: tuple[str, ...] = ()
+    shares: tuple[str, ...] = ()
+    passes: tuple[Pass, ...] = ()
+    terms: tuple[str, ...] | None = None
+    every: tuple[int, int] = (1, 0)
+    lr_scale: float = 1.0
+    after: tuple[str, ...] = (MAIN,)
+    before: tuple[str, ...] = ()
+    optimiser: Optimiser | None = None
+
+    def due(self, step: int) -> bool:
+        """Return whether it runs in a step (0-based)."""
+        period, offset = self.every
+        return step % period == offset
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A plugin's share of the schedule.
+
+    Args:
+        groups: optimiser groups; what nobody groups is grouped by the core.
+        updates: updates beside ``main``.
+        passes: passes that it adds to updates, its own or ``main``.
+        main_without: patterns of terms that ``main`` leaves to another update.
+        main_every: when ``main`` runs, where it alternates with another update.
+    """
+
+    groups: tuple[Group, ...] = ()
+    updates: tuple[Update, ...] = ()
+    passes: tuple[Pass, ...] = ()
+    main_without: tuple[str, ...] = ()
+    main_every: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Generated images, with the real rows that lend them their labels.
+
+    Args:
+        name: ``owner/name``; the pass that the images get.
+        images: ``N 3 H W``, normalised like the batch, with or without graph.
+        spatial_from: int64 ``N``: rows of the batch that lend spatial fields (``parts``).
+        identity_from: int64 ``N``: rows that lend pid, clothes and identity-bound fields.
+        route: ``join`` (rows of the batch), ``detached`` (through the live model, no gradient to
+            the images) or ``frozen_copy`` (the model's parameters detached: gradient to the images
+            only).
+        soft_targets: float ``N K`` over training identities, in place of the donors' labels.
+        identity_weight: factor on the identity criterion's terms of a pass of its own; 0 leaves
+            identity to the plugin's own losses.
+    """
+
+    name: str
+    images: Tensor
+    spatial_from: Tensor
+    identity_from: Tensor
+    route: Literal["join", "detached", "frozen_copy"] = "join"
+    soft_targets: Tensor | None = None
+    identity_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """Ask for a training source beside the main one, by what it must carry.
+
+    Args:
+        name: ``owner/name``; the name that passes refer to.
+        fields: fields that every sample must carry.
+        identities: whether it must have identities.
+        provider: name of the data provider; None takes ``--source NAME=PROVIDER`` or the only one
+            that fits.
+        batch_size: rows per batch; None takes the run's.
+    """
+
+    name: str
+    fields: tuple[str, ...] = field(default=())
+    identities: bool = False
+    provider: str | None = None
+    batch_size: int | None = None

@@ -1,0 +1,55 @@
+"""Device, mixed precision and memory format of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from reid_core.config import EngineSection
+from reid_core.errors import DeviceError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that ``engine.device`` names; ``auto`` takes CUDA where there is one.
+
+    Raises:
+        DeviceError: the device is unknown, or CUDA is asked for and absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"engine.device = '{name}' is no device; use auto, cpu or cuda") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            built = torch.version.cuda or "without CUDA"
+            raise DeviceError(
+                f"engine.device = '{name}', but there is no CUDA device here (torch "
+                f"{torch.__version__}, built {built}); use --device cpu"
+            )
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise DeviceError(
+                f"engine.device = '{name}', but there are {torch.cuda.device_count()} CUDA devices"
+            )
+    return device
+
+
+def autocast_of(
+    settings: EngineSection, device: torch.device
+) -> Callable[[], AbstractContextManager[None]]:
+    """Return what opens the run's mixed precision: bfloat16 on CUDA unless told otherwise."""
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" else "fp32"
+    if precision == "fp32":
+        return nullcontext
+    return lambda: torch.autocast(device.type, torch.bfloat16)
+
+
+def memory_format_of(settings: EngineSection) -> torch.memory_format:
+    """Return the memory format of images and convolutions: channels last unless told otherwise."""
+    contiguous = settings.channels_last is False
+    return torch.contiguous_format if contiguous else torch.channels_last

@@ -1,0 +1,152 @@
+"""Evaluate a model on a data set: features once, then every protocol of the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from reid_core.config import EvaluationSection
+from reid_core.data.samples import DataSet
+from reid_core.engine.extraction import extract
+from reid_core.errors import ConfigError, DataError
+from reid_core.evaluation.features import FeatureSet
+from reid_core.evaluation.labels import Labels
+from reid_core.evaluation.pictures import choose_queries, ranked_list_picture
+from reid_core.evaluation.protocols import Protocol
+from reid_core.evaluation.results import Provenance, RetrievalResult
+from reid_core.evaluation.retrieval import evaluate, ranked_rows
+from reid_core.evaluation.search import Search
+from reid_core.model.embedder import Embedder
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Args:
+        results: one per protocol, the data set's first one first.
+        query, gallery: features and labels.
+    """
+
+    results: tuple[RetrievalResult, ...]
+    query: FeatureSet
+    gallery: FeatureSet
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluate embedders on one data set.
+
+    Args:
+        dataset: queries and gallery.
+        protocols: what to report.
+        settings: the run's ``evaluation`` section.
+        device: where embedders are.
+        threads: decoding threads.
+        memory_format: of the images.
+        autocast: opens mixed precision.
+    """
+
+    dataset: DataSet
+    protocols: tuple[Protocol, ...]
+    settings: EvaluationSection
+    device: torch.device
+    threads: int = 2
+    memory_format: torch.memory_format = torch.contiguous_format
+    autocast: Callable[[], AbstractContextManager[None]] | None = None
+
+    def check(self) -> None:
+        """Refuse, before training, a data set on which no query can be answered.
+
+        Raises:
+            DataError: why no query of a protocol is valid.
+        """
+        query = Labels.of_samples(self.dataset.query)
+        gallery = Labels.of_samples(self.dataset.gallery)
+        for protocol in self.protocols:
+            search = Search(protocol, query, gallery)
+            unknown = only_junk = 0
+            for row in range(len(search.query_rows)):
+                own, junk = search.own(row)
+                if len(own) and not junk.all():
+                    break
+                unknown += not len(own)
+                only_junk += bool(len(own))
+            else:
+                raise search.no_valid_query(unknown, only_junk)
+
+    def evaluate(
+        self, embedder: Embedder, advance: Callable[[int], None] | None = None
+    ) -> Evaluation:
+        """Return the scores of an embedder under every protocol.
+
+        Args:
+            embedder: on the evaluator's device.
+            advance: is told how many more images are done.
+        """
+        if self.settings.flip and embedder.fields:
+            raise ConfigError(
+                f"evaluation.flip is not possible with an embedding that reads "
+                f"{', '.join(embedder.fields)}: mirrored images would need mirrored fields"
+            )
+        lacking = [f for f in embedder.fields if f not in self.dataset.query_fields]
+        if lacking:
+            raise DataError(
+                f"the embeddings read {', '.join(lacking)}, which the query and gallery images of "
+                f"'{self.dataset.name}' do not carry; choose others with --embed"
+            )
+        sets = []
+        for samples in (self.dataset.query, self.dataset.gallery):
+            features = extract(
+                embedder,
+                samples,
+                self.device,
+                specs=self.dataset.query_fields,
+                batch_size=self.settings.batch_size,
+                flip=self.settings.flip,
+                threads=self.threads,
+                memory_format=self.memory_format,
+                autocast=self.autocast,
+                advance=advance,
+            )
+            sets.append(FeatureSet(features, Labels.of_samples(samples)))
+        provenance = Provenance(self.settings.flip, self.dataset.fingerprint())
+        results = tuple(
+            evaluate(
+                sets[0],
+                sets[1],
+                protocol,
+                distance=self.settings.distance,
+                per_query=True,
+                provenance=provenance,
+            )
+            for protocol in self.protocols
+        )
+        return Evaluation(results, sets[0], sets[1])
+
+    def picture(self, evaluation: Evaluation, path: Path, title: str) -> Path | None:
+        """Draw the ranked lists of some queries under the first protocol; None where it is off."""
+        scores = evaluation.results[0].per_query
+        if not self.settings.ranked_list or scores is None:
+            return None
+        rows = choose_queries(scores, self.settings.ranked_list)
+        ranked = ranked_rows(
+            evaluation.query,
+            evaluation.gallery,
+            rows,
+            self.protocols[0],
+            distance=self.settings.distance,
+        )
+        query, gallery = self.dataset.query, self.dataset.gallery
+        return ranked_list_picture(query, gallery, ranked, path, title=title)
+
+
+def chosen_protocols(
+    named: Sequence[str], dataset: DataSet, find: Callable[[str], Protocol]
+) -> tuple[Protocol, ...]:
+    """Return the protocols to report: those that the user names, otherwise the data set's."""
+    return tuple(find(name) for name in (named or dataset.protocols))

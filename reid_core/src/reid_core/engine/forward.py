@@ -1,0 +1,211 @@
+"""The forward of one update: all its passes, branches, criteria and losses, as one module.
+
+One module, so that several ranks need one DistributedDataParallel with one forward and one
+backward per update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reid_core.data.batches import Batch
+from reid_core.engine.batchnorm import pass_mode
+from reid_core.engine.context import RunContext
+from reid_core.engine.declarations import LossTerm, Pass, Synthetic, Update, weight_at
+from reid_core.engine.plan import StepPlan
+from reid_core.engine.randomness import scope_seed, torch_scoped
+from reid_core.engine.synthesis import check_synthetic, joined, labelled
+from reid_core.engine.views import Embedded, PassView, StepView
+from reid_core.errors import PluginError
+from reid_core.model.criteria import IdentityOutput
+from reid_core.model.graph import ReidModel
+from reid_core.plugins.calls import HookCalls
+from reid_core.plugins.names import check_owned
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What an update did, without graph.
+
+    Args:
+        terms: value of every loss term, before its weight.
+        weights: weight of every term; 0 for those left out.
+        total: the update's loss.
+        embedded: vectors of the first pass by embedding, for the criteria's memories.
+        labels: identities of the first pass's rows.
+    """
+
+    terms: Mapping[str, Tensor]
+    weights: Mapping[str, float]
+    total: Tensor
+    embedded: Mapping[str, Embedded] = field(default_factory=dict)
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class IdentityTerm:
+    """A term of an identity criterion: whose, its value, and the factor of its pass."""
+
+    embedding: str
+    value: Tensor
+    factor: float = 1.0
+
+
+class UpdateForward(nn.Module):
+    """Compute the loss of an update.
+
+    Args:
+        model: the training model.
+        ctx: the run.
+        calls: the run's hooks.
+        plan: groups and updates.
+    """
+
+    def __init__(self, model: ReidModel, ctx: RunContext, calls: HookCalls, plan: StepPlan) -> None:
+        super().__init__()
+        self.model = model
+        self._ctx, self._calls, self._plan = ctx, calls, plan
+
+    def forward(self, update: Update, batches: Mapping[str, Batch]) -> tuple[Tensor, UpdateReport]:
+        """Return the loss with its graph, and a report without.
+
+        Args:
+            update: what to compute.
+            batches: a prepared batch of every source that the update's passes name.
+        """
+        ctx, calls, first = self._ctx, self._calls, update.passes[0]
+        batch = batches[first.source]
+        views: dict[str, PassView] = {}
+        identity: dict[str, IdentityTerm] = {}
+        generated = calls.data_synthesis(ctx, batch, None, update.name, self._scope)
+        longer, soft = joined(batch, self._checked(generated, batch, before=True))
+        for one in update.passes:
+            rows = longer if one is first else batches[one.source]
+            views[one.name], terms = self._pass(one, rows, soft if one is first else None)
+            identity |= terms
+        generated = calls.data_synthesis(ctx, batch, views[first.name], update.name, self._scope)
+        for synthetic in self._checked(generated, batch, before=False):
+            views[synthetic.name], terms = self._generated(synthetic, batch)
+            identity |= terms
+        progress, without = ctx.progress, self._plan.without(update)
+        step = StepView(update, progress.epoch, progress.iteration, views, without)
+        return self._summed(self._terms(step, identity), views[first.name])
+
+    def _pass(
+        self, one: Pass, batch: Batch, soft: Tensor | None
+    ) -> tuple[PassView, dict[str, IdentityTerm]]:
+        clean = one.image == "clean" or batch.erased is None
+        shown = replace(batch, image=batch.image if clean else batch.erased)
+        labels = batch.pid if batch.identities and one.shared else None
+        with pass_mode(self.model, one.bn):
+            found = self.model(*self._arguments(shown, one.branches, labels, soft))
+        return _viewed(one.name, batch, shown.image, found, one.shared)
+
+    def _generated(
+        self, synthetic: Synthetic, batch: Batch
+    ) -> tuple[PassView, dict[str, IdentityTerm]]:
+        rows = labelled(synthetic, batch)
+        labels = rows.pid if rows.identities and synthetic.identity_weight else None
+        live = synthetic.route == "detached"
+        if live:
+            rows = replace(rows, image=rows.image.detach())
+        arguments = self._arguments(rows, ("*",), labels, synthetic.soft_targets)
+        with pass_mode(self.model, "batch", dropout=live):
+            if live:
+                found = self.model(*arguments)
+            else:
+                fixed = {name: value.detach() for name, value in self.model.named_parameters()}
+                found = torch.func.functional_call(self.model, fixed, arguments)
+        view, terms = _viewed(synthetic.name, rows, rows.image, found, shared=live)
+        # Terms of generated images say where they come from: core/global/ce@dgnet/mixed.
+        named = {
+            f"{name}@{synthetic.name}": replace(term, factor=synthetic.identity_weight)
+            for name, term in terms.items()
+        }
+        return view, named
+
+    def _arguments(
+        self, batch: Batch, branches: tuple[str, ...], labels: Tensor | None, soft: Tensor | None
+    ) -> tuple[Any, ...]:
+        return batch.image, batch.fields, batch.source, branches, self._scope, labels, soft
+
+    def _terms(self, step: StepView, identity: Mapping[str, IdentityTerm]) -> dict[str, LossTerm]:
+        terms: dict[str, LossTerm] = {}
+        for name, term in identity.items():
+            weight = weight_at(self.model.embeddings[term.embedding].weight, step.iteration)
+            terms[name] = LossTerm(name, term.value, weight * term.factor)
+        for owner, loss in self._calls.losses(self._ctx, step, self._scope):
+            check_owned(owner, "loss term", loss.name)
+            if loss.name in terms:
+                raise PluginError(f"plugin '{owner}': loss term '{loss.name}' is returned twice")
+            if loss.value.dim():
+                raise PluginError(
+                    f"plugin '{owner}': loss term '{loss.name}' has shape "
+                    f"{tuple(loss.value.shape)}; it must be a scalar"
+                )
+            terms[loss.name] = loss
+        wanted = {name: term for name, term in sorted(terms.items()) if step.wants(name)}
+        if not wanted:
+            raise PluginError(f"update '{step.update}' has no loss term to sum")
+        return wanted
+
+    def _summed(
+        self, terms: Mapping[str, LossTerm], first: PassView
+    ) -> tuple[Tensor, UpdateReport]:
+        chosen = self._ctx.config.loss_weights
+        iteration = self._ctx.progress.iteration
+        weights = {
+            name: chosen.get(name, weight_at(term.weight, iteration))
+            for name, term in terms.items()
+        }
+        # A term of weight 0 stays out of the sum: its graph must not touch anything.
+        summed = [weights[n] * term.value.float() for n, term in terms.items() if weights[n]]
+        zero = next(iter(terms.values())).value.detach().float() * 0
+        total = torch.stack(summed).sum() if summed else zero
+        report = UpdateReport(
+            {name: term.value.detach().float() for name, term in terms.items()},
+            weights,
+            total.detach(),
+            {
+                name: Embedded(e.raw.detach(), e.neck.detach(), e.unit.detach())
+                for name, e in first.embedded.items()
+            },
+            first.batch.pid if first.batch.identities else None,
+        )
+        return total, report
+
+    def _checked(
+        self, generated: list[tuple[str, Synthetic]], batch: Batch, before: bool
+    ) -> list[Synthetic]:
+        for owner, synthetic in generated:
+            check_synthetic(owner, synthetic, batch, before)
+        return sorted((s for _, s in generated), key=lambda s: s.name)
+
+    def _scope(self, part: str) -> AbstractContextManager[None]:
+        """Open the random scope of a part: the same in every pass, so that forwards agree."""
+        config, progress = self._ctx.config, self._ctx.progress
+        seed = scope_seed(config.run.seed, "step", progress.iteration, self._ctx.rank, part)
+        return torch_scoped(seed, cuda=self._ctx.device.type == "cuda")
+
+
+def _viewed(
+    name: str,
+    batch: Batch,
+    image: Tensor,
+    found: tuple[dict[str, Tensor], dict[str, Embedded], dict[str, IdentityOutput]],
+    shared: bool,
+) -> tuple[PassView, dict[str, IdentityTerm]]:
+    outputs, embedded, identity = found
+    logits = {embedding: output.logits for embedding, output in identity.items()}
+    terms = {
+        f"{embedding}/{term}": IdentityTerm(embedding, value)
+        for embedding, output in identity.items()
+        for term, value in output.terms.items()
+    }
+    return PassView(name, batch, image, outputs, embedded, logits, shared), terms

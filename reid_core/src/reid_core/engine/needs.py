@@ -1,0 +1,220 @@
+"""Check, before anything is built, that what plugins need is there; decide who makes a field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from reid_core.data.fields import SHARED_FIELDS, FieldSpec
+from reid_core.data.labelers import Labeler
+from reid_core.data.samples import DataProvider, Source
+from reid_core.errors import ConfigError, ConflictError, DataError, PluginError, did_you_mean
+from reid_core.plugins.calls import CORE
+from reid_core.plugins.plugin import CONDITIONS, Plugin
+
+_SUFFIXES = (".png", ".npy", ".jpg")
+
+
+def field_makers(
+    owned: Sequence[tuple[str, Labeler]],
+    slots: Mapping[str, str],
+    chosen: Mapping[str, str],
+    carried: Mapping[str, FieldSpec],
+) -> dict[str, tuple[str, Labeler]]:
+    """Decide which labeler makes which field.
+
+    The user's ``--label`` rules even where the data set has the truth; otherwise the data set's
+    own field does; otherwise the only labeler that offers the field.
+
+    Args:
+        owned: pairs of plugin and labeler.
+        slots: who fills which slot (``labels:pid``).
+        chosen: the user's choices, field to plugin.
+        carried: fields that the main source has.
+
+    Returns:
+        Plugin and labeler by field, for fields that a labeler will make.
+
+    Raises:
+        ConflictError: several labelers offer a field that nobody decided on; all are named.
+        ConfigError: a choice that nobody offers.
+        PluginError: a labeler of ``pid`` without the claim.
+    """
+    offers: dict[str, dict[str, Labeler]] = {}
+    for owner, labeler in owned:
+        name = labeler.spec.name
+        if name == "pid" and slots.get("labels:pid") != owner:
+            raise PluginError(
+                f"plugin '{owner}' offers identities but does not claim the slot 'labels:pid'"
+            )
+        if owner in offers.setdefault(name, {}):
+            raise PluginError(f"plugin '{owner}' offers two labelers of '{name}'")
+        offers[name][owner] = labeler
+    for name, owner in chosen.items():
+        if owner not in offers.get(name, {}):
+            listed = ", ".join(offers.get(name, {})) or "no requested plugin does"
+            raise ConfigError(
+                f"--label {name}={owner}: plugin '{owner}' does not make '{name}' ({listed})"
+            )
+    makers = {}
+    for name, by_owner in sorted(offers.items()):
+        if name in chosen:
+            makers[name] = (chosen[name], by_owner[chosen[name]])
+        elif name == "pid":
+            owner = slots["labels:pid"]
+            makers[name] = (owner, by_owner[owner])
+        elif name in carried:
+            continue
+        elif len(by_owner) > 1:
+            first, second = sorted(by_owner)[:2]
+            raise ConflictError(
+                f"plugins '{first}' and '{second}' both make the field '{name}'; choose with "
+                f"--label {name}={first}"
+            )
+        else:
+            makers[name] = next(iter(by_owner.items()))
+    return makers
+
+
+def check_needs(
+    plugins: Mapping[str, Plugin],
+    slots: Mapping[str, str],
+    makers: Mapping[str, tuple[str, Labeler]],
+    source: Source,
+) -> None:
+    """Refuse a run in which a plugin misses a field or a condition that it needs.
+
+    Args:
+        plugins: the run's plugins by name.
+        slots: who fills which slot.
+        makers: who makes which field.
+        source: the main source.
+
+    Raises:
+        ConflictError: a condition that another plugin breaks; both are named, with the remedy.
+        DataError: a field that nobody provides, with who could.
+        PluginError: a need that the core does not know.
+    """
+    changing = makers.get("pid")
+    moving = changing is not None and changing[1].when == "epoch"
+    for name, plugin in plugins.items():
+        for need in plugin.needs:
+            remedy = f"; {need.remedy}" if need.remedy else ""
+            if need.what == "identities":
+                if not source.identities and changing is None:
+                    raise DataError(
+                        f"plugin '{name}' needs identities, which the source '{source.name}' does "
+                        f"not have{remedy}"
+                    )
+            elif need.what == "fixed_identities":
+                if moving and changing is not None:
+                    raise ConflictError(
+                        f"plugin '{name}' needs identities that stay the same, but plugin "
+                        f"'{changing[0]}' makes new ones at every epoch{remedy}"
+                    )
+            elif need.what in SHARED_FIELDS or "/" in need.what:
+                if need.what not in source.fields and need.what not in makers:
+                    raise DataError(_nobody_makes(name, need.what, source) + remedy)
+            else:
+                known = [*CONDITIONS, *SHARED_FIELDS]
+                raise PluginError(
+                    f"plugin '{name}' needs '{need.what}', which is neither a field nor a "
+                    f"condition{did_you_mean(need.what, known)}"
+                )
+    if moving and changing is not None and slots["identity"] == CORE:
+        raise ConflictError(
+            f"plugin '{changing[0]}' makes new identities at every epoch, but the core's "
+            "classifiers have fixed ones: a plugin must fill the slot 'identity'"
+        )
+
+
+def _nobody_makes(plugin: str, field: str, source: Source) -> str:
+    carried = ", ".join(sorted(source.fields)) or "none"
+    return (
+        f"plugin '{plugin}' needs the field '{field}', which nobody provides: the data set carries "
+        f"{carried}; choose a data set that has it, give files with --field {field}=DIR, or add a "
+        f"plugin that makes it with --plugins and --label {field}=PLUGIN"
+    )
+
+
+def with_field_folders(source: Source, folders: Mapping[str, Path]) -> Source:
+    """Return the source with fields read from the user's folders (``--field FIELD=DIR``).
+
+    A sample's file is ``DIR/<stem of its image>`` with ``.png``, ``.npy`` or ``.jpg``.
+
+    Raises:
+        ConfigError: an unknown field or a missing folder.
+        DataError: images without a file; the first few and the count.
+    """
+    for name, folder in folders.items():
+        if name not in SHARED_FIELDS:
+            raise ConfigError(
+                f"--field {name}: there is no shared field '{name}'"
+                f"{did_you_mean(name, SHARED_FIELDS)}"
+            )
+        if not folder.is_dir():
+            raise ConfigError(f"--field {name}={folder}: there is no such folder")
+        there = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in _SUFFIXES}
+        missing = [s.path.stem for s in source.samples if s.path.stem not in there]
+        if missing:
+            raise DataError(
+                f"--field {name}={folder}: {len(missing)} of {len(source)} images have no file "
+                f"there, first {', '.join(missing[:3])}"
+            )
+        values = [there[s.path.stem] for s in source.samples]
+        source = source.with_field(SHARED_FIELDS[name], values)
+    return source
+
+
+def fields_to_load(
+    plugins: Mapping[str, Plugin], reads: Sequence[str], source: Source
+) -> tuple[str, ...]:
+    """Return the fields of a source that the run uses: needs, sources' requests and reads."""
+    wanted = {need.what for plugin in plugins.values() for need in plugin.needs}
+    wanted |= {f for plugin in plugins.values() for r in plugin.sources for f in r.fields}
+    wanted |= set(reads)
+    return tuple(sorted(wanted & set(source.fields)))
+
+
+def choose_source_provider(
+    owner: str,
+    name: str,
+    fields: Sequence[str],
+    chosen: str | None,
+    offers: Sequence[tuple[str, DataProvider]],
+    main: str,
+) -> str:
+    """Decide who provides a training source beside the main one, by what it must carry.
+
+    Args:
+        owner: the plugin that asks.
+        name: the source.
+        fields: what every sample must carry.
+        chosen: the user's or the plugin's choice, or None.
+        offers: all providers with their plugins.
+        main: the provider's name of the main data set; its sibling ``<main>-...`` is preferred.
+
+    Returns:
+        The name of the provider.
+
+    Raises:
+        DataError: nobody fits, or several do and nobody decided.
+    """
+    if chosen is not None:
+        return chosen
+    fitting = sorted(
+        offer.name
+        for _, offer in offers
+        if offer.kind == "source" and set(fields) <= set(offer.fields)
+    )
+    siblings = [n for n in fitting if n.startswith(f"{main}-")]
+    if len(siblings) == 1:
+        return siblings[0]
+    if len(fitting) == 1:
+        return fitting[0]
+    wanted = ", ".join(fields) or "no field"
+    listed = ", ".join(fitting) or "none"
+    raise DataError(
+        f"plugin '{owner}' needs the source '{name}' with {wanted}; providers that fit: {listed}; "
+        f"choose with --source {name}=PROVIDER"
+    )

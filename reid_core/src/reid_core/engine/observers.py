@@ -1,0 +1,67 @@
+"""The core's own observers: metrics as JSON lines, and TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from reid_core.engine.events import Evaluated, Event, RunEnded, StepEnded
+
+
+class JsonLines:
+    """Append one JSON object per event to ``metrics.jsonl``.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "metrics.jsonl"
+
+    def __call__(self, event: Event) -> None:
+        """Write steps, evaluations and the end of the run."""
+        match event:
+            case StepEnded(epoch, iteration, scalars):
+                self._write("step", epoch=epoch, iteration=iteration, **scalars)
+            case Evaluated(when, epoch, iteration, results):
+                numbers = {name: result["metrics"] for name, result in results.items()}
+                self._write(
+                    "evaluation", when=when, epoch=epoch, iteration=iteration, results=numbers
+                )
+            case RunEnded(_, outcome, facts):
+                self._write("end", outcome=outcome, **facts)
+
+    def _write(self, kind: str, **values: Any) -> None:
+        line = json.dumps({"kind": kind, "time": round(time.time(), 3), **values})
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+class TensorBoard:
+    """Write event files that TensorBoard shows.
+
+    Args:
+        folder: the run's folder; files go to ``tensorboard/``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # Importing protobuf takes a fifth of a second, which commands that only list never spend.
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def __call__(self, event: Event) -> None:
+        """Write scalars of steps and evaluations; close at the run's end."""
+        match event:
+            case StepEnded(_, iteration, scalars):
+                for name, value in scalars.items():
+                    self._writer.add_scalar(name, value, iteration)
+            case Evaluated(_, _, iteration, results):
+                for protocol, result in results.items():
+                    for name, value in result["metrics"].items():
+                        tag = f"evaluation/{protocol}/{name}"
+                        self._writer.add_scalar(tag, value, max(iteration, 0))
+            case RunEnded():
+                self._writer.close()

@@ -1,0 +1,197 @@
+"""The plan of a step: the core's and the plugins' groups, updates and passes, merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
+
+from reid_core.engine.declarations import MAIN, MAIN_PASS, Group, Pass, Schedule, Update
+from reid_core.errors import ConflictError, PluginError, did_you_mean
+from reid_core.plugins.names import check_owned, check_unique
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What one training step does.
+
+    Args:
+        groups: all optimiser groups by name, parameters written out in full.
+        updates: in the order in which they run; their ``groups`` and ``passes`` are complete.
+        main_without: patterns of terms that ``main`` leaves to other updates.
+    """
+
+    groups: Mapping[str, Group]
+    updates: tuple[Update, ...]
+    main_without: tuple[str, ...] = ()
+
+    def without(self, update: Update) -> tuple[str, ...]:
+        """Return the patterns of terms that an update leaves to another one."""
+        return self.main_without if update.name == MAIN else ()
+
+    def due(self, step: int) -> tuple[Update, ...]:
+        """Return the updates of a step (0-based)."""
+        return tuple(update for update in self.updates if update.due(step))
+
+
+def merge_schedules(
+    owned: Sequence[tuple[str, Schedule]],
+    params: Mapping[str, Sequence[str]],
+    sources: Iterable[str],
+    new_layers_scale: float = 1.0,
+) -> StepPlan:
+    """Merge the plugins' schedules with the core's: one update ``main`` over all groups.
+
+    Args:
+        owned: pairs of owner and schedule.
+        params: names of trainable parameters by part of the model.
+        sources: names of the training sources.
+        new_layers_scale: factor on the learning rate of all of the core's groups but the
+            encoder's.
+
+    Raises:
+        PluginError: a name outside its owner's space, or one that nobody declares.
+        ConflictError: two groups want one parameter, two updates one group; both are named.
+    """
+    for owner, schedule in owned:
+        for kind, names in (
+            ("group", [g.name for g in schedule.groups]),
+            ("update", [u.name for u in schedule.updates]),
+            ("pass", [p.name for p in _passes_of(schedule)]),
+        ):
+            for name in names:
+                check_owned(owner, kind, name)
+    check_unique("group", [(o, g.name) for o, s in owned for g in s.groups])
+    check_unique("update", [(o, u.name) for o, s in owned for u in s.updates])
+    check_unique("pass", [(o, p.name) for o, s in owned for p in _passes_of(s)])
+    groups = _groups(owned, params, new_layers_scale)
+    updates = _updates(owned, groups)
+    _check_passes(updates.values(), set(sources))
+    without = tuple(sorted({pattern for _, s in owned for pattern in s.main_without}))
+    return StepPlan(groups, tuple(_in_order(updates)), without)
+
+
+def _passes_of(schedule: Schedule) -> list[Pass]:
+    return [*schedule.passes, *(p for update in schedule.updates for p in update.passes)]
+
+
+def _groups(
+    owned: Sequence[tuple[str, Schedule]], params: Mapping[str, Sequence[str]], scale: float
+) -> dict[str, Group]:
+    taken: dict[str, str] = {}
+    groups: dict[str, Group] = {}
+    everything = {name for names in params.values() for name in names}
+    for owner, schedule in owned:
+        for group in schedule.groups:
+            names: list[str] = []
+            for name in group.parameters:
+                if name in params:
+                    names.extend(params[name])
+                elif name in everything:
+                    names.append(name)
+                else:
+                    raise PluginError(
+                        f"plugin '{owner}': group '{group.name}' names '{name}', which is neither "
+                        f"a part of the model nor a parameter{did_you_mean(name, params)}"
+                    )
+            for name in names:
+                if name in taken:
+                    raise ConflictError(
+                        f"parameter '{name}' is in two groups, '{taken[name]}' and '{group.name}'"
+                    )
+                taken[name] = group.name
+            groups[group.name] = replace(group, parameters=tuple(names))
+    for part, names in params.items():
+        rest = tuple(name for name in names if name not in taken)
+        if rest:
+            factor = 1.0 if part == "encoder" else scale
+            groups[part] = Group(part, rest, lr_scale=factor)
+    return dict(sorted(groups.items()))
+
+
+def _updates(
+    owned: Sequence[tuple[str, Schedule]], groups: Mapping[str, Group]
+) -> dict[str, Update]:
+    homes: dict[str, str] = {}
+    updates: dict[str, Update] = {}
+    main_every: tuple[str, tuple[int, int]] | None = None
+    for owner, schedule in owned:
+        for update in schedule.updates:
+            for name in (*update.groups, *update.shares):
+                if name not in groups:
+                    raise PluginError(
+                        f"plugin '{owner}': update '{update.name}' steps the unknown group "
+                        f"'{name}'{did_you_mean(name, groups)}"
+                    )
+            for name in update.groups:
+                if name in homes:
+                    raise ConflictError(
+                        f"group '{name}' belongs to two updates, '{homes[name]}' and "
+                        f"'{update.name}'; one of them has to share it (shares=...)"
+                    )
+                homes[name] = update.name
+            terms = (f"{owner}/*",) if update.terms is None else update.terms
+            updates[update.name] = replace(update, terms=terms)
+        if schedule.main_every is not None:
+            if main_every is not None and main_every[1] != schedule.main_every:
+                raise ConflictError(
+                    f"plugins '{main_every[0]}' and '{owner}' want the main update at different "
+                    f"steps, {main_every[1]} and {schedule.main_every} (period, offset)"
+                )
+            main_every = (owner, schedule.main_every)
+    updates[MAIN] = Update(
+        MAIN,
+        groups=tuple(name for name in groups if name not in homes),
+        passes=(MAIN_PASS,),
+        terms=("*",),
+        every=main_every[1] if main_every else (1, 0),
+        after=(),
+    )
+    for owner, schedule in owned:
+        for extra in sorted(schedule.passes, key=lambda p: p.name):
+            if extra.update not in updates:
+                raise PluginError(
+                    f"plugin '{owner}': pass '{extra.name}' belongs to the unknown update "
+                    f"'{extra.update}'{did_you_mean(extra.update, updates)}"
+                )
+            home = updates[extra.update]
+            updates[extra.update] = replace(home, passes=(*home.passes, extra))
+    return updates
+
+
+def _check_passes(updates: Iterable[Update], sources: set[str]) -> None:
+    for update in updates:
+        if not update.passes:
+            raise PluginError(f"update '{update.name}' has no forward pass")
+        for one in update.passes:
+            if one.source not in sources:
+                raise PluginError(
+                    f"pass '{one.name}' runs on the unknown source '{one.source}'"
+                    f"{did_you_mean(one.source, sources)}"
+                )
+
+
+def _in_order(updates: Mapping[str, Update]) -> list[Update]:
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for name, update in updates.items():
+        for other in (*update.after, *update.before):
+            if other not in updates:
+                raise PluginError(
+                    f"update '{name}' is to run beside the unknown update '{other}'"
+                    f"{did_you_mean(other, updates)}"
+                )
+        sorter.add(name, *(o for o in update.after if o not in update.before))
+        for other in update.before:
+            sorter.add(other, name)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise ConflictError(f"updates come before each other in a circle: {circle}") from None
+    ordered = []
+    while sorter.is_active():
+        # Ready updates in name order, so that the order of plugins never shows.
+        ready = sorted(sorter.get_ready())
+        ordered.extend(updates[name] for name in ready)
+        sorter.done(*ready)
+    return ordered

@@ -1,0 +1,197 @@
+"""Checkpoints: safe to load, written atomically, keyed by names and never by order.
+
+Nothing random is stored, because every random draw is a function of the run's seed and of epoch,
+iteration or position: where the run stands is enough.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reid_core.config import RunConfig
+from reid_core.engine.context import RunContext
+from reid_core.engine.optimisers import Optimisers
+from reid_core.errors import CheckpointError
+from reid_core.model.graph import ReidModel
+
+FORMAT = 1
+"""Version of the checkpoint's layout."""
+
+FREE_SECTIONS = ("engine", "evaluation", "run")
+"""Sections that may differ between a run and its continuation."""
+
+
+def save_checkpoint(
+    path: Path,
+    ctx: RunContext,
+    model: ReidModel,
+    optimisers: Optimisers,
+    plugins: Mapping[str, str],
+) -> None:
+    """Write a checkpoint; a crash in the middle leaves the previous one whole.
+
+    Args:
+        path: the file.
+        ctx: the run, for its progress and configuration.
+        model: frozen branches are stored by hash, for they are made again from their own source.
+        optimisers: stored by parameter name.
+        plugins: versions of the run's plugins.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written.
+    """
+    content = {
+        "format": FORMAT,
+        "progress": {"epoch": ctx.progress.epoch, "iteration": ctx.progress.iteration},
+        "plugins": dict(plugins),
+        "config": ctx.config.model_dump(mode="json"),
+        "model": trainable_state(model),
+        "frozen": frozen_hashes(model),
+        "optimisers": optimisers.state_dict(),
+    }
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
+
+
+def load_checkpoint(
+    path: Path,
+    ctx: RunContext,
+    model: ReidModel,
+    optimisers: Optimisers,
+    plugins: Mapping[str, str],
+) -> None:
+    """Restore model, optimisers and progress from a checkpoint.
+
+    Args:
+        path: the file.
+        ctx: the run; its progress is set.
+        model: built from the same plugins and settings, in any order.
+        optimisers: likewise.
+        plugins: versions of the run's plugins.
+
+    Raises:
+        CheckpointError: missing or truncated, a pickle of anything but tensors and plain values,
+            other plugins, other settings (which ones), another frozen branch.
+    """
+    content = read_checkpoint(path)
+    theirs, ours = set(content["plugins"]), set(plugins)
+    if theirs != ours:
+        raise CheckpointError(
+            f"{path} was written with the plugins {_listed(theirs)}, this run has "
+            f"{_listed(ours)}; resume with the same --plugins"
+        )
+    changed = changed_settings(content["config"], ctx.config)
+    if changed:
+        raise CheckpointError(
+            f"{path} was written with other settings: {'; '.join(changed)}; resume with the same "
+            "ones, or start a new run with another --out"
+        )
+    for name, value in frozen_hashes(model).items():
+        if content["frozen"].get(name) != value:
+            raise CheckpointError(
+                f"{path} was written with another frozen branch '{name}' (hash "
+                f"{content['frozen'].get(name)}, now {value})"
+            )
+    expected = trainable_state(model)
+    if set(content["model"]) != set(expected):
+        odd = sorted(set(content["model"]) ^ set(expected))
+        raise CheckpointError(f"{path} holds another model; first differing entry: {odd[0]}")
+    with torch.no_grad():
+        for name, value in content["model"].items():
+            if value.shape != expected[name].shape:
+                raise CheckpointError(
+                    f"{path}: '{name}' has shape {tuple(value.shape)}, this model "
+                    f"{tuple(expected[name].shape)}"
+                )
+            expected[name].copy_(value)
+    optimisers.load_state_dict(content["optimisers"])
+    ctx.progress.epoch = content["progress"]["epoch"]
+    ctx.progress.iteration = content["progress"]["iteration"]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running any code that it may hold.
+
+    Raises:
+        CheckpointError: it is missing, truncated, refused or of another format.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).partition("\n")[0][:160]
+        raise CheckpointError(
+            f"{path} is truncated, or holds more than tensors and plain values, and is not loaded "
+            f"({type(error).__name__}: {reason})"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no checkpoint of this version (format {FORMAT})")
+    return content
+
+
+def trainable_state(model: ReidModel) -> dict[str, Tensor]:
+    """Return parameters and buffers by name, without those of frozen branches."""
+    frozen = tuple(f"branches.{name}." for name, b in model.declarations.items() if b.frozen)
+    state = model.state_dict()
+    return {name: value for name, value in state.items() if not name.startswith(frozen or ("\0",))}
+
+
+def frozen_hashes(model: ReidModel) -> dict[str, str]:
+    """Return a short hash of the weights of every frozen branch."""
+    return {
+        name: state_hash(model.branches[name])
+        for name, declaration in model.declarations.items()
+        if declaration.frozen
+    }
+
+
+def state_hash(module: nn.Module) -> str:
+    """Return a short hash of a module's parameters and buffers, names included."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def changed_settings(stored: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """Return the settings that differ in a way that would change the training."""
+    current = config.model_dump(mode="json")
+    differences = []
+    for section in sorted({*stored, *current} - set(FREE_SECTIONS)):
+        before, now = stored.get(section), current.get(section)
+        if before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            differences += [
+                f"{section}.{key} was {before.get(key)!r}, is {now.get(key)!r}"
+                for key in sorted({*before, *now})
+                if before.get(key) != now.get(key)
+            ]
+        else:
+            differences.append(f"{section} was {before!r}, is {now!r}")
+    if stored.get("run", {}).get("seed") != config.run.seed:
+        differences.append(
+            f"run.seed was {stored.get('run', {}).get('seed')}, is {config.run.seed}"
+        )
+    return differences
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,83 @@
+"""One training step, from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reid_core.config import ScheduleSection
+from reid_core.data.batches import Batch
+from reid_core.engine.context import RunContext
+from reid_core.engine.declarations import MAIN, Update
+from reid_core.engine.forward import UpdateReport
+from reid_core.engine.optimisers import Optimisers
+from reid_core.engine.plan import StepPlan
+from reid_core.engine.rates import rate_factor
+from reid_core.model.graph import ReidModel
+
+
+@dataclass(frozen=True)
+class StepParts:
+    """What a step works with; built once per run.
+
+    Args:
+        ctx: the run.
+        model: the training model.
+        forward: `UpdateForward`, bare or wrapped for several ranks.
+        plan: groups and updates.
+        optimisers: of all groups.
+        schedule: warm-up and decay.
+        autocast: opens the run's mixed precision.
+        clip: clips gradients in place.
+    """
+
+    ctx: RunContext
+    model: ReidModel
+    forward: Callable[[Update, Mapping[str, Batch]], tuple[Tensor, UpdateReport]] | nn.Module
+    plan: StepPlan
+    optimisers: Optimisers
+    schedule: ScheduleSection
+    autocast: Callable[[], AbstractContextManager[None]]
+    clip: Callable[[list[nn.Parameter]], None]
+
+
+def train_step(
+    parts: StepParts, batches: Mapping[str, Batch], share: float
+) -> dict[str, UpdateReport]:
+    """Do one training step: every update that is due, one after the other.
+
+    An update is one forward of all its passes, one backward, one step of the optimisers of its
+    groups. Each runs its own forward on what the updates before it left; gradients never cross
+    from one update to the next. Nothing here waits for the device.
+
+    Args:
+        parts: what the step works with.
+        batches: prepared batches by source.
+        share: how much of the epoch is done, in ``[0, 1)``.
+
+    Returns:
+        A report per update that ran.
+    """
+    progress, optimisers = parts.ctx.progress, parts.optimisers
+    factor = rate_factor(parts.schedule, progress.epoch, share)
+    reports: dict[str, UpdateReport] = {}
+    for update in parts.plan.due(progress.iteration):
+        optimisers.clear()
+        with parts.autocast():
+            loss, report = parts.forward(update, batches)
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+            parts.clip(optimisers.parameters(update, progress.epoch))
+            optimisers.step(update, progress.epoch, factor)
+        if update.name == MAIN and report.labels is not None:
+            with torch.no_grad():
+                for name, criterion in parts.model.criteria.items():
+                    if name in report.embedded:
+                        criterion.update(report.embedded[name], report.labels)  # type: ignore[operator]
+        reports[update.name] = report
+    progress.iteration += 1
+    return reports

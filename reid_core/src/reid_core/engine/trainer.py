@@ -1,0 +1,213 @@
+"""The loop around the step: epochs, labels, logging, checkpoints, evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_core.data.batches import Batch
+from reid_core.data.labelling import make_identities
+from reid_core.data.sampling import shard
+from reid_core.engine.assembly import Assembly, loader_of, relabelled, sampler_of
+from reid_core.engine.declarations import MAIN
+from reid_core.engine.device import memory_format_of
+from reid_core.engine.evaluating import Evaluation
+from reid_core.engine.events import EpochEnded, Evaluated, Event, StepEnded
+from reid_core.engine.extraction import extract
+from reid_core.engine.metrics import StepMetrics, check_loss_weights
+from reid_core.engine.rates import rate_factor
+from reid_core.engine.state import load_checkpoint, save_checkpoint
+from reid_core.engine.step import train_step
+from reid_core.model.embedder import Embedder, embedder_of
+
+
+class Trainer:
+    """Train an assembled run.
+
+    Args:
+        assembly: the run.
+        checkpoint: where checkpoints are written; None writes none.
+        advance: is told after every step how many images it took (a progress bar).
+    """
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        checkpoint: Path | None = None,
+        advance: Callable[[int], None] = lambda images: None,
+    ) -> None:
+        self.assembly = assembly
+        self.checkpoint = checkpoint
+        self.advance = advance
+        self.metrics = StepMetrics()
+        self.images = 0
+        self.seconds = 0.0
+        self._checked_weights = False
+
+    def resume(self) -> None:
+        """Restore model, optimisers and progress from the checkpoint.
+
+        Raises:
+            CheckpointError: it cannot be used here.
+        """
+        assembly, path = self.assembly, self.checkpoint
+        assert path is not None
+        parts = assembly.parts
+        load_checkpoint(path, assembly.ctx, parts.model, parts.optimisers, assembly.versions())
+
+    def fit(self) -> None:
+        """Train from where the run stands to its last epoch."""
+        config, progress = self.assembly.config, self.assembly.ctx.progress
+        self.assembly.model.train()
+        while progress.epoch < config.schedule.epochs:
+            epoch = progress.epoch
+            self.train_epoch()
+            progress.epoch += 1
+            last = progress.epoch == config.schedule.epochs
+            if self.checkpoint and (last or progress.epoch % config.engine.checkpoint_every == 0):
+                self.save()
+            self.emit(EpochEnded(epoch, progress.iteration - 1))
+            every = config.evaluation.every
+            if every and not last and progress.epoch % every == 0:
+                self.evaluate("epoch")
+
+    def train_epoch(self) -> None:
+        """Train one epoch: labels, memories, then the steps."""
+        assembly, progress = self.assembly, self.assembly.ctx.progress
+        self._begin_epoch()
+        steps = assembly.steps_per_epoch(progress.epoch)
+        streams = {name: self._stream(name, steps) for name in assembly.loaders}
+        began = time.perf_counter()
+        waited = self._waited()
+        try:
+            for step in range(steps):
+                batches = self._batches(streams)
+                reports = train_step(assembly.parts, batches, step / steps)
+                self.metrics.add(reports)
+                count = sum(len(batch) for batch in batches.values())
+                self.images += count
+                self.advance(count)
+                self._check_weights()
+                if (step + 1) % assembly.config.engine.log_every == 0 or step + 1 == steps:
+                    elapsed = time.perf_counter() - began
+                    share = (self._waited() - waited) / max(elapsed, 1e-9)
+                    self._log(step + 1, steps, elapsed, share)
+        finally:
+            for stream in streams.values():
+                stream.close()
+        self.seconds += time.perf_counter() - began
+
+    def _begin_epoch(self) -> None:
+        assembly, ctx = self.assembly, self.assembly.ctx
+        features = self._features_once()
+        if assembly.identities is not None:
+            owner, labeler = assembly.identities
+            labels = make_identities(ctx, owner, labeler, assembly.truth, features)
+            ctx.sources[MAIN] = relabelled(assembly.truth, labels)
+            fields = tuple(assembly.loaders[MAIN].specs)
+            assembly.loaders[MAIN] = loader_of(ctx, ctx.main, fields)
+            assembly.samplers[MAIN] = sampler_of(ctx, assembly.plugins, ctx.main)
+        pids = np.array([sample.pid for sample in ctx.main.samples], np.int64)
+        for criterion in assembly.model.criteria.values():
+            criterion.begin(pids, features)  # type: ignore[operator]
+
+    def _features_once(self) -> Callable[[], NDArray[np.float32]]:
+        known: list[NDArray[np.float32]] = []
+
+        def features() -> NDArray[np.float32]:
+            if not known:
+                known.append(self.features())
+            return known[0]
+
+        return features
+
+    def features(self) -> NDArray[np.float32]:
+        """Return unit test features ``N D`` of the main source, without augmentation."""
+        assembly, config = self.assembly, self.assembly.config
+        found = extract(
+            self.embedder(),
+            assembly.truth.samples,
+            assembly.ctx.device,
+            specs=assembly.truth.fields,
+            batch_size=config.evaluation.batch_size,
+            threads=config.data.threads,
+            memory_format=memory_format_of(config.engine),
+            autocast=assembly.parts.autocast,
+        )
+        norms = np.linalg.norm(found, axis=1, keepdims=True)
+        return found / np.maximum(norms, 1e-12)
+
+    def _stream(self, name: str, steps: int) -> Generator[Batch]:
+        assembly, epoch = self.assembly, self.assembly.ctx.progress.epoch
+        rows = assembly.samplers[name].epoch(epoch, steps)
+        ctx = assembly.ctx
+        return assembly.loaders[name].load(shard(rows, ctx.rank, ctx.world_size), epoch)
+
+    def _batches(self, streams: dict[str, Generator[Batch]]) -> dict[str, Batch]:
+        """Return the batches that the updates of the coming step need, on the device."""
+        assembly, ctx = self.assembly, self.assembly.ctx
+        due = assembly.parts.plan.due(ctx.progress.iteration)
+        wanted = sorted({one.source for update in due for one in update.passes})
+        return {name: assembly.prepare(next(streams[name]), ctx.device) for name in wanted}
+
+    def _check_weights(self) -> None:
+        plan = self.assembly.parts.plan
+        period = max(update.every[0] for update in plan.updates)
+        if not self._checked_weights and self.assembly.ctx.progress.iteration >= period:
+            check_loss_weights(self.assembly.config.loss_weights, self.metrics.seen)
+            self._checked_weights = True
+
+    def _log(self, done: int, steps: int, elapsed: float, waiting: float) -> None:
+        assembly, progress = self.assembly, self.assembly.ctx.progress
+        parts = assembly.parts
+        factor = rate_factor(parts.schedule, progress.epoch, (done - 1) / steps)
+        scalars = self.metrics.take()
+        for update in parts.plan.updates:
+            for group, _ in parts.optimisers.stepped(update, progress.epoch):
+                rate = parts.optimisers.rate(group, update, factor)
+                scalars[f"lr/{update.name}:{group.name}"] = rate
+        batch = assembly.config.data.batch_size
+        scalars["speed/images_per_second"] = done * batch / max(elapsed, 1e-9)
+        scalars["speed/share_of_waiting_for_data"] = waiting
+        self.emit(StepEnded(progress.epoch, progress.iteration - 1, scalars))
+
+    def embedder(self) -> Embedder:
+        """Return the deployed part of the model as it stands; modules are shared."""
+        config = self.assembly.config
+        return embedder_of(self.assembly.model, config.data.size, config.evaluation.embed)
+
+    def evaluate(
+        self, when: str, advance: Callable[[int], None] | None = None
+    ) -> Evaluation | None:
+        """Evaluate the model as it stands; None where the data set has no queries."""
+        assembly, progress = self.assembly, self.assembly.ctx.progress
+        if assembly.evaluator is None:
+            return None
+        evaluation = assembly.evaluator.evaluate(self.embedder(), advance)
+        results: dict[str, Any] = {r.protocol: r.to_json() for r in evaluation.results}
+        self.emit(Evaluated(when, progress.epoch - 1, progress.iteration - 1, results))
+        return evaluation
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        assert self.checkpoint is not None
+        parts = self.assembly.parts
+        save_checkpoint(
+            self.checkpoint,
+            self.assembly.ctx,
+            parts.model,
+            parts.optimisers,
+            self.assembly.versions(),
+        )
+
+    def emit(self, event: Event) -> None:
+        """Tell the observers."""
+        self.assembly.calls.observe(event, self.assembly.ctx.say)
+
+    def _waited(self) -> float:
+        return sum(loader.seconds_waited for loader in self.assembly.loaders.values())

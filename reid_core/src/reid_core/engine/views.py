@@ -1,0 +1,114 @@
+"""What a step shows to plugins: its passes with their batches and outputs."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from reid_core.engine.declarations import MAIN
+from reid_core.errors import PluginError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reid_core.data.batches import Batch
+    from reid_core.engine.declarations import Update
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The three vectors of an embedding, ``B D`` each.
+
+    Args:
+        raw: before the neck.
+        neck: after the neck.
+        unit: after the neck, with length one (float32).
+    """
+
+    raw: Tensor
+    neck: Tensor
+    unit: Tensor
+
+
+@dataclass(frozen=True)
+class PassView:
+    """One forward pass: what went in and what came out.
+
+    Args:
+        name: the pass.
+        batch: its rows, with the fields that they carry.
+        image: what the network saw, ``B 3 H W``.
+        feats: outputs of encoder and branches by name.
+        embedded: vectors by embedding.
+        logits: identity logits ``B K`` by embedding, where a criterion ran.
+        shared: whether losses of other plugins than the pass's owner should supervise it.
+    """
+
+    name: str
+    batch: Batch
+    image: Tensor
+    feats: Mapping[str, Tensor]
+    embedded: Mapping[str, Embedded]
+    logits: Mapping[str, Tensor] = field(default_factory=dict)
+    shared: bool = True
+
+    def output(self, name: str) -> Tensor:
+        """Return an output by name; the error lists what there is."""
+        if name not in self.feats:
+            raise PluginError(
+                f"pass '{self.name}' has no output '{name}'{did_you_mean(name, self.feats)} "
+                f"(outputs: {', '.join(sorted(self.feats))})"
+            )
+        return self.feats[name]
+
+    def has(self, *names: str) -> bool:
+        """Return whether the pass carries all of these outputs and fields."""
+        return all(name in self.feats or name in self.batch.fields for name in names)
+
+
+@dataclass(frozen=True)
+class StepView:
+    """One update of one step, as a loss hook sees it.
+
+    Args:
+        update: the update's declaration.
+        epoch, iteration: 0-based.
+        passes: by name, in the order in which they ran.
+        without: patterns of terms that the update leaves to another one.
+    """
+
+    declaration: Update
+    epoch: int
+    iteration: int
+    passes: Mapping[str, PassView]
+    without: Sequence[str] = ()
+
+    @property
+    def update(self) -> str:
+        """Name of the update; the core's is ``main``."""
+        return self.declaration.name
+
+    @property
+    def main(self) -> PassView:
+        """The pass ``main`` of the update ``main``."""
+        return self.passes[MAIN]
+
+    def wants(self, term: str) -> bool:
+        """Return whether the update sums a term, so that an expensive one can be left out."""
+        return matches(term, self.declaration.terms or ()) and not matches(term, self.without)
+
+    def passes_with(self, *names: str) -> Iterator[PassView]:
+        """Yield the shared passes that carry all of these outputs and fields.
+
+        A loss that loops over them supervises generated images without knowing who made them.
+        """
+        for view in self.passes.values():
+            if view.shared and view.has(*names):
+                yield view
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Return whether a name matches one of several fnmatch patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

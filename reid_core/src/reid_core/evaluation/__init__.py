@@ -1,0 +1,1 @@
+"""Evaluation: protocols as data, exact retrieval, results and ranked-list pictures."""

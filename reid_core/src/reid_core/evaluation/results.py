@@ -1,0 +1,211 @@
+"""Results of an evaluation: numbers, what they mean, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_core.evaluation.labels import IntArray
+from reid_core.evaluation.ranks import AP_DEFINITIONS, TIE_RULE
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_MANY_TIES = 0.05
+"""Share of queries from which on ties are mentioned: the order of files then makes the score."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a result is of, as far as the features themselves do not tell.
+
+    Args:
+        flip: whether features of the mirrored images were added.
+        fingerprint: of the data, `DataSet.fingerprint`.
+    """
+
+    flip: bool = False
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class QueryScores:
+    """Scores of the ``V`` valid queries; means over the trials where there are several.
+
+    Args:
+        rows: int64 ``V``, rows of the query set, ascending.
+        first_hit: float64 ``V``, rank of the first match, 1-based.
+        average_precision, average_precision_trapezoid, inverse_negative_penalty: float64 ``V``.
+    """
+
+    rows: IntArray
+    first_hit: NDArray[np.float64]
+    average_precision: NDArray[np.float64]
+    average_precision_trapezoid: NDArray[np.float64]
+    inverse_negative_penalty: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Population standard deviations over the trials of a single-shot protocol."""
+
+    cmc: tuple[float, ...]
+    mean_ap: float
+
+
+@dataclass(frozen=True)
+class RetrievalResult:
+    """Scores under one protocol, with everything that is needed to compare them. Shares in 0 .. 1.
+
+    Args:
+        protocol: its name.
+        protocol_text: its one-line description.
+        ranks: the ranks to show.
+        cmc: ``cmc[k - 1]`` is the share of queries with a match among the first ``k``.
+        mean_ap: mean average precision; of a single-shot gallery it is the mean reciprocal rank,
+            and is called MRR wherever it is shown.
+        mean_ap_trapezoid: the same with the trapezoid rule (`AP_DEFINITIONS`).
+        mean_inp: mean inverse negative penalty.
+        valid_queries: queries with at least one match.
+        total_queries, gallery_images: how many take part.
+        tied_queries: valid queries that have a match exactly as close as another image.
+        distance, reranking: how images were compared.
+        provenance: what the features are of.
+        trials: number of single-shot galleries; 0 where the whole gallery was searched.
+        spread: over those trials; None where the whole gallery was searched.
+        drawn: where those galleries come from: ``seed`` (the protocol's) or ``given``.
+        per_query: scores of single queries, if they were asked for; not part of `to_json`.
+    """
+
+    protocol: str
+    protocol_text: str
+    ranks: tuple[int, ...]
+    cmc: tuple[float, ...]
+    mean_ap: float
+    mean_ap_trapezoid: float
+    mean_inp: float
+    valid_queries: int
+    total_queries: int
+    gallery_images: int
+    tied_queries: int
+    distance: str
+    reranking: str = "none"
+    provenance: Provenance = field(default_factory=Provenance)
+    trials: int = 0
+    spread: Spread | None = None
+    drawn: str = "seed"
+    per_query: QueryScores | None = None
+
+    @property
+    def ap_name(self) -> str:
+        """What the average precision is called: ``mAP``, or ``MRR`` of single-shot galleries."""
+        return "MRR" if self.trials else "mAP"
+
+    @property
+    def text(self) -> str:
+        """The protocol and everything else that the numbers depend on, in one line."""
+        flip = "on" if self.provenance.flip else "off"
+        galleries = "; galleries given" if self.trials and self.drawn == "given" else ""
+        return (
+            f"{self.protocol_text}{galleries}; {self.distance}; flip {flip}; "
+            f"re-ranking {self.reranking}; ties by {TIE_RULE}; "
+            f"{self.valid_queries}/{self.total_queries} queries valid"
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers by name: ``mAP``, ``rank1``, ...; or ``MRR`` and ``..._std``."""
+        found = {self.ap_name: self.mean_ap}
+        if not self.trials:
+            found |= {"mAP_trapezoid": self.mean_ap_trapezoid, "mINP": self.mean_inp}
+        found |= {f"rank{rank}": self.cmc[rank - 1] for rank in self.ranks}
+        if self.spread is not None:
+            found[f"{self.ap_name}_std"] = self.spread.mean_ap
+            found |= {f"rank{rank}_std": self.spread.cmc[rank - 1] for rank in self.ranks}
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for `json.dumps`: numbers, their definitions, what they are of."""
+        definitions = {name: text for name, text in AP_DEFINITIONS.items() if not self.trials}
+        return {
+            "protocol": self.protocol,
+            "text": self.text,
+            "metrics": self.metrics(),
+            "cmc": list(self.cmc),
+            "definitions": definitions or {"MRR": "mean of 1 / rank of the only match"},
+            "valid_queries": self.valid_queries,
+            "total_queries": self.total_queries,
+            "gallery_images": self.gallery_images,
+            "tied_queries": self.tied_queries,
+            "ties": TIE_RULE,
+            "distance": self.distance,
+            "reranking": self.reranking,
+            "flip": self.provenance.flip,
+            "fingerprint": self.provenance.fingerprint,
+            "trials": self.trials,
+            "drawn": self.drawn if self.trials else None,
+        }
+
+    def summary(self) -> str:
+        """Return the scores in one line, in per cent."""
+        shown = [f"{self.ap_name} {self._average()}"]
+        if not self.trials:
+            shown.append(f"mAP(trapezoid) {_percent(self.mean_ap_trapezoid)}")
+            shown.append(f"mINP {_percent(self.mean_inp)}")
+        shown += [f"R{rank} {self._rank(rank)}" for rank in self.ranks]
+        scale = f"{self.valid_queries}/{self.total_queries} queries, {self.gallery_images} images"
+        notes = [scale, self.distance]
+        if self.reranking != "none":
+            notes.append(f"re-ranked by {self.reranking}")
+        if self.provenance.flip:
+            notes.append("flip")
+        if self.trials:
+            notes.append(f"{self.trials} galleries")
+        if self.tied_queries > _MANY_TIES * self.valid_queries:
+            notes.append(f"ties in {self.tied_queries} queries")
+        return f"{self.protocol}: {', '.join(shown)} ({'; '.join(notes)})"
+
+    def _average(self) -> str:
+        return _percent(self.mean_ap, self.spread.mean_ap if self.spread else None)
+
+    def _rank(self, rank: int) -> str:
+        return _percent(self.cmc[rank - 1], self.spread.cmc[rank - 1] if self.spread else None)
+
+
+def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation") -> Table:
+    """Return a table for the terminal: one row per result, all numbers in per cent.
+
+    A rank that a result does not report stays empty, and so does mAP beside MRR: the two must
+    not be read against each other.
+    """
+    from rich.table import Table
+
+    ranks = sorted({rank for result in results for rank in result.ranks})
+    table = Table(title=title)
+    table.add_column("protocol", no_wrap=True)
+    names = [name for name in ("mAP", "MRR") if any(r.ap_name == name for r in results)]
+    multi_shot = ("mAP(trap.)", "mINP") if "mAP" in names else ()
+    for name in (*names, *multi_shot, *(f"R{rank}" for rank in ranks), "queries", "gallery"):
+        table.add_column(name, justify="right")
+    table.add_column("compared by")
+    for result in results:
+        averages = [result._average() if result.ap_name == name else "" for name in names]
+        if multi_shot:
+            both = (result.mean_ap_trapezoid, result.mean_inp)
+            averages += ["" if result.trials else _percent(value) for value in both]
+        shown = [result._rank(rank) if rank in result.ranks else "" for rank in ranks]
+        queries = f"{result.valid_queries}/{result.total_queries}"
+        how = [result.distance, "flip" if result.provenance.flip else ""]
+        how.append("" if result.reranking == "none" else result.reranking)
+        compared = ", ".join(part for part in how if part)
+        gallery = str(result.gallery_images)
+        table.add_row(result.protocol, *averages, *shown, queries, gallery, compared)
+    return table
+
+
+def _percent(share: float, deviation: float | None = None) -> str:
+    spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
+    return f"{100 * share:.1f}{spread}"

@@ -1,0 +1,220 @@
+"""The hook specifications: everything that a plugin can say to the core.
+
+A hook implementation may name any subset of its hook's arguments. It must not use ``tryfirst``,
+``trylast``, ``wrapper`` or argument defaults: the order of plugins never shows, because the core
+sorts what it gets by owner and name, and topologically where something is read and written.
+
+Every name that a hook returns (branch, output, embedding, loss term, group, update, pass, source)
+is written in full, ``owner/name``, and belongs to the plugin that returns it. Docstrings say when
+a hook is called, what its return value does, and how the answers of several plugins combine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reid_core.data.batches import Batch
+    from reid_core.data.labelers import Labeler
+    from reid_core.data.samples import DataProvider
+    from reid_core.engine.context import RunContext
+    from reid_core.engine.declarations import LossTerm, Schedule, Synthetic
+    from reid_core.engine.events import Event
+    from reid_core.engine.views import PassView, StepView
+    from reid_core.evaluation.protocols import Protocol
+    from reid_core.model.criteria import IdentityCriterion
+    from reid_core.model.declarations import Branch, Embedding, EncoderProvider, Tap
+    from reid_core.model.encoder import Encoder
+
+PROJECT = "reid"
+"""Name of the pluggy project; the entry-point groups are ``reid.plugins`` and ``reid.commands``."""
+
+_F = TypeVar("_F", bound="Callable[..., object]")
+
+_hookspec = pluggy.HookspecMarker(PROJECT)
+_hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+def hookimpl(function: _F) -> _F:
+    """Mark a method of a plugin as the implementation of the hook with the same name."""
+    return cast("_F", _hookimpl(function))
+
+
+@_hookspec
+def reid_backbones() -> Sequence[EncoderProvider]:
+    """Offer encoders under names, for ``--backbone NAME``.
+
+    Called on demand, when a name is looked up or listed. Requested plugins are searched first,
+    then the core, then all installed plugins; two providers of one name within a plugin group are
+    an error. Any name that nobody offers is taken for a timm model.
+
+    Returns:
+        Providers; ``build`` is called only for the one that was chosen.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_backbone(ctx: RunContext) -> Encoder:
+    """Build the encoder, for plugins that claim the slot ``backbone``.
+
+    Called once per run when the model is built. Only the owner of the slot is asked: the plugin
+    that claims it, otherwise the core, which builds what ``model.backbone`` names.
+
+    Returns:
+        An encoder with named taps whose channels and strides a dry forward pass verifies.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_auxiliary_branches(ctx: RunContext, taps: Mapping[str, Tap]) -> Sequence[Branch]:
+    """Add branches: heads, poolings, second streams, decoders, frozen networks, embeddings.
+
+    Called once per run, after the encoder is built. Branches of all plugins are gathered and
+    ordered by what they read and write; a branch without ``reads`` is never called by the core and
+    is at the disposal of its plugin's losses (a discriminator).
+
+    Args:
+        ctx: the run.
+        taps: the encoder's taps by name. Outputs of other plugins' branches are known only after
+            all have answered, so a branch that reads them gives a factory instead of a module.
+
+    Returns:
+        Branches, named ``owner/...``. An embedding that is declared ``at_test`` pulls the branch
+        that writes its input, and all that this one reads, into the exported embedder. Who claims
+        the slot ``embedding`` replaces the core's global embedding.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_identity(
+    ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
+) -> IdentityCriterion:
+    """Build the identity criterion of one embedding, for plugins that claim the slot ``identity``.
+
+    Called once per supervised embedding when the model is built; only the owner of the slot is
+    asked. The core's own criterion is cross-entropy and batch-hard triplet.
+
+    Args:
+        ctx: the run; ``ctx.num_identities`` is the number of training identities.
+        embedding: what is supervised, and what supervision it wants.
+        dims: lengths of its vectors (``raw``, ``neck``, ``unit``).
+
+    Returns:
+        A criterion; its terms are named after the embedding (``core/global/ce``).
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_losses(ctx: RunContext, step: StepView) -> Sequence[LossTerm]:
+    """Compute loss terms of one update.
+
+    Called once per update and step, on the device, within the forward of the update: modules that
+    are registered as branches may be called here and get their gradients. Terms of all plugins
+    are summed in name order after weighting. ``step.update`` says which update is computed; a
+    plugin that has nothing to say for it returns an empty list.
+
+    A term must not depend on how many other plugins there are, must not synchronise the device
+    (no ``.item()`` or ``.cpu()``), and runs on every pass that carries what it needs
+    (``step.passes_with("parts")``), so that generated images are supervised for free.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_data_synthesis(
+    ctx: RunContext, batch: Batch, feats: PassView | None, update: str
+) -> Sequence[Synthetic]:
+    """Generate images in the middle of a step.
+
+    Called twice per update: before the forward of the update's first pass with ``feats`` None, and
+    after it with its outputs. Before the forward, ``join`` is the only route; after it, the other
+    two. Labels follow the donors that a `Synthetic` names, so plugins need not know of each other.
+
+    Args:
+        ctx: the run.
+        batch: rows of the update's first pass, on the device.
+        feats: outputs of the first pass, or None before it.
+        update: name of the update.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_datasets() -> Sequence[DataProvider]:
+    """Offer data sets (``--data NAME``) and further training sources, under unique names.
+
+    Called on demand; ``load`` is called only for the chosen one. Requested plugins are searched
+    first, then the core, then all installed plugins.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_pseudo_labels(ctx: RunContext) -> Sequence[Labeler]:
+    """Offer labelers: makers of a field, or of identities.
+
+    Called once at resolve, before anything is built; a labeler's ``make`` runs later, once before
+    training or at each epoch's start. A field has one maker: the one that ``--label`` names,
+    otherwise the data set itself, otherwise the only labeler that offers it. A labeler of ``pid``
+    needs the claim ``labels:pid``.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_schedule(ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Schedule:
+    """Add optimiser groups, updates and passes to the run's schedule.
+
+    Called once per run, after the model is built. The answers of all plugins are merged. What
+    nobody names stays with the core: every branch's parameters form a group with the branch's
+    name, optimised in the update ``main`` with the run's optimiser.
+
+    Args:
+        ctx: the run.
+        params: names of the trainable parameters by branch, ``encoder`` and identity criteria
+            included; a `Group` refers to parameters by these names or by a branch's name.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_evaluation_protocols() -> Sequence[Protocol]:
+    """Offer evaluation protocols under unique names, as data.
+
+    Called on demand. Requested plugins are searched first, then the core, then all installed.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_observe(event: Event) -> None:
+    """Observe the loop: a run, epoch, step or evaluation has begun or ended.
+
+    Called on rank 0 only. The only hook whose errors are caught: an observer that raises is
+    reported once and dropped, the training goes on.
+    """
+
+
+HOOKS = (
+    "reid_backbones",
+    "reid_backbone",
+    "reid_auxiliary_branches",
+    "reid_identity",
+    "reid_losses",
+    "reid_data_synthesis",
+    "reid_datasets",
+    "reid_pseudo_labels",
+    "reid_schedule",
+    "reid_evaluation_protocols",
+    "reid_observe",
+)
+"""All hooks, in the order in which the lifecycle meets them."""

@@ -1,0 +1,1 @@
+"""The model: encoder and taps, branches, embeddings, identity criteria, the deployed embedder."""

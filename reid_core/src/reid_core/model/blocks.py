@@ -1,0 +1,86 @@
+"""Poolings and necks: the parts between a map and an embedding that are deployed with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reid_core.engine.views import Embedded
+from reid_core.errors import PluginError
+from reid_core.model.declarations import Embedding
+
+
+class GlobalPool(nn.Module):
+    """Pool a map ``B C H W`` to a vector ``B C``.
+
+    Args:
+        kind: ``avg`` or ``max``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Return ``B C``."""
+        return feature.amax((2, 3)) if self.kind == "max" else feature.mean((2, 3))
+
+    def deploy_spec(self) -> dict[str, Any]:
+        """See `Encoder.deploy_spec`."""
+        return {"factory": "reid_core.model.blocks:GlobalPool", "kwargs": {"kind": self.kind}}
+
+
+def build_neck(kind: str, channels: int, dim: int | None) -> nn.Module:
+    """Build a neck by name.
+
+    ``bn`` is the BNNeck of Luo et al. (2019): batch normalisation whose bias stays 0. ``fc`` is a
+    linear layer without bias; ``fc_bn`` and ``fc_bn_relu`` have a bias, batch normalisation and
+    ReLU behind it.
+
+    Args:
+        kind: ``none``, ``bn``, ``fc``, ``fc_bn`` or ``fc_bn_relu``.
+        channels: length of the input.
+        dim: length of the output of an ``fc`` neck; None keeps ``channels``.
+    """
+    if kind == "none":
+        return nn.Identity()
+    if kind == "bn":
+        norm = nn.BatchNorm1d(channels)
+        norm.bias.requires_grad_(False)
+        return norm
+    layers: dict[str, list[nn.Module]] = {
+        "fc": [nn.Linear(channels, dim or channels, bias=False)],
+        "fc_bn": [nn.Linear(channels, dim or channels), nn.BatchNorm1d(dim or channels)],
+    }
+    layers["fc_bn_relu"] = [*layers["fc_bn"], nn.ReLU()]
+    if kind not in layers:
+        raise PluginError(f"there is no neck '{kind}' (none, bn, {', '.join(layers)})")
+    return nn.Sequential(*layers[kind])
+
+
+class EmbeddingHead(nn.Module):
+    """An embedding's neck, and the three vectors that criteria and evaluation get.
+
+    Args:
+        declaration: what the embedding is.
+        channels: length of its input.
+    """
+
+    def __init__(self, declaration: Embedding, channels: int) -> None:
+        super().__init__()
+        self.declaration = declaration
+        self.channels = channels
+        if isinstance(declaration.neck, str):
+            self.neck = build_neck(declaration.neck, channels, declaration.dim)
+        else:
+            self.neck = declaration.neck
+        grows = isinstance(declaration.neck, nn.Module) or declaration.neck.startswith("fc")
+        self.dim = (declaration.dim or channels) if grows else channels
+
+    def forward(self, raw: Tensor) -> Embedded:
+        """Return raw, neck and unit vectors; the input is ``B C`` or ``B C 1 1``."""
+        raw = raw.flatten(1)
+        neck = self.neck(raw)
+        return Embedded(raw, neck, F.normalize(neck.float(), dim=1))

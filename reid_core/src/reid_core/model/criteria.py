@@ -1,0 +1,132 @@
+"""Identity criteria: how the identity of an embedding is supervised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from reid_core.config import IdentitySection
+from reid_core.engine.views import Embedded
+from reid_core.model.declarations import Embedding, Supervision
+from reid_core.model.losses import batch_hard_triplet, identity_cross_entropy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class IdentityOutput:
+    """What a criterion computes.
+
+    Args:
+        terms: scalar loss terms by short name (``ce``), before the embedding's weight.
+        logits: ``B K`` similarities to identities or clusters.
+    """
+
+    terms: Mapping[str, Tensor]
+    logits: Tensor
+
+
+class IdentityCriterion(nn.Module):
+    """Base of identity criteria; one is made per supervised embedding.
+
+    Args:
+        embedding: what is supervised.
+    """
+
+    def __init__(self, embedding: Embedding) -> None:
+        super().__init__()
+        self.embedding = embedding
+
+    @property
+    def supervision(self) -> Supervision:
+        """What supervision the embedding wants."""
+        return self.embedding.supervision or Supervision()
+
+    def logits(self, embedded: Embedded) -> Tensor:
+        """Return identity logits ``B K``."""
+        raise TypeError(f"{type(self).__name__} must define logits")
+
+    def forward(
+        self, embedded: Embedded, labels: Tensor, soft_targets: Tensor | None = None
+    ) -> IdentityOutput:
+        """Return loss terms and logits.
+
+        Args:
+            embedded: the embedding's vectors.
+            labels: int64 ``B``; ``-1`` marks rows without identity.
+            soft_targets: float ``B K`` or None; see `identity_cross_entropy`.
+        """
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+    def begin(self, labels: NDArray[np.int64], features: Callable[[], NDArray[np.float32]]) -> None:
+        """Prepare for an epoch.
+
+        Args:
+            labels: this epoch's identity of every row of the main source; ``-1`` is left out.
+            features: computes unit features of all rows, ``N D``, when called.
+        """
+
+    def update(self, embedded: Embedded, labels: Tensor) -> None:
+        """Act after the optimisers' step (memories); the vectors are detached.
+
+        Args:
+            embedded: the vectors of the step's main pass.
+            labels: their identities.
+        """
+
+
+class CrossEntropyTriplet(IdentityCriterion):
+    """Cross-entropy with optional smoothing, and batch-hard triplet: the core's criterion.
+
+    Args:
+        embedding: what is supervised.
+        dim: length of the classified vector.
+        identities: number of training identities.
+        settings: the run's ``identity`` section.
+    """
+
+    def __init__(
+        self, embedding: Embedding, dim: int, identities: int, settings: IdentitySection
+    ) -> None:
+        super().__init__(embedding)
+        wants = self.supervision
+        self.settings = settings
+        self.smoothing = (
+            settings.label_smoothing if wants.label_smoothing is None else wants.label_smoothing
+        )
+        self.margin = settings.margin if wants.margin is None else wants.margin
+        self.dropout = nn.Dropout(wants.dropout)
+        self.classifier = nn.Linear(dim, identities, bias=wants.classifier_bias)
+        nn.init.normal_(self.classifier.weight, std=0.001)
+        if wants.classifier_bias:
+            nn.init.zeros_(self.classifier.bias)
+
+    def logits(self, embedded: Embedded) -> Tensor:
+        """Return the classifier's logits ``B K``."""
+        vector = getattr(embedded, self.supervision.cross_entropy or "neck")
+        return cast(Tensor, self.classifier(self.dropout(vector)))
+
+    def forward(
+        self, embedded: Embedded, labels: Tensor, soft_targets: Tensor | None = None
+    ) -> IdentityOutput:
+        """Return the terms ``ce`` and ``triplet``; see `IdentityCriterion.forward`."""
+        wants, terms = self.supervision, {}
+        logits = self.logits(embedded)
+        if wants.cross_entropy is not None:
+            loss = identity_cross_entropy(logits, labels, self.smoothing, soft_targets)
+            terms["ce"] = self.settings.ce_weight * loss
+        if wants.triplet is not None and self.settings.triplet_weight:
+            if soft_targets is not None:
+                # A soft row belongs to no single identity and can be nobody's positive.
+                labels = torch.where(soft_targets.sum(1) > 0, -1, labels)
+            loss = batch_hard_triplet(
+                getattr(embedded, wants.triplet), labels, self.margin, self.settings.soft_margin
+            )
+            terms["triplet"] = self.settings.triplet_weight * loss
+        return IdentityOutput(terms, logits)

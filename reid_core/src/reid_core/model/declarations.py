@@ -1,0 +1,128 @@
+"""What plugins declare about a model: taps, branches, embeddings. Free of torch at import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reid_core.engine.context import RunContext
+    from reid_core.engine.declarations import WeightSchedule
+    from reid_core.model.encoder import Encoder
+
+Vector = Literal["raw", "neck", "unit"]
+"""Which vector of an embedding: before its neck, after it, or after it with length one."""
+
+ENCODER_MAP = "encoder/map"
+"""Name of the encoder's last map, whoever provides the encoder."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A named feature map.
+
+    Args:
+        name: ``encoder/...`` or ``owner/name``.
+        channels: number of channels.
+        stride: input pixels per map pixel, the same in both directions; 0 for vectors.
+    """
+
+    name: str
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class EncoderProvider:
+    """Offer an encoder under a name for ``--backbone``.
+
+    Args:
+        name: unique among all providers.
+        build: makes the encoder; ``pretrained`` is ``False``, ``True`` or a path to weights.
+        summary: one line.
+    """
+
+    name: str
+    build: Callable[[RunContext], Encoder]
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """Say what identity supervision an embedding wants; how it is done is the criterion's matter.
+
+    Args:
+        cross_entropy: the vector that is classified, or None for no classification.
+        triplet: the vector whose distances a triplet loss shapes, or None.
+        dropout: dropout before the classifier, in ``[0, 1)``.
+        classifier_bias: whether the classifier has a bias.
+        label_smoothing, margin: None takes the run's ``identity`` settings.
+    """
+
+    cross_entropy: Vector | None = "neck"
+    triplet: Vector | None = "raw"
+    dropout: float = 0.0
+    classifier_bias: bool = False
+    label_smoothing: float | None = None
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A vector that describes a person, separate from how identity is supervised.
+
+    Args:
+        name: ``owner/name``.
+        reads: the output (``B D`` or ``B D 1 1``) that it embeds.
+        neck: ``none``, ``bn`` (BNNeck), ``fc`` (linear), ``fc_bn`` or ``fc_bn_relu``, or a module.
+            The neck belongs to the embedding and is exported with it.
+        dim: length after an ``fc`` neck or a module; otherwise that of the input.
+        at_test: whether it is part of the deployed feature.
+        test_vector: which vector is deployed.
+        test_weight: factor on the deployed vector.
+        weight: factor on all its identity terms; 0 leaves them out.
+        supervision: None for an embedding without identity criterion.
+    """
+
+    name: str
+    reads: str
+    neck: str | nn.Module = "bn"
+    dim: int | None = None
+    at_test: bool = True
+    test_vector: Vector = "unit"
+    test_weight: float = 1.0
+    weight: float | WeightSchedule = 1.0
+    supervision: Supervision | None = Supervision()
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A module beside or behind the encoder, called by the core in an order that fits its reads.
+
+    Args:
+        name: ``owner/name``.
+        module: the module, or a factory that gets the taps of ``reads`` by name (``image`` and
+            fields are not among them). It is called with the values of ``reads`` in that order and
+            returns one tensor per name in ``writes`` (a bare tensor where there is one).
+        reads: names of outputs (``owner/name``), ``image``, or fields (``parts``). Where a batch
+            that is not of the main source lacks a field, the branch does not run on it.
+        writes: names of its outputs, ``owner/name``.
+        embeddings: embeddings of any outputs.
+        frozen: in no group, always in evaluation mode, no gradient to its parameters (gradient to
+            its inputs flows).
+        may_be_idle: parameter names (prefixes) that may stay without gradient, such as an unused
+            classifier of a pretrained network.
+        sources: sources on whose batches it runs; None for all.
+    """
+
+    name: str
+    module: nn.Module | Callable[[Mapping[str, Tap]], nn.Module]
+    reads: tuple[str, ...] = (ENCODER_MAP,)
+    writes: tuple[str, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
+    frozen: bool = False
+    may_be_idle: tuple[str, ...] = ()
+    sources: tuple[str, ...] | None = None

@@ -1,0 +1,250 @@
+"""Encoders: any timm model with named, verified taps and a last-stride setting."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reid_core.errors import ConfigError, PluginError, did_you_mean
+from reid_core.model.declarations import ENCODER_MAP, Tap
+from reid_core.model.torchvision_guard import ensure
+
+
+class Encoder(nn.Module):
+    """Base of all encoders: an image in, named feature maps out.
+
+    Attributes:
+        taps: what ``forward`` returns, from shallow to deep; the last one is ``encoder/map``.
+    """
+
+    taps: tuple[Tap, ...]
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the maps by tap name.
+
+        Args:
+            image: ``B 3 H W``, ImageNet-normalised.
+        """
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+    def deploy_spec(self) -> dict[str, Any]:
+        """Return ``{"factory": "module:callable", "kwargs": {...}}``, which rebuilds the encoder.
+
+        The exported embedder stores it; loading calls the factory and loads the weights.
+        """
+        raise TypeError(f"{type(self).__name__} must define deploy_spec to be exported")
+
+
+class TimmEncoder(Encoder):
+    """A timm model as an encoder.
+
+    Taps are ``encoder/stem`` (stride 2, where the network has one), ``encoder/stage1`` and so on
+    (stride 4 and deeper), and ``encoder/map``, the output of the whole trunk. With ResNets the
+    four stages are the paper's blocks conv2_x to conv5_x and the last stage is the map itself.
+
+    Args:
+        name: timm's name, with or without a tag (``resnet50``, ``resnet50.tv_in1k``).
+        size: height and width of the input.
+        last_stride: 1 removes the last reduction of the network's stride.
+        pretrained: True downloads timm's weights, a path loads a state dict from a file.
+
+    Raises:
+        ConfigError: timm has no such model, its weights cannot be had, or its last stride cannot
+            be changed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: tuple[int, int],
+        last_stride: int = 1,
+        pretrained: bool | Path = False,
+    ) -> None:
+        super().__init__()
+        self.spec = {"name": name, "size": list(size), "last_stride": last_stride}
+        self.trunk = _create(name, size, pretrained)
+        if last_stride == 1:
+            remove_last_stride(self.trunk, name, size)
+        self.taps = self._declare_taps(size)
+
+    def _declare_taps(self, size: tuple[int, int]) -> tuple[Tap, ...]:
+        with torch.no_grad():
+            last, maps = _dry(self.trunk, size)
+        names, stages = [], 0
+        for feature in maps:
+            stride = round(size[0] / feature.shape[2])
+            if stride < 4:
+                names.append("encoder/stem")
+            else:
+                stages += 1
+                names.append(f"encoder/stage{stages}")
+        self._names = names
+        shaped = [*zip(names, maps, strict=True), (ENCODER_MAP, last)]
+        return tuple(
+            Tap(tap, feature.shape[1], round(size[0] / feature.shape[2])) for tap, feature in shaped
+        )
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Return stem, stages and map; see `Encoder.forward`."""
+        last, maps = self.trunk.forward_intermediates(image)
+        return {**dict(zip(self._names, maps, strict=True)), ENCODER_MAP: _as_map(last, maps[-1])}
+
+    def deploy_spec(self) -> dict[str, Any]:
+        """See `Encoder.deploy_spec`."""
+        return {"factory": "reid_core.model.encoder:build_timm_encoder", "kwargs": self.spec}
+
+
+def build_timm_encoder(name: str, size: tuple[int, int], last_stride: int) -> TimmEncoder:
+    """Rebuild a `TimmEncoder` without weights, for a stored embedder."""
+    return TimmEncoder(name, (size[0], size[1]), last_stride)
+
+
+def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Module:
+    ensure()
+    import timm
+
+    if not timm.is_model(name.partition(".")[0]):
+        hint = did_you_mean(name, timm.list_models())
+        raise ConfigError(f"there is no encoder '{name}' among plugins or timm's models{hint}")
+    options: dict[str, Any] = {"num_classes": 0}
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if config is not None and config.fixed_input_size:
+        options["img_size"] = size
+    if isinstance(pretrained, Path):
+        if not pretrained.is_file():
+            raise ConfigError(f"there are no pretrained weights at {pretrained}")
+        options["checkpoint_path"] = str(pretrained)
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=pretrained is True, **options)
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise _no_weights(name, pretrained, error) from error
+    if not hasattr(model, "forward_intermediates"):
+        raise ConfigError(f"timm's '{name}' does not expose its maps and cannot be an encoder")
+    return model
+
+
+def _no_weights(name: str, pretrained: bool | Path, error: Exception) -> ConfigError:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    if isinstance(pretrained, Path):
+        return ConfigError(f"the weights in {pretrained} do not fit '{name}': {reason}")
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
+    return ConfigError(
+        f"pretrained weights of '{name}' are neither in {home} nor reachable: copy them there, "
+        f"give a file with -s model.pretrained=FILE, or train from random weights with "
+        f"-s model.pretrained=false ({reason})"
+    )
+
+
+def _dry(trunk: nn.Module, size: tuple[int, int]) -> tuple[Tensor, list[Tensor]]:
+    training = trunk.training
+    parameter = next(trunk.parameters())
+    trunk.eval()
+    last, maps = trunk.forward_intermediates(  # type: ignore[operator]
+        torch.zeros(1, 3, *size, dtype=parameter.dtype, device=parameter.device)
+    )
+    trunk.train(training)
+    return _as_map(last, maps[-1]), maps
+
+
+def _as_map(last: Tensor, deepest: Tensor) -> Tensor:
+    """Return the trunk's output as ``B C H W``; token sequences give their deepest map instead."""
+    return last if last.dim() == 4 and last.shape[2:] == deepest.shape[2:] else deepest
+
+
+def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> None:
+    """Set the last reduction of stride 2 to 1, so that the last map doubles its height and width.
+
+    Found by a dry forward: every convolution or pooling with stride 2 that reads the map before
+    the last reduction. Strided 3x3 and 1x1 convolutions become dense; a pooling whose window is
+    its stride (DenseNet's last transition) is dropped.
+
+    Raises:
+        ConfigError: the network reduces in patches (transformers, ConvNeXt), which has no stride 1.
+    """
+    kinds = (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)
+    strided = {
+        label: module
+        for label, module in trunk.named_modules()
+        if isinstance(module, kinds) and _pair(module.stride) == (2, 2)
+    }
+    heights: dict[str, int] = {}
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda _, inputs, label=label: heights.__setitem__(label, inputs[0].shape[2])
+        )
+        for label, module in strided.items()
+    ]
+    with torch.no_grad():
+        _, before = _dry(trunk, size)
+    for hook in hooks:
+        hook.remove()
+    last = min(heights.values(), default=0)
+    touched = [label for label, height in heights.items() if height == last]
+    refused = [m for m in map(strided.__getitem__, touched) if not _densifiable(m)]
+    if not touched or refused:
+        raise ConfigError(
+            f"model.last_stride = 1 is not possible with '{name}', which reduces its last map in "
+            "patches; set -s model.last_stride=2"
+        )
+    for label in touched:
+        module = strided[label]
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+        else:
+            parent, _, leaf = label.rpartition(".")
+            setattr(trunk.get_submodule(parent), leaf, nn.Identity())
+    with torch.no_grad():
+        _, after = _dry(trunk, size)
+    if after[-1].shape[2] != 2 * before[-1].shape[2]:
+        raise ConfigError(
+            f"model.last_stride = 1 did not double the last map of '{name}' "
+            f"({before[-1].shape[2]} to {after[-1].shape[2]} rows); set -s model.last_stride=2"
+        )
+
+
+def _densifiable(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        return _pair(module.kernel_size) in ((1, 1), (3, 3), (5, 5))
+    return _pair(module.kernel_size) == (2, 2)  # type: ignore[arg-type]
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def verify_taps(encoder: Encoder, size: tuple[int, int], owner: str) -> None:
+    """Run a dry forward and compare what comes out with what the encoder declares.
+
+    Raises:
+        PluginError: naming the owner, the tap, and both shapes.
+    """
+    where = f"encoder of plugin '{owner}'"
+    if not encoder.taps or encoder.taps[-1].name != ENCODER_MAP:
+        raise PluginError(f"{where}: its last tap must be '{ENCODER_MAP}'")
+    training = encoder.training
+    parameter = next(encoder.parameters())
+    image = torch.zeros(1, 3, *size, dtype=parameter.dtype, device=parameter.device)
+    with torch.no_grad():
+        found: Mapping[str, Tensor] = encoder.eval()(image)
+    encoder.train(training)
+    declared = {tap.name: tap for tap in encoder.taps}
+    if set(found) != set(declared):
+        odd = sorted(set(found) ^ set(declared))
+        raise PluginError(f"{where}: declared and returned taps differ: {', '.join(odd)}")
+    for name, feature in found.items():
+        tap = declared[name]
+        if not name.startswith("encoder/"):
+            raise PluginError(f"{where}: tap '{name}' must be named 'encoder/...'")
+        shape = (feature.shape[1], round(size[0] / feature.shape[2]))
+        if shape != (tap.channels, tap.stride):
+            raise PluginError(
+                f"{where}: tap '{name}' declares {tap.channels} channels at stride {tap.stride}, "
+                f"but has {shape[0]} at stride {shape[1]}"
+            )

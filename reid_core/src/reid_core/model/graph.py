@@ -1,0 +1,251 @@
+"""The training model: encoder, branches in an order that fits their reads, embeddings, criteria."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from graphlib import CycleError, TopologicalSorter
+
+import torch
+from torch import Tensor, nn
+
+from reid_core.engine.views import Embedded, matches
+from reid_core.errors import ConflictError, PluginError, did_you_mean
+from reid_core.model.blocks import EmbeddingHead
+from reid_core.model.criteria import IdentityOutput
+from reid_core.model.declarations import Branch, Embedding, Tap
+from reid_core.model.encoder import Encoder
+from reid_core.plugins.names import check_owned, check_unique
+
+Scope = Callable[[str], AbstractContextManager[None]]
+"""Opens the random scope of a part of the model, by its name."""
+
+
+class ReidModel(nn.Module):
+    """Everything that is trained together.
+
+    Args:
+        encoder: the encoder.
+        branches: all branches with built modules, in the order in which they run.
+        heads: embeddings by name.
+
+    Attributes:
+        declarations: the branches' declarations by name, in order.
+        criteria: identity criteria by embedding, filled in when they are built.
+    """
+
+    def __init__(
+        self, encoder: Encoder, branches: Sequence[Branch], heads: Mapping[str, EmbeddingHead]
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.declarations = {branch.name: branch for branch in branches}
+        self.branches = nn.ModuleDict({branch.name: branch.module for branch in branches})  # type: ignore[misc]
+        self.heads = nn.ModuleDict(dict(heads))
+        self.criteria = nn.ModuleDict()
+        for branch in branches:
+            if branch.frozen:
+                self.branches[branch.name].requires_grad_(False).eval()
+
+    @property
+    def embeddings(self) -> dict[str, Embedding]:
+        """Declarations of the embeddings by name."""
+        return {name: head.declaration for name, head in self.heads.items()}  # type: ignore[misc]
+
+    def train(self, mode: bool = True) -> ReidModel:
+        """Set training mode everywhere but in frozen branches, which stay in evaluation mode."""
+        super().train(mode)
+        for name, declaration in self.declarations.items():
+            if declaration.frozen:
+                self.branches[name].eval()
+        return self
+
+    def forward(
+        self,
+        image: Tensor,
+        fields: Mapping[str, Tensor],
+        source: str,
+        patterns: Sequence[str],
+        scope: Scope,
+        labels: Tensor | None = None,
+        soft_targets: Tensor | None = None,
+    ) -> tuple[dict[str, Tensor], dict[str, Embedded], dict[str, IdentityOutput]]:
+        """Return outputs and embeddings, and what the identity criteria say where labels are given.
+
+        See `run` and `IdentityCriterion.forward` for the arguments.
+        """
+        outputs = self.run(image, fields, source, patterns, scope)
+        embedded = self.embed(outputs, scope)
+        identity = {}
+        if labels is not None:
+            for name, criterion in sorted(self.criteria.items()):
+                if name in embedded:
+                    with scope(f"{name}/identity"):
+                        identity[name] = criterion(embedded[name], labels, soft_targets)
+        return outputs, embedded, identity
+
+    def parts(self) -> dict[str, list[str]]:
+        """Return the names of the trainable parameters by part of the model.
+
+        Parts are ``encoder``, every branch, ``<embedding>/neck`` and ``<embedding>/identity``.
+        """
+        parts: dict[str, nn.Module] = {"encoder": self.encoder, **self.branches}
+        prefixes = {"encoder": "encoder", **{name: f"branches.{name}" for name in self.branches}}
+        for suffix, modules, root in (
+            ("neck", self.heads, "heads"),
+            ("identity", self.criteria, "criteria"),
+        ):
+            parts |= {f"{name}/{suffix}": module for name, module in modules.items()}
+            prefixes |= {f"{name}/{suffix}": f"{root}.{name}" for name in modules}
+        return {
+            part: [f"{prefixes[part]}.{n}" for n, p in module.named_parameters() if p.requires_grad]
+            for part, module in parts.items()
+        }
+
+    def run(
+        self,
+        image: Tensor,
+        fields: Mapping[str, Tensor],
+        source: str,
+        patterns: Sequence[str],
+        scope: Scope,
+    ) -> dict[str, Tensor]:
+        """Run the encoder and the branches that can and should run on a batch.
+
+        Args:
+            image: ``B 3 H W``, normalised.
+            fields: the batch's fields by name.
+            source: the batch's source.
+            patterns: fnmatch patterns of the branches wanted.
+            scope: opens a part's random scope.
+
+        Returns:
+            All outputs by name, without image and fields.
+        """
+        with scope("encoder"):
+            outputs: dict[str, Tensor] = self.encoder(image)
+        known = {"image": image, **fields, **outputs}
+        for name, branch in self.declarations.items():
+            elsewhere = branch.sources is not None and source not in branch.sources
+            missing = any(read not in known for read in branch.reads)
+            if not branch.reads or elsewhere or missing or not matches(name, patterns):
+                continue
+            with scope(name):
+                written = self.branches[name](*(known[read] for read in branch.reads))
+            outputs.update(written_by(branch, written))
+            known.update(outputs)
+        return outputs
+
+    def embed(self, outputs: Mapping[str, Tensor], scope: Scope) -> dict[str, Embedded]:
+        """Return the embeddings whose inputs are among the outputs."""
+        embedded = {}
+        for name, head in self.heads.items():
+            if head.declaration.reads in outputs:  # type: ignore[union-attr]
+                with scope(name):
+                    embedded[name] = head(outputs[head.declaration.reads])  # type: ignore[union-attr,index]
+        return embedded
+
+
+def written_by(branch: Branch, written: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
+    """Pair a branch's return value with the names that it writes.
+
+    Raises:
+        PluginError: it returned another number of tensors than it declares.
+    """
+    values = [written] if isinstance(written, Tensor) else list(written)
+    if len(values) != len(branch.writes):
+        raise PluginError(
+            f"branch '{branch.name}' returned {len(values)} tensors and declares "
+            f"{len(branch.writes)} outputs ({', '.join(branch.writes) or 'none'})"
+        )
+    return dict(zip(branch.writes, values, strict=True))
+
+
+def order_branches(
+    owned: Sequence[tuple[str, Branch]], taps: Iterable[str], fields: Iterable[str]
+) -> list[Branch]:
+    """Check the branches' names and order them by reads and writes, then by name.
+
+    Args:
+        owned: pairs of owner and branch.
+        taps: the encoder's taps.
+        fields: fields of the training sources.
+
+    Raises:
+        PluginError: a name outside its owner's space, an unknown read, a cycle.
+        ConflictError: two writers of one output.
+    """
+    for owner, branch in owned:
+        embeddings = [e.name for e in branch.embeddings]
+        for kind, names in (
+            ("branch", [branch.name]),
+            ("output", branch.writes),
+            ("embedding", embeddings),
+        ):
+            for name in names:
+                check_owned(owner, kind, name)
+    check_unique("branch", [(owner, branch.name) for owner, branch in owned])
+    check_unique("embedding", [(o, e.name) for o, b in owned for e in b.embeddings])
+    writers: dict[str, str] = dict.fromkeys(taps, "encoder")
+    for owner, branch in owned:
+        for name in branch.writes:
+            if name in writers:
+                raise ConflictError(
+                    f"output '{name}' is written by '{writers[name]}' and by '{branch.name}' of "
+                    f"plugin '{owner}'"
+                )
+            writers[name] = branch.name
+    branches = {branch.name: branch for _, branch in sorted(owned, key=lambda pair: pair[1].name)}
+    known = {*writers, *fields, "image"}
+    for branch in branches.values():
+        wanted = [*branch.reads, *(e.reads for e in branch.embeddings)]
+        for name in wanted:
+            if name not in known:
+                raise PluginError(
+                    f"branch '{branch.name}' reads '{name}', which nobody provides"
+                    f"{did_you_mean(name, known)}"
+                )
+    return [branches[name] for name in _sorted_names(branches, writers)]
+
+
+def _sorted_names(branches: Mapping[str, Branch], writers: Mapping[str, str]) -> list[str]:
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for name, branch in branches.items():
+        before = {writers[read] for read in branch.reads if writers.get(read) in branches}
+        sorter.add(name, *sorted(before - {"encoder"}))
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise PluginError(f"branches read each other in a circle: {circle}") from None
+    ordered: list[str] = []
+    while sorter.is_active():
+        # Ready branches in name order, so that the order of plugins never shows.
+        ready = sorted(sorter.get_ready())
+        ordered.extend(ready)
+        sorter.done(*ready)
+    return ordered
+
+
+def tap_of(name: str, feature: Tensor, height: int) -> Tap:
+    """Describe an output as a tap; vectors have stride 0."""
+    is_map = feature.dim() == 4 and feature.shape[2] > 1
+    return Tap(
+        name,
+        feature.shape[1] if feature.dim() > 1 else 1,
+        round(height / feature.shape[2]) if is_map else 0,
+    )
+
+
+@torch.no_grad()
+def dry_outputs(branch: Branch, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Run one branch in evaluation mode without gradient, to learn its outputs' shapes."""
+    module = branch.module
+    assert isinstance(module, nn.Module)
+    training = module.training
+    module.eval()
+    try:
+        written = module(*(known[read] for read in branch.reads))
+    finally:
+        module.train(training)
+    return written_by(branch, written)

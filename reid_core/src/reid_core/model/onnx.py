@@ -1,0 +1,89 @@
+"""Export a deployed model to ONNX, and prove that it computes the same."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+
+from reid_core.errors import ReidError
+from reid_core.model.embedder import Embedder
+
+TOLERANCE = 1e-4
+"""Largest difference allowed between features of torch and of ONNX Runtime, relative to the
+largest value."""
+
+
+def export_onnx(embedder: Embedder, path: Path, batch_sizes: tuple[int, ...] = (1, 3)) -> float:
+    """Write an ONNX model with a dynamic batch axis and check it against torch.
+
+    Input ``images``: float32 ``B 3 H W``, RGB in ``[0, 1]``. Output ``features``: float32 ``B D``.
+
+    Args:
+        embedder: on the CPU, in evaluation mode.
+        path: the file to write.
+        batch_sizes: batches on which the two are compared.
+
+    Returns:
+        The largest difference, relative to the largest value.
+
+    Raises:
+        ReidError: the exporter is not installed, or the two differ by more than `TOLERANCE`.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ReidError(
+            f"export to ONNX needs {error.name}: pip install 'reid-core[onnx]'"
+        ) from None
+    embedder.describe()  # refuses what needs data beside the image
+    example = torch.rand(2, 3, *embedder.size)
+    batch = torch.export.Dim("batch", min=1, max=65535)
+    with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript"):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            embedder,
+            (example,),
+            input_names=["images"],
+            output_names=["features"],
+            dynamic_shapes={"images": {0: batch}, "fields": None},
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    generator = torch.Generator().manual_seed(0)
+    for size in batch_sizes:
+        images = torch.rand(size, 3, *embedder.size, generator=generator)
+        with torch.inference_mode():
+            ours = embedder(images)
+        theirs = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+        worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max()))
+    if worst > TOLERANCE:
+        path.unlink()
+        raise ReidError(
+            f"the exported model differs from the original by {worst:.1e} (allowed: "
+            f"{TOLERANCE:.0e}); nothing was written"
+        )
+    return worst
+
+
+class _quiet:
+    """Silence loggers of the exporter, which narrate every pass."""
+
+    def __init__(self, *names: str) -> None:
+        self._loggers = [logging.getLogger(name) for name in names]
+
+    def __enter__(self) -> None:
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *error: object) -> None:
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Plugins: what one is, finding them from metadata, claims and conflicts, typed hook calls."""

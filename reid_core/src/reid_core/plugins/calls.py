@@ -1,0 +1,209 @@
+"""Typed hook calls: one method per hook, plugins always in name order, the answers with owners.
+
+pluggy validates the implementations; the core calls them itself, because a hook call of pluggy
+returns a flat list in registration order, in which nobody can tell who said what.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from reid_core import hookspecs
+from reid_core.engine.randomness import scoped
+from reid_core.errors import PluginError, ReidError, did_you_mean
+from reid_core.hookspecs import HOOKS, PROJECT
+
+if TYPE_CHECKING:
+    from reid_core.data.batches import Batch
+    from reid_core.data.labelers import Labeler
+    from reid_core.data.samples import DataProvider
+    from reid_core.engine.context import RunContext
+    from reid_core.engine.declarations import LossTerm, Schedule, Synthetic
+    from reid_core.engine.events import Event
+    from reid_core.engine.views import PassView, StepView
+    from reid_core.evaluation.protocols import Protocol
+    from reid_core.model.criteria import IdentityCriterion
+    from reid_core.model.declarations import Branch, Embedding, EncoderProvider, Tap
+    from reid_core.model.encoder import Encoder
+    from reid_core.model.graph import Scope
+    from reid_core.plugins.plugin import Plugin
+
+CORE = "core"
+"""Name of the core's own plugin; its answer to a slot counts only when nobody claims it."""
+
+
+class HookCalls:
+    """Call hooks on a fixed set of plugins.
+
+    Args:
+        plugins: instances by name; the core's own plugin is one of them.
+
+    Raises:
+        PluginError: a misspelt hook, an argument that its specification lacks, an option or an
+            argument default that the contract forbids.
+    """
+
+    def __init__(self, plugins: Mapping[str, Plugin]) -> None:
+        self.plugins = dict(sorted(plugins.items()))
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        for name, plugin in self.plugins.items():
+            try:
+                self._manager.register(plugin, name=name)
+                self._manager.check_pending()
+            except pluggy.PluginValidationError as error:
+                raise PluginError(_explain(name, plugin, error)) from error
+        self._implementations = {hook: self._implementations_of(hook) for hook in HOOKS}
+
+    def _implementations_of(self, hook: str) -> dict[str, pluggy.HookImpl]:
+        found = {}
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            name = implementation.plugin_name
+            options = ("tryfirst", "trylast", "wrapper", "hookwrapper", "optionalhook")
+            used = [option for option in options if getattr(implementation, option)]
+            if used:
+                raise PluginError(
+                    f"plugin '{name}', hook {hook}: {', '.join(used)} is not allowed; the core "
+                    "orders plugins by name and by what they read and write"
+                )
+            defaults = [
+                p.name
+                for p in inspect.signature(implementation.function).parameters.values()
+                if p.default is not inspect.Parameter.empty
+            ]
+            if defaults:
+                raise PluginError(
+                    f"plugin '{name}', hook {hook}: argument '{defaults[0]}' has a default; "
+                    "a default would hide what the core passes"
+                )
+            found[name] = implementation
+        return dict(sorted(found.items()))
+
+    def implementers(self, hook: str) -> tuple[str, ...]:
+        """Return the names of the plugins that implement a hook, sorted."""
+        return tuple(self._implementations[hook])
+
+    def _each(
+        self, hook: str, arguments: Mapping[str, Any], only: str | None = None
+    ) -> Iterator[tuple[str, Any]]:
+        for name, implementation in self._implementations[hook].items():
+            if only is None or name == only:
+                yield (
+                    name,
+                    implementation.function(*[arguments[key] for key in implementation.argnames]),
+                )
+
+    def _lists(
+        self, hook: str, arguments: Mapping[str, Any], only: str | None = None
+    ) -> list[tuple[str, Any]]:
+        pairs = []
+        for name, answer in self._each(hook, arguments, only):
+            if answer is None or isinstance(answer, str | Mapping):
+                raise PluginError(
+                    f"plugin '{name}', hook {hook}: must return a list, got {type(answer).__name__}"
+                )
+            pairs.extend((name, item) for item in answer)
+        return pairs
+
+    def _slot(self, hook: str, owner: str, arguments: Mapping[str, Any]) -> Any:
+        for _, answer in self._each(hook, arguments, only=owner):
+            return answer
+        raise PluginError(f"plugin '{owner}' claims a slot but does not implement {hook}")
+
+    # Providers -------------------------------------------------------------------------------
+
+    def backbones(self) -> list[tuple[str, EncoderProvider]]:
+        """Call `reid_backbones`."""
+        return self._lists("reid_backbones", {})
+
+    def datasets(self) -> list[tuple[str, DataProvider]]:
+        """Call `reid_datasets`."""
+        return self._lists("reid_datasets", {})
+
+    def evaluation_protocols(self) -> list[tuple[str, Protocol]]:
+        """Call `reid_evaluation_protocols`."""
+        return self._lists("reid_evaluation_protocols", {})
+
+    # Resolve and build -----------------------------------------------------------------------
+
+    def pseudo_labels(self, ctx: RunContext) -> list[tuple[str, Labeler]]:
+        """Call `reid_pseudo_labels`."""
+        return self._lists("reid_pseudo_labels", {"ctx": ctx})
+
+    def backbone(self, owner: str, ctx: RunContext) -> Encoder:
+        """Call `reid_backbone` on the slot's owner."""
+        with scoped(ctx.config.run.seed, "reid_backbone", owner):
+            encoder: Encoder = self._slot("reid_backbone", owner, {"ctx": ctx})
+        return encoder
+
+    def auxiliary_branches(
+        self, ctx: RunContext, taps: Mapping[str, Tap]
+    ) -> list[tuple[str, Branch]]:
+        """Call `reid_auxiliary_branches`, each plugin in its own random scope."""
+        found: list[tuple[str, Branch]] = []
+        for name in self.implementers("reid_auxiliary_branches"):
+            with scoped(ctx.config.run.seed, "reid_auxiliary_branches", name):
+                arguments = {"ctx": ctx, "taps": taps}
+                found += self._lists("reid_auxiliary_branches", arguments, only=name)
+        return found
+
+    def identity(
+        self, owner: str, ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
+    ) -> IdentityCriterion:
+        """Call `reid_identity` on the slot's owner."""
+        arguments = {"ctx": ctx, "embedding": embedding, "dims": dims}
+        with scoped(ctx.config.run.seed, "reid_identity", embedding.name):
+            criterion: IdentityCriterion = self._slot("reid_identity", owner, arguments)
+        return criterion
+
+    def schedules(
+        self, ctx: RunContext, params: Mapping[str, Sequence[str]]
+    ) -> list[tuple[str, Schedule]]:
+        """Call `reid_schedule`."""
+        return list(self._each("reid_schedule", {"ctx": ctx, "params": params}))
+
+    # The step --------------------------------------------------------------------------------
+
+    def losses(self, ctx: RunContext, step: StepView, scope: Scope) -> list[tuple[str, LossTerm]]:
+        """Call `reid_losses`, each plugin in its own random scope."""
+        found: list[tuple[str, LossTerm]] = []
+        for name in self.implementers("reid_losses"):
+            with scope(f"{name}/losses"):
+                found += self._lists("reid_losses", {"ctx": ctx, "step": step}, only=name)
+        return found
+
+    def data_synthesis(
+        self, ctx: RunContext, batch: Batch, feats: PassView | None, update: str, scope: Scope
+    ) -> list[tuple[str, Synthetic]]:
+        """Call `reid_data_synthesis`, each plugin in its own random scope."""
+        arguments = {"ctx": ctx, "batch": batch, "feats": feats, "update": update}
+        found: list[tuple[str, Synthetic]] = []
+        for name in self.implementers("reid_data_synthesis"):
+            with scope(f"{name}/synthesis"):
+                found += self._lists("reid_data_synthesis", arguments, only=name)
+        return found
+
+    def observe(self, event: Event, report: Any) -> None:
+        """Call `reid_observe`; an observer that raises is reported once and dropped."""
+        for name, implementation in list(self._implementations["reid_observe"].items()):
+            try:
+                implementation.function(*[event for _ in implementation.argnames])
+            except (ReidError, Exception) as error:
+                del self._implementations["reid_observe"][name]
+                report(
+                    f"observer '{name}' failed at {type(event).__name__} and is dropped: "
+                    f"{type(error).__name__}: {error}"
+                )
+
+
+def _explain(name: str, plugin: Plugin, error: pluggy.PluginValidationError) -> str:
+    text = str(error).replace("\n", " ")
+    for attribute in dir(plugin):
+        if attribute.startswith("reid_") and attribute not in HOOKS:
+            hint = did_you_mean(attribute, HOOKS)
+            return f"plugin '{name}': there is no hook '{attribute}'{hint}"
+    return f"plugin '{name}': {text}"

@@ -1,0 +1,126 @@
+"""Find plugins from installed metadata alone, and load only those that are asked for.
+
+pluggy's own entry-point loader imports everything and skips the second of two equal names without
+a word; one broken distribution would stop every command. Here nothing is imported to list, and a
+plugin that is asked for and cannot be loaded is one clear error.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata, resources
+from typing import TYPE_CHECKING
+
+from reid_core.errors import ConflictError, PluginError, did_you_mean
+
+if TYPE_CHECKING:
+    from reid_core.plugins.plugin import Plugin
+
+PLUGIN_GROUP = "reid.plugins"
+COMMAND_GROUP = "reid.commands"
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """An installed plugin, as its distribution's metadata tells.
+
+    Args:
+        name: the entry point's name.
+        target: ``module:Class``.
+        distribution, version: who brings it.
+        summary: the distribution's one-line description.
+    """
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class KnownPlugin:
+    """A plugin of the catalogue, installed or not: what it does and the line that installs it."""
+
+    name: str
+    distribution: str
+    summary: str
+
+    @property
+    def install(self) -> str:
+        """The line that installs it."""
+        return f"pip install {self.distribution}"
+
+
+def installed(group: str = PLUGIN_GROUP) -> dict[str, PluginRecord]:
+    """Return the installed plugins (or commands) by name, without importing any.
+
+    Raises:
+        ConflictError: two distributions register the same name.
+    """
+    records: dict[str, PluginRecord] = {}
+    for entry in metadata.entry_points(group=group):
+        distribution = entry.dist
+        if distribution is None:
+            continue
+        record = PluginRecord(
+            entry.name,
+            entry.value,
+            distribution.metadata["Name"],
+            distribution.version,
+            distribution.metadata.get("Summary", ""),
+        )
+        other = records.get(entry.name)
+        if other is not None and other.distribution != record.distribution:
+            raise ConflictError(
+                f"plugin '{entry.name}' is registered by two distributions, "
+                f"{other.distribution} {other.version} and {record.distribution} "
+                f"{record.version}; uninstall one of them"
+            )
+        records[entry.name] = record
+    return dict(sorted(records.items()))
+
+
+@cache
+def catalogue() -> dict[str, KnownPlugin]:
+    """Return the plugins that the project knows of, installed or not, by name."""
+    text = resources.files("reid_core.plugins").joinpath("catalogue.toml").read_text("utf-8")
+    return {
+        name: KnownPlugin(name, entry["distribution"], entry["summary"])
+        for name, entry in sorted(tomllib.loads(text).items())
+    }
+
+
+def load_class(name: str) -> type[Plugin]:
+    """Import one plugin's class by its name.
+
+    Raises:
+        PluginError: it is not installed (with the nearest name and the line that installs it), it
+            fails to import, or it is no plugin (with its distribution and version).
+    """
+    # The base class brings pydantic; listing plugins must not pay for it.
+    from reid_core.plugins.plugin import Plugin
+
+    records = installed()
+    record = records.get(name)
+    if record is None:
+        known = catalogue().get(name)
+        if known is not None:
+            raise PluginError(f"plugin '{name}' is not installed: {known.install}")
+        hint = did_you_mean(name, [*records, *catalogue()])
+        listed = ", ".join(records) or "none"
+        raise PluginError(f"there is no plugin '{name}'{hint} (installed: {listed})")
+    where = f"plugin '{name}' ({record.distribution} {record.version}, {record.target})"
+    module, _, attribute = record.target.partition(":")
+    try:
+        loaded = metadata.EntryPoint(name, f"{module}:{attribute}", PLUGIN_GROUP).load()
+    except Exception as error:
+        raise PluginError(
+            f"{where} cannot be imported: {type(error).__name__}: {error}; "
+            f"reinstall it with: pip install --force-reinstall {record.distribution}"
+        ) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, Plugin)):
+        raise PluginError(f"{where} is not a subclass of reid_core.Plugin")
+    return loaded

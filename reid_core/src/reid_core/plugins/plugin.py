@@ -1,0 +1,80 @@
+"""The base class of plugins, and what a plugin declares before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from reid_core.config import RunConfig
+    from reid_core.engine.declarations import SourceRequest
+
+SLOTS = ("backbone", "embedding", "identity", "labels:pid")
+"""Roles that only one plugin can fill; ``labels:<field>`` follows from the labelers offered."""
+
+CONDITIONS = {
+    "identities": "the main source has identities",
+    "fixed_identities": "the identities stay the same over all epochs",
+}
+"""Conditions that a plugin may need beside fields; the core knows whether they hold."""
+
+
+class Settings(BaseModel):
+    """Base of a plugin's settings: the run's section ``[plugins.<name>]``, frozen and closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something a plugin cannot do without, checked at resolve.
+
+    Args:
+        what: a field (``parts``) that every training sample must carry, or a condition
+            (``identities``, ``fixed_identities``).
+        remedy: what the user can set when it does not hold, such as ``-s dgnet.teacher=none``.
+    """
+
+    what: str
+    remedy: str = ""
+
+
+class Plugin:
+    """A set of contributions to a run; never a whole method, never the owner of the step.
+
+    The core makes one instance per run: what belongs to a run lives on the instance and never in
+    the module. ``name`` is the entry point's name and the owner of all names that it declares.
+    Attributes that depend on the settings are properties.
+
+    Attributes:
+        Settings: the pydantic model of ``[plugins.<name>]``.
+        claims: slots that the plugin takes.
+        defaults: configuration that the method cannot work without, by dotted key. The recipe and
+            the command line overrule it; two plugins that differ are a conflict.
+        needs: fields and conditions that must hold.
+        sources: training sources beside the main one.
+    """
+
+    Settings: ClassVar[type[Settings]] = Settings
+    claims: Sequence[str] = ()
+    defaults: Mapping[str, Any] = {}
+    needs: Sequence[Need] = ()
+    sources: Sequence[SourceRequest] = ()
+
+    def __init__(self, name: str, settings: Settings | None = None) -> None:
+        self.name = name
+        self.settings: Any = settings if settings is not None else self.Settings()
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse a configuration that cannot work, with a `ConfigError`, before anything is built.
+
+        Args:
+            config: the resolved configuration of the run.
+        """
+
+    def own(self, name: str) -> str:
+        """Return ``name`` in the plugin's space: ``owner/name``."""
+        return f"{self.name}/{name}"

@@ -1,0 +1,67 @@
+"""Slots: roles that only one plugin can fill. Claims come before effects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
+from reid_core.plugins.calls import CORE
+from reid_core.plugins.plugin import SLOTS, Plugin
+
+_HOOK_OF = {
+    "backbone": "reid_backbone",
+    "identity": "reid_identity",
+    "embedding": "reid_auxiliary_branches",
+    "labels:pid": "reid_pseudo_labels",
+}
+
+
+def assign_slots(plugins: Mapping[str, Plugin], own: Mapping[str, str]) -> dict[str, str]:
+    """Decide who fills each slot.
+
+    Args:
+        plugins: the run's plugins by name, the core's included.
+        own: the user's choices (``--own SLOT=PLUGIN``).
+
+    Returns:
+        Owner by slot; the core fills what nobody claims, except ``labels:pid``.
+
+    Raises:
+        ConflictError: two plugins claim a slot; the message names both and the choice.
+        ConfigError: ``--own`` names an unknown slot or a plugin that does not claim it.
+        PluginError: a plugin claims an unknown slot, or does not implement the slot's hook.
+    """
+    claims: dict[str, list[str]] = {slot: [] for slot in SLOTS}
+    for name, plugin in plugins.items():
+        for slot in plugin.claims:
+            if slot not in claims:
+                raise PluginError(
+                    f"plugin '{name}' claims the unknown slot '{slot}'{did_you_mean(slot, SLOTS)}"
+                )
+            if not hasattr(plugin, _HOOK_OF[slot]):
+                raise PluginError(
+                    f"plugin '{name}' claims the slot '{slot}' but does not implement "
+                    f"{_HOOK_OF[slot]}"
+                )
+            claims[slot].append(name)
+    for slot, choice in own.items():
+        if slot not in claims:
+            raise ConfigError(f"--own: there is no slot '{slot}'{did_you_mean(slot, SLOTS)}")
+        if choice not in claims[slot]:
+            listed = ", ".join(claims[slot]) or "nobody does"
+            raise ConfigError(f"--own {slot}={choice}: '{choice}' does not claim it ({listed})")
+    owners = {}
+    for slot, claimants in claims.items():
+        if len(claimants) > 1 and slot not in own:
+            first, second = claimants[:2]
+            raise ConflictError(
+                f"plugins '{first}' and '{second}' both claim the slot '{slot}', which only one "
+                f"can fill; leave one out, or choose with --own {slot}={first}"
+            )
+        if slot in own:
+            owners[slot] = own[slot]
+        elif claimants:
+            owners[slot] = claimants[0]
+        elif slot != "labels:pid":
+            owners[slot] = CORE
+    return owners

@@ -1,0 +1,216 @@
+"""Resolve recipe, plugin defaults and flags into one frozen configuration, before any effect.
+
+Later layers rule: the core's defaults, ``core/quick`` (where the user names no recipe), what the
+plugins cannot work without, the named recipe, the command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from reid_core.config import RunConfig, known_keys
+from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
+from reid_core.plugins.calls import CORE, HookCalls
+from reid_core.plugins.discovery import installed, load_class
+from reid_core.plugins.plugin import Plugin
+
+DEFAULT_RECIPE = "core/quick"
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration with the plugin instances that it names and their hook calls."""
+
+    config: RunConfig
+    plugins: Mapping[str, Plugin]
+    calls: HookCalls
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    recipe: str | None = None,
+    classes: Mapping[str, type[Plugin]] | None = None,
+) -> Resolved:
+    """Resolve a configuration.
+
+    Args:
+        flags: nested sections that rule over everything (the command line).
+        recipe: ``plugin/name``, a path to a TOML file, or None for ``core/quick``.
+        classes: plugin classes by name that need no entry point (tests, notebooks).
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a value out of range.
+        ConflictError: two plugins want the same key or slot.
+        PluginError: a plugin that is missing or broken.
+    """
+    flags = dict(flags or {})
+    base = load_recipe(DEFAULT_RECIPE) if recipe is None else {}
+    named = {} if recipe is None else load_recipe(recipe)
+    chosen = _merge(base, named, flags)
+    _check_tables(chosen)
+    names = tuple(dict.fromkeys(chosen.get("run", {}).get("plugins", ())))
+    sections = chosen.get("plugins", {})
+    for name in sections:
+        if name not in names:
+            near = did_you_mean(name, [*names, *RunConfig.model_fields])
+            raise ConfigError(
+                f"'{name}' is neither a section nor a requested plugin{near} "
+                f"(requested: {', '.join(names) or 'none'})"
+            )
+    plugins = _instances(names, sections, classes or {})
+    wishes = _wishes(plugins, _merge(named, flags))
+    merged = _merge(base, wishes, named, flags)
+    merged.setdefault("run", {})["recipe"] = recipe or DEFAULT_RECIPE
+    merged["run"]["plugins"] = sorted(names)
+    merged["plugins"] = {
+        name: plugin.settings.model_dump(mode="json")
+        for name, plugin in plugins.items()
+        if name != CORE
+    }
+    config = validated(RunConfig, merged)
+    for plugin in plugins.values():
+        plugin.check(config)
+    return Resolved(config, plugins, HookCalls(plugins))
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """Read a recipe: ``plugin/name`` from a plugin's package, or a path to a TOML file.
+
+    Raises:
+        ConfigError: there is no such recipe (with those that there are), or it is not TOML.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = _packaged_recipe(name)
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no recipe file {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path} is not valid TOML: {error}") from None
+
+
+def _packaged_recipe(name: str) -> Path:
+    owner, _, title = name.partition("/")
+    if owner == CORE:
+        package = "reid_core"
+    else:
+        record = installed().get(owner)
+        if record is None or not title:
+            raise ConfigError(
+                f"recipe '{name}': expected PLUGIN/NAME of an installed plugin "
+                f"({', '.join([CORE, *installed()])}) or a path to a .toml file"
+            )
+        package = record.target.partition(":")[0].partition(".")[0]
+    spec = importlib.util.find_spec(package)
+    roots = list(spec.submodule_search_locations or ()) if spec else []
+    folder = Path(roots[0]) / "recipes" / owner if roots else Path(owner)
+    path = folder / f"{title}.toml"
+    if not path.is_file():
+        there = sorted(p.stem for p in folder.glob("*.toml")) if folder.is_dir() else []
+        listed = ", ".join(f"{owner}/{p}" for p in there) or "it has none"
+        raise ConfigError(f"there is no recipe '{name}' ({listed})")
+    return path
+
+
+def validated(model: type[M], values: Mapping[str, Any], prefix: str = "") -> M:
+    """Validate a mapping and turn pydantic's report into one line.
+
+    Raises:
+        ConfigError: naming the key, what is wrong, and the nearest known key.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first, more = error.errors()[0], error.error_count() - 1
+        key = prefix + ".".join(str(part) for part in first["loc"])
+        tail = f" (and {more} more)" if more else ""
+        if first["type"] == "extra_forbidden":
+            near = _nearest(key, [f"{prefix}{k}" for k in known_keys(model)])
+            raise ConfigError(f"unknown key '{key}'{near}{tail}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        given = "" if not first["loc"] else f" (given: {first['input']!r})"
+        raise ConfigError(f"{key}: {message}{given}{tail}" if key else f"{message}{tail}") from None
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    leaf = key.rpartition(".")[2]
+    by_leaf = [k for k in known if k.rpartition(".")[2] == leaf]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or by_leaf[:1]
+    if not near:
+        leaves = {k.rpartition(".")[2]: k for k in known}
+        near = [leaves[m] for m in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _check_tables(values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if not isinstance(value, Mapping):
+            near = _nearest(key, [*RunConfig.model_fields, *known_keys()])
+            raise ConfigError(f"unknown key '{key}'{near}; every key belongs to a section")
+
+
+def _instances(
+    names: Sequence[str],
+    sections: Mapping[str, Mapping[str, Any]],
+    classes: Mapping[str, type[Plugin]],
+) -> dict[str, Plugin]:
+    # The core's plugin pulls in nothing heavy, but it imports this package's siblings.
+    from reid_core.defaults import Core
+
+    plugins: dict[str, Plugin] = {CORE: Core(CORE)}
+    for name in sorted(names):
+        if name == CORE:
+            raise PluginError(f"'{CORE}' is the core's own plugin and always present")
+        cls = classes.get(name) or load_class(name)
+        settings = validated(cls.Settings, sections.get(name, {}), f"plugins.{name}.")
+        plugins[name] = cls(name, settings)
+    return plugins
+
+
+def _wishes(plugins: Mapping[str, Plugin], ruled: Mapping[str, Any]) -> dict[str, Any]:
+    wanted: dict[str, tuple[str, Any]] = {}
+    for name, plugin in plugins.items():
+        for key, value in plugin.defaults.items():
+            if key not in known_keys():
+                raise PluginError(
+                    f"plugin '{name}' wants the unknown key '{key}'{_nearest(key, known_keys())}"
+                )
+            if _given(ruled, key):
+                continue
+            other = wanted.setdefault(key, (name, value))
+            if other[1] != value:
+                raise ConflictError(
+                    f"plugins '{other[0]}' and '{name}' need different values of {key}: "
+                    f"{other[1]!r} and {value!r}; choose one with -s {key}=VALUE"
+                )
+    nested: dict[str, Any] = {}
+    for key, (_, value) in wanted.items():
+        section, _, leaf = key.partition(".")
+        nested.setdefault(section, {})[leaf] = value
+    return nested
+
+
+def _given(values: Mapping[str, Any], key: str) -> bool:
+    section, _, leaf = key.partition(".")
+    return leaf in values.get(section, {})
+
+
+def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+            merged[key] = _merge(merged[key], value) if both else value
+    return merged

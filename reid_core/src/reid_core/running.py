@@ -1,0 +1,206 @@
+"""A whole run: resolve, assemble, train, evaluate, and leave a folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from reid_core.config import RunConfig
+from reid_core.errors import ConfigError
+from reid_core.evaluation.results import RetrievalResult
+from reid_core.resolve import Resolved, resolve
+
+
+class Progress(Protocol):
+    """Shows how far something is; what the command line passes to `run`."""
+
+    def __call__(self, label: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a bar of ``total`` images; the value advances it."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run found.
+
+    Args:
+        folder: everything that it left.
+        results: one per protocol; empty where the data set has no queries.
+        untrained: the same before the first step; empty where it was not asked for.
+    """
+
+    folder: Path
+    results: tuple[RetrievalResult, ...]
+    untrained: tuple[RetrievalResult, ...] = ()
+
+
+def run(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    recipe: str | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    resolved: Resolved | None = None,
+    cache: Path | None = None,
+    say: Callable[[str], None] = print,
+    progress: Progress | None = None,
+) -> RunSummary:
+    """Train and evaluate.
+
+    Args:
+        flags: nested configuration that rules over recipe and defaults, such as
+            ``{"run": {"plugins": ["san"]}, "schedule": {"epochs": 2}}``.
+        recipe: ``plugin/name``, a TOML file, or None for ``core/quick``.
+        out: the run's folder; None makes one under ``runs/``.
+        resume: continue from the checkpoint in ``out``.
+        resolved: a resolved configuration in place of ``flags`` and ``recipe``.
+        cache: the user's cache folder; None takes the platform's.
+        say: prints one line for the user.
+        progress: shows bars.
+
+    Raises:
+        ReidError: anything that cannot work, in one line.
+    """
+    # Torch is imported here and below, so that resolving and listing stay light.
+    from reid_core.engine.assembly import assemble
+    from reid_core.engine.events import RunBegan, RunEnded
+    from reid_core.engine.trainer import Trainer
+
+    resolved = resolved or resolve(flags, recipe=recipe)
+    config = resolved.config
+    folder = run_folder(out, config, resume)
+    assembly = assemble(resolved, folder=folder, cache=cache, say=say)
+    folder.mkdir(parents=True, exist_ok=True)
+    bars = progress or _silent
+    trainer = Trainer(assembly, folder / "checkpoint.pt")
+    facts = describe(assembly)
+    say(_opening(facts, config, assembly.ctx.device))
+    if resume:
+        trainer.resume()
+        say(f"resumed at epoch {assembly.ctx.progress.epoch} from {trainer.checkpoint}")
+    (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    _write_json(folder / "run.json", facts)
+    trainer.emit(RunBegan(config, folder, facts))
+    began, outcome = time.perf_counter(), "failed"
+    test_images = len(assembly.ctx.dataset.query) + len(assembly.ctx.dataset.gallery)
+    try:
+        untrained: tuple[RetrievalResult, ...] = ()
+        if config.evaluation.untrained and assembly.ctx.progress.iteration == 0:
+            with bars("untrained encoder", test_images) as advance:
+                before = trainer.evaluate("untrained", advance)
+            untrained = before.results if before else ()
+        epochs = range(assembly.ctx.progress.epoch, config.schedule.epochs)
+        per_epoch = config.schedule.iterations_per_epoch
+        steps = len(epochs) * per_epoch if per_epoch else 0
+        with bars("training", steps * config.data.batch_size) as trainer.advance:
+            trainer.fit()
+        with bars("evaluation", test_images) as advance:
+            final = trainer.evaluate("final", advance)
+        trainer.embedder().save(folder / "embedder.safetensors")
+        results = final.results if final else ()
+        if final and assembly.evaluator:
+            title = f"{config.data.name}, {' + '.join(config.run.plugins) or 'baseline'}"
+            assembly.evaluator.picture(final, folder / "ranked_lists.png", title)
+        _write_json(
+            folder / "results.json",
+            {
+                "data": config.data.name,
+                "plugins": list(config.run.plugins),
+                "epochs": config.schedule.epochs,
+                "results": [result.to_json() for result in results],
+                "untrained": [result.to_json() for result in untrained],
+            },
+        )
+        outcome = "finished"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        ended = {"seconds": round(time.perf_counter() - began, 1), "images": trainer.images}
+        trainer.emit(RunEnded(folder, outcome, ended))
+    return RunSummary(folder, results, untrained)
+
+
+def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:
+    """Return the run's folder; nothing is overwritten.
+
+    Raises:
+        ConfigError: it holds a run already, or there is none to resume.
+    """
+    if resume and out is None:
+        raise ConfigError("--resume needs the folder of the run: --out DIR")
+    if out is None:
+        name = "-".join(config.run.plugins) or "baseline"
+        data = config.data.name.replace("/", "-").replace(":", "-")
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        return Path("runs") / f"{name}-{data}-{stamp}"
+    holds = (out / "config.toml").exists()
+    if holds and not resume:
+        raise ConfigError(f"{out} holds a run already; choose another --out, or add --resume")
+    if resume and not holds:
+        raise ConfigError(f"{out} holds no run to resume")
+    return out
+
+
+def describe(assembly: Any) -> dict[str, Any]:
+    """Return what a run consists of: versions, claims, order, counts; plain data."""
+    import torch
+
+    ctx, model = assembly.ctx, assembly.model
+    embedder = sum(p.numel() for p in assembly_embedder(assembly).parameters())
+    return {
+        "plugins": assembly.versions(),
+        "slots": dict(ctx.slots),
+        "sources": {
+            name: {"images": len(source), "identities": source.num_identities}
+            for name, source in ctx.sources.items()
+        },
+        "branches": list(model.declarations),
+        "embeddings": {name: e.at_test for name, e in model.embeddings.items()},
+        "groups": {
+            name: sum(model.get_parameter(p).numel() for p in group.parameters)
+            for name, group in assembly.parts.plan.groups.items()
+        },
+        "updates": [update.name for update in assembly.parts.plan.updates],
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters_deployed": embedder,
+        "environment": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "device": str(ctx.device),
+            "machine": platform.machine(),
+        },
+    }
+
+
+def assembly_embedder(assembly: Any) -> Any:
+    """Return the deployed part of an assembled model."""
+    from reid_core.model.embedder import embedder_of
+
+    config = assembly.config
+    return embedder_of(assembly.model, config.data.size, config.evaluation.embed)
+
+
+def _opening(facts: Mapping[str, Any], config: RunConfig, device: Any) -> str:
+    main = facts["sources"]["main"]
+    plugins = ", ".join(config.run.plugins) or "none (baseline)"
+    millions = facts["parameters"] / 1e6
+    deployed = facts["parameters_deployed"] / 1e6
+    return (
+        f"{config.data.name}: {main['images']} training images of {main['identities']} people; "
+        f"plugins: {plugins}; {config.model.backbone} at {config.data.height} x "
+        f"{config.data.width}, {millions:.1f} M parameters, {deployed:.1f} M deployed; {device}"
+    )
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _silent(label: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda images: None)

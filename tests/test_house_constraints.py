@@ -1,0 +1,52 @@
+"""The tested set is pinned exactly and completely, and the pins fit what distributions ask for."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from house import DISTRIBUTIONS, ROOT, read_toml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+def _pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="ascii").splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def _requirements() -> Iterator[tuple[str, Requirement]]:
+    for distribution in DISTRIBUTIONS:
+        lines = read_toml(distribution.folder / "pyproject.toml")["build-system"]["requires"]
+        lines += distribution.project.get("dependencies", [])
+        for extra in distribution.project.get("optional-dependencies", {}).values():
+            lines += extra
+        yield from ((str(distribution), Requirement(line)) for line in lines)
+    for line in read_toml(ROOT / "pyproject.toml")["dependency-groups"]["dev"]:
+        yield "pyproject.toml", Requirement(line)
+
+
+def test_every_line_is_one_exact_version():
+    lines = (ROOT / "constraints.txt").read_text(encoding="ascii").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [line for line in pins if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*", line)] == []
+    assert pins == sorted(set(pins), key=lambda line: line.split("=="))
+
+
+def test_every_requirement_is_pinned_to_a_version_that_it_accepts():
+    pins = _pins()
+    own = {distribution.project["name"]: distribution.project for distribution in DISTRIBUTIONS}
+    wrong = []
+    for owner, requirement in _requirements():
+        name = canonicalize_name(requirement.name)
+        version = own[name]["version"] if name in own else pins.get(name)
+        if version is None or version not in requirement.specifier:
+            wrong.append(f"{owner}: {requirement} (here: {version or 'not pinned'})")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["torch", "torchvision"])
+def test_users_may_bring_a_newer_torch(name: str):
+    for owner, requirement in _requirements():
+        if requirement.name == name:
+            operators = {specifier.operator for specifier in requirement.specifier}
+            assert operators <= {">=", "!="}, f"{owner}: {requirement}"

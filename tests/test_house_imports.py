@@ -1,0 +1,72 @@
+"""Dependencies point one way, and each distribution imports only what it declares."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from house import DISTRIBUTIONS, ROOT, Distribution
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+def test_the_import_contracts_hold(capsys: pytest.CaptureFixture[str]):
+    from importlinter.cli import lint_imports
+
+    status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert status == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
+def test_every_import_is_declared(distribution: Distribution):
+    project = distribution.project
+    lines = [*project.get("dependencies", ())]
+    for extra in project.get("optional-dependencies", {}).values():
+        lines += extra
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+    own = {distribution.package, *sys.stdlib_module_names}
+    undeclared = [
+        f"{where}: import {module}"
+        for where, module in _imports(distribution.source)
+        if (top := module.partition(".")[0]) not in own and not _providers(top) & declared
+    ]
+    assert undeclared == []
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
+def test_private_names_stay_private(distribution: Distribution):
+    private = [
+        f"{where}: import {module}"
+        for where, module in _imports(distribution.source)
+        if re.match(r"reid_\w+\.(.*\.)?_(?!_)", module)
+        and not module.startswith(f"{distribution.package}.")
+    ]
+    assert private == []
+
+
+def _imports(source: Path) -> Iterator[tuple[str, str]]:
+    """Yield where a name is imported and its full path, lazy and typing-only imports included."""
+    for path in sorted(source.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Import):
+                yield from ((where, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield from ((where, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+@cache
+def _providers(top: str) -> frozenset[str]:
+    """Return the installed distributions that bring a top-level module."""
+    # Editable distributions list no modules; those of this house are named after their package.
+    found = {*_packages().get(top, ()), top}
+    return frozenset(canonicalize_name(name) for name in found)
+
+
+@cache
+def _packages() -> dict[str, list[str]]:
+    return dict(metadata.packages_distributions())
