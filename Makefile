@@ -79,5 +79,5 @@ bench: install
 # Caches and build products; the environment and the runs stay.
 clean:
 	rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find . -path ./$(VENV) -prune -o -path ./.git -prune -o -path ./runs -prune -o \
-	    \( -name __pycache__ -o -name '*.egg-info' -o -name dist -o -name build \) -type d -prune -exec rm -rf {} +
+	rm -rf $(foreach folder,. $(DISTRIBUTIONS),$(folder)/build $(folder)/dist)
+	find tests benchmarks docs $(DISTRIBUTIONS) -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,7 +111,7 @@ class BatchLoader:
         self._columns: list[Column] | None = None
         self._free: deque[Buffers] = deque()
 
-    def load(self, draws: Iterable[Draw], epoch: int) -> Iterator[Batch]:
+    def load(self, draws: Iterable[Draw], epoch: int) -> Generator[Batch]:
         """Yield the batches of ``draws``, in order; see the class for how long each is valid.
 
         Threads start with the first batch and end with the iterator, also when the consumer stops

@@ -79,14 +79,14 @@ class Trainer:
     def train_epoch(self) -> None:
         """Train one epoch: labels, memories, then the steps."""
         assembly, progress = self.assembly, self.assembly.ctx.progress
-        self._begin_epoch()
+        self.begin_epoch()
         steps = assembly.steps_per_epoch(progress.epoch)
-        streams = {name: self._stream(name, steps) for name in assembly.loaders}
+        streams = self.streams(steps)
         began = time.perf_counter()
         waited = self._waited()
         try:
             for step in range(steps):
-                batches = self._batches(streams)
+                batches = self.batches(streams)
                 reports = train_step(assembly.parts, batches, step / steps)
                 self.metrics.add(reports)
                 count = sum(len(batch) for batch in batches.values())
@@ -102,7 +102,8 @@ class Trainer:
                 stream.close()
         self.seconds += time.perf_counter() - began
 
-    def _begin_epoch(self) -> None:
+    def begin_epoch(self) -> None:
+        """Make the epoch's identities, where a labeler does, and prepare the criteria."""
         assembly, ctx = self.assembly, self.assembly.ctx
         features = self._features_once()
         if assembly.identities is not None:
@@ -142,13 +143,17 @@ class Trainer:
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.maximum(norms, 1e-12)
 
-    def _stream(self, name: str, steps: int) -> Generator[Batch]:
-        assembly, epoch = self.assembly, self.assembly.ctx.progress.epoch
-        rows = assembly.samplers[name].epoch(epoch, steps)
-        ctx = assembly.ctx
-        return assembly.loaders[name].load(shard(rows, ctx.rank, ctx.world_size), epoch)
+    def streams(self, steps: int) -> dict[str, Generator[Batch]]:
+        """Return the epoch's host batches of every source; close them when done."""
+        assembly, ctx = self.assembly, self.assembly.ctx
+        epoch = ctx.progress.epoch
+        streams = {}
+        for name, loader in assembly.loaders.items():
+            rows = assembly.samplers[name].epoch(epoch, steps)
+            streams[name] = loader.load(shard(rows, ctx.rank, ctx.world_size), epoch)
+        return streams
 
-    def _batches(self, streams: dict[str, Generator[Batch]]) -> dict[str, Batch]:
+    def batches(self, streams: dict[str, Generator[Batch]]) -> dict[str, Batch]:
         """Return the batches that the updates of the coming step need, on the device."""
         assembly, ctx = self.assembly, self.assembly.ctx
         due = assembly.parts.plan.due(ctx.progress.iteration)

@@ -77,7 +77,7 @@ def ranked_list_picture(
     for number, line in enumerate(ranked):
         top = _TITLE + number * cell[1]
         asked = queries[line.query]
-        shown = [(asked, QUERY, f"query c{asked.camid}")]
+        shown = [(asked, QUERY, f"query: c{asked.camid}")]
         for rank, (row, match) in enumerate(zip(line.gallery, line.matches, strict=True), 1):
             found = gallery[int(row)]
             shown.append((found, MATCH if match else MISS, f"{rank}: c{found.camid}"))

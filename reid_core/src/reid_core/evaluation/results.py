@@ -149,63 +149,64 @@ class RetrievalResult:
             "drawn": self.drawn if self.trials else None,
         }
 
+    @property
+    def comparison(self) -> str:
+        """How images were compared, in a few words."""
+        reranking = "" if self.reranking == "none" else self.reranking
+        flip = "flip" if self.provenance.flip else ""
+        return ", ".join(word for word in (self.distance, reranking, flip) if word)
+
     def summary(self) -> str:
         """Return the scores in one line, in per cent."""
-        shown = [f"{self.ap_name} {self._average()}"]
-        if not self.trials:
-            shown.append(f"mAP(trapezoid) {_percent(self.mean_ap_trapezoid)}")
-            shown.append(f"mINP {_percent(self.mean_inp)}")
-        shown += [f"R{rank} {self._rank(rank)}" for rank in self.ranks]
-        scale = f"{self.valid_queries}/{self.total_queries} queries, {self.gallery_images} images"
-        notes = [scale, self.distance]
-        if self.reranking != "none":
-            notes.append(f"re-ranked by {self.reranking}")
-        if self.provenance.flip:
-            notes.append("flip")
-        if self.trials:
-            notes.append(f"{self.trials} galleries")
+        metrics = self.metrics()
+        named = {self.ap_name: self.ap_name, "mAP_trapezoid": "mAP(trapezoid)", "mINP": "mINP"}
+        named |= {f"rank{rank}": f"R{rank}" for rank in self.ranks}
+        shown = [
+            f"{name} {_percent(metrics[key], metrics.get(f'{key}_std'))}"
+            for key, name in named.items()
+            if key in metrics
+        ]
+        trials = f", {self.trials} galleries" if self.trials else ""
+        ties = ""
         if self.tied_queries > _MANY_TIES * self.valid_queries:
-            notes.append(f"ties in {self.tied_queries} queries")
-        return f"{self.protocol}: {', '.join(shown)} ({'; '.join(notes)})"
-
-    def _average(self) -> str:
-        return _percent(self.mean_ap, self.spread.mean_ap if self.spread else None)
-
-    def _rank(self, rank: int) -> str:
-        return _percent(self.cmc[rank - 1], self.spread.cmc[rank - 1] if self.spread else None)
+            ties = f", ties in {self.tied_queries} queries"
+        scale = f"{self.valid_queries}/{self.total_queries} queries in {self.gallery_images} images"
+        return f"{self.protocol}: {', '.join(shown)} ({scale}, {self.comparison}{trials}{ties})"
 
 
 def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation") -> Table:
-    """Return a table for the terminal: one row per result, all numbers in per cent.
+    """Return a table for the terminal, in per cent: two lines per result, 80 columns wide.
 
-    A rank that a result does not report stays empty, and so does mAP beside MRR: the two must
-    not be read against each other.
+    The second line has what was compared, and deviations over trials. mAP and MRR have columns of
+    their own, for they must not be read against each other; a rank that is not reported is empty.
     """
+    from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
-    ranks = sorted({rank for result in results for rank in result.ranks})
-    table = Table(title=title)
-    table.add_column("protocol", no_wrap=True)
     names = [name for name in ("mAP", "MRR") if any(r.ap_name == name for r in results)]
-    multi_shot = ("mAP(trap.)", "mINP") if "mAP" in names else ()
-    for name in (*names, *multi_shot, *(f"R{rank}" for rank in ranks), "queries", "gallery"):
-        table.add_column(name, justify="right")
-    table.add_column("compared by")
+    columns = {name: name for name in names}
+    if "mAP" in names:
+        columns |= {"trap.": "mAP_trapezoid", "mINP": "mINP"}
+    ranks = sorted({rank for result in results for rank in result.ranks})
+    columns |= {f"R{rank}": f"rank{rank}" for rank in ranks}
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("protocol", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     for result in results:
-        averages = [result._average() if result.ap_name == name else "" for name in names]
-        if multi_shot:
-            both = (result.mean_ap_trapezoid, result.mean_inp)
-            averages += ["" if result.trials else _percent(value) for value in both]
-        shown = [result._rank(rank) if rank in result.ranks else "" for rank in ranks]
-        queries = f"{result.valid_queries}/{result.total_queries}"
-        how = [result.distance, "flip" if result.provenance.flip else ""]
-        how.append("" if result.reranking == "none" else result.reranking)
-        compared = ", ".join(part for part in how if part)
-        gallery = str(result.gallery_images)
-        table.add_row(result.protocol, *averages, *shown, queries, gallery, compared)
+        metrics = result.metrics()
+        cells = [
+            _percent(metrics[key], metrics.get(f"{key}_std"), "\n") if key in metrics else ""
+            for key in columns.values()
+        ]
+        scale = f"{result.valid_queries}/{result.total_queries} in {result.gallery_images}"
+        table.add_row(
+            f"{escape(result.protocol)}\n{escape(f'{scale}, {result.comparison}')}", *cells
+        )
     return table
 
 
-def _percent(share: float, deviation: float | None = None) -> str:
-    spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
+def _percent(share: float, deviation: float | None, between: str = " ") -> str:
+    spread = "" if deviation is None else f"{between}±{100 * deviation:.1f}"
     return f"{100 * share:.1f}{spread}"

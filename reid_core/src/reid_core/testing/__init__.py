@@ -1,0 +1,24 @@
+"""For tests: the toy data set, probe plugins, and the conformance suite for plugin authors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reid_core.testing.conformance import conformance_suite as conformance_suite
+    from reid_core.testing.toy import make_toy as make_toy
+
+_HOME = {
+    "conformance_suite": "reid_core.testing.conformance",
+    "make_toy": "reid_core.testing.toy",
+}
+
+__all__ = ["conformance_suite", "make_toy"]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'reid_core.testing' has no attribute '{name}'")

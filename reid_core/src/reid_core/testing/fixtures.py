@@ -1,0 +1,33 @@
+"""Pytest fixtures for core and plugins, loaded with ``-p reid_core.testing.fixtures``.
+
+``toy_tiny`` is made once per test run and shared by all tests; nobody writes into its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from reid_core.data.samples import DataSet
+
+
+@pytest.fixture(scope="session")
+def reid_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a cache folder that the whole test run shares, in place of the user's."""
+    folder = tmp_path_factory.mktemp("reid-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REID_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def toy_tiny(reid_cache: Path) -> DataSet:
+    """Return the toy data set in its smallest size."""
+    from reid_core.data.samples import DataRequest
+    from reid_core.testing.toy import load_toy
+
+    return load_toy(DataRequest("toy", None, "tiny", None, reid_cache))

@@ -1,0 +1,78 @@
+"""Tiny runs for tests: assemble, take steps, and keep every loss bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reid_core.engine.assembly import Assembly, assemble
+from reid_core.engine.trainer import Trainer
+from reid_core.plugins.plugin import Plugin
+from reid_core.resolve import resolve
+
+TINY: dict[str, dict[str, Any]] = {
+    "data": {"name": "toy:tiny", "height": 64, "width": 32, "batch_size": 8, "instances": 2},
+    "augment": {"pad": 2, "erasing": 0.5},
+    "model": {"backbone": "test_resnet", "pretrained": False},
+    "schedule": {"epochs": 2, "iterations_per_epoch": 2, "warmup_epochs": 1},
+    "engine": {"device": "cpu", "log_every": 1, "tensorboard": False, "precision": "fp32"},
+    "evaluation": {"ranked_list": 0, "untrained": False},
+}
+"""A run of four steps of eight images in well under a second."""
+
+
+def tiny_flags(
+    plugins: Sequence[str] = (), *layers: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the configuration of a tiny run; later layers rule."""
+    flags: dict[str, Any] = {"run": {"plugins": list(plugins)}}
+    for layer in (TINY, *layers):
+        for section, values in layer.items():
+            flags[section] = {**flags.get(section, {}), **values}
+    return flags
+
+
+def tiny_assembly(
+    plugins: Sequence[str] = (),
+    *layers: Mapping[str, Mapping[str, Any]],
+    cache: Path,
+    classes: Mapping[str, type[Plugin]] | None = None,
+    folder: Path | None = None,
+) -> Assembly:
+    """Assemble a tiny run.
+
+    Args:
+        plugins: names, in any order.
+        layers: configuration over `TINY`.
+        cache: the cache folder.
+        classes: plugin classes that need no entry point.
+        folder: the run's folder.
+    """
+    resolved = resolve(tiny_flags(plugins, *layers), classes=classes)
+    return assemble(resolved, cache=cache, folder=folder, say=lambda line: None)
+
+
+class Recorder(Trainer):
+    """A trainer that keeps the value of every loss term of every step.
+
+    Attributes:
+        trace: one mapping per step: ``update:term`` to its value as a float.
+    """
+
+    def __init__(self, assembly: Assembly, checkpoint: Path | None = None) -> None:
+        super().__init__(assembly, checkpoint)
+        self.trace: list[dict[str, float]] = []
+        add = self.metrics.add
+
+        def keep(reports: Any) -> None:
+            self.trace.append(
+                {
+                    f"{update}:{name}": value.item()
+                    for update, report in reports.items()
+                    for name, value in report.terms.items()
+                }
+            )
+            add(reports)
+
+        self.metrics.add = keep  # type: ignore[method-assign]
