@@ -34,8 +34,8 @@ def jpeg(image: Image.Image, **options: object) -> bytes:
 def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test with simplejpeg and without it."""
     if request.param == "pillow":
-        monkeypatch.setattr(decoding, "_decode_jpeg", None)
-    elif decoding._decode_jpeg is None:
+        monkeypatch.setattr(decoding, "simplejpeg", None)
+    elif decoding.simplejpeg is None:
         pytest.skip("simplejpeg is not installed")
     return str(request.param)
 
@@ -95,7 +95,7 @@ def test_truncated_jpeg_is_refused(
 
 
 def test_jpeg_with_a_hole_is_refused_and_with_stray_bytes_is_read(tmp_path: Path) -> None:
-    if decoding._decode_jpeg is None:
+    if decoding.simplejpeg is None:
         pytest.skip("only libjpeg's warnings tell, and Pillow does not pass them on")
     data = jpeg(Image.fromarray(smooth(60, 40)))
     file = tmp_path / "hole.jpg"
@@ -135,7 +135,7 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
 def test_broken_png_is_refused(tmp_path: Path) -> None:
     Image.fromarray(smooth()).save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
-    for broken in (data[:-20], data[: len(data) // 2], data[:100] + b"\0\0\0" + data[103:]):
+    for broken in (data[:-400], data[: len(data) // 2], data[:100] + b"\0\0\0" + data[103:]):
         (tmp_path / "b.png").write_bytes(broken)
         with pytest.raises(DataError, match=r"b\.png"):
             read_image(tmp_path / "b.png")
@@ -146,7 +146,8 @@ def test_labels_are_values_and_never_colours(tmp_path: Path) -> None:
     palette = Image.fromarray(values)
     palette.putpalette(bytes(255 - i // 3 for i in range(768)))
     palette.save(tmp_path / "p.png")
-    assert Image.open(tmp_path / "p.png").mode == "P"
+    with Image.open(tmp_path / "p.png") as stored:
+        assert stored.mode == "P"
     Image.fromarray(values).save(tmp_path / "l.png")
     np.save(tmp_path / "n.npy", values.astype(np.int64))
     for name in ("p.png", "l.png", "n.npy"):

@@ -295,6 +295,15 @@ def test_ranked_rows_of_a_single_shot_protocol_show_the_first_gallery() -> None:
         assert np.flatnonzero(line.matches).tolist() == [first - 1]
 
 
+def test_ranked_rows_of_a_query_without_a_match() -> None:
+    queries = FeatureSet(np.eye(2)[:1], Labels([9], [0]))
+    gallery = FeatureSet(np.eye(2), Labels([1, 2], [1, 1]))
+    for protocol in (STANDARD, replace(STANDARD, single_shot=SingleShot(trials=1))):
+        (line,) = ranked_rows(queries, gallery, [0], protocol)
+        assert line.gallery.tolist() == [0, 1]
+        assert line.matches.tolist() == [False, False]
+
+
 def test_ranked_rows_hide_the_own_view() -> None:
     queries, gallery = integer_sets()
     (line,) = ranked_rows(queries, gallery, [4], APART, top=999)

@@ -12,7 +12,6 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +26,9 @@ if TYPE_CHECKING:
     from reid_core.data.samples import FieldValue
 
 try:
-    import simplejpeg  # type: ignore[import-untyped,unused-ignore]
+    import simplejpeg
 except ImportError:  # the optional extra "fast"
-    _decode_jpeg: Callable[[bytes], NDArray[np.uint8]] | None = None
-else:
-    _decode_jpeg = simplejpeg.decode_jpeg
+    simplejpeg = None
 
 _BROKEN = (
     OSError,
@@ -43,6 +40,9 @@ _BROKEN = (
     Image.DecompressionBombError,
 )
 """What decoders raise when a file's content is not what its name says."""
+
+_FAST_COLOURS = ("YCbCr", "Gray", "RGB")
+"""Colour spaces in which simplejpeg's pixels equal Pillow's."""
 
 _TRUNCATED = "premature end"
 """How libjpeg calls missing image data; decoding on would give grey rows."""
@@ -67,13 +67,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         DataError: the file is missing, corrupt or truncated, or is no 8- or 16-bit image.
     """
     data = _read_bytes(path)
-    if _decode_jpeg is not None and data.startswith(b"\xff\xd8"):
+    if simplejpeg is not None and data.startswith(b"\xff\xd8"):
         try:
-            return _decode_jpeg(data)
+            # Its colours from CMYK differ from Pillow's by a grey level.
+            if simplejpeg.decode_jpeg_header(data)[2] in _FAST_COLOURS:
+                pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
+                return pixels
         except ValueError as error:
             if _TRUNCATED in str(error).lower():
                 raise DataError(f"{path}: truncated JPEG ({error})") from error
-            # CMYK, unusual subsampling, harmless stray bytes: Pillow knows more of JPEG.
+            # Unusual subsampling, harmless stray bytes: Pillow knows more of JPEG.
     try:
         with Image.open(io.BytesIO(data)) as image:
             return _as_rgb(image)

@@ -245,8 +245,9 @@ def transform_field(
 def resize_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize an image with antialiased bilinear interpolation in uint8.
 
-    Equal to Pillow's ``BILINEAR``, which torchvision calls on Pillow images, when enlarging, and
-    within one grey level of it when shrinking.
+    Pillow's ``BILINEAR``, which torchvision calls on Pillow images: equal bit for bit when
+    enlarging by whole factors or to 256 x 128, elsewhere within the rounding of torch's shorter
+    weights (one grey level on photographs, two on noise).
 
     Args:
         pixels: uint8 ``h w 3``.
@@ -260,9 +261,9 @@ def resize_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
     import torch
     from torch.nn.functional import interpolate
 
-    # The batch axis comes first: only then does torch recognise interleaved pixels.
+    # Only with a batch axis in front that has a stride does torch recognise interleaved pixels.
     writable = np.require(pixels, requirements=["C", "W"])  # torch warns of read-only memory
-    image = torch.from_numpy(writable[None]).permute(0, 3, 1, 2)
+    image = torch.from_numpy(writable)[None].permute(0, 3, 1, 2)
     resized = interpolate(image, size=size, mode="bilinear", antialias=True)
     result: NDArray[np.uint8] = resized.permute(0, 2, 3, 1).numpy()[0]
     return result
