@@ -12,7 +12,7 @@ a hook is called, what its return value does, and how the answers of several plu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import pluggy
 
@@ -42,7 +42,7 @@ _hookimpl = pluggy.HookimplMarker(PROJECT)
 
 def hookimpl(function: _F) -> _F:
     """Mark a method of a plugin as the implementation of the hook with the same name."""
-    return cast("_F", _hookimpl(function))
+    return _hookimpl(function)
 
 
 @_hookspec

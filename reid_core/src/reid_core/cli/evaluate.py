@@ -35,7 +35,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from reid_core.cli.progress import progress_bar
+    from reid_core.cli.progress import Screen
     from reid_core.config import EngineSection, EvaluationSection
     from reid_core.data.labelling import cache_folder
     from reid_core.engine.assembly import load_dataset
@@ -67,7 +67,7 @@ def evaluate(
     )
     evaluator.check()
     total = len(dataset.query) + len(dataset.gallery)
-    with progress_bar("evaluation", total) as advance:
+    with Screen().bar("evaluation", total) as advance:
         found = evaluator.evaluate(embedder, advance)
     Console().print(results_table(found.results, f"{model} on {data}"))
     if json_path:

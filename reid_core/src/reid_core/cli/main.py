@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -69,6 +70,11 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as one line, without the source line that caused it."""
+    click.echo(f"warning: {message}", err=True)
+
+
 def _command(found: Any) -> click.Command:
     if not isinstance(found, click.Command):
         raise ReidError(f"{found!r} is no click command")
@@ -87,6 +93,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; an error that a user can act on is one line and exit code 2."""
+    warnings.showwarning = _show_warning
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

@@ -77,11 +77,12 @@ def check(names: str, **options: Any) -> None:
     options["data"] = options.get("data") or "toy:tiny"
     options["backbone"] = options.get("backbone") or "test_resnet"
     flags = to_flags(options)
-    for section, values in {
+    tiny: dict[str, dict[str, Any]] = {
         "data": {"height": 64, "width": 32, "batch_size": 8, "instances": 2},
         "schedule": {"iterations_per_epoch": 1, "epochs": 1, "warmup_epochs": 0},
         "model": {"pretrained": False},
-    }.items():
+    }
+    for section, values in tiny.items():
         flags[section] = {**values, **flags.get(section, {})}
     try:
         resolved = resolve(flags, recipe=options["recipe"])

@@ -1,4 +1,4 @@
-"""Progress bars; a plain line where the output is no terminal."""
+"""What a command shows while it works: lines and progress bars that do not disturb each other."""
 
 from __future__ import annotations
 
@@ -6,28 +6,42 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-@contextmanager
-def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar of ``total`` images on a terminal; 0 shows a count without an end."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+class Screen:
+    """Lines and bars on one terminal; plain lines where the output is none.
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:>18}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        task = bars.add_task(label, total=total or None)
-        yield lambda images: bars.advance(task, images)
+    Everything goes to standard error, so that standard output holds results alone.
+    """
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar where there is one."""
+        self._console.print(line, markup=False, highlight=False)
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar of ``total`` images on a terminal; 0 shows a count without an end."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description:>18}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("images"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        quiet = not self._console.is_terminal
+        with Progress(*columns, console=self._console, disable=quiet) as bars:
+            task = bars.add_task(label, total=total or None)
+            yield lambda images: bars.advance(task, images)

@@ -26,15 +26,16 @@ def run(out: Path | None, resume: bool, **options: Any) -> None:
     which takes minutes on two CPU cores, and leaves a folder under runs/.
     """
     from reid_core import running
-    from reid_core.cli.progress import progress_bar
+    from reid_core.cli.progress import Screen
 
+    screen = Screen()
     summary = running.run(
         to_flags(options),
         recipe=options["recipe"],
         out=out,
         resume=resume,
-        say=click.echo,
-        progress=progress_bar,
+        say=screen.say,
+        progress=screen.bar,
     )
     show(summary)
 

@@ -19,6 +19,9 @@ _CELL = (128, 64)
 
 _GAP, _CAPTION = 4, 14
 
+_ABREAST = 3
+"""People side by side."""
+
 
 def class_colours(count: int) -> NDArray[np.uint8]:
     """Return distinct RGB colours for ``count`` classes; class 0 is black."""
@@ -56,7 +59,7 @@ def contact_sheet(dataset: DataSet, path: Path, identities: int = 6, images: int
         cameras = " ".join(f"c{s.camid}" for s in chosen)
         rows.append((f"person {pid}  {cameras}", [_image(s) for s in chosen]))
         rows += [(spec.name, [_drawn(s, spec) for s in chosen]) for spec in specs]
-    return _sheet(rows, path, images)
+    return _sheet(rows, path, images, 1 + len(specs))
 
 
 def _image(sample: Sample) -> NDArray[np.uint8]:
@@ -89,16 +92,23 @@ def _with_points(sample: Sample, points: NDArray[np.float32]) -> NDArray[np.uint
     return np.asarray(picture)
 
 
-def _sheet(rows: list[tuple[str, list[NDArray[np.uint8]]]], path: Path, columns: int) -> Path:
+def _sheet(
+    rows: list[tuple[str, list[NDArray[np.uint8]]]], path: Path, columns: int, lines: int
+) -> Path:
+    """Draw blocks of ``lines`` rows, one block per person, `_ABREAST` of them side by side."""
     height, width = _CELL
-    high = height + _GAP + _CAPTION
-    sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, len(rows) * high + _GAP), "white")
+    high, wide = height + _GAP + _CAPTION, columns * (width + _GAP) + 4 * _GAP
+    blocks = -(-len(rows) // lines)
+    size = (min(blocks, _ABREAST) * wide, -(-blocks // _ABREAST) * lines * high + _GAP)
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for line, (caption, cells) in enumerate(rows):
-        top = line * high + _GAP
-        draw.text((_GAP, top), caption, fill="black")
+    for number, (caption, cells) in enumerate(rows):
+        block, line = divmod(number, lines)
+        left = (block % _ABREAST) * wide + _GAP
+        top = (block // _ABREAST * lines + line) * high + _GAP
+        draw.text((left, top), caption, fill="black")
         for column, cell in enumerate(cells):
-            place = (column * (width + _GAP) + _GAP, top + _CAPTION)
+            place = (left + column * (width + _GAP), top + _CAPTION)
             sheet.paste(Image.fromarray(np.ascontiguousarray(cell)), place)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)

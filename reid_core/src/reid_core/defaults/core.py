@@ -35,8 +35,9 @@ class Core(Plugin):
         from reid_core.engine.observers import JsonLines, TensorBoard
 
         if isinstance(event, RunBegan):
-            kinds = [JsonLines, *([TensorBoard] if event.config.engine.tensorboard else [])]
-            self._observers = tuple(kind(event.folder) for kind in kinds)
+            self._observers = (JsonLines(event.folder),)
+            if event.config.engine.tensorboard:
+                self._observers += (TensorBoard(event.folder),)
         for observer in self._observers:
             observer(event)
 

@@ -100,12 +100,13 @@ class UpdateForward(nn.Module):
     def _pass(
         self, one: Pass, batch: Batch, soft: Tensor | None
     ) -> tuple[PassView, dict[str, IdentityTerm]]:
-        clean = one.image == "clean" or batch.erased is None
-        shown = replace(batch, image=batch.image if clean else batch.erased)
+        clean = one.image == "clean"
+        image = batch.image if clean or batch.erased is None else batch.erased
+        shown = replace(batch, image=image)
         labels = batch.pid if batch.identities and one.shared else None
         with pass_mode(self.model, one.bn):
             found = self.model(*self._arguments(shown, one.branches, labels, soft))
-        return _viewed(one.name, batch, shown.image, found, one.shared)
+        return _viewed(one.name, batch, image, found, one.shared)
 
     def _generated(
         self, synthetic: Synthetic, batch: Batch

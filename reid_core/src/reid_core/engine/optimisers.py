@@ -48,8 +48,8 @@ class Optimisers:
         source: Optimiser | OptimSection = wanted or self._settings
         options: dict[str, Any] = {"lr": source.lr, "weight_decay": source.weight_decay}
         if source.name == "sgd":
-            momentum = {"momentum": source.momentum, "nesterov": source.nesterov}
-            return torch.optim.SGD(values, **options, **momentum)
+            options |= {"momentum": source.momentum, "nesterov": source.nesterov}
+            return torch.optim.SGD(values, **options)
         betas = (float(source.betas[0]), float(source.betas[1]))
         if source.name == "adamw":
             return torch.optim.AdamW(values, **options, betas=betas)

@@ -101,8 +101,8 @@ def _groups(
                     )
                 taken[name] = group.name
             groups[group.name] = replace(group, parameters=tuple(names))
-    for part, names in params.items():
-        rest = tuple(name for name in names if name not in taken)
+    for part, owned_names in params.items():
+        rest = tuple(name for name in owned_names if name not in taken)
         if rest:
             factor = 1.0 if part == "encoder" else scale
             groups[part] = Group(part, rest, lr_scale=factor)
@@ -188,10 +188,10 @@ def _in_order(updates: Mapping[str, Update]) -> list[Update]:
     except CycleError as error:
         circle = " -> ".join(error.args[1])
         raise ConflictError(f"updates come before each other in a circle: {circle}") from None
-    ordered = []
+    ordered: list[Update] = []
     while sorter.is_active():
         # Ready updates in name order, so that the order of plugins never shows.
         ready = sorted(sorter.get_ready())
-        ordered.extend(updates[name] for name in ready)
+        ordered += [updates[name] for name in ready]
         sorter.done(*ready)
     return ordered

@@ -35,7 +35,7 @@ def scoped(seed: int, *scope: str | int, cuda: bool = False) -> Iterator[None]:
     value = scope_seed(seed, *scope)
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
-        torch.random.default_generator.manual_seed(value)
+        torch.default_generator.manual_seed(value)
         if cuda:
             torch.cuda.manual_seed(value)
         random.seed(value)
@@ -57,7 +57,7 @@ def torch_scoped(seed: int, cuda: bool = False) -> Iterator[None]:
     """
     import torch
 
-    generator = torch.random.default_generator
+    generator = torch.default_generator
     state = generator.get_state()
     cuda_state = torch.cuda.get_rng_state() if cuda else None
     generator.manual_seed(seed)

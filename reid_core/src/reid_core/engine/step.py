@@ -70,7 +70,7 @@ def train_step(
         with parts.autocast():
             loss, report = parts.forward(update, batches)
         if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             parts.clip(optimisers.parameters(update, progress.epoch))
             optimisers.step(update, progress.epoch, factor)
         if update.name == MAIN and report.labels is not None:

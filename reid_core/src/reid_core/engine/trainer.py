@@ -48,6 +48,7 @@ class Trainer:
         self.images = 0
         self.seconds = 0.0
         self._checked_weights = False
+        self._last_scalars: dict[str, float] = {}
 
     def resume(self) -> None:
         """Restore model, optimisers and progress from the checkpoint.
@@ -71,6 +72,7 @@ class Trainer:
             last = progress.epoch == config.schedule.epochs
             if self.checkpoint and (last or progress.epoch % config.engine.checkpoint_every == 0):
                 self.save()
+            self._say_epoch(epoch)
             self.emit(EpochEnded(epoch, progress.iteration - 1))
             every = config.evaluation.every
             if every and not last and progress.epoch % every == 0:
@@ -141,7 +143,7 @@ class Trainer:
             autocast=assembly.parts.autocast,
         )
         norms = np.linalg.norm(found, axis=1, keepdims=True)
-        return found / np.maximum(norms, 1e-12)
+        return np.asarray(found / np.maximum(norms, 1e-12), np.float32)
 
     def streams(self, steps: int) -> dict[str, Generator[Batch]]:
         """Return the epoch's host batches of every source; close them when done."""
@@ -179,7 +181,20 @@ class Trainer:
         batch = assembly.config.data.batch_size
         scalars["speed/images_per_second"] = done * batch / max(elapsed, 1e-9)
         scalars["speed/share_of_waiting_for_data"] = waiting
+        self._last_scalars = scalars
         self.emit(StepEnded(progress.epoch, progress.iteration - 1, scalars))
+
+    def _say_epoch(self, epoch: int) -> None:
+        config, scalars = self.assembly.config, self._last_scalars
+        losses = [
+            f"{name.removeprefix('total/')} loss {value:.3f}"
+            for name, value in scalars.items()
+            if name.startswith("total/")
+        ]
+        speed = scalars["speed/images_per_second"]
+        self.assembly.ctx.say(
+            f"epoch {epoch + 1}/{config.schedule.epochs}: {', '.join(losses)}, {speed:.0f} images/s"
+        )
 
     def embedder(self) -> Embedder:
         """Return the deployed part of the model as it stands; modules are shared."""

@@ -91,7 +91,7 @@ class TimmEncoder(Encoder):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return stem, stages and map; see `Encoder.forward`."""
-        last, maps = self.trunk.forward_intermediates(image)
+        last, maps = self.trunk.forward_intermediates(image)  # type: ignore[operator]
         return {**dict(zip(self._names, maps, strict=True)), ENCODER_MAP: _as_map(last, maps[-1])}
 
     def deploy_spec(self) -> dict[str, Any]:

@@ -139,10 +139,10 @@ class ReidModel(nn.Module):
     def embed(self, outputs: Mapping[str, Tensor], scope: Scope) -> dict[str, Embedded]:
         """Return the embeddings whose inputs are among the outputs."""
         embedded = {}
-        for name, head in self.heads.items():
-            if head.declaration.reads in outputs:  # type: ignore[union-attr]
+        for name, declaration in self.embeddings.items():
+            if declaration.reads in outputs:
                 with scope(name):
-                    embedded[name] = head(outputs[head.declaration.reads])  # type: ignore[union-attr,index]
+                    embedded[name] = self.heads[name](outputs[declaration.reads])
         return embedded
 
 

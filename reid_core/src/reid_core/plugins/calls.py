@@ -100,7 +100,7 @@ class HookCalls:
     def _lists(
         self, hook: str, arguments: Mapping[str, Any], only: str | None = None
     ) -> list[tuple[str, Any]]:
-        pairs = []
+        pairs: list[tuple[str, Any]] = []
         for name, answer in self._each(hook, arguments, only):
             if answer is None or isinstance(answer, str | Mapping):
                 raise PluginError(

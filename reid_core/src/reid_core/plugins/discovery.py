@@ -70,7 +70,7 @@ def installed(group: str = PLUGIN_GROUP) -> dict[str, PluginRecord]:
             entry.value,
             distribution.metadata["Name"],
             distribution.version,
-            distribution.metadata.get("Summary", ""),
+            distribution.metadata["Summary"] if "Summary" in distribution.metadata else "",
         )
         other = records.get(entry.name)
         if other is not None and other.distribution != record.distribution:

@@ -58,13 +58,13 @@ class Plugin:
         sources: training sources beside the main one.
     """
 
-    Settings: ClassVar[type[Settings]] = Settings
+    Settings: ClassVar[type[BaseModel]] = Settings
     claims: Sequence[str] = ()
     defaults: Mapping[str, Any] = {}
     needs: Sequence[Need] = ()
     sources: Sequence[SourceRequest] = ()
 
-    def __init__(self, name: str, settings: Settings | None = None) -> None:
+    def __init__(self, name: str, settings: BaseModel | None = None) -> None:
         self.name = name
         self.settings: Any = settings if settings is not None else self.Settings()
 

@@ -44,9 +44,11 @@ class Subject:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     classes: Mapping[str, type[Plugin]] = field(default_factory=dict)
 
-    def assemble(self, *others: str, **sections: Mapping[str, Any]) -> Assembly:
-        """Assemble a tiny run of the plugin and others, in this order."""
-        names = (self.name, *others) if not sections.pop("reverse", None) else (*others, self.name)
+    def assemble(
+        self, *others: str, reverse: bool = False, **sections: Mapping[str, Any]
+    ) -> Assembly:
+        """Assemble a tiny run of the plugin and others, in this order or the reverse one."""
+        names = (*others, self.name) if reverse else (self.name, *others)
         classes = {**PROBES, **self.classes}
         return tiny_assembly(names, self.settings, sections, cache=self.cache, classes=classes)
 
@@ -110,7 +112,7 @@ def _reached(assembly: Assembly) -> set[str]:
         for update in parts.plan.due(assembly.ctx.progress.iteration):
             parts.optimisers.clear()
             loss, _ = parts.forward(update, batches)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             for name in (*update.groups, *update.shares):
                 for parameter in parts.plan.groups[name].parameters:
                     if assembly.model.get_parameter(parameter).grad is not None:
@@ -147,8 +149,9 @@ def check_inert(subject: Subject) -> None:
 def _without_defaults(trainer: Recorder) -> dict[str, dict[str, Any]]:
     """Return the configuration that the plugin's defaults brought, for the run without it."""
     dumped = trainer.assembly.config.model_dump(mode="json")
-    return {name: dumped[name] for name in ("data", "augment", "model", "identity", "optim",
-                                            "schedule")}
+    return {
+        name: dumped[name] for name in ("data", "augment", "model", "identity", "optim", "schedule")
+    }
 
 
 def check_order(subject: Subject) -> None:
@@ -177,10 +180,10 @@ def check_composition(subject: Subject) -> None:
         try:
             trainer = Recorder(subject.assemble(other))
         except ConflictError as error:
-            text = str(error)
-            assert f"'{other}'" in text and f"'{subject.name}'" in text, (
-                f"the conflict with '{other}' does not name both plugins: {text}"
-            )
+            for name in (other, subject.name):
+                assert f"'{name}'" in str(error), (
+                    f"the conflict with '{other}' does not name '{name}': {error}"
+                )
             continue
         trainer.fit()
         assert trainer.trace, f"no step was done with '{other}'"

@@ -85,9 +85,7 @@ class ClusterMemory(IdentityCriterion):
         self.momentum = momentum
         self.register_buffer("memory", torch.zeros(1, dim), persistent=False)
 
-    def begin(
-        self, labels: NDArray[np.int64], features: Callable[[], NDArray[np.float32]]
-    ) -> None:
+    def begin(self, labels: NDArray[np.int64], features: Callable[[], NDArray[np.float32]]) -> None:
         """Start from the clusters' means; a vector of another length starts from fixed noise."""
         found = features()
         count = int(labels.max()) + 1

@@ -27,6 +27,8 @@ from reid_core.model.declarations import ENCODER_MAP, Branch, Embedding, Supervi
 from reid_core.plugins.plugin import Need, Plugin, Settings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from reid_core.data.batches import Batch
     from reid_core.engine.context import RunContext
     from reid_core.engine.views import PassView, StepView
@@ -77,9 +79,10 @@ class Head(Plugin):
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
         """Classify the parts on every pass that carries them."""
+        import torch
         import torch.nn.functional as F
 
-        values = []
+        values: list[Tensor] = []
         for view in step.passes_with(self.own("logits"), "parts"):
             logits = view.output(self.own("logits")).float()
             labels = view.batch.fields["parts"][:, None].float()
@@ -87,7 +90,7 @@ class Head(Plugin):
             values.append(F.cross_entropy(logits, labels[:, 0].long()))
         if not values:
             return []
-        value = sum(values) / len(values) * self._break(ctx, step)
+        value = torch.stack(values).mean() * self._break(ctx, step)
         return [LossTerm(self.own("parts"), value, self.settings.weight)]
 
     def _break(self, ctx: RunContext, step: StepView) -> float:

@@ -91,7 +91,9 @@ def load_toy(request: DataRequest) -> DataSet:
     return replace(make_toy(request.cache / f"toy-{size}", size), name=request.text)
 
 
-def make_toy_pairs(root: Path, size: str = "tiny", seed: int = 0, name: str = "toy/pairs") -> Source:
+def make_toy_pairs(
+    root: Path, size: str = "tiny", seed: int = 0, name: str = "toy/pairs"
+) -> Source:
     """Write images with the textures of people whom `make_toy` does not have, and load them.
 
     Args:

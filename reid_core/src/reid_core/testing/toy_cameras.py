@@ -50,9 +50,10 @@ class ToyCamera:
     def take(self, figure: Figure, rng: np.random.Generator) -> NDArray[np.uint8]:
         """Return the picture of a figure: uint8 ``3 H W``."""
         height, width = self.size
-        top, left = (int(rng.integers(0, s - n + 1)) for s, n in zip(
-            self._scenery.shape[1:], self.size, strict=True
-        ))
+        top, left = (
+            int(rng.integers(0, s - n + 1))
+            for s, n in zip(self._scenery.shape[1:], self.size, strict=True)
+        )
         image = self._scenery[:, top : top + height, left : left + width].copy()
         sideways = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(self._light)
         lit = figure.colours * (figure.shade * (1 + 0.35 * sideways))

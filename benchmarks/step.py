@@ -1,0 +1,247 @@
+"""What the framework costs per training step, and what its switches gain: ratios in one run.
+
+    python benchmarks/step.py [--rounds N] [--json FILE]
+
+1. `train_step` against a bare loop around the same model, losses and optimiser;
+2. the same step with channels_last, with bfloat16, and with both;
+3. batch-hard triplet against a loop over anchors;
+4. hook calls with 0, 1, 5 and 10 plugins.
+
+Figures are CPU seconds of one thread (`process_time`), measured in turns (A B A B), medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+# Before torch is imported: more threads on a shared machine measure the neighbours.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from torch import Tensor, nn
+
+from reid_core import LossTerm, Plugin, StepView, Update, batch_hard_triplet, hookimpl
+from reid_core.engine.assembly import Assembly, assemble
+from reid_core.engine.randomness import scope_seed, torch_scoped
+from reid_core.engine.step import train_step
+from reid_core.engine.trainer import Trainer
+from reid_core.plugins.calls import HookCalls
+from reid_core.resolve import resolve
+
+
+def medians(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Return the median CPU seconds of each contender, measured in turns after a warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, work in contenders.items():
+            began = time.process_time()
+            work()
+            if number:
+                times[name].append(time.process_time() - began)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def assembled(
+    cache: Path, backbone: str, size: tuple[int, int], batch: int, **engine: Any
+) -> Assembly:
+    """Assemble the baseline on the toy data set."""
+    flags = {
+        "data": {
+            "name": "toy:tiny",
+            "height": size[0],
+            "width": size[1],
+            "batch_size": batch,
+            "instances": batch // 8,
+        },
+        "model": {"backbone": backbone},
+        "engine": {"device": "cpu", "precision": "fp32", "channels_last": False, **engine},
+        "schedule": {"iterations_per_epoch": 1, "warmup_epochs": 0},
+    }
+    return assemble(resolve(flags), cache=cache, say=lambda line: None)
+
+
+def framework_step(assembly: Assembly) -> Callable[[], object]:
+    """Return one `train_step` on a fixed batch."""
+    trainer = Trainer(assembly)
+    assembly.model.train()
+    trainer.begin_epoch()
+    batches = _one_batch(trainer)
+    return lambda: train_step(assembly.parts, batches, 0.0)
+
+
+def bare_step(assembly: Assembly) -> Callable[[], object]:
+    """Return the same step written out by hand: no plan, no hooks, no reports."""
+    model: Any = assembly.model.train()
+    batch = _one_batch(Trainer(assembly))["main"]
+    optimiser = torch.optim.Adam(
+        [p for p in model.parameters() if p.requires_grad], lr=3.5e-4, weight_decay=5e-4
+    )
+    entropy = nn.CrossEntropyLoss(label_smoothing=assembly.config.identity.label_smoothing)
+    neck = model.heads["core/global"].neck
+    classifier = model.criteria["core/global"].classifier
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        raw = model.encoder(batch.image)["encoder/map"].mean((2, 3))
+        loss = entropy(classifier(neck(raw)), batch.pid) + batch_hard_triplet(raw, batch.pid)
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def _one_batch(trainer: Trainer) -> dict[str, Any]:
+    streams = trainer.streams(1)
+    batches = trainer.batches(streams)
+    for stream in streams.values():
+        stream.close()
+    return dict(batches)
+
+
+def looped_triplet(vectors: Tensor, labels: Tensor, margin: float = 0.3) -> Tensor:
+    """Batch-hard triplet with a loop over anchors, as older codebases of the field have it."""
+    squares = vectors.pow(2).sum(1, keepdim=True)
+    distances = (squares + squares.T - 2 * vectors @ vectors.T).clamp(min=1e-12).sqrt()
+    same = labels[:, None] == labels[None, :]
+    positive, negative = [], []
+    for row in range(len(labels)):
+        positive.append(distances[row][same[row]].max())
+        negative.append(distances[row][~same[row]].min())
+    return torch.relu(torch.stack(positive) - torch.stack(negative) + margin).mean()
+
+
+def triplets(rounds: int) -> dict[str, dict[str, float]]:
+    """Compare both forms of the triplet loss, forward and backward."""
+    found = {}
+    for batch in (64, 128, 256):
+        vectors = torch.randn(batch, 2048, requires_grad=True)
+        labels = torch.arange(batch) // 4
+
+        def backward(loss: Callable[[Tensor, Tensor], Tensor], v: Tensor, y: Tensor) -> None:
+            loss(v, y).backward()
+
+        times = medians(
+            {
+                "loop": lambda v=vectors, y=labels: backward(looped_triplet, v, y),
+                "ours": lambda v=vectors, y=labels: backward(batch_hard_triplet, v, y),
+            },
+            rounds,
+        )
+        gap = float((looped_triplet(vectors, labels) - batch_hard_triplet(vectors, labels)).abs())
+        found[f"B={batch}"] = {**times, "ratio": times["loop"] / times["ours"], "difference": gap}
+    return found
+
+
+class Silent(Plugin):
+    """A plugin that answers the step's hooks with nothing."""
+
+    @hookimpl
+    def reid_losses(self, step: StepView) -> list[LossTerm]:
+        """Return no term."""
+        return []
+
+    @hookimpl
+    def reid_data_synthesis(self, update: str) -> list[Any]:
+        """Generate nothing."""
+        return []
+
+
+def hooks(steps: int = 2000) -> dict[str, float]:
+    """Return microseconds of a step's hook calls by number of plugins, random scopes included."""
+    found = {}
+    step = StepView(Update("main", terms=("*",)), 0, 0, {})
+    nothing: Any = None
+
+    def scope(part: str) -> Any:
+        return torch_scoped(scope_seed(0, "step", 0, part))
+
+    for count in (0, 1, 5, 10):
+        calls = HookCalls({f"silent{n}": Silent(f"silent{n}") for n in range(count)})
+        began = time.process_time()
+        for _ in range(steps):
+            calls.data_synthesis(nothing, nothing, None, "main", scope)
+            calls.data_synthesis(nothing, nothing, None, "main", scope)
+            calls.losses(nothing, step, scope)
+        found[f"{count} plugins"] = 1e6 * (time.process_time() - began) / steps
+    return found
+
+
+def steps(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Compare steps and print each table as it comes."""
+    found = {}
+    with TemporaryDirectory() as folder:
+        for title, backbone, size, batch in (
+            ("ResNet-18 128x64 B 64", "resnet18", (128, 64), 64),
+            ("ResNet-50 256x128 B 16", "resnet50", (256, 128), 16),
+        ):
+            base = (Path(folder), backbone, size, batch)
+            both = {"precision": "bf16", "channels_last": True}
+            contenders = {
+                "bare loop": bare_step(assembled(*base)),
+                "train_step": framework_step(assembled(*base)),
+                "channels_last": framework_step(assembled(*base, channels_last=True)),
+                "bf16": framework_step(assembled(*base, precision="bf16")),
+                "bf16 + channels_last": framework_step(assembled(*base, **both)),
+            }
+            times = medians(contenders, rounds)
+            bare = times["bare loop"]
+            found[title] = {
+                label: {"seconds": t, "images_per_second": batch / t, "ratio": bare / t}
+                for label, t in times.items()
+            }
+            print(f"\n{title}: images/s per core, ratio to the bare loop")
+            for label, t in times.items():
+                print(f"  {label:<22} {batch / t:8.1f}  {bare / t:5.2f}x")
+            print(f"  cost of the framework: {100 * (times['train_step'] / bare - 1):+.1f} %")
+    return found
+
+
+def processor() -> str:
+    """Name the processor and count its cores."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def main() -> None:
+    """Run everything and print the ratios."""
+    parser = argparse.ArgumentParser(description="Cost of the framework per training step.")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    results: dict[str, Any] = {
+        "machine": {
+            "processor": processor(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        },
+        "step": steps(options.rounds),
+        "triplet": triplets(options.rounds),
+        "hooks": hooks(),
+    }
+    print("\nbatch-hard triplet, forward and backward")
+    for label, row in results["triplet"].items():
+        print(
+            f"  {label:<6} loop {1e3 * row['loop']:6.2f} ms, ours {1e3 * row['ours']:6.2f} ms: "
+            f"{row['ratio']:.1f}x (difference {row['difference']:.0e})"
+        )
+    print("\nhook calls of one step (microseconds, random scopes included)")
+    for label, value in results["hooks"].items():
+        print(f"  {label:<11} {value:7.1f}  ({value / 200:.2f} % of a 20 ms step)")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
