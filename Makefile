@@ -11,7 +11,6 @@ WORKERS ?= 2
 THREADS ?= 1
 PYTEST_ARGS ?=
 DEMO_PLUGINS ?= san partaware
-DEMO_OUT ?= runs/demo
 BENCHMARKS ?= benchmarks/loader.py benchmarks/step.py
 
 # -P keeps the root off the import path, where the folder reid_core/ would pass for a package.
@@ -49,7 +48,7 @@ $(STAMP):
 # Of the plugins named in DEMO_PLUGINS, those that are there.
 demo: install
 	@plugins=$$($(RUN) -c 'import sys; from importlib.metadata import entry_points; print(*[n for n in sys.argv[1:] if entry_points(group="reid.plugins", name=n)], sep=",")' $(DEMO_PLUGINS)) && \
-	set -- run --out $(DEMO_OUT) $${plugins:+--plugins "$$plugins"} && \
+	set -- run $${plugins:+--plugins "$$plugins"} && \
 	echo "reid $$*" && $(VENV)/bin/reid "$$@"
 
 test: lint typecheck imports pytest

@@ -71,7 +71,9 @@ def test_normalisation_is_torchvisions() -> None:
     assert torch.equal(prepared.image, expected)
     assert prepared.erased is None
     assert torch.equal(normalise(image), expected)
-    assert torch.equal(normalise(image[None].expand(2, -1, -1, -1, -1)), expected.expand(2, -1, -1, -1, -1))
+    assert torch.equal(
+        normalise(image[None].expand(2, -1, -1, -1, -1)), expected.expand(2, -1, -1, -1, -1)
+    )
 
 
 def test_prepare_leaves_the_host_batch_and_the_fields_alone() -> None:
@@ -259,6 +261,8 @@ def test_policies_draw_the_same_from_the_same_numbers() -> None:
         (PhotometricPolicy, {"blur_sigma": (0, 1)}, "blur_sigma must be"),
     ],
 )
-def test_wrong_policies_are_refused(policy: type, settings: dict[str, object], message: str) -> None:
+def test_wrong_policies_are_refused(
+    policy: type, settings: dict[str, object], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         policy(**settings)

@@ -63,7 +63,12 @@ def distance_from_pillow(pixels: np.ndarray, target: tuple[int, int]) -> int:
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [((128, 64), (256, 128)), ((160, 60), (256, 128)), ((128, 64), (384, 192)), ((17, 13), (34, 39))],
+    [
+        ((128, 64), (256, 128)),
+        ((160, 60), (256, 128)),
+        ((128, 64), (384, 192)),
+        ((17, 13), (34, 39)),
+    ],
 )
 def test_enlarging_equals_pillow(source: tuple[int, int], target: tuple[int, int]) -> None:
     exact = torch.backends.cpu.get_cpu_capability().startswith("AVX")
@@ -186,9 +191,7 @@ def test_fields_by_kind() -> None:
     np.testing.assert_array_equal(moved, labels[:, ::-1])
     image = noise(*SIZE).transpose(2, 0, 1)
     spec = FieldSpec("x/image", FieldKind.IMAGE)
-    np.testing.assert_array_equal(
-        transform_field(image, spec, SIZE, geometry), image[:, :, ::-1]
-    )
+    np.testing.assert_array_equal(transform_field(image, spec, SIZE, geometry), image[:, :, ::-1])
     assert transform_field(image, SHARED_FIELDS["texture"], SIZE, geometry) is image
     points = np.zeros((17, 3), np.float32)
     points[5] = (2, 3, 1)  # left shoulder

@@ -182,9 +182,7 @@ def test_batches_of_different_length(source: Source) -> None:
     load = loader(source, prefetch=1)
     lengths = [3, 20, 1, 20, 7]
     starts = np.cumsum([0, *lengths[:-1]])
-    draws = [
-        Draw(np.arange(n), np.arange(s, s + n)) for n, s in zip(lengths, starts, strict=True)
-    ]
+    draws = [Draw(np.arange(n), np.arange(s, s + n)) for n, s in zip(lengths, starts, strict=True)]
     assert [len(batch) for batch in load.load(draws, 0)] == lengths
 
 
@@ -311,7 +309,9 @@ def test_fields_that_a_source_lacks_are_refused(source: Source) -> None:
 def test_fields_that_disagree_are_refused(
     own_source: Source, kind: FieldKind, values: list[np.ndarray], message: str
 ) -> None:
-    mixed = own_source.with_field(FieldSpec("x/f", kind), [values[0], values[0], values[1], values[0]])
+    mixed = own_source.with_field(
+        FieldSpec("x/f", kind), [values[0], values[0], values[1], values[0]]
+    )
     with pytest.raises(DataError, match=message) as caught:
         list(loader(mixed, fields=("x/f",)).load(in_order(4, 4), 0))
     assert str(own_source.samples[2].path) in str(caught.value)
@@ -330,7 +330,9 @@ def test_scalars_have_one_type_for_the_whole_source(own_source: Source, tmp_path
     for name, (values, _) in cases.items():
         labelled = labelled.with_field(FieldSpec(name, FieldKind.SCALAR), values)  # type: ignore[arg-type]
     for batch in loader(labelled, fields=tuple(cases)).load(in_order(4, 1), 0):
-        assert {n: v.dtype for n, v in batch.fields.items()} == {n: t for n, (_, t) in cases.items()}
+        assert {n: v.dtype for n, v in batch.fields.items()} == {
+            n: t for n, (_, t) in cases.items()
+        }
 
 
 def test_wrong_counts_are_refused(source: Source) -> None:

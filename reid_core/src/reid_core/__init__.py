@@ -81,3 +81,87 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from reid_core.config import RunConfig as RunConfig
+    from reid_core.data.batches import Batch as Batch
+    from reid_core.data.fields import (
+        SHARED_FIELDS as SHARED_FIELDS,
+        FieldKind as FieldKind,
+        FieldSpec as FieldSpec,
+    )
+    from reid_core.data.labelers import (
+        LabelContext as LabelContext,
+        Labeler as Labeler,
+    )
+    from reid_core.data.samples import (
+        DataProvider as DataProvider,
+        DataRequest as DataRequest,
+        DataSet as DataSet,
+        Sample as Sample,
+        Source as Source,
+    )
+    from reid_core.engine.context import RunContext as RunContext
+    from reid_core.engine.declarations import (
+        Group as Group,
+        LinearRamp as LinearRamp,
+        LossTerm as LossTerm,
+        Optimiser as Optimiser,
+        Pass as Pass,
+        Schedule as Schedule,
+        SourceRequest as SourceRequest,
+        Synthetic as Synthetic,
+        Update as Update,
+    )
+    from reid_core.engine.events import (
+        EpochEnded as EpochEnded,
+        Evaluated as Evaluated,
+        Event as Event,
+        RunBegan as RunBegan,
+        RunEnded as RunEnded,
+        StepEnded as StepEnded,
+    )
+    from reid_core.engine.views import (
+        Embedded as Embedded,
+        PassView as PassView,
+        StepView as StepView,
+    )
+    from reid_core.errors import (
+        CheckpointError as CheckpointError,
+        ConfigError as ConfigError,
+        ConflictError as ConflictError,
+        DataError as DataError,
+        DeviceError as DeviceError,
+        PluginError as PluginError,
+        ReidError as ReidError,
+    )
+    from reid_core.evaluation.protocols import Protocol as Protocol
+    from reid_core.hookspecs import hookimpl as hookimpl
+    from reid_core.model.blocks import GlobalPool as GlobalPool
+    from reid_core.model.criteria import (
+        CrossEntropyTriplet as CrossEntropyTriplet,
+        IdentityCriterion as IdentityCriterion,
+        IdentityOutput as IdentityOutput,
+    )
+    from reid_core.model.declarations import (
+        Branch as Branch,
+        Embedding as Embedding,
+        EncoderProvider as EncoderProvider,
+        Supervision as Supervision,
+        Tap as Tap,
+    )
+    from reid_core.model.embedder import (
+        Embedder as Embedder,
+        load_embedder as load_embedder,
+    )
+    from reid_core.model.encoder import (
+        Encoder as Encoder,
+        TimmEncoder as TimmEncoder,
+    )
+    from reid_core.model.losses import (
+        batch_hard_triplet as batch_hard_triplet,
+        identity_cross_entropy as identity_cross_entropy,
+    )
+    from reid_core.plugins.plugin import (
+        Need as Need,
+        Plugin as Plugin,
+        Settings as Settings,
+    )
+    from reid_core.running import run as run

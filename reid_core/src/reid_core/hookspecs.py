@@ -131,18 +131,18 @@ def reid_losses(ctx: RunContext, step: StepView) -> Sequence[LossTerm]:
 
 @_hookspec
 def reid_data_synthesis(
-    ctx: RunContext, batch: Batch, feats: PassView | None, update: str
+    ctx: RunContext, batch: Batch, feats: Mapping[str, PassView] | None, update: str
 ) -> Sequence[Synthetic]:
     """Generate images in the middle of a step.
 
-    Called twice per update: before the forward of the update's first pass with ``feats`` None, and
-    after it with its outputs. Before the forward, ``join`` is the only route; after it, the other
-    two. Labels follow the donors that a `Synthetic` names, so plugins need not know of each other.
+    Called twice per update: before its passes with ``feats`` None, and after them with all of
+    their outputs. Before the forward, ``join`` is the only route; after it, the other two. Labels
+    follow the donors that a `Synthetic` names, so plugins need not know of each other.
 
     Args:
         ctx: the run.
         batch: rows of the update's first pass, on the device.
-        feats: outputs of the first pass, or None before it.
+        feats: the update's passes by name, or None before them.
         update: name of the update.
     """
     raise AssertionError("a specification is never called")

@@ -24,6 +24,9 @@ from reid_core.plugins.plugin import Plugin
 
 DEFAULT_RECIPE = "core/quick"
 
+OPEN_SECTIONS = ("loss_weights", "own", "labels", "fields", "sources")
+"""Sections whose keys are names (of terms, slots, fields), so that any key is possible."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -183,7 +186,7 @@ def _wishes(plugins: Mapping[str, Plugin], ruled: Mapping[str, Any]) -> dict[str
     wanted: dict[str, tuple[str, Any]] = {}
     for name, plugin in plugins.items():
         for key, value in plugin.defaults.items():
-            if key not in known_keys():
+            if key not in known_keys() and key.partition(".")[0] not in OPEN_SECTIONS:
                 raise PluginError(
                     f"plugin '{name}' wants the unknown key '{key}'{_nearest(key, known_keys())}"
                 )

@@ -101,7 +101,7 @@ def run(
             trainer.fit()
         with bars("evaluation", test_images) as advance:
             final = trainer.evaluate("final", advance)
-        trainer.embedder().save(folder / "embedder.safetensors")
+        assembly.embedder().save(folder / "embedder.safetensors")
         results = final.results if final else ()
         if final and assembly.evaluator:
             title = f"{config.data.name}, {' + '.join(config.run.plugins) or 'baseline'}"
@@ -152,7 +152,7 @@ def describe(assembly: Any) -> dict[str, Any]:
     import torch
 
     ctx, model = assembly.ctx, assembly.model
-    embedder = sum(p.numel() for p in assembly_embedder(assembly).parameters())
+    embedder = sum(p.numel() for p in assembly.embedder().parameters())
     return {
         "plugins": assembly.versions(),
         "slots": dict(ctx.slots),
@@ -176,14 +176,6 @@ def describe(assembly: Any) -> dict[str, Any]:
             "machine": platform.machine(),
         },
     }
-
-
-def assembly_embedder(assembly: Any) -> Any:
-    """Return the deployed part of an assembled model."""
-    from reid_core.model.embedder import embedder_of
-
-    config = assembly.config
-    return embedder_of(assembly.model, config.data.size, config.evaluation.embed)
 
 
 def _opening(facts: Mapping[str, Any], config: RunConfig, device: Any) -> str:

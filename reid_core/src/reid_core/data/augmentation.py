@@ -236,10 +236,11 @@ def erase(images: Tensor, rectangles: Tensor, fill: tuple[float, float, float]) 
     columns = torch.arange(width, device=images.device)
     in_rows = (rows >= top) & (rows < top + high)
     in_columns = (columns >= left) & (columns < left + wide)
-    mask = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
-    if len(set(fill)) == 1:
-        return images.masked_fill(mask, fill[0])
-    return torch.where(mask, _channels(fill, images), images)
+    mask = in_rows[:, :, None] & in_columns[:, None, :]
+    erased = images.clone()
+    for channel, value in enumerate(fill):
+        erased[:, channel].masked_fill_(mask, value)
+    return erased
 
 
 def change_colours(images: Tensor, draws: Tensor, policy: PhotometricPolicy) -> Tensor:

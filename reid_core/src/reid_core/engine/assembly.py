@@ -38,6 +38,7 @@ from reid_core.engine.plan import merge_schedules
 from reid_core.engine.step import StepParts
 from reid_core.errors import DataError, PluginError
 from reid_core.model.build import build_model
+from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.graph import ReidModel
 from reid_core.plugins.calls import CORE, HookCalls
 from reid_core.plugins.discovery import installed
@@ -85,6 +86,10 @@ class Assembly:
     def model(self) -> ReidModel:
         """The training model."""
         return self.parts.model
+
+    def embedder(self) -> Embedder:
+        """Return the deployed part of the model as it stands; modules are shared."""
+        return embedder_of(self.model, self.config.data.size, self.config.evaluation.embed)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the run's plugins; ``unpackaged`` where there is none."""

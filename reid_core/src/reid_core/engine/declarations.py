@@ -138,7 +138,7 @@ class Update:
     Args:
         name: ``owner/name``; the core's is ``main``.
         groups: groups that this update owns: no other update steps them without sharing.
-        shares: groups of other updates that this one steps too.
+        shares: patterns (fnmatch) of groups of other updates that this one steps too.
         passes: its forward passes, in order; the first one's batch is the update's batch.
         terms: patterns (fnmatch) of the loss terms that it sums; None stands for its owner's.
         every: ``(period, offset)``: it runs in steps whose number is ``offset`` modulo ``period``.

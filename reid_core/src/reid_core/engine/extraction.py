@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
 from reid_core.data.fields import FieldSpec
 from reid_core.data.loading import BatchLoader
 from reid_core.data.samples import Sample, Source
-from reid_core.model.embedder import Embedder
+from reid_core.engine.device import memory_format_of
+from reid_core.model.embedder import Embedder, embedder_of
+
+if TYPE_CHECKING:
+    from reid_core.engine.assembly import Assembly
 
 
 @torch.inference_mode()
@@ -26,6 +32,7 @@ def extract(
     specs: Mapping[str, FieldSpec] | None = None,
     batch_size: int = 128,
     flip: bool = False,
+    compute: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
     threads: int = 2,
     memory_format: torch.memory_format = torch.contiguous_format,
     autocast: Callable[[], AbstractContextManager[None]] | None = None,
@@ -39,6 +46,7 @@ def extract(
         device: where the embedder is.
         specs: fields that the samples carry, for embedders that read some.
         batch_size: images per forward.
+        compute: makes ``B D`` of normalised images and fields; None takes the deployed feature.
         flip: add the mirrored image's feature; not possible where the embedder reads fields.
         threads: decoding threads.
         memory_format: of the images.
@@ -52,21 +60,72 @@ def extract(
     prepare = DeviceAugmentation(memory_format=memory_format).prepare
     modes = {module: module.training for module in embedder.modules()}
     embedder.eval()
-    rows = np.empty((len(samples), embedder.dim), np.float32)
-    done = 0
+    make = compute or embedder.embed_normalised
+    chunks: list[NDArray[np.float32]] = []
     try:
         for host in loader.load(in_order(len(samples), batch_size), epoch=0):
             batch = prepare(host, device)
             with autocast() if autocast else torch.autocast(device.type, enabled=False):
-                features = embedder.embed_normalised(batch.image, batch.fields)
+                features = make(batch.image, batch.fields)
                 if flip:
-                    mirrored = embedder.embed_normalised(batch.image.flip(3), batch.fields)
-                    features = features + mirrored
-            rows[done : done + len(batch)] = features.float().cpu().numpy()
-            done += len(batch)
+                    features = features + make(batch.image.flip(3), batch.fields)
+            chunks.append(features.float().cpu().numpy())
             if advance:
                 advance(len(batch))
     finally:
         for module, training in modes.items():
             module.training = training
-    return rows
+    return np.concatenate(chunks)
+
+
+class EpochFeatures:
+    """Features of the main source at an epoch's start: computed once, when first asked for.
+
+    All embeddings come from one pass over the images, in evaluation mode with the test transform.
+
+    Args:
+        assembly: the run.
+    """
+
+    def __init__(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+        self._known: dict[str, NDArray[np.float32]] | None = None
+
+    def of(self, embedding: str) -> NDArray[np.float32]:
+        """Return the unit vectors ``N D`` of an embedding."""
+        return self._all()[embedding]
+
+    def deployed(self) -> NDArray[np.float32]:
+        """Return what the run evaluates: the test embeddings together, with length one, ``N D``."""
+        assembly = self._assembly
+        embeddings = assembly.embedder().embeddings
+        parts = [self.of(name) * e.test_weight for name, e in embeddings.items()]
+        joined = np.concatenate(parts, axis=1)
+        norms = np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), 1e-12)
+        return np.asarray(joined / norms, np.float32)
+
+    def _all(self) -> dict[str, NDArray[np.float32]]:
+        if self._known is None:
+            assembly, config = self._assembly, self._assembly.config
+            wanted = {*assembly.model.criteria, *assembly.embedder().heads}
+            embedder = embedder_of(assembly.model, config.data.size, sorted(wanted))
+
+            def units(image: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
+                vectors = embedder.vectors(image, fields)
+                return torch.cat([vectors[name].unit for name in embedder.heads], 1)
+
+            found = extract(
+                embedder,
+                assembly.truth.samples,
+                assembly.ctx.device,
+                specs=assembly.truth.fields,
+                batch_size=config.evaluation.batch_size,
+                compute=units,
+                threads=config.data.threads,
+                memory_format=memory_format_of(config.engine),
+                autocast=assembly.parts.autocast,
+            )
+            ends = np.cumsum([head.dim for head in embedder.heads.values()])
+            split = np.split(found, ends[:-1], axis=1)
+            self._known = dict(zip(embedder.heads, split, strict=True))
+        return self._known

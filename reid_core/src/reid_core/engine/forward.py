@@ -24,6 +24,7 @@ from reid_core.engine.synthesis import check_synthetic, joined, labelled
 from reid_core.engine.views import Embedded, PassView, StepView
 from reid_core.errors import PluginError
 from reid_core.model.criteria import IdentityOutput
+from reid_core.model.declarations import CLEAN_IMAGE
 from reid_core.model.graph import ReidModel
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.names import check_owned
@@ -89,7 +90,7 @@ class UpdateForward(nn.Module):
             rows = longer if one is first else batches[one.source]
             views[one.name], terms = self._pass(one, rows, soft if one is first else None)
             identity |= terms
-        generated = calls.data_synthesis(ctx, batch, views[first.name], update.name, self._scope)
+        generated = calls.data_synthesis(ctx, batch, dict(views), update.name, self._scope)
         for synthetic in self._checked(generated, batch, before=False):
             views[synthetic.name], terms = self._generated(synthetic, batch)
             identity |= terms
@@ -100,12 +101,11 @@ class UpdateForward(nn.Module):
     def _pass(
         self, one: Pass, batch: Batch, soft: Tensor | None
     ) -> tuple[PassView, dict[str, IdentityTerm]]:
-        clean = one.image == "clean"
-        image = batch.image if clean or batch.erased is None else batch.erased
-        shown = replace(batch, image=image)
+        clean = batch.image
+        image = clean if one.image == "clean" or batch.erased is None else batch.erased
         labels = batch.pid if batch.identities and one.shared else None
         with pass_mode(self.model, one.bn):
-            found = self.model(*self._arguments(shown, one.branches, labels, soft))
+            found = self.model(*self._arguments(batch, image, one.branches, labels, soft))
         return _viewed(one.name, batch, image, found, one.shared)
 
     def _generated(
@@ -116,7 +116,7 @@ class UpdateForward(nn.Module):
         live = synthetic.route == "detached"
         if live:
             rows = replace(rows, image=rows.image.detach())
-        arguments = self._arguments(rows, ("*",), labels, synthetic.soft_targets)
+        arguments = self._arguments(rows, rows.image, ("*",), labels, synthetic.soft_targets)
         with pass_mode(self.model, "batch", dropout=live):
             if live:
                 found = self.model(*arguments)
@@ -132,9 +132,15 @@ class UpdateForward(nn.Module):
         return view, named
 
     def _arguments(
-        self, batch: Batch, branches: tuple[str, ...], labels: Tensor | None, soft: Tensor | None
+        self,
+        batch: Batch,
+        image: Tensor,
+        branches: tuple[str, ...],
+        labels: Tensor | None,
+        soft: Tensor | None,
     ) -> tuple[Any, ...]:
-        return batch.image, batch.fields, batch.source, branches, self._scope, labels, soft
+        fields = {**batch.fields, CLEAN_IMAGE: batch.image}
+        return image, fields, batch.source, branches, self._scope, labels, soft
 
     def _terms(self, step: StepView, identity: Mapping[str, IdentityTerm]) -> dict[str, LossTerm]:
         terms: dict[str, LossTerm] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
@@ -117,7 +118,8 @@ def _updates(
     main_every: tuple[str, tuple[int, int]] | None = None
     for owner, schedule in owned:
         for update in schedule.updates:
-            for name in (*update.groups, *update.shares):
+            shared = _shared(update, groups)
+            for name in (*update.groups, *(s for s in update.shares if not shared[s])):
                 if name not in groups:
                     raise PluginError(
                         f"plugin '{owner}': update '{update.name}' steps the unknown group "
@@ -131,7 +133,8 @@ def _updates(
                     )
                 homes[name] = update.name
             terms = (f"{owner}/*",) if update.terms is None else update.terms
-            updates[update.name] = replace(update, terms=terms)
+            shares = {g for names in shared.values() for g in names} - set(update.groups)
+            updates[update.name] = replace(update, terms=terms, shares=tuple(sorted(shares)))
         if schedule.main_every is not None:
             if main_every is not None and main_every[1] != schedule.main_every:
                 raise ConflictError(
@@ -157,6 +160,11 @@ def _updates(
             home = updates[extra.update]
             updates[extra.update] = replace(home, passes=(*home.passes, extra))
     return updates
+
+
+def _shared(update: Update, groups: Mapping[str, Group]) -> dict[str, list[str]]:
+    """Return the groups that each pattern of an update's shares means."""
+    return {pattern: fnmatch.filter(groups, pattern) for pattern in update.shares}
 
 
 def _check_passes(updates: Iterable[Update], sources: set[str]) -> None:

@@ -44,8 +44,7 @@ def report_lines(assembly: Assembly) -> Iterator[str]:
     for name, group in plan.groups.items():
         count = sum(model.get_parameter(parameter).numel() for parameter in group.parameters)
         yield f"  {name}: {count:,}"
-    trainer = Trainer(assembly)
-    deployed = sum(parameter.numel() for parameter in trainer.embedder().parameters())
+    deployed = sum(parameter.numel() for parameter in assembly.embedder().parameters())
     total = sum(parameter.numel() for parameter in model.parameters())
     yield f"parameters: {total:,} in training, {deployed:,} deployed"
 

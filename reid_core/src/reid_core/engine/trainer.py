@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reid_core.data.batches import Batch
 from reid_core.data.labelling import make_identities
 from reid_core.data.sampling import shard
 from reid_core.engine.assembly import Assembly, loader_of, relabelled, sampler_of
 from reid_core.engine.declarations import MAIN
-from reid_core.engine.device import memory_format_of
 from reid_core.engine.evaluating import Evaluation
 from reid_core.engine.events import EpochEnded, Evaluated, Event, StepEnded
-from reid_core.engine.extraction import extract
+from reid_core.engine.extraction import EpochFeatures
 from reid_core.engine.metrics import StepMetrics, check_loss_weights
 from reid_core.engine.rates import rate_factor
 from reid_core.engine.state import load_checkpoint, save_checkpoint
 from reid_core.engine.step import train_step
-from reid_core.model.embedder import Embedder, embedder_of
 
 
 class Trainer:
@@ -107,43 +105,17 @@ class Trainer:
     def begin_epoch(self) -> None:
         """Make the epoch's identities, where a labeler does, and prepare the criteria."""
         assembly, ctx = self.assembly, self.assembly.ctx
-        features = self._features_once()
+        features = EpochFeatures(assembly)
         if assembly.identities is not None:
             owner, labeler = assembly.identities
-            labels = make_identities(ctx, owner, labeler, assembly.truth, features)
+            labels = make_identities(ctx, owner, labeler, assembly.truth, features.deployed)
             ctx.sources[MAIN] = relabelled(assembly.truth, labels)
             fields = tuple(assembly.loaders[MAIN].specs)
             assembly.loaders[MAIN] = loader_of(ctx, ctx.main, fields)
             assembly.samplers[MAIN] = sampler_of(ctx, assembly.plugins, ctx.main)
         pids = np.array([sample.pid for sample in ctx.main.samples], np.int64)
-        for criterion in assembly.model.criteria.values():
-            criterion.begin(pids, features)  # type: ignore[operator]
-
-    def _features_once(self) -> Callable[[], NDArray[np.float32]]:
-        known: list[NDArray[np.float32]] = []
-
-        def features() -> NDArray[np.float32]:
-            if not known:
-                known.append(self.features())
-            return known[0]
-
-        return features
-
-    def features(self) -> NDArray[np.float32]:
-        """Return unit test features ``N D`` of the main source, without augmentation."""
-        assembly, config = self.assembly, self.assembly.config
-        found = extract(
-            self.embedder(),
-            assembly.truth.samples,
-            assembly.ctx.device,
-            specs=assembly.truth.fields,
-            batch_size=config.evaluation.batch_size,
-            threads=config.data.threads,
-            memory_format=memory_format_of(config.engine),
-            autocast=assembly.parts.autocast,
-        )
-        norms = np.linalg.norm(found, axis=1, keepdims=True)
-        return np.asarray(found / np.maximum(norms, 1e-12), np.float32)
+        for name, criterion in assembly.model.criteria.items():
+            criterion.begin(pids, partial(features.of, name))  # type: ignore[operator]
 
     def streams(self, steps: int) -> dict[str, Generator[Batch]]:
         """Return the epoch's host batches of every source; close them when done."""
@@ -196,11 +168,6 @@ class Trainer:
             f"epoch {epoch + 1}/{config.schedule.epochs}: {', '.join(losses)}, {speed:.0f} images/s"
         )
 
-    def embedder(self) -> Embedder:
-        """Return the deployed part of the model as it stands; modules are shared."""
-        config = self.assembly.config
-        return embedder_of(self.assembly.model, config.data.size, config.evaluation.embed)
-
     def evaluate(
         self, when: str, advance: Callable[[int], None] | None = None
     ) -> Evaluation | None:
@@ -208,7 +175,7 @@ class Trainer:
         assembly, progress = self.assembly, self.assembly.ctx.progress
         if assembly.evaluator is None:
             return None
-        evaluation = assembly.evaluator.evaluate(self.embedder(), advance)
+        evaluation = assembly.evaluator.evaluate(assembly.embedder(), advance)
         results: dict[str, Any] = {r.protocol: r.to_json() for r in evaluation.results}
         self.emit(Evaluated(when, progress.epoch - 1, progress.iteration - 1, results))
         return evaluation

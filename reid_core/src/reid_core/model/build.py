@@ -13,7 +13,7 @@ from reid_core.engine.context import RunContext
 from reid_core.engine.randomness import scoped
 from reid_core.errors import PluginError
 from reid_core.model.blocks import EmbeddingHead
-from reid_core.model.declarations import Branch, Embedding, Tap
+from reid_core.model.declarations import CLEAN_IMAGE, Branch, Embedding, Tap
 from reid_core.model.encoder import verify_taps
 from reid_core.model.graph import ReidModel, dry_outputs, order_branches, tap_of
 from reid_core.plugins.calls import HookCalls
@@ -43,7 +43,12 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
     known: dict[str, dict[str, Tensor]] = {}
     with torch.no_grad():
         for source, batch in batches.items():
-            known[source] = {"image": batch.image, **batch.fields, **encoder.eval()(batch.image)}
+            known[source] = {
+                "image": batch.image,
+                CLEAN_IMAGE: batch.image,
+                **batch.fields,
+                **encoder.eval()(batch.image),
+            }
     encoder.train(training)
     built = [_built(branch, taps, known, ctx) for branch in ordered]
     vectors = {name: tensor for outputs in known.values() for name, tensor in outputs.items()}

@@ -69,7 +69,7 @@ class IdentityCriterion(nn.Module):
 
         Args:
             labels: this epoch's identity of every row of the main source; ``-1`` is left out.
-            features: computes unit features of all rows, ``N D``, when called.
+            features: computes the embedding's unit vectors of all rows, ``N D``, when called.
         """
 
     def update(self, embedded: Embedded, labels: Tensor) -> None:

@@ -20,6 +20,10 @@ ENCODER_MAP = "encoder/map"
 """Name of the encoder's last map, whoever provides the encoder."""
 
 
+CLEAN_IMAGE = "clean_image"
+"""What a branch reads to get the image without random erasing; ``image`` is what a pass shows."""
+
+
 @dataclass(frozen=True)
 class Tap:
     """A named feature map.
@@ -107,8 +111,9 @@ class Branch:
         module: the module, or a factory that gets the taps of ``reads`` by name (``image`` and
             fields are not among them). It is called with the values of ``reads`` in that order and
             returns one tensor per name in ``writes`` (a bare tensor where there is one).
-        reads: names of outputs (``owner/name``), ``image``, or fields (``parts``). Where a batch
-            that is not of the main source lacks a field, the branch does not run on it.
+        reads: names of outputs (``owner/name``), ``image`` (as the pass shows it, erased or not),
+            ``clean_image``, or fields (``parts``). Where a batch that is not of the main source
+            lacks a field, the branch does not run on it.
         writes: names of its outputs, ``owner/name``.
         embeddings: embeddings of any outputs.
         frozen: in no group, always in evaluation mode, no gradient to its parameters (gradient to

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from reid_core.engine.views import Embedded
 from reid_core.errors import CheckpointError, ConfigError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead
-from reid_core.model.declarations import Branch, Embedding
+from reid_core.model.declarations import CLEAN_IMAGE, Branch, Embedding
 from reid_core.model.encoder import Encoder
 from reid_core.model.graph import ReidModel, written_by
 from reid_core.plugins.discovery import catalogue
@@ -63,10 +64,16 @@ class Embedder(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), False)
 
     @property
+    def embeddings(self) -> dict[str, Embedding]:
+        """Declarations of the embeddings by name, in the order of the feature."""
+        heads = cast(Mapping[str, EmbeddingHead], self.heads)
+        return {name: head.declaration for name, head in heads.items()}
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """Fields of the data that it reads."""
         reads = {read for branch in self._branches for read in branch.reads}
-        return tuple(sorted(read for read in reads if "/" not in read and read != "image"))
+        return tuple(sorted(r for r in reads if "/" not in r and r not in ("image", CLEAN_IMAGE)))
 
     def forward(self, images: Tensor, fields: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return features ``B D``, float32.
@@ -81,17 +88,24 @@ class Embedder(nn.Module):
 
     def embed_normalised(self, image: Tensor, fields: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return features of images that are ImageNet-normalised already."""
-        known: dict[str, Tensor] = {"image": image, **(fields or {}), **self.encoder(image)}
-        for branch in self._branches:
-            values = (known[read] for read in branch.reads)
-            known.update(written_by(branch, self.branches[branch.name](*values)))
         vectors = []
-        for head in self.heads.values():
-            declaration: Embedding = head.declaration  # type: ignore[assignment]
-            embedded = head(known[declaration.reads])
+        for name, embedded in self.vectors(image, fields).items():
+            declaration = self.embeddings[name]
             vector = getattr(embedded, declaration.test_vector).float()
             vectors.append(vector * declaration.test_weight)
         return torch.cat(vectors, 1)
+
+    def vectors(
+        self, image: Tensor, fields: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Embedded]:
+        """Return the vectors of every embedding, of images that are normalised already."""
+        known: dict[str, Tensor] = {"image": image, CLEAN_IMAGE: image, **(fields or {})}
+        known |= self.encoder(image)
+        for branch in self._branches:
+            values = (known[read] for read in branch.reads)
+            known.update(written_by(branch, self.branches[branch.name](*values)))
+        heads = cast(Mapping[str, EmbeddingHead], self.heads)
+        return {name: head(known[head.declaration.reads]) for name, head in heads.items()}
 
     @torch.inference_mode()
     def embed(self, paths: Iterable[str | Path], batch_size: int = 64) -> Tensor:

@@ -13,7 +13,7 @@ from reid_core.engine.views import Embedded, matches
 from reid_core.errors import ConflictError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.criteria import IdentityOutput
-from reid_core.model.declarations import Branch, Embedding, Tap
+from reid_core.model.declarations import CLEAN_IMAGE, Branch, Embedding, Tap
 from reid_core.model.encoder import Encoder
 from reid_core.plugins.names import check_owned, check_unique
 
@@ -196,7 +196,7 @@ def order_branches(
                 )
             writers[name] = branch.name
     branches = {branch.name: branch for _, branch in sorted(owned, key=lambda pair: pair[1].name)}
-    known = {*writers, *fields, "image"}
+    known = {*writers, *fields, "image", CLEAN_IMAGE}
     for branch in branches.values():
         wanted = [*branch.reads, *(e.reads for e in branch.embeddings)]
         for name in wanted:

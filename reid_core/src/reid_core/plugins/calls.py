@@ -177,7 +177,12 @@ class HookCalls:
         return found
 
     def data_synthesis(
-        self, ctx: RunContext, batch: Batch, feats: PassView | None, update: str, scope: Scope
+        self,
+        ctx: RunContext,
+        batch: Batch,
+        feats: Mapping[str, PassView] | None,
+        update: str,
+        scope: Scope,
     ) -> list[tuple[str, Synthetic]]:
         """Call `reid_data_synthesis`, each plugin in its own random scope."""
         arguments = {"ctx": ctx, "batch": batch, "feats": feats, "update": update}

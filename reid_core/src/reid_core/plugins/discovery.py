@@ -65,12 +65,13 @@ def installed(group: str = PLUGIN_GROUP) -> dict[str, PluginRecord]:
         distribution = entry.dist
         if distribution is None:
             continue
+        about = distribution.metadata
         record = PluginRecord(
             entry.name,
             entry.value,
-            distribution.metadata["Name"],
+            about["Name"],
             distribution.version,
-            distribution.metadata["Summary"] if "Summary" in distribution.metadata else "",
+            about["Summary"] or "",
         )
         other = records.get(entry.name)
         if other is not None and other.distribution != record.distribution:

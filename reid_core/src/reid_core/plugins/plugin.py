@@ -52,8 +52,10 @@ class Plugin:
     Attributes:
         Settings: the pydantic model of ``[plugins.<name>]``.
         claims: slots that the plugin takes.
-        defaults: configuration that the method cannot work without, by dotted key. The recipe and
-            the command line overrule it; two plugins that differ are a conflict.
+        defaults: configuration that the method cannot work without, by dotted key
+            (``model.last_stride``; ``labels.texture`` makes the plugin's own labels rule even where
+            the data set has the truth). The recipe and the command line overrule it; two plugins
+            that differ are a conflict.
         needs: fields and conditions that must hold.
         sources: training sources beside the main one.
     """

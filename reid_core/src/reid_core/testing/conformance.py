@@ -213,7 +213,7 @@ def check_export(subject: Subject) -> None:
     assembly = subject.assemble()
     trainer = Recorder(assembly)
     trainer.fit()
-    live = trainer.embedder().eval()
+    live = assembly.embedder().eval()
     path = subject.folder / "embedder.safetensors"
     live.save(path)
     # Convolutions round differently in another memory format: compare in the same one.

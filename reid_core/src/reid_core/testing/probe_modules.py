@@ -81,18 +81,13 @@ class ClusterMemory(IdentityCriterion):
 
     def __init__(self, embedding: Embedding, dim: int, momentum: float) -> None:
         super().__init__(embedding)
-        self.dim = dim
         self.momentum = momentum
         self.register_buffer("memory", torch.zeros(1, dim), persistent=False)
 
     def begin(self, labels: NDArray[np.int64], features: Callable[[], NDArray[np.float32]]) -> None:
-        """Start from the clusters' means; a vector of another length starts from fixed noise."""
+        """Start from the clusters' means."""
         found = features()
-        count = int(labels.max()) + 1
-        if found.shape[1] == self.dim:
-            means = np.stack([found[labels == k].mean(0) for k in range(count)])
-        else:
-            means = np.random.default_rng(count).normal(size=(count, self.dim))
+        means = np.stack([found[labels == k].mean(0) for k in range(labels.max() + 1)])
         rows = torch.from_numpy(means.astype(np.float32)).to(self.memory.device)
         self.memory = F.normalize(rows, dim=1)
 
