@@ -31,8 +31,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from reid_core.data import decoding
 from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD, DeviceAugmentation
+from reid_core.data.decoding import CODEC
 from reid_core.data.draws import Draw, in_order
 from reid_core.data.encoding import image_bytes
 from reid_core.data.geometry import GeometryPolicy
@@ -174,10 +174,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    codec = "simplejpeg" if decoding.simplejpeg is not None else "Pillow"
     print(
         f"torch {torch.__version__}, {os.cpu_count()} CPUs, {platform.machine()}, "
-        f"JPEG by {codec}; to {SIZE[0]} x {SIZE[1]}, batch {BATCH}, {options.images} images, "
+        f"JPEG by {CODEC}; to {SIZE[0]} x {SIZE[1]}, batch {BATCH}, {options.images} images, "
         f"medians of {options.rounds} rounds\n"
     )
     print(f"{'':50} {'CPU us/img':>10} {'images/s':>9} {'CPU':>7} {'speed':>7}")

@@ -204,7 +204,7 @@ def test_read_field_image(tmp_path: Path) -> None:
     Image.fromarray(pixels[:20]).save(tmp_path / "c.png")
     with pytest.raises(DataError, match=r"a\.png: images of one sample differ in size"):
         read_field((tmp_path / "a.png", tmp_path / "c.png"), IMAGE)
-    with pytest.raises(DataError, match="x/image.*expected uint8 3 H W"):
+    with pytest.raises(DataError, match=r"x/image.*expected uint8 3 H W"):
         read_field(pixels, IMAGE)
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from reid_core.data.fields import SHARED_FIELDS
-from reid_core.data.folder import FOLDER, load_folder
+from reid_core.data.folder import load_folder
 from reid_core.data.samples import DataRequest, DataSet
 from reid_core.errors import DataError
 
@@ -186,13 +186,6 @@ def test_unknown_fields_are_refused(root: Path) -> None:
     (root / "fields" / "part").mkdir(parents=True)
     with pytest.raises(DataError, match="there is no field 'part'; did you mean 'parts'"):
         load(root)
-
-
-def test_the_provider_is_complete(root: Path) -> None:
-    assert FOLDER.needs_root
-    assert FOLDER.name == "folder"
-    data = FOLDER.load(DataRequest("folder", None, None, root, root))
-    assert isinstance(data, DataSet)
 
 
 def test_images_are_read_from_the_folder(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from reid_core.data.decoding import read_field, read_image, read_labels
 from reid_core.data.fields import COCO_JOINTS, GARMENT_CLASSES, PART_CLASSES, SHARED_FIELDS
-from reid_core.data.samples import DataRequest, DataSet, Source
+from reid_core.data.samples import DataRequest, DataSet
 from reid_core.errors import DataError
 from reid_core.testing import toy
-from reid_core.testing.toy import TOY, TOY_PAIRS, load_toy, load_toy_pairs, make_toy, make_toy_pairs
+from reid_core.testing.toy import load_toy, load_toy_pairs, make_toy, make_toy_pairs
 from reid_core.testing.toy_cameras import ToyCamera
 from reid_core.testing.toy_figures import Framing, Pose, View, draw_figure
 from reid_core.testing.toy_people import Cell, draw_body, draw_outfit, dress, slice_of
@@ -152,6 +152,14 @@ def test_left_right_and_the_face_follow_the_view() -> None:
     assert (leftwards["right eye"][2], leftwards["left eye"][2]) == (0, 1)
 
 
+def test_the_face_is_where_the_nose_is() -> None:
+    for seed, facing in ((0, 1), (0, -1), (3, 1), (3, -1)):
+        figure = draw_figure(*person(seed), Pose(View.SIDE, 0.2, 0.3, facing), FRAMING)
+        face = np.nonzero(figure.garments == GARMENT["face"])[1].mean()
+        head = np.nonzero(figure.parts == PART["head"])[1].mean()
+        assert (face - head) * facing > 0.5
+
+
 def test_a_mirrored_side_view_is_the_other_side_view() -> None:
     body, atlas, garments = person(4)
     framing = Framing((128, 64), 5, 31.5, 115)
@@ -257,15 +265,12 @@ def test_pairs(tmp_path: Path) -> None:
     assert len(set(textures)) == 24
 
 
-def test_providers(tmp_path: Path) -> None:
+def test_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_toy(DataRequest("toy", None, "tiny", None, tmp_path))
-    assert isinstance(data, DataSet)
     assert data.name == "toy:tiny"
-    assert (
-        data.fingerprint() == load_toy(DataRequest("toy", None, None, None, tmp_path)).fingerprint()
-    )
-    source = load_toy_pairs(DataRequest("toy_pairs", None, None, None, tmp_path))
-    assert isinstance(source, Source)
-    assert source.name == "toy_pairs"
+    source = load_toy_pairs(DataRequest("toy-pairs", None, "tiny", None, tmp_path))
+    assert source.name == "toy-pairs"
     assert {p.name for p in tmp_path.iterdir()} == {"toy-tiny", "toy-pairs-tiny"}
-    assert (TOY.sizes, TOY_PAIRS.kind) == (("tiny", "quick"), "source")
+    monkeypatch.setitem(toy._SCALES, "quick", toy._SCALES["tiny"])
+    assert load_toy(DataRequest("toy", None, None, None, tmp_path)).name == "toy"
+    assert (tmp_path / "toy-quick").is_dir()

@@ -12,7 +12,13 @@ from collections.abc import Iterable
 
 
 class ReidError(Exception):
-    """Base of all errors that a user can act on."""
+    """Base of all errors that a user can act on.
+
+    Attributes:
+        exit_code: what the command line exits with.
+    """
+
+    exit_code = 2
 
 
 class ConfigError(ReidError):

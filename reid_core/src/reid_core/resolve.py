@@ -74,7 +74,9 @@ def resolve(
     plugins = _instances(names, sections, classes or {})
     wishes = _wishes(plugins, _merge(named, flags))
     merged = _merge(base, wishes, named, flags)
-    merged.setdefault("run", {})["recipe"] = recipe or DEFAULT_RECIPE
+    # A stored configuration, resumed as a recipe, keeps the name of the recipe that it came from.
+    stored = named.get("run", {}).get("recipe")
+    merged.setdefault("run", {})["recipe"] = stored or recipe or DEFAULT_RECIPE
     merged["run"]["plugins"] = sorted(names)
     merged["plugins"] = {
         name: plugin.settings.model_dump(mode="json")

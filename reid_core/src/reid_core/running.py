@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,7 +59,7 @@ def run(
             ``{"run": {"plugins": ["san"]}, "schedule": {"epochs": 2}}``.
         recipe: ``plugin/name``, a TOML file, or None for ``core/quick``.
         out: the run's folder; None makes one under ``runs/``.
-        resume: continue from the checkpoint in ``out``.
+        resume: continue from the checkpoint in ``out``, with the configuration stored there.
         resolved: a resolved configuration in place of ``flags`` and ``recipe``.
         cache: the user's cache folder; None takes the platform's.
         say: prints one line for the user.
@@ -69,8 +71,10 @@ def run(
     # Torch is imported here and below, so that resolving and listing stay light.
     from reid_core.engine.assembly import assemble
     from reid_core.engine.events import RunBegan, RunEnded
-    from reid_core.engine.trainer import Trainer
+    from reid_core.engine.trainer import Interrupted, Trainer
 
+    if resume:
+        recipe = recipe or _stored_config(out)
     resolved = resolved or resolve(flags, recipe=recipe)
     config = resolved.config
     folder = run_folder(out, config, resume)
@@ -97,7 +101,8 @@ def run(
         epochs = range(assembly.ctx.progress.epoch, config.schedule.epochs)
         per_epoch = config.schedule.iterations_per_epoch
         steps = len(epochs) * per_epoch if per_epoch else 0
-        with bars("training", steps * config.data.batch_size) as trainer.advance:
+        images = steps * config.data.batch_size
+        with bars("training", images) as trainer.advance, _stop_on_interrupt(trainer.interrupt):
             trainer.fit()
         with bars("evaluation", test_images) as advance:
             final = trainer.evaluate("final", advance)
@@ -117,12 +122,13 @@ def run(
             },
         )
         outcome = "finished"
-    except KeyboardInterrupt:
+    except Interrupted as stop:
         outcome = "interrupted"
-        raise
+        raise Interrupted(f"{stop}; go on with: reid run --resume --out {folder}") from None
     finally:
-        ended = {"seconds": round(time.perf_counter() - began, 1), "images": trainer.images}
-        trainer.emit(RunEnded(folder, outcome, ended))
+        spent = cost(trainer, time.perf_counter() - began)
+        trainer.emit(RunEnded(folder, outcome, spent))
+    say(_closing(spent))
     return RunSummary(folder, results, untrained)
 
 
@@ -130,10 +136,8 @@ def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:
     """Return the run's folder; nothing is overwritten.
 
     Raises:
-        ConfigError: it holds a run already, or there is none to resume.
+        ConfigError: it holds a run already.
     """
-    if resume and out is None:
-        raise ConfigError("--resume needs the folder of the run: --out DIR")
     if out is None:
         name = "-".join(config.run.plugins) or "baseline"
         data = config.data.name.replace("/", "-").replace(":", "-")
@@ -142,8 +146,6 @@ def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:
     holds = (out / "config.toml").exists()
     if holds and not resume:
         raise ConfigError(f"{out} holds a run already; choose another --out, or add --resume")
-    if resume and not holds:
-        raise ConfigError(f"{out} holds no run to resume")
     return out
 
 
@@ -188,6 +190,71 @@ def _opening(facts: Mapping[str, Any], config: RunConfig, device: Any) -> str:
         f"plugins: {plugins}; {config.model.backbone} at {config.data.height} x "
         f"{config.data.width}, {millions:.1f} M parameters, {deployed:.1f} M deployed; {device}"
     )
+
+
+def cost(trainer: Any, seconds: float) -> dict[str, float]:
+    """Return what a run has cost: time, throughput, waiting for data, memory.
+
+    Args:
+        trainer: of the run.
+        seconds: wall time of the whole run, evaluation included.
+    """
+    import resource
+
+    import torch
+
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if platform.system() == "Darwin" else 1024
+    spent = {
+        "seconds": round(seconds, 1),
+        "training_seconds": round(trainer.seconds, 1),
+        "images": trainer.images,
+        "images_per_second": round(trainer.images / max(trainer.seconds, 1e-9), 1),
+        "share_of_waiting_for_data": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20),
+    }
+    device = trainer.assembly.ctx.device
+    if device.type == "cuda":
+        spent["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+    return spent
+
+
+def _closing(spent: Mapping[str, float]) -> str:
+    gpu = ""
+    if "peak_gpu_memory_mib" in spent:
+        gpu = f", {spent['peak_gpu_memory_mib']} MiB on the GPU"
+    return (
+        f"{spent['seconds']:.0f} s; training: {spent['images_per_second']:.0f} images/s, "
+        f"{100 * spent['share_of_waiting_for_data']:.0f} % of the time waiting for data; "
+        f"memory: {spent['peak_memory_mib']} MiB{gpu}"
+    )
+
+
+def _stored_config(out: Path | None) -> str:
+    if out is None:
+        raise ConfigError("--resume needs the folder of the run: --out DIR")
+    if not (out / "config.toml").is_file():
+        raise ConfigError(f"{out} holds no run to resume")
+    return str(out / "config.toml")
+
+
+@contextmanager
+def _stop_on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """Turn the first Ctrl-C into a wish to stop after the step; the second one stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def wish(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop()
+
+    signal.signal(signal.SIGINT, wish)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _write_json(path: Path, content: Any) -> None:

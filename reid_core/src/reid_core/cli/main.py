@@ -104,4 +104,4 @@ def main() -> None:
         sys.exit(130)
     except ReidError as error:
         click.echo(f"reid: {error}", err=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)

@@ -32,7 +32,7 @@ PHOTOMETRIC = "photometric"
 shift in turns, 1 for greyscale, sigma of the blur in pixels (0 for none)."""
 
 _TRIES = 32
-"""Rectangles tried per row. Up to three in ten do not fit a tall image: all 32 fail once in 1e17."""
+"""Rectangles tried per row. Three in ten do not fit a tall image: all fail once in 1e17 rows."""
 
 
 @dataclass(frozen=True)

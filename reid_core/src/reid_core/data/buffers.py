@@ -1,4 +1,4 @@
-"""Batch memory that is used again: fresh memory for every batch costs more than decoding into it."""
+"""Batch memory that is used again: fresh memory for every batch costs more than it holds."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Buffers:
         self.fields: Mapping[str, NDArray[Any]] = {
             name: tensor.numpy() for name, tensor in self._tensors.items()
         }
-        self._copied = torch.cuda.Event() if pinned else None  # type: ignore[no-untyped-call]
+        self._copied = torch.cuda.Event() if pinned else None
 
     def mark_used(self) -> None:
         """Note that what the current stream was given so far may still read this memory."""

@@ -30,6 +30,9 @@ try:
 except ImportError:  # the optional extra "fast"
     simplejpeg = None
 
+CODEC = "Pillow" if simplejpeg is None else "simplejpeg"
+"""What decodes JPEG here."""
+
 _BROKEN = (
     OSError,
     SyntaxError,  # Pillow: a broken PNG

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from reid_core.data.fields import SHARED_FIELDS, FieldKind, FieldSpec
-from reid_core.data.samples import DataProvider, DataRequest, DataSet, Sample, Source
+from reid_core.data.samples import DataRequest, DataSet, Sample, Source
 from reid_core.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -115,17 +115,6 @@ def load_folder(request: DataRequest) -> DataSet:
     )
 
 
-FOLDER = DataProvider(
-    name="folder",
-    load=load_folder,
-    fields=tuple(SHARED_FIELDS),
-    summary="a folder of images whose names say who, where and in what clothes",
-    needs_root=True,
-    layout=LAYOUT,
-)
-"""The provider of ``--data folder --data-root ROOT``."""
-
-
 def _scan(folder: Path, split: str) -> list[_Image]:
     """Return the images of a split, sorted by name."""
     if not folder.is_dir():
@@ -140,8 +129,8 @@ def _scan(folder: Path, split: str) -> list[_Image]:
         images.append(_Image(folder / name, int(match["pid"]), int(match["camera"]), outfit))
     if strays:
         raise DataError(
-            f"{folder}: {len(strays)} names do not fit PID_cCAM[_oOUTFIT][_anything].jpg|png with a "
-            f"pid of digits{' or -1' if split == 'gallery' else ''}: {_some(strays)}"
+            f"{folder}: {len(strays)} names do not fit PID_cCAM[_oOUTFIT][_anything].jpg|png with "
+            f"a pid of digits{' or -1' if split == 'gallery' else ''}: {_some(strays)}"
         )
     return images
 

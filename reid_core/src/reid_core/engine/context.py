@@ -23,10 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Progress:
-    """Where the run stands: 0-based epoch and iteration, both of the step about to be done."""
+    """Where the run stands, 0-based: the step about to be done.
+
+    Args:
+        epoch: of the run.
+        iteration: step of the run.
+        step: step of the epoch.
+    """
 
     epoch: int = 0
     iteration: int = 0
+    step: int = 0
 
 
 @dataclass

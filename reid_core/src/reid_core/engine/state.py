@@ -6,6 +6,7 @@ iteration or position: where the run stands is enough.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping
@@ -49,7 +50,7 @@ def save_checkpoint(
     """
     content = {
         "format": FORMAT,
-        "progress": {"epoch": ctx.progress.epoch, "iteration": ctx.progress.iteration},
+        "progress": dataclasses.asdict(ctx.progress),
         "plugins": dict(plugins),
         "config": ctx.config.model_dump(mode="json"),
         "model": trainable_state(model),
@@ -120,8 +121,8 @@ def load_checkpoint(
                 )
             expected[name].copy_(value)
     optimisers.load_state_dict(content["optimisers"])
-    ctx.progress.epoch = content["progress"]["epoch"]
-    ctx.progress.iteration = content["progress"]["iteration"]
+    for name, value in content["progress"].items():
+        setattr(ctx.progress, name, value)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -80,4 +80,5 @@ def train_step(
                         criterion.update(report.embedded[name], report.labels)  # type: ignore[operator]
         reports[update.name] = report
     progress.iteration += 1
+    progress.step += 1
     return reports

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ from reid_core.engine.metrics import StepMetrics, check_loss_weights
 from reid_core.engine.rates import rate_factor
 from reid_core.engine.state import load_checkpoint, save_checkpoint
 from reid_core.engine.step import train_step
+from reid_core.errors import ReidError
+
+
+class Interrupted(ReidError):
+    """The user stopped the training; the checkpoint holds everything so far."""
+
+    exit_code = 130
 
 
 class Trainer:
@@ -45,6 +53,8 @@ class Trainer:
         self.metrics = StepMetrics()
         self.images = 0
         self.seconds = 0.0
+        self.waited = 0.0
+        self._interrupted = False
         self._checked_weights = False
         self._last_scalars: dict[str, float] = {}
 
@@ -60,13 +70,19 @@ class Trainer:
         load_checkpoint(path, assembly.ctx, parts.model, parts.optimisers, assembly.versions())
 
     def fit(self) -> None:
-        """Train from where the run stands to its last epoch."""
+        """Train from where the run stands to its last epoch.
+
+        Raises:
+            Interrupted: `interrupt` was called; the checkpoint holds the last step.
+        """
         config, progress = self.assembly.config, self.assembly.ctx.progress
         self.assembly.model.train()
         while progress.epoch < config.schedule.epochs:
             epoch = progress.epoch
             self.train_epoch()
-            progress.epoch += 1
+            if self._interrupted:
+                self._stop()
+            progress.epoch, progress.step = epoch + 1, 0
             last = progress.epoch == config.schedule.epochs
             if self.checkpoint and (last or progress.epoch % config.engine.checkpoint_every == 0):
                 self.save()
@@ -76,16 +92,29 @@ class Trainer:
             if every and not last and progress.epoch % every == 0:
                 self.evaluate("epoch")
 
+    def interrupt(self) -> None:
+        """Ask `fit` to end after the current step."""
+        self._interrupted = True
+
+    def _stop(self) -> None:
+        progress = self.assembly.ctx.progress
+        if self.checkpoint:
+            self.save()
+        raise Interrupted(
+            f"stopped after step {progress.step} of epoch {progress.epoch + 1} "
+            f"({progress.iteration} steps in all)"
+        )
+
     def train_epoch(self) -> None:
-        """Train one epoch: labels, memories, then the steps."""
+        """Train one epoch, or what is left of it: labels, memories, then the steps."""
         assembly, progress = self.assembly, self.assembly.ctx.progress
         self.begin_epoch()
-        steps = assembly.steps_per_epoch(progress.epoch)
+        steps, first = assembly.steps_per_epoch(progress.epoch), progress.step
         streams = self.streams(steps)
         began = time.perf_counter()
         waited = self._waited()
         try:
-            for step in range(steps):
+            for step in range(first, steps):
                 batches = self.batches(streams)
                 reports = train_step(assembly.parts, batches, step / steps)
                 self.metrics.add(reports)
@@ -95,12 +124,15 @@ class Trainer:
                 self._check_weights()
                 if (step + 1) % assembly.config.engine.log_every == 0 or step + 1 == steps:
                     elapsed = time.perf_counter() - began
-                    share = (self._waited() - waited) / max(elapsed, 1e-9)
-                    self._log(step + 1, steps, elapsed, share)
+                    waiting = (self._waited() - waited) / max(elapsed, 1e-9)
+                    self._log(step + 1 - first, step / steps, elapsed, waiting)
+                if self._interrupted:
+                    break
         finally:
             for stream in streams.values():
                 stream.close()
         self.seconds += time.perf_counter() - began
+        self.waited += self._waited() - waited
 
     def begin_epoch(self) -> None:
         """Make the epoch's identities, where a labeler does, and prepare the criteria."""
@@ -118,21 +150,28 @@ class Trainer:
             criterion.begin(pids, partial(features.of, name))  # type: ignore[operator]
 
     def streams(self, steps: int) -> dict[str, Generator[Batch]]:
-        """Return the epoch's host batches of every source; close them when done."""
+        """Return what is left of the epoch's host batches of every source; close them when done."""
         assembly, ctx = self.assembly, self.assembly.ctx
-        epoch = ctx.progress.epoch
+        progress = ctx.progress
+        before = range(progress.iteration - progress.step, progress.iteration)
         streams = {}
         for name, loader in assembly.loaders.items():
-            rows = assembly.samplers[name].epoch(epoch, steps)
-            streams[name] = loader.load(shard(rows, ctx.rank, ctx.world_size), epoch)
+            rows = assembly.samplers[name].epoch(progress.epoch, steps)
+            used = sum(name in self._wanted(iteration) for iteration in before)
+            draws = islice(shard(rows, ctx.rank, ctx.world_size), used, None)
+            streams[name] = loader.load(draws, progress.epoch)
         return streams
 
     def batches(self, streams: dict[str, Generator[Batch]]) -> dict[str, Batch]:
         """Return the batches that the updates of the coming step need, on the device."""
         assembly, ctx = self.assembly, self.assembly.ctx
-        due = assembly.parts.plan.due(ctx.progress.iteration)
-        wanted = sorted({one.source for update in due for one in update.passes})
+        wanted = self._wanted(ctx.progress.iteration)
         return {name: assembly.prepare(next(streams[name]), ctx.device) for name in wanted}
+
+    def _wanted(self, iteration: int) -> list[str]:
+        """Return the sources whose batches a step needs."""
+        due = self.assembly.parts.plan.due(iteration)
+        return sorted({one.source for update in due for one in update.passes})
 
     def _check_weights(self) -> None:
         plan = self.assembly.parts.plan
@@ -141,10 +180,10 @@ class Trainer:
             check_loss_weights(self.assembly.config.loss_weights, self.metrics.seen)
             self._checked_weights = True
 
-    def _log(self, done: int, steps: int, elapsed: float, waiting: float) -> None:
+    def _log(self, done: int, share: float, elapsed: float, waiting: float) -> None:
         assembly, progress = self.assembly, self.assembly.ctx.progress
         parts = assembly.parts
-        factor = rate_factor(parts.schedule, progress.epoch, (done - 1) / steps)
+        factor = rate_factor(parts.schedule, progress.epoch, share)
         scalars = self.metrics.take()
         for update in parts.plan.updates:
             for group, _ in parts.optimisers.stepped(update, progress.epoch):

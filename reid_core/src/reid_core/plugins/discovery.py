@@ -71,7 +71,7 @@ def installed(group: str = PLUGIN_GROUP) -> dict[str, PluginRecord]:
             entry.value,
             about["Name"],
             distribution.version,
-            about["Summary"] or "",
+            str(about.json.get("summary", "")),
         )
         other = records.get(entry.name)
         if other is not None and other.distribution != record.distribution:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from reid_core.data.encoding import array_bytes, image_bytes, label_bytes
 from reid_core.data.fields import SHARED_FIELDS
 from reid_core.data.folder import SPLITS, load_folder
-from reid_core.data.samples import DataProvider, DataRequest, DataSet, Sample, Source
+from reid_core.data.samples import DataRequest, DataSet, Sample, Source
 from reid_core.errors import DataError, did_you_mean
 from reid_core.testing.toy_cameras import ToyCamera
 from reid_core.testing.toy_figures import Figure, Pose, draw_figure
@@ -33,6 +33,7 @@ from reid_core.testing.toy_people import TOY_LAYOUT, Body, draw_body, draw_outfi
 _VERSION = 1
 """Part of the marker: files of another version are drawn again."""
 
+_DEFAULT = "quick"
 _MARKER = "toy.json"
 _PEOPLE, _CAMERAS, _PICTURES, _PAIRS = range(4)
 """Streams of random numbers."""
@@ -86,8 +87,8 @@ def make_toy(root: Path, size: str = "tiny", seed: int = 0) -> DataSet:
 
 
 def load_toy(request: DataRequest) -> DataSet:
-    """Load the data set ``toy[:tiny|quick]``, kept in the request's cache."""
-    size = request.size or TOY.sizes[0]
+    """Load the data set ``toy[:quick|tiny]``, kept in the request's cache."""
+    size = request.size or _DEFAULT
     return replace(make_toy(request.cache / f"toy-{size}", size), name=request.text)
 
 
@@ -121,29 +122,9 @@ def make_toy_pairs(
 
 
 def load_toy_pairs(request: DataRequest) -> Source:
-    """Load the source ``toy_pairs[:tiny|quick]``, kept in the request's cache."""
-    size = request.size or TOY_PAIRS.sizes[0]
+    """Load the source of `make_toy_pairs`, kept in the request's cache."""
+    size = request.size or _DEFAULT
     return make_toy_pairs(request.cache / f"toy-pairs-{size}", size, name=request.name)
-
-
-TOY = DataProvider(
-    name="toy",
-    load=load_toy,
-    fields=tuple(SHARED_FIELDS),
-    summary="small drawn figures with every shared field",
-    sizes=tuple(_SCALES),
-)
-"""The provider of ``--data toy``."""
-
-TOY_PAIRS = DataProvider(
-    name="toy_pairs",
-    load=load_toy_pairs,
-    kind="source",
-    fields=("texture",),
-    summary="images and textures of drawn figures, without identities",
-    sizes=tuple(_SCALES),
-)
-"""The provider of the source ``toy_pairs``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +181,7 @@ def _write(root: Path, scale: _Scale, seed: int) -> None:
             ("parts", "png", label_bytes(figure.parts)),
             ("garments", "png", label_bytes(figure.garments)),
             ("keypoints", "npy", array_bytes(figure.keypoints)),
-            ("pose", "npy", array_bytes(np.int64(pose.view))),
+            ("pose", "npy", array_bytes(np.array(pose.view, np.int64))),
             ("texture", "png", person.texture),
         ):
             (root / "fields" / field / shot.split / f"{stem}.{name}").write_bytes(data)

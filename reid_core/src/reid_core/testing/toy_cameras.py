@@ -75,7 +75,8 @@ def _scenery(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.floa
         return rng.uniform(55, 200) + rng.uniform(-35, 35, (3, 1, 1))
 
     wall, floor = dull_colour(), dull_colour()
-    ramp = np.linspace(0.8, 1.2, height)[:, None] * np.linspace(*rng.uniform(0.8, 1.2, 2), width)
+    left, right = rng.uniform(0.8, 1.2, 2).tolist()
+    ramp = np.linspace(0.8, 1.2, height)[:, None] * np.linspace(left, right, width)
     scenery = wall * ramp
     horizon = int(height * rng.uniform(0.55, 0.8))
     scenery[:, horizon:] = floor * ramp[horizon:]
@@ -83,4 +84,4 @@ def _scenery(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.floa
         y, x = int(rng.integers(0, height)), int(rng.integers(0, width))
         h, w = int(rng.integers(height // 12, height // 3)), int(rng.integers(2, width // 3))
         scenery[:, y : y + h, x : x + w] = dull_colour()
-    return scenery.astype(np.float32)
+    return np.asarray(scenery, np.float32)

@@ -226,19 +226,16 @@ def _paint_head(canvas: _Canvas, body: Body, outfit: Outfit) -> None:
 def _pattern(name: str, front: bool) -> NDArray[np.bool_]:
     """Return which texels of a torso cell have the accent's colour."""
     rows, columns = np.mgrid[:CELL, :CELL]
-    match name:
-        case "rows":
-            return rows % 2 == 1
-        case "columns":
-            return columns % 4 >= 2
-        case "checks":
-            return (rows // 2 + columns // 2) % 2 == 1
-        case "band":
-            return (rows >= 2) & (rows < 4)
-        case "halves":
-            return rows >= CELL // 2 if front else rows >= CELL
-        case _:
-            return rows >= CELL
+    nowhere = np.zeros((CELL, CELL), np.bool_)
+    patterns: dict[str, NDArray[np.bool_]] = {
+        "plain": nowhere,
+        "rows": rows % 2 == 1,
+        "columns": columns % 4 >= 2,
+        "checks": (rows // 2 + columns // 2) % 2 == 1,
+        "band": (rows >= 2) & (rows < 4),
+        "halves": rows >= CELL // 2 if front else nowhere,
+    }
+    return patterns[name]
 
 
 def _near(rng: np.random.Generator, palette: tuple[Colour, ...]) -> Colour:

@@ -1,0 +1,174 @@
+"""The configuration: frozen, closed, in range, and the same after a trip through TOML."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from reid_core.config import RunConfig, known_keys
+from reid_core.errors import ConfigError
+from reid_core.resolve import validated
+
+SECTIONS = {
+    "run",
+    "data",
+    "augment",
+    "model",
+    "identity",
+    "optim",
+    "schedule",
+    "engine",
+    "evaluation",
+    "loss_weights",
+    "own",
+    "labels",
+    "fields",
+    "sources",
+    "plugins",
+}
+
+positive = st.floats(1e-6, 1e3)
+share = st.floats(0, 1)
+names = st.text("abcdefgh_", min_size=1, max_size=6)
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> RunConfig:
+    instances = draw(st.integers(1, 8))
+    neck = draw(st.sampled_from(["none", "bn", "fc", "fc_bn", "fc_bn_relu"]))
+    values: dict[str, dict[str, Any]] = {
+        "run": {"plugins": draw(st.lists(names, max_size=3)), "seed": draw(st.integers(0, 99))},
+        "data": {
+            "root": draw(st.none() | st.just(Path("some/where"))),
+            "batch_size": instances * draw(st.integers(1, 9)),
+            "instances": instances,
+        },
+        "augment": {"flip": draw(share), "erasing_area": (0.1, 0.5)},
+        "model": {
+            "pretrained": draw(st.booleans() | st.just(Path("weights.pth"))),
+            "neck": neck,
+            "dim": draw(st.none() | st.integers(1, 512)) if neck.startswith("fc") else None,
+        },
+        "optim": {
+            "lr": draw(positive),
+            "betas": (draw(share), draw(share)),
+            "clip_norm": draw(st.none() | positive),
+        },
+        "schedule": {
+            "milestones": draw(st.lists(positive, max_size=4)),
+            "iterations_per_epoch": draw(st.none() | st.integers(1, 9)),
+        },
+        "engine": {"channels_last": draw(st.sampled_from([True, False, "auto"]))},
+        "loss_weights": draw(
+            st.dictionaries(st.just("core/global/ce") | names, st.floats(0, 5), max_size=3)
+        ),
+        "fields": {"parts": Path("masks")},
+        "plugins": {"zebra": {"weights": [1.0, 2.5], "inner": {"deep": True}}},
+    }
+    return RunConfig.model_validate(values)
+
+
+@settings(max_examples=60, deadline=None)
+@given(configurations())
+def test_a_configuration_survives_toml(config: RunConfig) -> None:
+    text = config.to_toml()
+    again = RunConfig.model_validate(tomllib.loads(text))
+    assert again == config
+    assert again.to_toml() == text
+
+
+def test_sections_and_keys_are_these() -> None:
+    assert set(RunConfig.model_fields) == SECTIONS
+    keys = known_keys()
+    assert len(keys) == len(set(keys))
+    assert {"optim.lr", "data.batch_size", "model.last_stride", "loss_weights"} <= set(keys)
+
+
+def test_defaults_are_valid_and_everything_is_frozen() -> None:
+    config = RunConfig()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.optim.lr = 1.0  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        config.optim = config.optim  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+def test_every_section_is_closed(name: str) -> None:
+    kind = RunConfig.model_fields[name].annotation
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        with pytest.raises(ConfigError, match=rf"unknown key '{name}\.no_such_key'"):
+            validated(RunConfig, {name: {"no_such_key": 1}})
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("run", "seed", -1),
+        ("run", "seed", 2**31),
+        ("data", "batch_size", 0),
+        ("data", "batch_size", "many"),
+        ("data", "batch_size", 8.5),
+        ("data", "sampler", "pq"),
+        ("augment", "flip", 1.5),
+        ("augment", "erasing_area", (0.1,)),
+        ("augment", "hue", 0.6),
+        ("model", "last_stride", 3),
+        ("model", "neck", "relu"),
+        ("identity", "label_smoothing", 1.0),
+        ("identity", "margin", -0.1),
+        ("optim", "lr", 0),
+        ("optim", "lr", "fast"),
+        ("optim", "name", "lion"),
+        ("optim", "betas", (0.9, 1.1)),
+        ("schedule", "epochs", 0),
+        ("schedule", "warmup_start", 0),
+        ("engine", "precision", "fp16"),
+        ("evaluation", "every", -1),
+        ("loss_weights", "core/global/ce", "much"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_what_was_given(
+    section: str, key: str, value: Any
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validated(RunConfig, {section: {key: value}})
+    message = str(caught.value)
+    assert message.startswith(f"{section}.{key}")
+    assert "\n" not in message
+    culprit = max(value) if isinstance(value, tuple) else value
+    assert str(culprit) in message.partition("given: ")[2]
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+@pytest.mark.parametrize(
+    ("section", "key"), [("optim", "lr"), ("identity", "margin"), ("loss_weights", "core/x")]
+)
+def test_a_value_that_is_not_finite_is_refused(section: str, key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"{section}\.{key}"):
+        validated(RunConfig, {section: {key: value}})
+
+
+def test_a_batch_must_hold_whole_groups() -> None:
+    with pytest.raises(ConfigError, match=r"batch_size = 10 is not a multiple.*instances = 4"):
+        validated(RunConfig, {"data": {"batch_size": 10, "instances": 4}})
+    with pytest.raises(ConfigError, match=r"batch_size = 5 is odd; pairs need an even one"):
+        validated(RunConfig, {"data": {"batch_size": 5, "sampler": "pairs"}})
+    validated(RunConfig, {"data": {"batch_size": 5, "sampler": "random"}})
+
+
+def test_a_length_needs_a_neck_that_changes_it() -> None:
+    with pytest.raises(ConfigError, match=r"dim = 256 needs a neck"):
+        validated(RunConfig, {"model": {"dim": 256}})
+    assert validated(RunConfig, {"model": {"dim": 256, "neck": "fc"}}).model.dim == 256
+
+
+def test_several_errors_are_counted() -> None:
+    with pytest.raises(ConfigError, match=r"^optim\.(lr|name): .*\(and 1 more\)$"):
+        validated(RunConfig, {"optim": {"lr": -1, "name": "lion"}})
