@@ -61,7 +61,7 @@ def test_soft_margin_of_equal_embeddings_is_ln_2() -> None:
 def test_triplet_gradient_pulls_the_positive_and_pushes_the_negative() -> None:
     vectors = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], requires_grad=True)
     labels = torch.tensor([0, 0, 1])
-    # Anchor 0: 1 - 1 + m; anchor 1: 1 - sqrt(2) + m < 0; anchor 2 (its own positive): 0 - 1 + m < 0.
+    # Anchor 0: 1 - 1 + m; anchor 1: 1 - sqrt(2) + m < 0; anchor 2, its own positive: 0 - 1 + m < 0.
     batch_hard_triplet(vectors, labels, 0.3).backward()
     expected = torch.tensor([[-1.0, 1.0], [1.0, 0.0], [0.0, -1.0]]) / 3
     assert torch.allclose(vectors.grad, expected, atol=1e-6)

@@ -118,9 +118,7 @@ def test_a_data_set_of_a_known_plugin_is_answered_with_the_line_that_installs_it
 ) -> None:
     known = {"savanna": KnownPlugin("savanna", "reid-savanna", "Grass")}
     monkeypatch.setattr(providers_module, "catalogue", lambda: known)
-    with pytest.raises(
-        DataError, match=r"'savanna' is not installed: pip install reid-savanna.*toy"
-    ):
+    with pytest.raises(DataError, match=r"'savanna' is not installed: pip install reid-sav.*toy"):
         search().dataset("savanna")
 
 

@@ -42,7 +42,7 @@ class DataSection(Section):
     width: Count = 128
     batch_size: Count = 64
     instances: Count = 4
-    sampler: Literal["pk", "pk_camera", "random", "pairs"] = "pk"
+    sampler: Literal["pk", "pk_camera", "random", "pairs", "twice"] = "pk"
     epoch_by: Literal["images", "identities"] = "images"
     threads: Count = 2
 
@@ -81,6 +81,8 @@ class ModelSection(Section):
     pooling: Literal["avg", "max"] = "avg"
     neck: Literal["none", "bn", "fc", "fc_bn", "fc_bn_relu"] = "bn"
     dim: Count | None = None
+    start: Literal["random", "contrastive"] = "random"
+    start_epochs: Count = 10
 
     @model_validator(mode="after")
     def _dim_needs_fc(self) -> ModelSection:
@@ -188,8 +190,11 @@ class RunConfig(Section):
                 f"data.batch_size = {data.batch_size} is not a multiple of data.instances = "
                 f"{data.instances}"
             )
-        if data.sampler == "pairs" and data.batch_size % 2:
-            raise ValueError(f"data.batch_size = {data.batch_size} is odd; pairs need an even one")
+        if data.sampler in ("pairs", "twice") and data.batch_size % 2:
+            raise ValueError(
+                f"data.batch_size = {data.batch_size} is odd; data.sampler = '{data.sampler}' "
+                "needs an even one"
+            )
         return self
 
     def to_toml(self) -> str:

@@ -42,14 +42,14 @@ class Resolved:
 def resolve(
     flags: Mapping[str, Any] | None = None,
     *,
-    recipe: str | None = None,
+    recipe: str | Mapping[str, Any] | None = None,
     classes: Mapping[str, type[Plugin]] | None = None,
 ) -> Resolved:
     """Resolve a configuration.
 
     Args:
         flags: nested sections that rule over everything (the command line).
-        recipe: ``plugin/name``, a path to a TOML file, or None for ``core/quick``.
+        recipe: ``plugin/name``, a path to a TOML file, its content, or None for ``core/quick``.
         classes: plugin classes by name that need no entry point (tests, notebooks).
 
     Raises:
@@ -59,7 +59,7 @@ def resolve(
     """
     flags = dict(flags or {})
     base = load_recipe(DEFAULT_RECIPE) if recipe is None else {}
-    named = {} if recipe is None else load_recipe(recipe)
+    named = load_recipe(recipe) if isinstance(recipe, str) else dict(recipe or {})
     chosen = _merge(base, named, flags)
     _check_tables(chosen)
     names = tuple(dict.fromkeys(chosen.get("run", {}).get("plugins", ())))
@@ -76,7 +76,8 @@ def resolve(
     merged = _merge(base, wishes, named, flags)
     # A stored configuration, resumed as a recipe, keeps the name of the recipe that it came from.
     stored = named.get("run", {}).get("recipe")
-    merged.setdefault("run", {})["recipe"] = stored or recipe or DEFAULT_RECIPE
+    title = recipe if isinstance(recipe, str) else DEFAULT_RECIPE
+    merged.setdefault("run", {})["recipe"] = stored or title
     merged["run"]["plugins"] = sorted(names)
     merged["plugins"] = {
         name: plugin.settings.model_dump(mode="json")

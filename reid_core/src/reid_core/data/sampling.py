@@ -20,7 +20,7 @@ from reid_core.errors import ConfigError, DataError, did_you_mean
 Rows = NDArray[np.int64]
 EpochBy = Literal["images", "identities"]
 
-SAMPLERS = ("pk", "pk_camera", "random", "pairs")
+SAMPLERS = ("pk", "pk_camera", "random", "pairs", "twice")
 """Names that `make_sampler` knows."""
 
 
@@ -44,6 +44,8 @@ def make_sampler(
     - ``pairs``: row ``2 i`` is an anchor and row ``2 i + 1`` another image of its identity, or the
       same one where it is the only one. With ``images`` every row is an anchor once, with
       ``identities`` every identity has one anchor.
+    - ``twice``: row ``2 i + 1`` is row ``2 i`` again; augmentation makes two views of the image.
+      Identities play no part.
 
     Args:
         name: see above.
@@ -70,9 +72,9 @@ def make_sampler(
         raise ConfigError(
             f"sampler: batch_size ({batch_size}) and instances ({instances}) must be 1 or more"
         )
-    if name == "random":
+    if name in ("random", "twice"):
         rows = np.arange(len(camids)) if pids is None else np.flatnonzero(pids >= 0)
-        return _RandomSampler(rows, batch_size, seed)
+        return _RandomSampler(rows, batch_size, seed, copies=2 if name == "twice" else 1)
     if pids is None:
         raise DataError(f"sampler '{name}' needs identities, and the source has none; use 'random'")
     groups = _Identities.of(pids, camids)
@@ -292,21 +294,24 @@ class _PkSampler(Sampler):
 
 
 class _RandomSampler(Sampler):
-    def __init__(self, rows: Rows, batch_size: int, seed: int) -> None:
-        if len(rows) < batch_size:
+    def __init__(self, rows: Rows, batch_size: int, seed: int, copies: int) -> None:
+        if batch_size % copies:
+            raise ConfigError(f"sampler: a batch of {batch_size} cannot hold {copies} of each row")
+        if len(rows) * copies < batch_size:
             raise ConfigError(
                 f"sampler: a batch of {batch_size} cannot be drawn from {len(rows)} images; set "
-                f"batch_size to {len(rows)} or less"
+                f"batch_size to {len(rows) * copies} or less"
             )
         super().__init__(batch_size, seed)
         self._rows = rows
+        self._copies = copies
 
     def __len__(self) -> int:
-        return len(self._rows) // self.batch_size
+        return len(self._rows) * self._copies // self.batch_size
 
     def _draw(self, rng: np.random.Generator) -> Rows:
-        shuffled = rng.permutation(self._rows)
-        return shuffled[: len(self) * self.batch_size].reshape(-1, self.batch_size)
+        chosen = rng.permutation(self._rows)[: len(self) * self.batch_size // self._copies]
+        return np.repeat(chosen, self._copies).reshape(-1, self.batch_size)
 
 
 class _PairSampler(Sampler):

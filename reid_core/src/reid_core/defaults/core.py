@@ -15,8 +15,10 @@ from reid_core.model.declarations import ENCODER_MAP, Branch, Embedding, Supervi
 from reid_core.plugins.plugin import Plugin
 
 if TYPE_CHECKING:
+    from reid_core.config import RunConfig
     from reid_core.data.samples import DataRequest, DataSet, Source
     from reid_core.engine.context import RunContext
+    from reid_core.engine.declarations import Start
     from reid_core.engine.events import Event
     from reid_core.evaluation.protocols import Protocol
     from reid_core.model.criteria import IdentityCriterion
@@ -40,6 +42,15 @@ class Core(Plugin):
                 self._observers += (TensorBoard(event.folder),)
         for observer in self._observers:
             observer(event)
+
+    def starts(self, config: RunConfig) -> Sequence[Start]:
+        """Start the encoder from contrastive pre-training where ``model.start`` says so."""
+        from reid_core.defaults.contrastive import contrastive_stage
+        from reid_core.engine.declarations import Start
+
+        if config.model.start != "contrastive":
+            return ()
+        return (Start(contrastive_stage(config.model.start_epochs)),)
 
     @hookimpl
     def reid_backbone(self, ctx: RunContext) -> Encoder:

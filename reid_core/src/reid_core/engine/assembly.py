@@ -35,6 +35,7 @@ from reid_core.engine.needs import (
 )
 from reid_core.engine.optimisers import Optimisers, global_norm_clipper
 from reid_core.engine.plan import merge_schedules
+from reid_core.engine.starts import apply_starts
 from reid_core.engine.step import StepParts
 from reid_core.errors import DataError, PluginError
 from reid_core.model.build import build_model
@@ -155,6 +156,8 @@ def assemble(
     everything = sorted({f for source in ctx.sources.values() for f in source.fields})
     probes = {name: _two_rows(ctx, source, everything) for name, source in ctx.sources.items()}
     model = build_model(ctx, calls, probes)
+    starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
+    apply_starts(ctx, starts, model)
     model.to(device=device, memory_format=memory_format_of(config.engine))  # type: ignore[call-overload]
     parts = _step_parts(ctx, calls, model)
     augment = config.augment
@@ -199,6 +202,16 @@ def load_dataset(name: str, root: Path | None, cache: Path, providers: Providers
             f"'{name}' is a training source and no data set; plugins ask for sources themselves"
         )
     return found
+
+
+def load_source(name: str, root: Path | None, cache: Path, providers: Providers) -> Source:
+    """Load a training source by name; of a data set its training split.
+
+    Raises:
+        DataError: nobody offers it, or it cannot be read.
+    """
+    found = _load(name, root, cache, providers)
+    return found.train if isinstance(found, DataSet) else found
 
 
 def _load(name: str, root: Path | None, cache: Path, providers: Providers) -> DataSet | Source:

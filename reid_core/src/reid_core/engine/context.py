@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from reid_core.config import RunConfig
     from reid_core.data.fields import FieldSpec
     from reid_core.data.samples import DataSet, Source
+    from reid_core.engine.declarations import Stage
+    from reid_core.engine.stages import StageResult
     from reid_core.model.criteria import IdentityCriterion
     from reid_core.model.graph import ReidModel
     from reid_core.plugins.providers import Providers
@@ -108,6 +110,15 @@ class RunContext:
                 f"{did_you_mean(embedding, criteria)}"
             )
         return criteria[embedding]  # type: ignore[return-value]
+
+    def stage(self, stage: Stage) -> StageResult:
+        """Return the result of a stage: made now, or read where it was made before.
+
+        To be called from hooks that build, and from labelers.
+        """
+        from reid_core.engine.stages import run_stage
+
+        return run_stage(self, stage)
 
     def _model(self) -> ReidModel:
         if self.model is None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from reid_core.config import RunConfig
-    from reid_core.engine.declarations import SourceRequest
+    from reid_core.engine.declarations import SourceRequest, Start
 
 SLOTS = ("backbone", "embedding", "identity", "labels:pid")
 """Roles that only one plugin can fill; ``labels:<field>`` follows from the labelers offered."""
@@ -76,6 +76,14 @@ class Plugin:
         Args:
             config: the resolved configuration of the run.
         """
+
+    def starts(self, config: RunConfig) -> Sequence[Start]:
+        """Return the stages from which parameters of the run start.
+
+        Args:
+            config: the resolved configuration of the run.
+        """
+        return ()
 
     def own(self, name: str) -> str:
         """Return ``name`` in the plugin's space: ``owner/name``."""

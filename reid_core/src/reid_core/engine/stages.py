@@ -1,0 +1,168 @@
+"""Stages: runs inside the run, made once and reused under a key of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from reid_core.data.samples import DataSet, Source
+from reid_core.engine.assembly import Assembly, assemble, load_source
+from reid_core.engine.context import RunContext
+from reid_core.engine.declarations import Stage
+from reid_core.engine.events import RunBegan, RunEnded
+from reid_core.engine.trainer import Trainer
+from reid_core.errors import PluginError, did_you_mean
+from reid_core.model.embedder import Embedder
+from reid_core.model.graph import ReidModel
+from reid_core.plugins.names import check_owned
+from reid_core.resolve import resolve
+
+INHERITED = ("data", "augment", "model", "optim", "engine")
+"""Sections of the run's configuration that a stage takes over where it does not say otherwise."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage.
+
+    Args:
+        name, key: the stage, and what identifies its content.
+        folder: its configuration, metrics and checkpoint.
+        model: its model in evaluation mode, on the run's device.
+        assembly: what it was made with.
+    """
+
+    name: str
+    key: str
+    folder: Path
+    model: ReidModel
+    assembly: Assembly
+
+    def module(self, branch: str) -> nn.Module:
+        """Return a branch's module, or the encoder.
+
+        Raises:
+            PluginError: there is no such branch.
+        """
+        if branch == "encoder":
+            return self.model.encoder
+        if branch not in self.model.branches:
+            raise PluginError(
+                f"stage '{self.name}' has no branch '{branch}'"
+                f"{did_you_mean(branch, self.model.branches)}"
+            )
+        return self.model.branches[branch]
+
+    def embedder(self) -> Embedder:
+        """Return the stage's deployed part."""
+        return self.assembly.embedder().eval()
+
+
+def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
+    """Make a stage, or read it where it was made before.
+
+    Args:
+        ctx: the run; its sources, configuration and cache are the stage's surroundings.
+        stage: what to make.
+
+    Raises:
+        ReidError: the stage cannot work; its name stands in front.
+    """
+    check_owned(stage.name.partition("/")[0], "stage", stage.name)
+    source = _source(ctx, stage)
+    resolved = resolve(
+        _sections(ctx, stage),
+        recipe={"run": {"recipe": f"stage {stage.name}"}},
+        classes={name: cls for name, cls in stage.plugins.items() if cls is not None},
+    )
+    dataset = DataSet(f"{stage.name} on {source.name}", source)
+    assembly = assemble(
+        resolved,
+        cache=ctx.cache,
+        say=lambda line: ctx.say(f"[{stage.name}] {line}"),
+        dataset=dataset,
+    )
+    key = content_key(assembly, dataset)
+    folder = ctx.cache / "stages" / stage.name / key
+    folder.mkdir(parents=True, exist_ok=True)
+    assembly.ctx.folder = folder
+    trainer = Trainer(assembly, folder / "checkpoint.pt")
+    done = folder / "done.json"
+    if (folder / "checkpoint.pt").exists():
+        trainer.resume()
+    if done.exists() and assembly.ctx.progress.epoch == resolved.config.schedule.epochs:
+        ctx.say(f"[{stage.name}] reused: {folder}")
+    else:
+        _train(ctx, stage, trainer, folder)
+        done.write_text(json.dumps({"stage": stage.name, "key": key}) + "\n", encoding="utf-8")
+    if ctx.folder is not None:
+        note = ctx.folder / "stages" / f"{stage.name.replace('/', '-')}.json"
+        note.parent.mkdir(parents=True, exist_ok=True)
+        content = {"stage": stage.name, "key": key, "folder": str(folder)}
+        note.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return StageResult(stage.name, key, folder, assembly.model.eval(), assembly)
+
+
+def _train(ctx: RunContext, stage: Stage, trainer: Trainer, folder: Path) -> None:
+    assembly = trainer.assembly
+    images = len(assembly.ctx.main)
+    ctx.say(f"[{stage.name}] training on {images} images of '{assembly.ctx.main.name}'")
+    (folder / "config.toml").write_text(assembly.config.to_toml(), encoding="utf-8")
+    trainer.emit(RunBegan(assembly.config, folder, {"stage": stage.name}))
+    outcome = "failed"
+    try:
+        trainer.fit()
+        outcome = "finished"
+    finally:
+        facts = {"seconds": round(trainer.seconds, 1), "images": trainer.images}
+        trainer.emit(RunEnded(folder, outcome, facts))
+
+
+def _source(ctx: RunContext, stage: Stage) -> Source:
+    if stage.data is not None:
+        source = load_source(stage.data, ctx.config.data.root, ctx.cache, ctx.providers)
+    elif stage.source in ctx.sources:
+        source = ctx.sources[stage.source]
+    else:
+        raise PluginError(
+            f"stage '{stage.name}' trains on the unknown source '{stage.source}'"
+            f"{did_you_mean(stage.source, ctx.sources)}"
+        )
+    if not stage.identities:
+        # The pids themselves go, so that nothing in the stage can look at them.
+        samples = tuple(replace(sample, pid=-1) for sample in source.samples)
+        source = replace(source, samples=samples, identities=False)
+    return replace(source, name="main")
+
+
+def _sections(ctx: RunContext, stage: Stage) -> dict[str, Any]:
+    run = ctx.config.model_dump(mode="json", include=set(INHERITED), exclude_none=True)
+    sections: dict[str, Any] = {
+        name: {**run.get(name, {}), **stage.settings.get(name, {})}
+        for name in {*run, *stage.settings}
+    }
+    if not stage.identities and "sampler" not in stage.settings.get("data", {}):
+        sections["data"]["sampler"] = "random"
+    sections["run"] = {"plugins": list(stage.plugins), "seed": ctx.config.run.seed}
+    return sections
+
+
+def content_key(assembly: Assembly, dataset: DataSet) -> str:
+    """Return what a stage's result depends on, as a short hash.
+
+    Where it runs and how often it logs are left out.
+    """
+    config = assembly.config.model_dump(mode="json", exclude={"engine", "evaluation"})
+    config["precision"] = assembly.config.engine.precision
+    content = {
+        "config": config,
+        "plugins": assembly.versions(),
+        "data": dataset.fingerprint(),
+        "fields": sorted(assembly.loaders["main"].specs),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,248 @@
+"""Encoders: parameters, maps and last strides of the papers' backbones, and honest taps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reid_core.errors import ConfigError, PluginError
+from reid_core.model.blocks import EmbeddingHead
+from reid_core.model.declarations import Embedding, Tap
+from reid_core.model.encoder import Encoder, TimmEncoder, build_timm_encoder, verify_taps
+
+SIZE = (256, 128)
+
+
+def on_meta(name: str, last_stride: int = 1, size: tuple[int, int] = SIZE) -> TimmEncoder:
+    """Build an encoder without memory: shapes and counts need no numbers."""
+    with torch.device("meta"):
+        return TimmEncoder(name, size, last_stride)
+
+
+def maps_of(encoder: TimmEncoder, size: tuple[int, int] = SIZE) -> dict[str, tuple[int, ...]]:
+    with torch.no_grad():
+        found = encoder.eval()(torch.zeros(2, 3, *size, device="meta"))
+    return {name: tuple(feature.shape[1:]) for name, feature in found.items()}
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(("last_stride", "last"), [(1, (2048, 16, 8)), (2, (2048, 8, 4))])
+def test_resnet50_has_the_papers_blocks(last_stride: int, last: tuple[int, ...]) -> None:
+    encoder = on_meta("resnet50", last_stride)
+    assert count(encoder) == 23_508_032
+    assert maps_of(encoder) == {
+        "encoder/stem": (64, 128, 64),
+        "encoder/stage1": (256, 64, 32),
+        "encoder/stage2": (512, 32, 16),
+        "encoder/stage3": (1024, 16, 8),
+        "encoder/stage4": last,
+        "encoder/map": last,
+    }
+    strides = {tap.name: tap.stride for tap in encoder.taps}
+    assert strides["encoder/stage3"] == 16
+    assert strides["encoder/map"] == (16 if last_stride == 1 else 32)
+    assert {tap.name: tap.channels for tap in encoder.taps} == {
+        name: shape[0] for name, shape in maps_of(encoder).items()
+    }
+
+
+def test_resnet50s_parts_have_the_papers_parameters() -> None:
+    trunk = on_meta("resnet50").trunk
+    counts = {name: count(module) for name, module in trunk.named_children()}
+    assert {name: counts[name] for name in ("conv1", "bn1")} == {"conv1": 9_408, "bn1": 128}
+    layers = [counts[f"layer{i}"] for i in (1, 2, 3, 4)]
+    assert layers == [215_808, 1_219_584, 7_098_368, 14_964_736]
+
+
+def test_resnet50_with_a_bnneck_has_the_baselines_parameters() -> None:
+    head = EmbeddingHead(Embedding("core/global", "core/pooled"), 2048)
+    total = count(on_meta("resnet50")) + count(head)
+    frozen = sum(p.numel() for p in head.parameters() if not p.requires_grad)
+    assert (total, total - frozen) == (23_512_128, 23_510_080)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "channels"),
+    [("mobilenetv2_100", 2_223_872, 1280), ("densenet121", 6_953_856, 1024)],
+)
+def test_other_backbones_give_up_their_last_stride(
+    name: str, parameters: int, channels: int
+) -> None:
+    encoder = on_meta(name)
+    assert count(encoder) == parameters
+    assert maps_of(encoder)["encoder/map"] == (channels, 16, 8)
+    assert encoder.taps[-1] == Tap("encoder/map", channels, 16)
+    kept = on_meta(name, 2)
+    assert count(kept) == parameters
+    assert maps_of(kept)["encoder/map"] == (channels, 8, 4)
+
+
+def test_removing_the_last_stride_keeps_the_names_of_the_weights() -> None:
+    dense, strided = (on_meta("densenet121", stride).state_dict() for stride in (1, 2))
+    assert {k: v.shape for k, v in dense.items()} == {k: v.shape for k, v in strided.items()}
+
+
+def test_resnet50_fits_torchvisions_state_dict() -> None:
+    from reid_core.model.torchvision_guard import ensure
+
+    ensure()
+    from torchvision.models import resnet50
+
+    with torch.device("meta"):
+        theirs = resnet50().state_dict()
+    ours = on_meta("resnet50").trunk.state_dict()
+    assert {k: v.shape for k, v in theirs.items() if not k.startswith("fc.")} == {
+        k: v.shape for k, v in ours.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "vit_tiny_patch16_224"])
+def test_a_network_that_reduces_in_patches_keeps_its_stride(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"last_stride = 1 .*'{name}'.*patches.*last_stride=2"):
+        on_meta(name)
+
+
+def test_a_transformer_gives_maps_at_the_runs_size() -> None:
+    encoder = on_meta("vit_tiny_patch16_224", 2)
+    assert maps_of(encoder)["encoder/map"] == (192, 16, 8)
+
+
+def test_an_unknown_encoder_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no encoder 'resnet5'.*timm.*; did you mean 'resnet"):
+        TimmEncoder("resnet5", SIZE)
+
+
+def test_an_encoder_is_rebuilt_from_its_specification() -> None:
+    encoder = TimmEncoder("test_resnet", (64, 32))
+    spec = encoder.deploy_spec()
+    assert spec["factory"] == "reid_core.model.encoder:build_timm_encoder"
+    again = build_timm_encoder(**spec["kwargs"])
+    again.load_state_dict(encoder.state_dict())
+    image = torch.randn(2, 3, 64, 32)
+    ours, theirs = encoder.eval()(image), again.eval()(image)
+    assert list(ours) == list(theirs) == [tap.name for tap in encoder.taps]
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_building_leaves_training_mode_and_statistics_alone() -> None:
+    encoder = TimmEncoder("test_resnet", (64, 32))
+    assert encoder.training
+    assert encoder.trunk.training
+    counts = {v.item() for k, v in encoder.state_dict().items() if "num_batches" in k}
+    assert counts == {0}
+    verify_taps(encoder, (64, 32), "core")
+    assert encoder.training
+    assert {v.item() for k, v in encoder.state_dict().items() if "num_batches" in k} == {0}
+
+
+class Liar(Encoder):
+    """Declares what the test wants and returns a map of 4 channels at stride 8."""
+
+    def __init__(self, *taps: Tap, returns: tuple[str, ...] = ("encoder/map",)) -> None:
+        super().__init__()
+        self.taps = taps
+        self.returns = returns
+        self.layer = nn.Conv2d(3, 4, 8, 8)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return dict.fromkeys(self.returns, self.layer(image))
+
+
+HONEST = Tap("encoder/map", 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "words"),
+    [
+        (Liar(Tap("encoder/map", 5, 8)), ("'encoder/map'", "5 channels", "has 4")),
+        (Liar(Tap("encoder/map", 4, 16)), ("'encoder/map'", "stride 16", "stride 8")),
+        (Liar(Tap("encoder/stage1", 4, 8), HONEST), ("differ", "encoder/stage1")),
+        (Liar(HONEST, returns=("encoder/map", "encoder/extra")), ("differ", "encoder/extra")),
+        (Liar(Tap("zebra/x", 4, 8), HONEST, returns=("zebra/x", "encoder/map")), ("'zebra/x'",)),
+        (Liar(HONEST, Tap("encoder/x", 4, 8), returns=("encoder/map", "encoder/x")), ("last tap",)),
+        (Liar(), ("last tap", "encoder/map")),
+    ],
+)
+def test_an_encoder_that_lies_is_named_with_its_tap(
+    encoder: Encoder, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(PluginError) as caught:
+        verify_taps(encoder, (64, 32), "zebra")
+    assert all(word in str(caught.value) for word in ("'zebra'", *words)), str(caught.value)
+
+
+def test_an_honest_encoder_passes() -> None:
+    verify_taps(Liar(HONEST), (64, 32), "zebra")
+
+
+def test_weights_from_a_file(tmp_path: Path) -> None:
+    trained = TimmEncoder("test_resnet", (64, 32))
+    path = tmp_path / "weights.pth"
+    torch.save(trained.trunk.state_dict(), path)
+    found = TimmEncoder("test_resnet", (64, 32), pretrained=path).trunk.state_dict()
+    assert all(torch.equal(value, found[k]) for k, value in trained.trunk.state_dict().items())
+
+
+def test_weights_from_a_file_may_have_a_classifier(tmp_path: Path) -> None:
+    trained = TimmEncoder("test_resnet", (64, 32))
+    path = tmp_path / "weights.pth"
+    state = trained.trunk.state_dict()
+    channels = trained.taps[-1].channels
+    torch.save({**state, "fc.weight": torch.ones(7, channels), "fc.bias": torch.ones(7)}, path)
+    found = TimmEncoder("test_resnet", (64, 32), pretrained=path).trunk.state_dict()
+    assert all(torch.equal(value, found[k]) for k, value in state.items())
+
+
+class Payload:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("unpickled",)
+
+
+def test_weights_that_cannot_be_used_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"no pretrained weights at .*nowhere\.pth"):
+        TimmEncoder("test_resnet", (64, 32), pretrained=tmp_path / "nowhere.pth")
+    misfit, truncated, pickled = (tmp_path / name for name in ("a.pth", "b.pth", "c.pth"))
+    torch.save({"other.weight": torch.ones(2)}, misfit)
+    torch.save(TimmEncoder("test_resnet", (64, 32)).trunk.state_dict(), truncated)
+    truncated.write_bytes(truncated.read_bytes()[:5000])
+    torch.save({"conv1.0.weight": Payload()}, pickled)
+    for path in (misfit, truncated, pickled):
+        with pytest.raises(ConfigError, match=rf"{path.name} do not fit 'test_resnet'") as caught:
+            TimmEncoder("test_resnet", (64, 32), pretrained=path)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "unpickled").exists(), "loading weights ran code"
+
+
+def test_pretrained_weights_offline_are_one_line_that_names_the_cache(tmp_path: Path) -> None:
+    code = (
+        "from reid_core.errors import ConfigError\n"
+        "from reid_core.model.encoder import TimmEncoder\n"
+        "try:\n"
+        "    TimmEncoder('test_resnet', (64, 32), pretrained=True)\n"
+        "except ConfigError as error:\n"
+        "    print(error)\n"
+    )
+    home = tmp_path / "hub home"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home)}
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True, text=True, env=environment, check=True,
+    )  # fmt: skip
+    (line,) = done.stdout.splitlines()
+    for word in ("'test_resnet'", str(home / "hub"), "model.pretrained=false", "pretrained=FILE"):
+        assert word in line
