@@ -101,11 +101,12 @@ def _paragraphs(text: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(_unwrapped(text), 110, break_long_words=False, break_on_hyphens=False)
+    text = _unwrapped(text).replace("``", "`")
+    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
 
 
 def _cell(text: str) -> str:
-    return _unwrapped(text).replace("|", "\\|")
+    return _unwrapped(text).replace("``", "`").replace("|", "\\|")
 
 
 def _table(titles: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
@@ -210,12 +211,15 @@ def _fields(cls: type, doc: Docstring) -> Iterator[tuple[str, ...]]:
     meanings = doc.entries("Args", "Attributes")
     if dataclasses.is_dataclass(cls):
         for field in dataclasses.fields(cls):
-            default = _default(field.default)
+            default = field.default
             if field.default_factory is not dataclasses.MISSING:
-                default = f"`{field.default_factory()!r}`"
-            yield f"`{field.name}`", f"`{field.type}`", default, meanings.pop(field.name, "")
+                default = field.default_factory()
+            meaning = meanings.pop(field.name, "")
+            yield f"`{field.name}`", f"`{field.type}`", _default(default), meaning
     for name, meaning in meanings.items():
-        yield f"`{name}`", _annotation(cls, name), "", meaning
+        if not isinstance(vars(cls).get(name), property):
+            default = vars(cls).get(name, dataclasses.MISSING)
+            yield f"`{name}`", _annotation(cls, name), _default(default), meaning
 
 
 def _members(cls: type) -> Iterator[tuple[str, ...]]:
@@ -237,16 +241,17 @@ def _members(cls: type) -> Iterator[tuple[str, ...]]:
 
 
 def _annotation(cls: type, name: str) -> str:
-    for base in cls.__mro__:
-        annotations = inspect.get_annotations(base)
-        if name in annotations:
-            found = annotations[name]
-            return f"`{found if isinstance(found, str) else inspect.formatannotation(found)}`"
-    return ""
+    parameters = inspect.signature(cls).parameters
+    found = cls.__annotations__.get(name) or (
+        parameters[name].annotation if name in parameters else ""
+    )
+    return f"`{found}`" if found else ""
 
 
 def _default(value: object) -> str:
-    return "" if value is dataclasses.MISSING else f"`{value!r}`"
+    if value is dataclasses.MISSING:
+        return ""
+    return f"`{getattr(value, '__name__', None) or repr(value)}`"
 
 
 # Configuration -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -49,7 +50,7 @@ def test_san_warms_up_exponentially_and_halves_every_forty_epochs(epoch: int, ra
 
 def test_exponential_warm_up_has_a_constant_ratio() -> None:
     factors = [rate_factor(SAN, epoch) for epoch in range(21)]
-    ratios = [after / before for before, after in zip(factors, factors[1:], strict=False)]
+    ratios = [after / before for before, after in pairwise(factors)]
     assert ratios == pytest.approx([100 ** (1 / 20)] * 20)
 
 

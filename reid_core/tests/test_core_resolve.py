@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,15 @@ class ZebraSettings(Settings):
 
 class Zebra(Plugin):
     Settings = ZebraSettings
-    defaults = {"optim.lr": 1e-3, "schedule.gamma": 0.5}
+    defaults: Mapping[str, Any] = {"optim.lr": 1e-3, "schedule.gamma": 0.5}
 
 
 class Gnu(Plugin):
-    defaults = {"optim.lr": 2e-3}
+    defaults: Mapping[str, Any] = {"optim.lr": 2e-3}
 
 
 class Ant(Plugin):
-    defaults = {"optim.lr": 1e-3}
+    defaults: Mapping[str, Any] = {"optim.lr": 1e-3}
 
 
 CLASSES: dict[str, type[Plugin]] = {"zebra": Zebra, "gnu": Gnu, "ant": Ant}

@@ -287,7 +287,8 @@ def sampler_of(ctx: RunContext, plugins: Mapping[str, Plugin], source: Source) -
     data = ctx.config.data
     requests = {r.name: r for plugin in plugins.values() for r in plugin.sources}
     size, pids = data.batch_size, None
-    kind = data.sampler if source.identities else "random"
+    blind = data.sampler in ("random", "twice")
+    kind = data.sampler if source.identities or blind else "random"
     if source.name in requests:
         size = requests[source.name].batch_size or size
         kind = "random"

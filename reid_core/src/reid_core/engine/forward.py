@@ -7,7 +7,6 @@ backward per update.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from reid_core.engine.batchnorm import pass_mode
 from reid_core.engine.context import RunContext
 from reid_core.engine.declarations import LossTerm, Pass, Synthetic, Update, weight_at
 from reid_core.engine.plan import StepPlan
-from reid_core.engine.randomness import scope_seed, torch_scoped
+from reid_core.engine.randomness import StepScopes
 from reid_core.engine.synthesis import check_synthetic, joined, labelled
 from reid_core.engine.views import Embedded, PassView, StepView
 from reid_core.errors import PluginError
@@ -84,13 +83,13 @@ class UpdateForward(nn.Module):
         batch = batches[first.source]
         views: dict[str, PassView] = {}
         identity: dict[str, IdentityTerm] = {}
-        generated = calls.data_synthesis(ctx, batch, None, update.name, self._scope)
+        generated = calls.data_synthesis(ctx, batch, None, update.name, self._scopes())
         longer, soft = joined(batch, self._checked(generated, batch, before=True))
         for one in update.passes:
             rows = longer if one is first else batches[one.source]
             views[one.name], terms = self._pass(one, rows, soft if one is first else None)
             identity |= terms
-        generated = calls.data_synthesis(ctx, batch, dict(views), update.name, self._scope)
+        generated = calls.data_synthesis(ctx, batch, dict(views), update.name, self._scopes())
         for synthetic in self._checked(generated, batch, before=False):
             views[synthetic.name], terms = self._generated(synthetic, batch)
             identity |= terms
@@ -140,14 +139,14 @@ class UpdateForward(nn.Module):
         soft: Tensor | None,
     ) -> tuple[Any, ...]:
         fields = {**batch.fields, CLEAN_IMAGE: batch.image}
-        return image, fields, batch.source, branches, self._scope, labels, soft
+        return image, fields, batch.source, branches, self._scopes(), labels, soft
 
     def _terms(self, step: StepView, identity: Mapping[str, IdentityTerm]) -> dict[str, LossTerm]:
         terms: dict[str, LossTerm] = {}
         for name, term in identity.items():
             weight = weight_at(self.model.embeddings[term.embedding].weight, step.iteration)
             terms[name] = LossTerm(name, term.value, weight * term.factor)
-        for owner, loss in self._calls.losses(self._ctx, step, self._scope):
+        for owner, loss in self._calls.losses(self._ctx, step, self._scopes()):
             check_owned(owner, "loss term", loss.name)
             if loss.name in terms:
                 raise PluginError(f"plugin '{owner}': loss term '{loss.name}' is returned twice")
@@ -194,11 +193,10 @@ class UpdateForward(nn.Module):
             check_synthetic(owner, synthetic, batch, before)
         return sorted((s for _, s in generated), key=lambda s: s.name)
 
-    def _scope(self, part: str) -> AbstractContextManager[None]:
-        """Open the random scope of a part: the same in every pass, so that forwards agree."""
-        config, progress = self._ctx.config, self._ctx.progress
-        seed = scope_seed(config.run.seed, "step", progress.iteration, self._ctx.rank, part)
-        return torch_scoped(seed, cuda=self._ctx.device.type == "cuda")
+    def _scopes(self) -> StepScopes:
+        config, ctx = self._ctx.config, self._ctx
+        cuda = ctx.device.type == "cuda"
+        return StepScopes(config.run.seed, ctx.progress.iteration, ctx.rank, cuda)
 
 
 def _viewed(

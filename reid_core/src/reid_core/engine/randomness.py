@@ -8,7 +8,7 @@ seed and by what it is for, never in the global stream.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -47,25 +47,51 @@ def scoped(seed: int, *scope: str | int, cuda: bool = False) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
-@contextmanager
-def torch_scoped(seed: int, cuda: bool = False) -> Iterator[None]:
-    """Run a block with a torch random stream of its own; the light form for parts of a step.
+class StepScopes:
+    """The random scopes of one step: a torch stream for every part of the model and every hook.
+
+    The same part has the same stream in every pass and every update of a step, so that two
+    forwards agree.
 
     Args:
-        seed: of the stream, from `scope_seed`.
+        seed: the run's seed.
+        iteration: of the run.
+        rank: of the process.
         cuda: whether the current CUDA device's stream is scoped as well.
     """
-    import torch
 
-    generator = torch.default_generator
-    state = generator.get_state()
-    cuda_state = torch.cuda.get_rng_state() if cuda else None
-    generator.manual_seed(seed)
-    if cuda:
-        torch.cuda.manual_seed(seed)
-    try:
-        yield
-    finally:
-        generator.set_state(state)
-        if cuda_state is not None:
-            torch.cuda.set_rng_state(cuda_state)
+    def __init__(self, seed: int, iteration: int, rank: int = 0, cuda: bool = False) -> None:
+        self._prefix = hashlib.sha256(f"{seed}|step|{iteration}|{rank}|".encode())
+        self._cuda = cuda
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Run a block with the stream of a part; restore the outer one after."""
+        with self.several() as begin:
+            begin(part)
+            yield
+
+    @contextmanager
+    def several(self) -> Iterator[Callable[[str], None]]:
+        """Run a block that begins one part's stream after the other; restore the outer one once."""
+        import torch
+
+        generator = torch.default_generator
+        state = generator.get_state()
+        cuda_state = torch.cuda.get_rng_state() if self._cuda else None
+        try:
+            yield self._begin
+        finally:
+            generator.set_state(state)
+            if cuda_state is not None:
+                torch.cuda.set_rng_state(cuda_state)
+
+    def _begin(self, part: str) -> None:
+        import torch
+
+        digest = self._prefix.copy()
+        digest.update(part.encode())
+        seed = int.from_bytes(digest.digest()[:8], "big") >> 1
+        torch.default_generator.manual_seed(seed)
+        if self._cuda:
+            torch.cuda.manual_seed(seed)

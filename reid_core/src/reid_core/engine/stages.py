@@ -148,6 +148,9 @@ def _sections(ctx: RunContext, stage: Stage) -> dict[str, Any]:
     }
     if not stage.identities and "sampler" not in stage.settings.get("data", {}):
         sections["data"]["sampler"] = "random"
+    # Where the run starts from is the run's own matter; a stage that inherited it would never end.
+    start = stage.settings.get("model", {}).get("start", "random")
+    sections["model"] = {**sections["model"], "start": start}
     sections["run"] = {"plugins": list(stage.plugins), "seed": ctx.config.run.seed}
     return sections
 

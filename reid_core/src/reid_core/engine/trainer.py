@@ -197,6 +197,8 @@ class Trainer:
 
     def _say_epoch(self, epoch: int) -> None:
         config, scalars = self.assembly.config, self._last_scalars
+        if not scalars:  # resumed where the epoch had no step left
+            return
         losses = [
             f"{name.removeprefix('total/')} loss {value:.3f}"
             for name, value in scalars.items()

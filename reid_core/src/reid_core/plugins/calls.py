@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from reid_core import hookspecs
-from reid_core.engine.randomness import scoped
+from reid_core.engine.randomness import StepScopes, scoped
 from reid_core.errors import PluginError, ReidError, did_you_mean
 from reid_core.hookspecs import HOOKS, PROJECT
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from reid_core.model.criteria import IdentityCriterion
     from reid_core.model.declarations import Branch, Embedding, EncoderProvider, Tap
     from reid_core.model.encoder import Encoder
-    from reid_core.model.graph import Scope
     from reid_core.plugins.plugin import Plugin
 
 CORE = "core"
@@ -90,12 +89,13 @@ class HookCalls:
     def _each(
         self, hook: str, arguments: Mapping[str, Any], only: str | None = None
     ) -> Iterator[tuple[str, Any]]:
-        for name, implementation in self._implementations[hook].items():
-            if only is None or name == only:
-                yield (
-                    name,
-                    implementation.function(*[arguments[key] for key in implementation.argnames]),
-                )
+        found = self._implementations[hook]
+        chosen = found if only is None else {only: found[only]} if only in found else {}
+        for name, implementation in chosen.items():
+            yield (
+                name,
+                implementation.function(*[arguments[key] for key in implementation.argnames]),
+            )
 
     def _lists(
         self, hook: str, arguments: Mapping[str, Any], only: str | None = None
@@ -168,13 +168,11 @@ class HookCalls:
 
     # The step --------------------------------------------------------------------------------
 
-    def losses(self, ctx: RunContext, step: StepView, scope: Scope) -> list[tuple[str, LossTerm]]:
+    def losses(
+        self, ctx: RunContext, step: StepView, scopes: StepScopes
+    ) -> list[tuple[str, LossTerm]]:
         """Call `reid_losses`, each plugin in its own random scope."""
-        found: list[tuple[str, LossTerm]] = []
-        for name in self.implementers("reid_losses"):
-            with scope(f"{name}/losses"):
-                found += self._lists("reid_losses", {"ctx": ctx, "step": step}, only=name)
-        return found
+        return self._scoped("reid_losses", "losses", {"ctx": ctx, "step": step}, scopes)
 
     def data_synthesis(
         self,
@@ -182,14 +180,21 @@ class HookCalls:
         batch: Batch,
         feats: Mapping[str, PassView] | None,
         update: str,
-        scope: Scope,
+        scopes: StepScopes,
     ) -> list[tuple[str, Synthetic]]:
         """Call `reid_data_synthesis`, each plugin in its own random scope."""
         arguments = {"ctx": ctx, "batch": batch, "feats": feats, "update": update}
-        found: list[tuple[str, Synthetic]] = []
-        for name in self.implementers("reid_data_synthesis"):
-            with scope(f"{name}/synthesis"):
-                found += self._lists("reid_data_synthesis", arguments, only=name)
+        return self._scoped("reid_data_synthesis", "synthesis", arguments, scopes)
+
+    def _scoped(
+        self, hook: str, purpose: str, arguments: Mapping[str, Any], scopes: StepScopes
+    ) -> list[tuple[str, Any]]:
+        found: list[tuple[str, Any]] = []
+        if self._implementations[hook]:
+            with scopes.several() as begin:
+                for name in self._implementations[hook]:
+                    begin(f"{name}/{purpose}")
+                    found += self._lists(hook, arguments, only=name)
         return found
 
     def observe(self, event: Event, report: Any) -> None:

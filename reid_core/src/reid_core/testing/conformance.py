@@ -196,7 +196,7 @@ def check_resume(subject: Subject) -> None:
     whole.fit()
     first = Recorder(subject.assemble("pairs"), checkpoint)
     first.train_epoch()
-    first.assembly.ctx.progress.epoch += 1
+    first.assembly.ctx.progress.epoch, first.assembly.ctx.progress.step = 1, 0
     first.save()
     second = Recorder(subject.assemble("pairs", reverse=True), checkpoint)
     second.resume()
