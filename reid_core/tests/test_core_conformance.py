@@ -15,6 +15,7 @@ test_stream_conforms = conformance_suite("stream", classes=PROBES)
 test_adversarial_conforms = conformance_suite("adversarial", classes=PROBES)
 test_clustering_conforms = conformance_suite("clustering", classes=PROBES)
 test_pairs_conforms = conformance_suite("pairs", classes=PROBES)
+test_staged_conforms = conformance_suite("staged", classes=PROBES)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from reid_core.testing.probes import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 SIZE = (64, 32)
-CHANNELS = 512
+CHANNELS = 96
 """Of the tiny encoder's map."""
 CONTIGUOUS = {"engine": {"channels_last": False}}
 
@@ -218,7 +218,8 @@ def test_what_cannot_be_loaded_is_one_line(stored: Path, tmp_path: Path) -> None
         stored.write_bytes(whole)
         description.write_text(text)
 
-    refused(r"no embedder: .*embedder\.safetensors is missing", tmp_path / "elsewhere")
+    (tmp_path / "empty").mkdir()
+    refused(r"no embedder: .*embedder\.safetensors is missing", tmp_path / "empty")
     refused(r"no \.safetensors file; pickles are not loaded", tmp_path / "checkpoint.pt")
     stored.write_bytes(whole[: len(whole) // 2])
     refused("truncated or corrupt")
@@ -234,6 +235,11 @@ def test_what_cannot_be_loaded_is_one_line(stored: Path, tmp_path: Path) -> None
     refused("do not fit")
     description.write_text(text.replace("reid_core.model.blocks", "reid_nowhere.blocks"))
     refused(r"needs reid_nowhere, which is not installed: pip install reid-nowhere")
+
+
+def test_a_folder_that_is_not_there_is_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"elsewhere.* (is missing|does not exist)"):
+        load_embedder(tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ _PUBLIC = {
         "Pass",
         "Schedule",
         "SourceRequest",
+        "Stage",
+        "Start",
         "Synthetic",
         "Update",
     ),
@@ -107,6 +109,8 @@ if TYPE_CHECKING:
         Pass as Pass,
         Schedule as Schedule,
         SourceRequest as SourceRequest,
+        Stage as Stage,
+        Start as Start,
         Synthetic as Synthetic,
         Update as Update,
     )

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from reid_core.data.fields import FieldSpec
     from reid_core.data.samples import Sample, Source
     from reid_core.engine.context import RunContext
+    from reid_core.engine.declarations import Stage
+    from reid_core.engine.stages import StageResult
 
     LabelMaker = Callable[["LabelContext"], Sequence[Any] | NDArray[np.int64]]
 
@@ -28,6 +30,7 @@ class LabelContext:
         features: computes ``N D`` float32 unit features of all of ``source`` with the current
             model in evaluation mode and the test transform; only at an epoch's start.
         epoch: 0-based; -1 before training.
+        stage: the result of the labeler's stage, where it names one.
     """
 
     run: RunContext
@@ -35,6 +38,7 @@ class LabelContext:
     rows: NDArray[np.int64]
     features: Callable[[], NDArray[np.float32]]
     epoch: int = -1
+    stage: StageResult | None = None
 
     @property
     def samples(self) -> list[Sample]:
@@ -53,9 +57,11 @@ class Labeler:
         when: ``once`` before training, cached; or at each ``epoch``'s start, not cached.
         key: identifies model and settings in the cache; with ``once`` it must change whenever the
             labels would.
+        stage: the stage that trains the labeler's network; its key is part of the labels' key.
     """
 
     spec: FieldSpec
     make: LabelMaker
     when: Literal["once", "epoch"] = "once"
     key: str = ""
+    stage: Stage | None = None

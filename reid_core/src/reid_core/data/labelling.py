@@ -36,12 +36,17 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
             f"plugin '{owner}': its labeler of '{spec.name}' runs once and is cached, so it needs "
             "a key that changes whenever its labels would"
         )
-    store = LabelStore(ctx.cache / "labels" / owner, labeler.key, spec)
+    key = labeler.key
+    if labeler.stage is not None:
+        key = f"{key}|{ctx.stage_key(labeler.stage)}"
+    store = LabelStore(ctx.cache / "labels" / owner, key, spec)
     samples = source.samples
     rows = np.asarray(store.missing(samples), np.int64)
     if len(rows):
+        stage = None if labeler.stage is None else ctx.stage(labeler.stage)
         ctx.say(f"{owner} makes '{spec.name}' for {len(rows)} of {len(samples)} images")
-        values = labeler.make(LabelContext(ctx, source, rows, _no_features(owner)))
+        asked = LabelContext(ctx, source, rows, _no_features(owner), stage=stage)
+        values = labeler.make(asked)
         if len(values) != len(rows):
             raise PluginError(
                 f"plugin '{owner}': its labeler of '{spec.name}' returned {len(values)} values "

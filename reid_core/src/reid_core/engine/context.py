@@ -120,6 +120,12 @@ class RunContext:
 
         return run_stage(self, stage)
 
+    def stage_key(self, stage: Stage) -> str:
+        """Return what identifies a stage's result, without making it."""
+        from reid_core.engine.stages import stage_key
+
+        return stage_key(self, stage)
+
     def _model(self) -> ReidModel:
         if self.model is None:
             raise PluginError("the model is not built yet; ask for modules in reid_losses or later")

@@ -73,6 +73,31 @@ def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
     Raises:
         ReidError: the stage cannot work; its name stands in front.
     """
+    trainer, folder, key = _prepared(ctx, stage)
+    assembly = trainer.assembly
+    folder.mkdir(parents=True, exist_ok=True)
+    assembly.ctx.folder = folder
+    if (folder / "checkpoint.pt").exists():
+        trainer.resume()
+    if assembly.ctx.progress.epoch == assembly.config.schedule.epochs:
+        ctx.say(f"[{stage.name}] reused: {folder}")
+    else:
+        _train(ctx, stage, trainer, folder)
+    if ctx.folder is not None:
+        note = ctx.folder / "stages" / f"{stage.name.replace('/', '-')}.json"
+        note.parent.mkdir(parents=True, exist_ok=True)
+        content = {"stage": stage.name, "key": key, "folder": str(folder)}
+        note.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return StageResult(stage.name, key, folder, assembly.model.eval(), assembly)
+
+
+def stage_key(ctx: RunContext, stage: Stage) -> str:
+    """Return what a stage's result depends on, as a short hash, without making it."""
+    return _prepared(ctx, stage)[2]
+
+
+def _prepared(ctx: RunContext, stage: Stage) -> tuple[Trainer, Path, str]:
+    """Assemble a stage; return its trainer, its folder and its key."""
     check_owned(stage.name.partition("/")[0], "stage", stage.name)
     source = _source(ctx, stage)
     resolved = resolve(
@@ -89,23 +114,7 @@ def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
     )
     key = content_key(assembly, dataset)
     folder = ctx.cache / "stages" / stage.name / key
-    folder.mkdir(parents=True, exist_ok=True)
-    assembly.ctx.folder = folder
-    trainer = Trainer(assembly, folder / "checkpoint.pt")
-    done = folder / "done.json"
-    if (folder / "checkpoint.pt").exists():
-        trainer.resume()
-    if done.exists() and assembly.ctx.progress.epoch == resolved.config.schedule.epochs:
-        ctx.say(f"[{stage.name}] reused: {folder}")
-    else:
-        _train(ctx, stage, trainer, folder)
-        done.write_text(json.dumps({"stage": stage.name, "key": key}) + "\n", encoding="utf-8")
-    if ctx.folder is not None:
-        note = ctx.folder / "stages" / f"{stage.name.replace('/', '-')}.json"
-        note.parent.mkdir(parents=True, exist_ok=True)
-        content = {"stage": stage.name, "key": key, "folder": str(folder)}
-        note.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return StageResult(stage.name, key, folder, assembly.model.eval(), assembly)
+    return Trainer(assembly, folder / "checkpoint.pt"), folder, key
 
 
 def _train(ctx: RunContext, stage: Stage, trainer: Trainer, folder: Path) -> None:

@@ -68,6 +68,18 @@ class Discriminator(nn.Sequential):
         super().__init__(nn.Conv2d(3, 8, 4, 4), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 1))
 
 
+class Teacher(nn.Module):
+    """An encoder and the mean of its map."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return ``B C``."""
+        return self.encoder(image)["encoder/map"].mean((2, 3))  # type: ignore[no-any-return]
+
+
 class ClusterMemory(IdentityCriterion):
     """Contrast every vector with one memory per cluster, moved after the step.
 

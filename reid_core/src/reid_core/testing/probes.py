@@ -1,8 +1,9 @@
 """Probe plugins: one small plugin for each shape that a paper can have.
 
 A head on a field, a second stream with an identity of its own, adversarial synthesis with an
-update and optimisers of its own, and clustering with a memory. Each can be broken on purpose
-(``Settings.broken``), so that every check of the conformance suite can be shown to fail.
+update and optimisers of its own, clustering with a memory, a second source, and stages that feed
+a labeler and a frozen branch. The head can be broken on purpose (``HeadSettings.broken``), so that
+the checks of the conformance suite can be shown to fail.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from reid_core.engine.declarations import (
     Pass,
     Schedule,
     SourceRequest,
+    Stage,
     Synthetic,
     Update,
 )
@@ -335,11 +337,84 @@ class Pairs(Plugin):
         return [LossTerm(self.own("colours"), (found - wanted).abs().mean())]
 
 
+class StagedSettings(Settings):
+    """Settings of `Staged`."""
+
+    teacher: bool = True
+    epochs: int = 1
+
+
+class Staged(Plugin):
+    """Two stages: a parser that makes the field ``parts``, and a teacher as a frozen branch."""
+
+    Settings = StagedSettings
+
+    @property
+    def needs(self) -> Sequence[Need]:  # type: ignore[override]
+        """A teacher has the identities that it was trained on."""
+        remedy = "set -s staged.teacher=false"
+        return (Need("fixed_identities", remedy),) if self.settings.teacher else ()
+
+    def _stage(self, name: str, identities: bool) -> Stage:
+        plugins = {} if identities else {"head": Head}
+        length = {"epochs": self.settings.epochs, "iterations_per_epoch": 2}
+        settings = {"schedule": length, "augment": {"erasing": 0.0}}
+        return Stage(self.own(name), plugins, settings, identities=identities)
+
+    @hookimpl
+    def reid_pseudo_labels(self, ctx: RunContext) -> list[Labeler]:
+        """Offer ``parts``, by a parser that a stage trains."""
+        parser = self._stage("parser", identities=False)
+        return [Labeler(SHARED_FIELDS["parts"], self._parse, key="probe-1", stage=parser)]
+
+    def _parse(self, labels: LabelContext) -> list[Any]:
+        import torch
+        import torch.nn.functional as F
+
+        from reid_core.data.augmentation import normalise
+        from reid_core.data.decoding import read_image
+        from reid_core.data.geometry import resize_image
+
+        stage, run = labels.stage, labels.run
+        assert stage is not None
+        found = []
+        for sample in labels.samples:
+            pixels = read_image(sample.path)
+            small = torch.from_numpy(resize_image(pixels, run.image_size)).permute(2, 0, 1)
+            with torch.inference_mode():
+                maps = stage.model.encoder(normalise(small[None]).to(run.device))
+                logits = stage.module("head/head")(maps[ENCODER_MAP])
+                whole = F.interpolate(logits, pixels.shape[:2], mode="bilinear")
+            found.append(whole.argmax(1)[0].byte().cpu().numpy())
+        return found
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
+        """Add the teacher that a stage trains."""
+        from reid_core.testing.probe_modules import Teacher
+
+        if not self.settings.teacher:
+            return []
+        encoder = ctx.stage(self._stage("teacher", identities=True)).model.encoder
+        writes = (self.own("taught"),)
+        return [Branch(self.own("teacher"), Teacher(encoder), ("image",), writes, frozen=True)]
+
+    @hookimpl
+    def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
+        """Pull the encoder's map towards the teacher's."""
+        if step.update != "main" or not self.settings.teacher:
+            return []
+        taught = step.main.output(self.own("taught"))
+        ours = step.main.output(ENCODER_MAP).mean((2, 3))
+        return [LossTerm(self.own("follow"), (ours - taught).square().mean().float())]
+
+
 PROBES: dict[str, type[Plugin]] = {
     "head": Head,
     "stream": Stream,
     "adversarial": Adversarial,
     "clustering": Clustering,
     "pairs": Pairs,
+    "staged": Staged,
 }
 """The probe plugins by name."""
