@@ -86,54 +86,114 @@ if TYPE_CHECKING:
     from reid_core.data.batches import Batch as Batch
     from reid_core.data.fields import (
         SHARED_FIELDS as SHARED_FIELDS,
+    )
+    from reid_core.data.fields import (
         FieldKind as FieldKind,
+    )
+    from reid_core.data.fields import (
         FieldSpec as FieldSpec,
     )
     from reid_core.data.labelers import (
         LabelContext as LabelContext,
+    )
+    from reid_core.data.labelers import (
         Labeler as Labeler,
     )
     from reid_core.data.samples import (
         DataProvider as DataProvider,
+    )
+    from reid_core.data.samples import (
         DataRequest as DataRequest,
+    )
+    from reid_core.data.samples import (
         DataSet as DataSet,
+    )
+    from reid_core.data.samples import (
         Sample as Sample,
+    )
+    from reid_core.data.samples import (
         Source as Source,
     )
     from reid_core.engine.context import RunContext as RunContext
     from reid_core.engine.declarations import (
         Group as Group,
+    )
+    from reid_core.engine.declarations import (
         LinearRamp as LinearRamp,
+    )
+    from reid_core.engine.declarations import (
         LossTerm as LossTerm,
+    )
+    from reid_core.engine.declarations import (
         Optimiser as Optimiser,
+    )
+    from reid_core.engine.declarations import (
         Pass as Pass,
+    )
+    from reid_core.engine.declarations import (
         Schedule as Schedule,
+    )
+    from reid_core.engine.declarations import (
         SourceRequest as SourceRequest,
+    )
+    from reid_core.engine.declarations import (
         Stage as Stage,
+    )
+    from reid_core.engine.declarations import (
         Start as Start,
+    )
+    from reid_core.engine.declarations import (
         Synthetic as Synthetic,
+    )
+    from reid_core.engine.declarations import (
         Update as Update,
     )
     from reid_core.engine.events import (
         EpochEnded as EpochEnded,
+    )
+    from reid_core.engine.events import (
         Evaluated as Evaluated,
+    )
+    from reid_core.engine.events import (
         Event as Event,
+    )
+    from reid_core.engine.events import (
         RunBegan as RunBegan,
+    )
+    from reid_core.engine.events import (
         RunEnded as RunEnded,
+    )
+    from reid_core.engine.events import (
         StepEnded as StepEnded,
     )
     from reid_core.engine.views import (
         Embedded as Embedded,
+    )
+    from reid_core.engine.views import (
         PassView as PassView,
+    )
+    from reid_core.engine.views import (
         StepView as StepView,
     )
     from reid_core.errors import (
         CheckpointError as CheckpointError,
+    )
+    from reid_core.errors import (
         ConfigError as ConfigError,
+    )
+    from reid_core.errors import (
         ConflictError as ConflictError,
+    )
+    from reid_core.errors import (
         DataError as DataError,
+    )
+    from reid_core.errors import (
         DeviceError as DeviceError,
+    )
+    from reid_core.errors import (
         PluginError as PluginError,
+    )
+    from reid_core.errors import (
         ReidError as ReidError,
     )
     from reid_core.evaluation.protocols import Protocol as Protocol
@@ -141,31 +201,53 @@ if TYPE_CHECKING:
     from reid_core.model.blocks import GlobalPool as GlobalPool
     from reid_core.model.criteria import (
         CrossEntropyTriplet as CrossEntropyTriplet,
+    )
+    from reid_core.model.criteria import (
         IdentityCriterion as IdentityCriterion,
+    )
+    from reid_core.model.criteria import (
         IdentityOutput as IdentityOutput,
     )
     from reid_core.model.declarations import (
         Branch as Branch,
+    )
+    from reid_core.model.declarations import (
         Embedding as Embedding,
+    )
+    from reid_core.model.declarations import (
         EncoderProvider as EncoderProvider,
+    )
+    from reid_core.model.declarations import (
         Supervision as Supervision,
+    )
+    from reid_core.model.declarations import (
         Tap as Tap,
     )
     from reid_core.model.embedder import (
         Embedder as Embedder,
+    )
+    from reid_core.model.embedder import (
         load_embedder as load_embedder,
     )
     from reid_core.model.encoder import (
         Encoder as Encoder,
+    )
+    from reid_core.model.encoder import (
         TimmEncoder as TimmEncoder,
     )
     from reid_core.model.losses import (
         batch_hard_triplet as batch_hard_triplet,
+    )
+    from reid_core.model.losses import (
         identity_cross_entropy as identity_cross_entropy,
     )
     from reid_core.plugins.plugin import (
         Need as Need,
+    )
+    from reid_core.plugins.plugin import (
         Plugin as Plugin,
+    )
+    from reid_core.plugins.plugin import (
         Settings as Settings,
     )
     from reid_core.running import run as run

@@ -45,6 +45,7 @@ class DataSection(Section):
     sampler: Literal["pk", "pk_camera", "random", "pairs", "twice"] = "pk"
     epoch_by: Literal["images", "identities"] = "images"
     threads: Count = 2
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -150,6 +151,7 @@ class EvaluationSection(Section):
     protocols: tuple[str, ...] = ()
     every: Annotated[int, Field(ge=0)] = 0
     embed: tuple[str, ...] = ()
+    select: Literal["last", "validation"] = "last"
     distance: Literal["cosine", "euclidean"] = "cosine"
     flip: bool = False
     batch_size: Count = 128
@@ -181,6 +183,21 @@ class RunConfig(Section):
     """Who provides a training source beside the main one: source to provider."""
     plugins: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Each plugin's validated settings."""
+
+    @model_validator(mode="after")
+    def _selection_has_identities(self) -> RunConfig:
+        if self.evaluation.select == "validation":
+            if not self.data.validation:
+                raise ValueError(
+                    "evaluation.select = 'validation' needs identities to validate on: set "
+                    "data.validation to their share, 0.1 say"
+                )
+            if not self.evaluation.every:
+                raise ValueError(
+                    "evaluation.select = 'validation' needs evaluations to select from: set "
+                    "evaluation.every to a number of epochs"
+                )
+        return self
 
     @model_validator(mode="after")
     def _batches_fit(self) -> RunConfig:

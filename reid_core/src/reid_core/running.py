@@ -7,16 +7,20 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reid_core.config import RunConfig
 from reid_core.errors import ConfigError
 from reid_core.evaluation.results import RetrievalResult
 from reid_core.resolve import Resolved, resolve
+
+if TYPE_CHECKING:
+    from reid_core.engine.assembly import Assembly
+    from reid_core.engine.evaluating import Evaluation
 
 
 class Progress(Protocol):
@@ -69,26 +73,42 @@ def run(
         ReidError: anything that cannot work, in one line.
     """
     # Torch is imported here and below, so that resolving and listing stay light.
-    from reid_core.engine.assembly import assemble
-    from reid_core.engine.events import RunBegan, RunEnded
-    from reid_core.engine.trainer import Interrupted, Trainer
+    from reid_core.engine.distributed import broadcast, process_group
 
     if resume:
         recipe = recipe or _stored_config(out)
     resolved = resolved or resolve(flags, recipe=recipe)
+    with process_group(resolved.config.engine.device):
+        folder = broadcast(run_folder(out, resolved.config, resume))
+        return _run(resolved, folder, resume, cache, say, progress or _silent)
+
+
+def _run(
+    resolved: Resolved,
+    folder: Path,
+    resume: bool,
+    cache: Path | None,
+    say: Callable[[str], None],
+    bars: Progress,
+) -> RunSummary:
+    from reid_core.engine.assembly import assemble
+    from reid_core.engine.events import RunBegan, RunEnded
+    from reid_core.engine.trainer import Interrupted, Trainer
+
     config = resolved.config
-    folder = run_folder(out, config, resume)
     assembly = assemble(resolved, folder=folder, cache=cache, say=say)
-    folder.mkdir(parents=True, exist_ok=True)
-    bars = progress or _silent
+    leads = assembly.ctx.rank == 0
+    say, bars = assembly.ctx.say, bars if leads else _silent
     trainer = Trainer(assembly, folder / "checkpoint.pt")
     facts = describe(assembly)
     say(_opening(facts, config, assembly.ctx.device))
     if resume:
         trainer.resume()
         say(f"resumed at epoch {assembly.ctx.progress.epoch} from {trainer.checkpoint}")
-    (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
-    _write_json(folder / "run.json", facts)
+    if leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+        _write_json(folder / "run.json", facts)
     trainer.emit(RunBegan(config, folder, facts))
     began, outcome = time.perf_counter(), "failed"
     test_images = len(assembly.ctx.dataset.query) + len(assembly.ctx.dataset.gallery)
@@ -98,29 +118,16 @@ def run(
             with bars("untrained encoder", test_images) as advance:
                 before = trainer.evaluate("untrained", advance)
             untrained = before.results if before else ()
-        epochs = range(assembly.ctx.progress.epoch, config.schedule.epochs)
-        per_epoch = config.schedule.iterations_per_epoch
-        steps = len(epochs) * per_epoch if per_epoch else 0
-        images = steps * config.data.batch_size
+        epochs = config.schedule.epochs - assembly.ctx.progress.epoch
+        images = epochs * (config.schedule.iterations_per_epoch or 0) * config.data.batch_size
         with bars("training", images) as trainer.advance, _stop_on_interrupt(trainer.interrupt):
             trainer.fit()
+        trainer.select()
         with bars("evaluation", test_images) as advance:
             final = trainer.evaluate("final", advance)
-        assembly.embedder().save(folder / "embedder.safetensors")
         results = final.results if final else ()
-        if final and assembly.evaluator:
-            title = f"{config.data.name}, {' + '.join(config.run.plugins) or 'baseline'}"
-            assembly.evaluator.picture(final, folder / "ranked_lists.png", title)
-        _write_json(
-            folder / "results.json",
-            {
-                "data": config.data.name,
-                "plugins": list(config.run.plugins),
-                "epochs": config.schedule.epochs,
-                "results": [result.to_json() for result in results],
-                "untrained": [result.to_json() for result in untrained],
-            },
-        )
+        if leads:
+            _leave(assembly, folder, final, untrained)
         outcome = "finished"
     except Interrupted as stop:
         outcome = "interrupted"
@@ -130,6 +137,30 @@ def run(
         trainer.emit(RunEnded(folder, outcome, spent))
     say(_closing(spent))
     return RunSummary(folder, results, untrained)
+
+
+def _leave(
+    assembly: Assembly,
+    folder: Path,
+    final: Evaluation | None,
+    untrained: Sequence[RetrievalResult],
+) -> None:
+    """Write the embedder, the results and the picture of ranked lists."""
+    config = assembly.config
+    assembly.embedder().save(folder / "embedder.safetensors")
+    if final is not None and assembly.evaluator is not None:
+        title = f"{config.data.name}, {' + '.join(config.run.plugins) or 'baseline'}"
+        assembly.evaluator.picture(final, folder / "ranked_lists.png", title)
+    _write_json(
+        folder / "results.json",
+        {
+            "data": config.data.name,
+            "plugins": list(config.run.plugins),
+            "epochs": config.schedule.epochs,
+            "results": [result.to_json() for result in final.results] if final else [],
+            "untrained": [result.to_json() for result in untrained],
+        },
+    )
 
 
 def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:
@@ -149,7 +180,7 @@ def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:
     return out
 
 
-def describe(assembly: Any) -> dict[str, Any]:
+def describe(assembly: Assembly) -> dict[str, Any]:
     """Return what a run consists of: versions, claims, order, counts; plain data."""
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,8 @@ def run(out: Path | None, resume: bool, **options: Any) -> None:
         say=screen.say,
         progress=screen.bar,
     )
-    show(summary)
+    if os.environ.get("RANK", "0") == "0":
+        show(summary)
 
 
 def show(summary: RunSummary) -> None:

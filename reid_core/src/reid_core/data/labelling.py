@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from reid_core.data.label_store import LabelStore
 from reid_core.data.labelers import LabelContext, Labeler
 from reid_core.data.samples import Source
+from reid_core.engine.distributed import barrier, broadcast
 from reid_core.errors import DataError, PluginError
 
 if TYPE_CHECKING:
@@ -42,18 +43,22 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
     store = LabelStore(ctx.cache / "labels" / owner, key, spec)
     samples = source.samples
     rows = np.asarray(store.missing(samples), np.int64)
+    # All ranks look before any of them writes; then all make the stage, and rank 0 the labels.
+    barrier()
     if len(rows):
         stage = None if labeler.stage is None else ctx.stage(labeler.stage)
         ctx.say(f"{owner} makes '{spec.name}' for {len(rows)} of {len(samples)} images")
-        asked = LabelContext(ctx, source, rows, _no_features(owner), stage=stage)
-        values = labeler.make(asked)
-        if len(values) != len(rows):
-            raise PluginError(
-                f"plugin '{owner}': its labeler of '{spec.name}' returned {len(values)} values "
-                f"for {len(rows)} images"
-            )
-        for row, value in zip(rows, values, strict=True):
-            store.put(samples[row], value)
+        if ctx.rank == 0:
+            asked = LabelContext(ctx, source, rows, _no_features(owner), stage=stage)
+            values = labeler.make(asked)
+            if len(values) != len(rows):
+                raise PluginError(
+                    f"plugin '{owner}': its labeler of '{spec.name}' returned {len(values)} "
+                    f"values for {len(rows)} images"
+                )
+            for row, value in zip(rows, values, strict=True):
+                store.put(samples[row], value)
+    barrier()
     return source.with_field(spec, store.values(samples))
 
 
@@ -71,8 +76,9 @@ def make_identities(
         DataError: no identity at all.
     """
     rows = np.arange(len(source))
+    # Features are gathered from all ranks, so all of them ask; the labels are rank 0's.
     made = labeler.make(LabelContext(ctx, source, rows, features, ctx.progress.epoch))
-    labels = np.asarray(made, np.int64)
+    labels = np.asarray(broadcast(np.asarray(made, np.int64)))
     if labels.shape != (len(source),):
         raise PluginError(
             f"plugin '{owner}': its labeler of 'pid' returned shape {labels.shape} for "

@@ -21,9 +21,16 @@ from reid_core.data.labelling import cache_folder, make_field
 from reid_core.data.loading import BatchLoader
 from reid_core.data.samples import DataRequest, DataSet, Source
 from reid_core.data.sampling import Sampler, make_sampler
+from reid_core.data.validation import split_validation
 from reid_core.engine.context import RunContext
 from reid_core.engine.declarations import MAIN
 from reid_core.engine.device import autocast_of, choose_device, memory_format_of
+from reid_core.engine.distributed import (
+    rank_0_first,
+    synchronise_batch_norms,
+    world,
+    wrapped,
+)
 from reid_core.engine.evaluating import Evaluator, chosen_protocols
 from reid_core.engine.forward import UpdateForward
 from reid_core.engine.needs import (
@@ -38,6 +45,7 @@ from reid_core.engine.plan import merge_schedules
 from reid_core.engine.starts import apply_starts
 from reid_core.engine.step import StepParts
 from reid_core.errors import DataError, PluginError
+from reid_core.evaluation.protocols import STANDARD, Protocol
 from reid_core.model.build import build_model
 from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.graph import ReidModel
@@ -65,6 +73,7 @@ class Assembly:
         identities: plugin and labeler that make identities at each epoch's start, or None.
         truth: the main source with the data set's own identities, which such a labeler replaces.
         evaluator: None where the data set has no queries.
+        validator: evaluates on held-out training identities, where ``data.validation`` asks.
     """
 
     ctx: RunContext
@@ -77,6 +86,7 @@ class Assembly:
     identities: tuple[str, Labeler] | None
     truth: Source
     evaluator: Evaluator | None
+    validator: Evaluator | None = None
 
     @property
     def config(self) -> RunConfig:
@@ -133,17 +143,37 @@ def assemble(
     providers = Providers(calls)
     cache = cache or cache_folder()
     if dataset is None:
-        dataset = load_dataset(config.data.name, config.data.root, cache, providers)
+        with rank_0_first():
+            dataset = load_dataset(config.data.name, config.data.root, cache, providers)
+    if world()[0] != 0:
+        say = _silent
     if dataset.notice:
         say(dataset.notice)
-    main = with_field_folders(dataset.train, config.fields)
-    dataset = replace(dataset, train=main)
+    dataset = replace(dataset, train=with_field_folders(dataset.train, config.fields))
+    held_out = None
+    if config.data.validation:
+        dataset, held_out = split_validation(dataset, config.data.validation, config.run.seed)
+    main = dataset.train
+    rank, ranks = world()
     ctx = RunContext(
-        config, slots, dataset, {MAIN: main}, device, folder, cache, say, providers=providers
+        config,
+        slots,
+        dataset,
+        {MAIN: main},
+        device,
+        folder if rank == 0 else None,
+        cache,
+        say,
+        rank,
+        ranks,
+        providers=providers,
     )
     makers = field_makers(calls.pseudo_labels(ctx), slots, config.labels, main.fields)
     check_needs(plugins, slots, makers, main)
-    evaluator = _evaluator(ctx, dataset)
+    named = chosen_protocols(config.evaluation.protocols, dataset, providers.protocol)
+    evaluator = _evaluator(ctx, dataset, named)
+    # The published protocols speak of the test split; held-out people are searched by the plain one.
+    validator = None if held_out is None else _evaluator(ctx, held_out, (STANDARD,))
     needed = {need.what for plugin in plugins.values() for need in plugin.needs}
     for name, (owner, labeler) in makers.items():
         if labeler.when == "once" and (name in needed or name in config.labels):
@@ -178,7 +208,17 @@ def assemble(
         for note in sampler.notes:
             say(note)
     return Assembly(
-        ctx, plugins, calls, parts, loaders, samplers, prepare, identities, truth, evaluator
+        ctx,
+        plugins,
+        calls,
+        parts,
+        loaders,
+        samplers,
+        prepare,
+        identities,
+        truth,
+        evaluator,
+        validator,
     )
 
 
@@ -222,13 +262,15 @@ def _load(name: str, root: Path | None, cache: Path, providers: Providers) -> Da
     return provider.load(request)
 
 
-def _evaluator(ctx: RunContext, dataset: DataSet) -> Evaluator | None:
+def _evaluator(
+    ctx: RunContext, dataset: DataSet, protocols: tuple[Protocol, ...]
+) -> Evaluator | None:
     if not dataset.query:
         return None
     settings, engine = ctx.config.evaluation, ctx.config.engine
     evaluator = Evaluator(
         dataset,
-        chosen_protocols(settings.protocols, dataset, ctx.providers.protocol),
+        protocols,
         settings,
         ctx.device,
         ctx.config.data.threads,
@@ -253,7 +295,8 @@ def _add_sources(ctx: RunContext, plugins: Mapping[str, Plugin]) -> None:
             if chosen is None and main[2]:
                 # The sibling of the main data set comes in the main one's size.
                 name = f"{name}:{main[2]}"
-            source = _load(name, config.data.root, ctx.cache, ctx.providers)
+            with rank_0_first():
+                source = _load(name, config.data.root, ctx.cache, ctx.providers)
             if not isinstance(source, Source):
                 raise DataError(f"--source {request.name}={name}: '{name}' is no training source")
             lacking = sorted(set(request.fields) - set(source.fields))
@@ -328,6 +371,10 @@ def _two_rows(ctx: RunContext, source: Source, fields: Iterable[str]) -> Batch:
     return DeviceAugmentation().prepare(host, torch.device("cpu"))
 
 
+def _silent(line: str) -> None:
+    """Say nothing: only rank 0 speaks."""
+
+
 def _erasing(augment: AugmentSection) -> ErasingPolicy | None:
     if not augment.erasing:
         return None
@@ -358,10 +405,12 @@ def _step_parts(ctx: RunContext, calls: HookCalls, model: ReidModel) -> StepPart
         raise PluginError(f"parameter '{stray[0]}' is in no optimiser group")
     if config.engine.compile:
         model.encoder.compile()
+    if ctx.world_size > 1:
+        synchronise_batch_norms(model)
     return StepParts(
         ctx,
         model,
-        UpdateForward(model, ctx, calls, plan),
+        wrapped(UpdateForward(model, ctx, calls, plan)),
         plan,
         Optimisers(plan, parameters, config.optim),
         config.schedule,

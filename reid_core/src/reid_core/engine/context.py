@@ -11,7 +11,7 @@ from reid_core.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from reid_core.config import RunConfig
     from reid_core.data.fields import FieldSpec
@@ -110,6 +110,16 @@ class RunContext:
                 f"{did_you_mean(embedding, criteria)}"
             )
         return criteria[embedding]  # type: ignore[return-value]
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return the rows of all ranks with their gradient, for losses over pairs of rows.
+
+        Args:
+            rows: ``B ...``, as many on every rank.
+        """
+        from reid_core.engine.distributed import gather
+
+        return gather(rows)
 
     def stage(self, stage: Stage) -> StageResult:
         """Return the result of a stage: made now, or read where it was made before.

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from reid_core.config import EngineSection
+from reid_core.engine.distributed import world
 from reid_core.errors import DeviceError
 
 
@@ -18,7 +19,9 @@ def choose_device(name: str) -> torch.device:
         DeviceError: the device is unknown, or CUDA is asked for and absent.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and world()[1] > 1:
+        name = f"cuda:{torch.cuda.current_device()}"
     try:
         device = torch.device(name)
     except RuntimeError:

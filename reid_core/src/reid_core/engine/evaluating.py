@@ -82,7 +82,7 @@ class Evaluator:
     def evaluate(
         self, embedder: Embedder, advance: Callable[[int], None] | None = None
     ) -> Evaluation:
-        """Return the scores of an embedder under every protocol.
+        """Return the scores of an embedder under every protocol; ranks share the extraction.
 
         Args:
             embedder: on the evaluator's device.

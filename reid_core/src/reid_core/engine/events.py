@@ -59,7 +59,7 @@ class Evaluated(Event):
     """A model has been evaluated.
 
     Args:
-        when: ``untrained``, ``epoch`` or ``final``.
+        when: ``untrained``, ``epoch``, ``final``, or ``validation`` (on held-out identities).
         epoch, iteration: of the last step done; -1 before the first.
         results: one mapping per protocol.
     """

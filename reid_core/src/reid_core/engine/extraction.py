@@ -17,6 +17,7 @@ from reid_core.data.fields import FieldSpec
 from reid_core.data.loading import BatchLoader
 from reid_core.data.samples import Sample, Source
 from reid_core.engine.device import memory_format_of
+from reid_core.engine.distributed import gather_array, world
 from reid_core.model.embedder import Embedder, embedder_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def extract(
     autocast: Callable[[], AbstractContextManager[None]] | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Return features ``N D`` of the samples, in their order.
+    """Return features ``N D`` of the samples, in their order; several ranks share the work.
 
     Args:
         embedder: its modules' training modes are restored afterwards.
@@ -60,10 +61,10 @@ def extract(
     prepare = DeviceAugmentation(memory_format=memory_format).prepare
     modes = {module: module.training for module in embedder.modules()}
     embedder.eval()
-    make = compute or embedder.embed_normalised
+    make, width = compute or embedder.embed_normalised, embedder.dim
     chunks: list[NDArray[np.float32]] = []
     try:
-        for host in loader.load(in_order(len(samples), batch_size), epoch=0):
+        for host in loader.load(in_order(len(samples), batch_size, *world()), epoch=0):
             batch = prepare(host, device)
             with autocast() if autocast else torch.autocast(device.type, enabled=False):
                 features = make(batch.image, batch.fields)
@@ -75,7 +76,7 @@ def extract(
     finally:
         for module, training in modes.items():
             module.training = training
-    return np.concatenate(chunks)
+    return gather_array(np.concatenate([np.empty((0, width), np.float32), *chunks]))
 
 
 class EpochFeatures:

@@ -17,6 +17,7 @@ from reid_core.data.batches import Batch
 from reid_core.engine.batchnorm import pass_mode
 from reid_core.engine.context import RunContext
 from reid_core.engine.declarations import LossTerm, Pass, Synthetic, Update, weight_at
+from reid_core.engine.distributed import gather
 from reid_core.engine.plan import StepPlan
 from reid_core.engine.randomness import StepScopes
 from reid_core.engine.synthesis import check_synthetic, joined, labelled
@@ -24,7 +25,7 @@ from reid_core.engine.views import Embedded, PassView, StepView
 from reid_core.errors import PluginError
 from reid_core.model.criteria import IdentityOutput
 from reid_core.model.declarations import CLEAN_IMAGE
-from reid_core.model.graph import ReidModel
+from reid_core.model.graph import ReidModel, gathered
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.names import check_owned
 
@@ -37,8 +38,8 @@ class UpdateReport:
         terms: value of every loss term, before its weight.
         weights: weight of every term; 0 for those left out.
         total: the update's loss.
-        embedded: vectors of the first pass by embedding, for the criteria's memories.
-        labels: identities of the first pass's rows.
+        embedded: vectors of the first pass by embedding, of all ranks, for criteria's memories.
+        labels: identities of the first pass's rows, of all ranks.
     """
 
     terms: Mapping[str, Tensor]
@@ -179,10 +180,11 @@ class UpdateForward(nn.Module):
             weights,
             total.detach(),
             {
-                name: Embedded(e.raw.detach(), e.neck.detach(), e.unit.detach())
+                name: gathered(Embedded(e.raw.detach(), e.neck.detach(), e.unit.detach()))
                 for name, e in first.embedded.items()
+                if name in self.model.criteria
             },
-            first.batch.pid if first.batch.identities else None,
+            gather(first.batch.pid) if first.batch.identities else None,
         )
         return total, report
 

@@ -16,11 +16,13 @@ from reid_core.data.labelling import make_identities
 from reid_core.data.sampling import shard
 from reid_core.engine.assembly import Assembly, loader_of, relabelled, sampler_of
 from reid_core.engine.declarations import MAIN
+from reid_core.engine.distributed import any_rank, barrier
 from reid_core.engine.evaluating import Evaluation
 from reid_core.engine.events import EpochEnded, Evaluated, Event, StepEnded
 from reid_core.engine.extraction import EpochFeatures
 from reid_core.engine.metrics import StepMetrics, check_loss_weights
 from reid_core.engine.rates import rate_factor
+from reid_core.engine.selection import Selection
 from reid_core.engine.state import load_checkpoint, save_checkpoint
 from reid_core.engine.step import train_step
 from reid_core.errors import ReidError
@@ -51,6 +53,8 @@ class Trainer:
         self.checkpoint = checkpoint
         self.advance = advance
         self.metrics = StepMetrics()
+        selects = assembly.config.evaluation.select == "validation" and checkpoint is not None
+        self.selection = Selection(checkpoint.parent) if selects and checkpoint else None
         self.images = 0
         self.seconds = 0.0
         self.waited = 0.0
@@ -80,7 +84,7 @@ class Trainer:
         while progress.epoch < config.schedule.epochs:
             epoch = progress.epoch
             self.train_epoch()
-            if self._interrupted:
+            if self._stops():
                 self._stop()
             progress.epoch, progress.step = epoch + 1, 0
             last = progress.epoch == config.schedule.epochs
@@ -88,13 +92,38 @@ class Trainer:
                 self.save()
             self._say_epoch(epoch)
             self.emit(EpochEnded(epoch, progress.iteration - 1))
-            every = config.evaluation.every
-            if every and not last and progress.epoch % every == 0:
-                self.evaluate("epoch")
+            self._evaluate_epoch(epoch, last)
+
+    def _evaluate_epoch(self, epoch: int, last: bool) -> None:
+        assembly = self.assembly
+        every = assembly.config.evaluation.every
+        if not every or ((epoch + 1) % every and not last):
+            return
+        if assembly.validator is not None:
+            found = self.evaluate("validation")
+            if found is not None and self.selection is not None and assembly.ctx.rank == 0:
+                score = found.results[0].mean_ap
+                if self.selection.consider(score, epoch, assembly.model):
+                    assembly.ctx.say(f"validation mAP {100 * score:.1f}: the best so far, kept")
+            barrier()
+        elif not last:
+            self.evaluate("epoch")
+
+    def select(self) -> None:
+        """Go back to the epoch that validated best, where the run selects on validation."""
+        if self.selection is not None:
+            epoch = self.selection.restore(self.assembly.model)
+            self.assembly.ctx.say(f"selected epoch {epoch + 1} on validation")
 
     def interrupt(self) -> None:
         """Ask `fit` to end after the current step."""
         self._interrupted = True
+
+    def _stops(self) -> bool:
+        """Return whether to end here; ranks end together, for each waits for all in a step."""
+        if self.assembly.ctx.world_size == 1:
+            return self._interrupted
+        return any_rank(self._interrupted, self.assembly.ctx.device)
 
     def _stop(self) -> None:
         progress = self.assembly.ctx.progress
@@ -126,7 +155,7 @@ class Trainer:
                     elapsed = time.perf_counter() - began
                     waiting = (self._waited() - waited) / max(elapsed, 1e-9)
                     self._log(step + 1 - first, step / steps, elapsed, waiting)
-                if self._interrupted:
+                if self._stops():
                     break
         finally:
             for stream in streams.values():
@@ -214,9 +243,10 @@ class Trainer:
     ) -> Evaluation | None:
         """Evaluate the model as it stands; None where the data set has no queries."""
         assembly, progress = self.assembly, self.assembly.ctx.progress
-        if assembly.evaluator is None:
+        evaluator = assembly.validator if when == "validation" else assembly.evaluator
+        if evaluator is None:
             return None
-        evaluation = assembly.evaluator.evaluate(assembly.embedder(), advance)
+        evaluation = evaluator.evaluate(assembly.embedder(), advance)
         results: dict[str, Any] = {r.protocol: r.to_json() for r in evaluation.results}
         self.emit(Evaluated(when, progress.epoch - 1, progress.iteration - 1, results))
         return evaluation
@@ -224,18 +254,16 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint."""
         assert self.checkpoint is not None
-        parts = self.assembly.parts
-        save_checkpoint(
-            self.checkpoint,
-            self.assembly.ctx,
-            parts.model,
-            parts.optimisers,
-            self.assembly.versions(),
-        )
+        ctx, parts = self.assembly.ctx, self.assembly.parts
+        if ctx.rank == 0:
+            versions = self.assembly.versions()
+            save_checkpoint(self.checkpoint, ctx, parts.model, parts.optimisers, versions)
+        barrier()
 
     def emit(self, event: Event) -> None:
-        """Tell the observers."""
-        self.assembly.calls.observe(event, self.assembly.ctx.say)
+        """Tell the observers, on rank 0."""
+        if self.assembly.ctx.rank == 0:
+            self.assembly.calls.observe(event, self.assembly.ctx.say)
 
     def _waited(self) -> float:
         return sum(loader.seconds_waited for loader in self.assembly.loaders.values())

@@ -9,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 import torch
 from torch import Tensor, nn
 
+from reid_core.engine.distributed import gather, world
 from reid_core.engine.views import Embedded, matches
 from reid_core.errors import ConflictError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead
@@ -72,16 +73,22 @@ class ReidModel(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Embedded], dict[str, IdentityOutput]]:
         """Return outputs and embeddings, and what the identity criteria say where labels are given.
 
-        See `run` and `IdentityCriterion.forward` for the arguments.
+        Criteria see the rows of all ranks, so that a hardest negative is the whole batch's; the
+        logits returned are those of this rank's rows. See `run` and `IdentityCriterion.forward` for
+        the arguments.
         """
         outputs = self.run(image, fields, source, patterns, scope)
         embedded = self.embed(outputs, scope)
         identity = {}
         if labels is not None:
+            everybody = gather(labels)
+            soft = None if soft_targets is None else gather(soft_targets)
+            own = slice(world()[0] * len(labels), (world()[0] + 1) * len(labels))
             for name, criterion in sorted(self.criteria.items()):
                 if name in embedded:
                     with scope(f"{name}/identity"):
-                        identity[name] = criterion(embedded[name], labels, soft_targets)
+                        found = criterion(gathered(embedded[name]), everybody, soft)
+                    identity[name] = IdentityOutput(found.terms, found.logits[own])
         return outputs, embedded, identity
 
     def parts(self) -> dict[str, list[str]]:
@@ -144,6 +151,11 @@ class ReidModel(nn.Module):
                 with scope(name):
                     embedded[name] = self.heads[name](outputs[declaration.reads])
         return embedded
+
+
+def gathered(embedded: Embedded) -> Embedded:
+    """Return the vectors of all ranks' rows, with their gradient."""
+    return Embedded(gather(embedded.raw), gather(embedded.neck), gather(embedded.unit))
 
 
 def written_by(branch: Branch, written: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:

@@ -177,16 +177,17 @@ def check_composition(subject: Subject) -> None:
     for other in PROBES:
         if other == subject.name:
             continue
+        conflict = ""
         try:
             trainer = Recorder(subject.assemble(other))
         except ConflictError as error:
-            for name in (other, subject.name):
-                assert f"'{name}'" in str(error), (
-                    f"the conflict with '{other}' does not name '{name}': {error}"
-                )
-            continue
-        trainer.fit()
-        assert trainer.trace, f"no step was done with '{other}'"
+            conflict = str(error)
+        if conflict:
+            named = [name for name in (other, subject.name) if f"'{name}'" in conflict]
+            assert len(named) == 2, f"the conflict names {named}, not both plugins: {conflict}"
+        else:
+            trainer.fit()
+            assert trainer.trace, f"no step was done with '{other}'"
 
 
 def check_resume(subject: Subject) -> None:

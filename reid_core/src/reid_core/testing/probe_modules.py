@@ -18,15 +18,15 @@ from reid_core.model.declarations import Embedding
 class PartHead(nn.Sequential):
     """Dropout and a 1x1 convolution to class logits; the dropout shows that scopes hold."""
 
-    def __init__(self, channels: int, classes: int) -> None:
-        super().__init__(nn.Dropout(0.2), nn.Conv2d(channels, classes, 1))
+    def __init__(self, channels: int, classes: int, dropout: float = 0.2) -> None:
+        super().__init__(nn.Dropout(dropout), nn.Conv2d(channels, classes, 1))
 
 
 class IdleHead(PartHead):
     """A head with a layer that nothing uses, for the check that looks for such layers."""
 
-    def __init__(self, channels: int, classes: int) -> None:
-        super().__init__(channels, classes)
+    def __init__(self, channels: int, classes: int, dropout: float = 0.2) -> None:
+        super().__init__(channels, classes, dropout)
         self.idle = nn.Linear(2, 2)
 
     def forward(self, feature: Tensor) -> Tensor:

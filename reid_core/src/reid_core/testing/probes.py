@@ -50,6 +50,7 @@ class HeadSettings(Settings):
 
     weight: float = 1.0
     stream: str = ENCODER_MAP
+    dropout: float = 0.2
     broken: Breakage = ""
 
 
@@ -72,7 +73,7 @@ class Head(Plugin):
         return [
             Branch(
                 "other/head" if broken == "foreign_name" else self.own("head"),
-                lambda known: kind(known[stream].channels, classes),
+                lambda known: kind(known[stream].channels, classes, self.settings.dropout),
                 reads=(stream,),
                 writes=(self.own("logits"),),
             )
@@ -160,9 +161,9 @@ class Stream(Plugin):
         kept = (view.output(self.own("map")) - view.output(self.own("map0"))).square().mean()
         terms = [LossTerm(self.own("keep"), kept.float(), self.settings.weight)]
         others = [n for n in sorted(view.embedded) if n != self.own("shape")]
-        shape = view.embedded[self.own("shape")].unit
+        shape = ctx.gather(view.embedded[self.own("shape")].unit)
         for name in others[:1]:
-            unit = view.embedded[name].unit
+            unit = ctx.gather(view.embedded[name].unit)
             gap = (shape @ shape.T - unit @ unit.T).square().mean()
             terms.append(LossTerm(self.own("similar"), gap, self.settings.weight))
         return terms
@@ -307,7 +308,7 @@ class Pairs(Plugin):
         return [
             Branch(
                 self.own("decoder"),
-                PartHead(taps[ENCODER_MAP].channels, 3),
+                PartHead(taps[ENCODER_MAP].channels, 3, dropout=0.0),
                 writes=(self.own("colours"),),
             )
         ]

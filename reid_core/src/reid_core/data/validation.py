@@ -1,0 +1,76 @@
+"""Hold out identities of the training split, to choose a checkpoint without looking at the test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from reid_core.data.samples import DataSet, Sample
+from reid_core.errors import DataError
+
+
+def split_validation(dataset: DataSet, share: float, seed: int) -> tuple[DataSet, DataSet]:
+    """Divide the training identities into a smaller training split and a validation set.
+
+    Args:
+        dataset: with identities; its test images are not touched.
+        share: of the training identities to hold out, in ``(0, 1)``.
+        seed: decides which ones, and which image of each camera becomes the query.
+
+    Returns:
+        The data set with the rest as training split, pids ``0 .. N-1`` again; and a data set whose
+        query has one image of every held-out person and camera, and whose gallery the others.
+
+    Raises:
+        DataError: there are no identities, too few of them, or none is seen by two cameras.
+    """
+    source = dataset.train
+    count = source.num_identities
+    held = round(count * share)
+    if held < 2 or count - held < 2:
+        raise DataError(
+            f"data.validation = {share} holds out {held} of {count} training identities; at least "
+            "two must be on either side"
+        )
+    rng = np.random.default_rng([seed, count])
+    chosen = {int(pid) for pid in rng.permutation(count)[:held]}
+    rest = [sample for sample in source.samples if sample.pid not in chosen]
+    numbers = {pid: number for number, pid in enumerate(sorted({s.pid for s in rest}))}
+    train = tuple(replace(sample, pid=numbers[sample.pid]) for sample in rest)
+    query, gallery = _query_and_gallery(
+        [sample for sample in source.samples if sample.pid in chosen], rng
+    )
+    if not gallery:
+        raise DataError(
+            "no held-out person has two images of one camera: nothing is left for the gallery of "
+            "the validation set"
+        )
+    smaller = replace(dataset, train=replace(source, samples=train))
+    validation = replace(
+        dataset,
+        name=f"{dataset.name} (validation)",
+        train=replace(source, samples=()),
+        query=tuple(query),
+        gallery=tuple(gallery),
+        query_fields=source.fields,
+        notice=None,
+    )
+    return smaller, validation
+
+
+def _query_and_gallery(
+    samples: list[Sample], rng: np.random.Generator
+) -> tuple[list[Sample], list[Sample]]:
+    groups: dict[tuple[int, int], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.pid, sample.camid), []).append(sample)
+    query, gallery = [], []
+    for group in groups.values():
+        asked = int(rng.integers(len(group)))
+        for place, sample in enumerate(group):
+            if place == asked and len(group) > 1:
+                query.append(replace(sample, split="query"))
+            else:
+                gallery.append(replace(sample, split="gallery"))
+    return query, gallery

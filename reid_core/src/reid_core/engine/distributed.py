@@ -1,0 +1,215 @@
+"""Several ranks: who this process is, and how rows of all ranks come together.
+
+A run under ``torchrun`` has one process per device. Batches are divided by rows; the vectors that
+identity criteria see are gathered with their gradient, and batch normalisation takes its
+statistics over all ranks, so that N ranks compute what one process with the whole batch would.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from reid_core.errors import DeviceError
+
+
+def world() -> tuple[int, int]:
+    """Return this process's rank and the number of ranks."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[None]:
+    """Join the other ranks where ``torchrun`` started several; leave them at the end.
+
+    Args:
+        device: ``engine.device``; with CUDA every rank takes the device of its local rank.
+
+    Raises:
+        DeviceError: there are more local ranks than CUDA devices.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    cuda = torch.cuda.is_available() and device != "cpu"
+    if cuda:
+        if local >= torch.cuda.device_count():
+            raise DeviceError(
+                f"rank {local} of this machine has no CUDA device of its own (there are "
+                f"{torch.cuda.device_count()}); start fewer processes"
+            )
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait until all ranks are here."""
+    if world()[1] > 1:
+        dist.barrier()
+
+
+@contextmanager
+def rank_0_first() -> Iterator[None]:
+    """Let rank 0 run the block before the others, so that what it makes is there for them."""
+    rank, ranks = world()
+    if ranks > 1 and rank > 0:
+        dist.barrier()
+    try:
+        yield
+    finally:
+        if ranks > 1 and rank == 0:
+            dist.barrier()
+
+
+def broadcast(value: Any) -> Any:
+    """Return rank 0's value on every rank; plain data or arrays."""
+    if world()[1] == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Return whether the flag is set on any rank."""
+    value = torch.tensor(int(flag), device=device)
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return bool(value)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.count = len(rows)
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        # Every rank's loss depends on every rank's rows.
+        summed = grads[0].contiguous()
+        dist.all_reduce(summed)
+        start = dist.get_rank() * ctx.count
+        return summed[start : start + ctx.count]
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def gather(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks in rank order, with their gradient.
+
+    A loss over gathered rows is the whole batch's on every rank; averaging parameter gradients over
+    ranks then gives the whole batch's gradient.
+
+    Args:
+        rows: ``B ...``, as many on every rank.
+    """
+    if world()[1] == 1:
+        return rows
+    return cast(Tensor, _Gather.apply(rows))  # type: ignore[no-untyped-call]
+
+
+def gather_array(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the rows of all ranks in rank order.
+
+    Args:
+        rows: ``n D``; ``n`` may differ between ranks.
+    """
+    ranks = world()[1]
+    if ranks == 1:
+        return rows
+    parts: list[Any] = [None] * ranks
+    dist.all_gather_object(parts, rows)
+    return np.concatenate(parts)
+
+
+class _AcrossRanks:
+    """Mixed into a batch normalisation: statistics over the batches of all ranks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = cast(_BatchNorm, self)
+        if not norm.training:
+            out = super().forward(x)  # type: ignore[misc]
+            return cast(Tensor, out)
+        axes = [0, *range(2, x.dim())]
+        values = x.float()
+        count = values.new_full((1,), values.numel() / values.shape[1])
+        local = torch.cat([values.sum(axes), values.square().sum(axes), count])
+        total = cast(Tensor, _Sum.apply(local))  # type: ignore[no-untyped-call]
+        channels = values.shape[1]
+        mean = total[:channels] / total[-1]
+        variance = total[channels:-1] / total[-1] - mean.square()
+        if norm.track_running_stats and norm.running_mean is not None:
+            self._move(norm, mean.detach(), variance.detach(), total[-1].detach())
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        out = (values - mean.view(shape)) * (variance.view(shape) + norm.eps).rsqrt()
+        if norm.affine:
+            out = out * norm.weight.view(shape) + norm.bias.view(shape)
+        out = out.to(x.dtype)
+        # timm's variant carries its activation along.
+        for name in ("drop", "act"):
+            follow = getattr(norm, name, None)
+            out = out if follow is None else follow(out)
+        return cast(Tensor, out)
+
+    @staticmethod
+    def _move(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked.add_(1)
+        share = norm.momentum
+        if share is None:
+            share = 1.0 / float(norm.num_batches_tracked)
+        norm.running_mean.lerp_(mean, share)
+        norm.running_var.lerp_(variance * count / (count - 1), share)
+
+
+def synchronise_batch_norms(model: nn.Module) -> None:
+    """Let every batch normalisation take its statistics over all ranks, parameters unchanged."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and not isinstance(module, _AcrossRanks):
+            kind = type(module)
+            module.__class__ = type(f"{kind.__name__}AcrossRanks", (_AcrossRanks, kind), {})
+
+
+def wrapped(forward: nn.Module) -> nn.Module:
+    """Return a module whose backward averages gradients over ranks; itself where there is one."""
+    if world()[1] == 1:
+        return forward
+    parallel = nn.parallel.DistributedDataParallel
+    # Newer torch renames the option; statistics are equal on all ranks without any copying.
+    known = inspect.signature(parallel).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {"find_unused_parameters": True, option: False}
+    return parallel(forward, **options)

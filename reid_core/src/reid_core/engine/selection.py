@@ -1,0 +1,62 @@
+"""Select a checkpoint on held-out identities, never on the test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from reid_core.engine.state import trainable_state
+from reid_core.errors import CheckpointError
+from reid_core.model.graph import ReidModel
+
+
+class Selection:
+    """Keep the weights with the best validation score; the first of equals.
+
+    Args:
+        folder: of the run; ``best.safetensors`` and ``best.json`` lie there, so that a resumed run
+            goes on selecting.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._weights = folder / "best.safetensors"
+        self._note = folder / "best.json"
+
+    @property
+    def best(self) -> tuple[float, int] | None:
+        """Score and epoch (0-based) of the best weights so far."""
+        if not self._note.is_file():
+            return None
+        note = json.loads(self._note.read_text("utf-8"))
+        return float(note["mean_ap"]), int(note["epoch"])
+
+    def consider(self, score: float, epoch: int, model: ReidModel) -> bool:
+        """Keep the model's weights if they are the best so far; return whether they are."""
+        best = self.best
+        if best is not None and score <= best[0]:
+            return False
+        part = self._weights.with_suffix(".part")
+        state = trainable_state(model)
+        save_file({name: value.contiguous().cpu() for name, value in state.items()}, part)
+        part.replace(self._weights)
+        note = {"mean_ap": score, "epoch": epoch}
+        self._note.write_text(json.dumps(note) + "\n", encoding="utf-8")
+        return True
+
+    def restore(self, model: ReidModel) -> int:
+        """Load the best weights into the model; return their epoch.
+
+        Raises:
+            CheckpointError: nothing was selected.
+        """
+        best = self.best
+        if best is None or not self._weights.is_file():
+            raise CheckpointError(f"no epoch was selected: {self._weights} is missing")
+        state = trainable_state(model)
+        with torch.no_grad():
+            for name, value in load_file(self._weights).items():
+                state[name].copy_(value)
+        return best[1]

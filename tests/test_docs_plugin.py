@@ -1,0 +1,293 @@
+"""The pages on plugins and on the embedder: their code is extracted and run."""
+
+import csv
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from house import ROOT
+
+from reid_core import DataSet, Plugin, load_embedder
+from reid_core.cli.main import cli
+from reid_core.resolve import resolve
+from reid_core.running import run
+from reid_core.testing.conformance import CHECKS, Subject
+from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
+
+DOCS = ROOT / "docs"
+PAGE = (DOCS / "writing_a_plugin.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"```\w+ file=(\S+)\n(.*?)```", PAGE, re.DOTALL))
+SHAPES = {
+    "part_head": "PartHead",
+    "silhouette": "Silhouette",
+    "camera_blind": "CameraBlind",
+    "stripes": "Stripes",
+    "tones": "Tones",
+    "mixup": "Mixup",
+    "cosine": "Cosine",
+    "small": "Small",
+    "from_csv": "FromCsv",
+    "front_door": "FrontDoor",
+    "journal": "Journal",
+}
+"""Plugins of the page's third part by module."""
+
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "small": {"model": {"backbone": "small"}},
+    "stripes": {"labels": {"parts": "stripes"}},
+    "front_door": {"evaluation": {"protocols": ["standard", "front-door"]}},
+}
+"""What a tiny run needs beside the plugin's name, so that the plugin does something."""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write every file of the page, as a reader would."""
+    folder = tmp_path_factory.mktemp("pages")
+    for name, text in FILES.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(pages: Path) -> Path:
+    """Install the page's distribution into a folder of its own."""
+    target = pages / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    how = ["--no-deps", "--no-build-isolation", "--target", str(target)]
+    subprocess.run([*pip, *how, str(pages / "reid-centre")], check=True, cwd=pages)
+    return target
+
+
+def _first_on_path(folder: Path) -> str:
+    """Return a PYTHONPATH on which a folder comes first."""
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+@pytest.fixture
+def centre(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let this process and its children see the installed distribution."""
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", _first_on_path(site))
+    return site
+
+
+@pytest.fixture
+def shapes(pages: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, type[Plugin]]:
+    """Import the plugins of the third part."""
+    monkeypatch.syspath_prepend(str(pages))
+    monkeypatch.setenv("PYTHONPATH", _first_on_path(pages))
+    return {name: getattr(importlib.import_module(name), cls) for name, cls in SHAPES.items()}
+
+
+@pytest.fixture(scope="module")
+def trained(site: Path, pages: Path, reid_cache: Path) -> Path:
+    """Train as the page says, in a process of its own; return the run's folder."""
+    block = re.search(
+        r"^reid run --plugins centre --data (.*?)--out runs/centre$", PAGE, re.M | re.S
+    )
+    assert block, "the page lost its training command"
+    words = block[0].replace("\\\n", " ").split()
+    environment = {**os.environ, "PYTHONPATH": _first_on_path(site), "REID_CACHE": str(reid_cache)}
+    command = [sys.executable, "-c", "from reid_core.cli import main; main()", *words[1:]]
+    done = subprocess.run(
+        command, cwd=pages, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return pages / "runs" / "centre"
+
+
+def _recorded(name: str, shapes: Mapping[str, type[Plugin]], cache: Path, *others: str) -> Recorder:
+    settings = SETTINGS.get(name, {})
+    recorder = Recorder(tiny_assembly((name, *others), settings, cache=cache, classes=shapes))
+    recorder.fit()
+    return recorder
+
+
+# The distribution of the first part ---------------------------------------------------------------
+
+
+def test_the_first_plugin_has_at_most_forty_lines():
+    files = [FILES["reid-centre/pyproject.toml"], FILES["reid-centre/reid_centre.py"]]
+    lines = [line for text in files for line in text.splitlines() if line.strip()]
+    assert len(lines) <= 40
+
+
+def test_the_first_plugin_trains_through_the_command_line(trained: Path):
+    lines = (trained / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    step = next(entry for entry in map(json.loads, lines) if entry["kind"] == "step")
+    assert step["loss/centre/pull"] > 0
+    assert step["weight/centre/pull"] == 5e-4
+    assert step["lr/main:centre/table"] == 0.5
+    facts = json.loads((trained / "run.json").read_text(encoding="utf-8"))
+    assert facts["plugins"]["centre"] == "0.1.0"
+    assert facts["parameters_deployed"] < facts["parameters"]
+
+
+def test_the_page_shows_what_plugins_check_prints(centre: Path, reid_cache: Path):
+    shown = re.search(r"```text output=check\n(.*?)```", PAGE, re.DOTALL)
+    assert shown
+    printed = CliRunner().invoke(cli, ["plugins", "check", "centre"]).stdout
+    assert shown[1].splitlines() == printed.splitlines()
+
+
+def test_the_centres_follow_the_features(centre: Path, reid_cache: Path):
+    recorder = Recorder(tiny_assembly(["centre"], cache=reid_cache))
+    table = recorder.assembly.ctx.module("centre/table").weight
+    assert not table.any()
+    recorder.fit()
+    seen = table.detach().abs().sum(1) > 0
+    assert seen.any()
+    # Equation 2 at the first step, when all centres are 0: half the mean squared length.
+    assert recorder.trace[0]["main:centre/pull"] == recorder.trace[0]["main:centre/move"]
+
+
+@pytest.mark.parametrize("check", list(CHECKS))
+def test_the_first_plugin_conforms(
+    check: str,
+    centre: Path,
+    pages: Path,
+    reid_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.syspath_prepend(str(pages / "reid-centre"))
+    importlib.import_module("test_centre").test_conforms(check, reid_cache, tmp_path)
+
+
+def test_the_page_lists_the_checks_of_the_suite():
+    part = PAGE.partition("## 2.")[2].partition("## 3.")[0]
+    assert re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) == list(CHECKS)
+
+
+# The shapes of the third part ---------------------------------------------------------------------
+
+
+def test_every_plugin_of_the_page_is_tested():
+    found = re.findall(r"^class (\w+)\(Plugin\):", PAGE, re.MULTILINE)
+    assert set(found) == {*SHAPES.values(), "Centre"}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("check", ["names", "gradients", "export"])
+def test_every_shape_conforms(
+    name: str, check: str, shapes: dict[str, type[Plugin]], reid_cache: Path, tmp_path: Path
+):
+    CHECKS[check](Subject(name, reid_cache, tmp_path, SETTINGS.get(name, {}), shapes))
+
+
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [
+        ("part_head", {"main:part_head/parts"}),
+        ("silhouette", {"main:silhouette/shape/ce", "main:silhouette/shape/triplet"}),
+        ("camera_blind", {"camera_blind/learn:camera_blind/learn", "main:camera_blind/confuse"}),
+        ("tones", {"tones/learn:tones/colour"}),
+    ],
+)
+def test_a_shape_adds_its_terms(
+    name: str, terms: set[str], shapes: dict[str, type[Plugin]], reid_cache: Path
+):
+    core = {"main:core/global/ce", "main:core/global/triplet"}
+    for step in _recorded(name, shapes, reid_cache).trace:
+        assert set(step) == core | terms
+
+
+def test_the_labeler_serves_the_head(shapes: dict[str, type[Plugin]], reid_cache: Path):
+    settings = {"labels": {"parts": "stripes"}}
+    assembly = tiny_assembly(("part_head", "stripes"), settings, cache=reid_cache, classes=shapes)
+    drawn = assembly.ctx.main.samples[0].fields["parts"]
+    assert "stripes" in str(drawn)
+    assert "stripes" not in str(assembly.truth.samples[0].path)
+
+
+def test_mixup_adds_a_mixed_row_per_image(shapes: dict[str, type[Plugin]], reid_cache: Path):
+    recorder = _recorded("mixup", shapes, reid_cache)
+    assembly = recorder.assembly
+    streams = recorder.streams(1)
+    batch = recorder.batches(streams)["main"]
+    for stream in streams.values():
+        stream.close()
+    plugin = assembly.plugins["mixup"]
+    (made,) = plugin.reid_data_synthesis(assembly.ctx, batch, None, "main")  # type: ignore[attr-defined]
+    assert made.images.shape == batch.image.shape
+    torch.testing.assert_close(made.soft_targets.sum(1), torch.ones(len(batch)))
+
+
+def test_the_criterion_replaces_the_cores(shapes: dict[str, type[Plugin]], reid_cache: Path):
+    assert set(_recorded("cosine", shapes, reid_cache).trace[0]) == {"main:core/global/cosine"}
+
+
+def test_the_encoder_is_built_on_request(shapes: dict[str, type[Plugin]], reid_cache: Path):
+    encoder = _recorded("small", shapes, reid_cache).assembly.model.encoder
+    assert type(encoder).__name__ == "SmallEncoder"
+
+
+def test_the_table_becomes_a_data_set(
+    shapes: dict[str, type[Plugin]], toy_tiny: DataSet, reid_cache: Path, tmp_path: Path
+):
+    train = toy_tiny.train.samples
+    splits = ("train", train), ("query", toy_tiny.query), ("gallery", toy_tiny.gallery)
+    with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "pid", "camid", "split"])
+        for split, samples in splits:
+            table.writerows([s.path, 7 + 2 * s.pid, s.camid, split] for s in samples)
+    flags = {"data": {"name": "csv", "root": str(tmp_path)}}
+    recorder = Recorder(tiny_assembly(["from_csv"], flags, cache=reid_cache, classes=shapes))
+    recorder.fit()
+    main = recorder.assembly.ctx.main
+    assert len(main) == len(train)
+    assert main.num_identities == toy_tiny.train.num_identities
+
+
+def test_the_observer_writes_and_the_protocol_reports(
+    shapes: dict[str, type[Plugin]], reid_cache: Path, tmp_path: Path
+):
+    flags = tiny_flags(["front_door", "journal"], SETTINGS["front_door"])
+    folder = tmp_path / "run"
+    summary = run(
+        resolved=resolve(flags, classes=shapes), out=folder, cache=reid_cache, say=lambda line: None
+    )
+    whole, door = summary.results
+    assert (whole.protocol, door.protocol) == ("standard", "front-door")
+    assert door.gallery_images < whole.gallery_images
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    assert lines[0]["config"]["run"]["plugins"] == ["front_door", "journal"]
+    assert [line["step"] for line in lines if "step" in line] == [0, 1, 2, 3]
+    assert lines[-2]["front-door"]["mAP"] == door.mean_ap
+    assert lines[-1] == {"outcome": "finished"}
+
+
+# The page on deploying ----------------------------------------------------------------------------
+
+
+def test_the_embedder_is_used_as_the_page_says(
+    trained: Path, toy_tiny: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    page = (DOCS / "deploying.md").read_text(encoding="utf-8")
+    block = re.search(r"```python file=use_embedder.py\n(.*?)```", page, re.DOTALL)
+    assert block
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    Path("runs/demo").symlink_to(trained)
+    Path("photos").mkdir()
+    for name, sample in zip(("a.jpg", "b.jpg"), toy_tiny.query, strict=False):
+        Path("photos", name).write_bytes(sample.path.read_bytes())
+    found: dict[str, Any] = {}
+    exec(compile(block[1], "use_embedder.py", "exec"), found)
+    embedder = load_embedder(trained)
+    assert found["features"].shape == (4, embedder.dim)
+    assert found["vectors"].shape == (2, embedder.dim)
+    torch.testing.assert_close(found["similarity"].diagonal(), torch.ones(2))

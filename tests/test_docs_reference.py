@@ -1,0 +1,77 @@
+"""The reference pages are what the source says, and every hook is documented and in use."""
+
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from house import ROOT
+
+from reid_core import hookspecs
+from reid_core.data.fields import SHARED_FIELDS
+from reid_core.hookspecs import HOOKS
+
+_spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+assert _spec and _spec.loader
+generate = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(generate)
+
+MADE = generate.made()
+
+
+@pytest.mark.parametrize("path", MADE, ids=lambda path: path.name)
+def test_a_page_is_what_the_source_says(path: Path):
+    assert path.read_text(encoding="utf-8") == MADE[path], (
+        f"{path.name} is behind the source: run python docs/generate.py"
+    )
+
+
+def test_the_hooks_are_all_that_the_specifications_have():
+    names = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction)]
+    assert sorted(HOOKS) == sorted(name for name in names if name.startswith("reid_"))
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_hooks_documented(hook: str):
+    spec = getattr(hookspecs, hook)
+    doc = generate.docstring(spec)
+    assert "Called" in doc.text, f"{hook}: the docstring does not say when it is called"
+    annotations = inspect.get_annotations(spec)
+    assert set(annotations) == {*inspect.signature(spec).parameters, "return"}
+    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    assert f"\n## {hook}\n" in page
+    used = [*ROOT.glob("**/tests/test_*.py"), *ROOT.glob("reid_core/src/reid_core/testing/*.py")]
+    used.append(ROOT / "docs" / "writing_a_plugin.md")
+    implemented = re.compile(rf"^\s+def {hook}\(self", re.MULTILINE)
+    assert any(implemented.search(path.read_text(encoding="utf-8")) for path in used), (
+        f"{hook} is implemented by no test and no probe plugin"
+    )
+
+
+def test_the_table_of_fields_names_the_vocabulary():
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", page, re.MULTILINE)
+    assert dict(rows) == {name: spec.kind.value for name, spec in SHARED_FIELDS.items()}
+
+
+def test_the_generator_reads_docstrings_in_parts():
+    def documented() -> None:
+        """Do it.
+
+        Longer.
+
+        Args:
+            one, two: of both.
+            three: goes
+                on: here.
+
+        Returns:
+            Nothing.
+        """
+
+    doc = generate.docstring(documented)
+    assert doc.first == "Do it."
+    assert doc.text == "Do it.\n\nLonger."
+    assert doc.entries("Args") == {"one": "of both.", "two": "of both.", "three": "goes on: here."}
+    assert list(doc.sections["Returns"].values()) == ["Nothing."]

@@ -1,0 +1,131 @@
+"""Two gloo ranks stay equal to each other and compute what one process with the whole batch does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from reid_core.data.samples import DataSet
+from reid_core.engine.distributed import gather, gather_array, rank_0_first
+from reid_core.engine.state import trainable_state
+from reid_core.testing.probes import PROBES
+from reid_core.testing.tiny import Recorder, tiny_assembly
+
+PLUGINS = {
+    "baseline": (),
+    "head": ("head",),
+    "stream": ("stream",),
+    "adversarial": ("adversarial",),
+    "clustering": ("clustering",),
+    "pairs": ("pairs",),
+    "staged": ("staged",),
+    "most": ("adversarial", "head", "pairs", "stream"),
+}
+
+SETTINGS: dict[str, Any] = {
+    "data": {"batch_size": 8},
+    # Plain SGD: Adam divides by tiny moments and makes rounding visible.
+    "optim": {"name": "sgd", "lr": 0.01},
+    "evaluation": {"every": 1},
+}
+
+
+def trained(plugins: tuple[str, ...], cache: Path, checkpoint: Path) -> dict[str, Any]:
+    settings = dict(SETTINGS)
+    if "head" in plugins:
+        # Dropout draws per rank; without it two ranks and one see the same.
+        settings["plugins"] = {"head": {"dropout": 0.0}}
+    trainer = Recorder(tiny_assembly(plugins, settings, cache=cache, classes=PROBES), checkpoint)
+    initial = {k: v.clone() for k, v in trainable_state(trainer.assembly.model).items()}
+    trainer.fit()
+    evaluation = trainer.evaluate("final")
+    assert evaluation is not None
+    return {
+        "initial": initial,
+        "state": {k: v.clone() for k, v in trainable_state(trainer.assembly.model).items()},
+        "features": torch.from_numpy(evaluation.query.features),
+        "mean_ap": evaluation.results[0].mean_ap,
+    }
+
+
+def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
+    gaps = [(ours[n] - theirs[n]).float().square().sum() for n in ours if n in theirs]
+    return float(torch.stack(gaps).sum().sqrt())
+
+
+def work(rank: int, ranks: int, cache: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
+    try:
+        found = {
+            name: trained(plugins, cache, folder / f"{name}.pt")
+            for name, plugins in PLUGINS.items()
+        }
+        rows = torch.arange(2.0)[:, None] + 10 * rank
+        rows.requires_grad_(True)
+        (gather(rows) * torch.arange(4.0)[:, None]).sum().backward()
+        found["gather"] = {"rows": gather(rows).detach(), "grad": rows.grad}
+        found["array"] = torch.from_numpy(gather_array(rows.detach().numpy()))
+        with rank_0_first():
+            found["first"] = (folder / "first").exists()
+            (folder / "first").touch()
+        torch.save(found, folder / f"rank{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(
+    toy_tiny: DataSet, reid_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[dict[str, Any]], Path]:
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(work, (2, reid_cache, folder), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)], folder
+
+
+@pytest.mark.parametrize("name", list(PLUGINS))
+def test_two_ranks_stay_equal(name: str, ranks: tuple[list[dict[str, Any]], Path]) -> None:
+    first, second = (rank[name] for rank in ranks[0])
+    assert first["mean_ap"] == second["mean_ap"]
+    assert torch.equal(first["features"], second["features"])
+    for entry, value in first["state"].items():
+        assert torch.equal(value, second["state"][entry]), entry
+
+
+@pytest.mark.parametrize("name", list(PLUGINS))
+def test_two_ranks_match_one_process(
+    name: str,
+    ranks: tuple[list[dict[str, Any]], Path],
+    reid_cache: Path,
+    tmp_path: Path,
+) -> None:
+    whole = trained(PLUGINS[name], reid_cache, tmp_path / "whole.pt")
+    shared = ranks[0][0][name]
+    # Rounding grows from step to step; what counts is how it compares to what was learned.
+    apart = distance(shared["state"], whole["state"])
+    learned = distance(whole["state"], whole["initial"])
+    assert apart < 0.03 * learned, f"{apart} apart after learning {learned}"
+
+
+def test_rank_0_alone_writes_checkpoints_and_goes_first(
+    ranks: tuple[list[dict[str, Any]], Path],
+) -> None:
+    found, folder = ranks
+    assert all((folder / f"{name}.pt").is_file() for name in PLUGINS)
+    assert [rank["first"] for rank in found] == [False, True]
+
+
+def test_gathered_rows_carry_the_gradient_of_all_ranks(
+    ranks: tuple[list[dict[str, Any]], Path],
+) -> None:
+    for number, rank in enumerate(ranks[0]):
+        assert rank["gather"]["rows"].flatten().tolist() == [0, 1, 10, 11]
+        # Two ranks have the same loss, whose gradient to row i is i; both count.
+        expected = [0.0, 2.0] if number == 0 else [4.0, 6.0]
+        assert rank["gather"]["grad"].flatten().tolist() == expected
+        assert rank["array"].flatten().tolist() == [0, 1, 10, 11]
