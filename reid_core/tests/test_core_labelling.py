@@ -11,7 +11,7 @@ import pytest
 from reid_core.data.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.data.labelers import LabelContext, Labeler
 from reid_core.engine.assembly import Assembly
-from reid_core.errors import DataError, PluginError
+from reid_core.errors import ConflictError, DataError, PluginError
 from reid_core.hookspecs import hookimpl
 from reid_core.model.criteria import IdentityCriterion
 from reid_core.plugins.plugin import Need, Plugin
@@ -237,14 +237,13 @@ def test_a_claim_of_identities_without_a_labeler_is_refused(reid_cache: Path) ->
         tiny_assembly(("maker",), cache=reid_cache, classes={"maker": Silent})
 
 
-def test_the_losers_of_a_slot_stay_silent(reid_cache: Path) -> None:
-    class Other(Epochs):
-        @hookimpl
-        def reid_pseudo_labels(self, ctx: Any) -> list[Labeler]:
-            return Epochs.reid_pseudo_labels(self) if ctx.owns(self.name, "labels:pid") else []
-
-    classes = {"maker": Other, "other": Other}
-    own = {"own": {"labels:pid": "other", "identity": "maker"}}
-    assembly = tiny_assembly(("maker", "other"), own, cache=reid_cache, classes=classes)
+def test_the_choice_that_a_conflict_proposes_works(reid_cache: Path) -> None:
+    classes = {"maker": Epochs, "other": Epochs}
+    own: dict[str, str] = {}
+    for slot in ("identity", "labels:pid"):
+        with pytest.raises(ConflictError, match=rf"'maker' and 'other'.*--own {slot}="):
+            tiny_assembly(("maker", "other"), {"own": own}, cache=reid_cache, classes=classes)
+        own[slot] = "other"
+    assembly = tiny_assembly(("maker", "other"), {"own": own}, cache=reid_cache, classes=classes)
     assert assembly.identities is not None
     assert assembly.identities[0] == "other"

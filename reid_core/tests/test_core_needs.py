@@ -198,11 +198,12 @@ def test_a_source_that_nobody_decided_on_lists_what_fits(
 
 
 def test_a_source_that_lacks_what_is_needed_is_refused(reid_cache: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"--source pairs/textures=toy: 'toy' is no training source"
-    ):
+    with pytest.raises(DataError, match=r"--source pairs/textures=toy:tiny: .* no training source"):
         tiny_assembly(
-            ("pairs",), {"sources": {"pairs/textures": "toy"}}, cache=reid_cache, classes=PROBES
+            ("pairs",),
+            {"sources": {"pairs/textures": "toy:tiny"}},
+            cache=reid_cache,
+            classes=PROBES,
         )
 
 

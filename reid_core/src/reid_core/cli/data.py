@@ -45,7 +45,7 @@ def show(name: str, data_root: Path | None, out: Path, identities: int, images: 
     """
     from reid_core.data.contact_sheet import contact_sheet
     from reid_core.data.labelling import cache_folder
-    from reid_core.engine.assembly import load_dataset
+    from reid_core.engine.sources import load_dataset
     from reid_core.plugins.providers import Providers
     from reid_core.resolve import resolve
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from reid_core.config import AugmentSection, RunConfig
-from reid_core.data.augmentation import DeviceAugmentation, ErasingPolicy, PhotometricPolicy
+from reid_core.config import RunConfig
+from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.batches import Batch
-from reid_core.data.draws import Draw
-from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.labelers import Labeler
 from reid_core.data.labelling import cache_folder, make_field
 from reid_core.data.loading import BatchLoader
-from reid_core.data.samples import DataRequest, DataSet, Source
-from reid_core.data.sampling import Sampler, make_sampler
+from reid_core.data.samples import DataSet, Source
+from reid_core.data.sampling import Sampler
 from reid_core.data.validation import split_validation
 from reid_core.engine.context import RunContext
 from reid_core.engine.declarations import MAIN
@@ -35,25 +32,33 @@ from reid_core.engine.evaluating import Evaluator, chosen_protocols
 from reid_core.engine.forward import UpdateForward
 from reid_core.engine.needs import (
     check_needs,
-    choose_source_provider,
     field_makers,
     fields_to_load,
     with_field_folders,
 )
 from reid_core.engine.optimisers import Optimisers, global_norm_clipper
 from reid_core.engine.plan import merge_schedules
+from reid_core.engine.sources import (
+    add_sources,
+    erasing_of,
+    load_dataset,
+    loader_of,
+    photometric_of,
+    relabelled,
+    sampler_of,
+    two_rows,
+)
 from reid_core.engine.starts import apply_starts
 from reid_core.engine.step import StepParts
-from reid_core.errors import DataError, PluginError
+from reid_core.errors import PluginError
 from reid_core.evaluation.protocols import STANDARD, Protocol
 from reid_core.model.build import build_model
 from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.graph import ReidModel
 from reid_core.plugins.calls import CORE, HookCalls
 from reid_core.plugins.discovery import installed
-from reid_core.plugins.names import check_owned
 from reid_core.plugins.plugin import Plugin
-from reid_core.plugins.providers import Providers, check_request, parse_data_name
+from reid_core.plugins.providers import Providers
 from reid_core.plugins.slots import assign_slots
 from reid_core.resolve import Resolved
 
@@ -137,76 +142,35 @@ def assemble(
     Raises:
         ReidError: anything that cannot work, in one line, before the first second of training.
     """
-    config, plugins, calls = resolved.config, resolved.plugins, resolved.calls
-    device = choose_device(config.engine.device)
-    slots = assign_slots(plugins, config.own)
-    providers = Providers(calls)
-    cache = cache or cache_folder()
-    if dataset is None:
-        with rank_0_first():
-            dataset = load_dataset(config.data.name, config.data.root, cache, providers)
-    if world()[0] != 0:
-        say = _silent
-    if dataset.notice:
-        say(dataset.notice)
-    dataset = replace(dataset, train=with_field_folders(dataset.train, config.fields))
-    held_out = None
-    if config.data.validation:
-        dataset, held_out = split_validation(dataset, config.data.validation, config.run.seed)
-    main = dataset.train
-    rank, ranks = world()
-    ctx = RunContext(
-        config,
-        slots,
-        dataset,
-        {MAIN: main},
-        device,
-        folder if rank == 0 else None,
-        cache,
-        say,
-        rank,
-        ranks,
-        providers=providers,
-    )
-    makers = field_makers(calls.pseudo_labels(ctx), slots, config.labels, main.fields)
-    check_needs(plugins, slots, makers, main)
-    named = chosen_protocols(config.evaluation.protocols, dataset, providers.protocol)
-    evaluator = _evaluator(ctx, dataset, named)
-    # The published protocols speak of the test split; held-out people are searched by the plain one.
+    plugins, calls = resolved.plugins, resolved.calls
+    ctx, held_out = _context(resolved, folder, cache or cache_folder(), say, dataset)
+    config, main = ctx.config, ctx.main
+    makers = field_makers(calls.pseudo_labels(ctx), ctx.slots, config.labels, main.fields)
+    check_needs(plugins, ctx.slots, makers, main)
+    named = chosen_protocols(config.evaluation.protocols, ctx.dataset, ctx.providers.protocol)
+    evaluator = _evaluator(ctx, ctx.dataset, named)
+    # The published protocols speak of the test split; held-out people take the plain one.
     validator = None if held_out is None else _evaluator(ctx, held_out, (STANDARD,))
-    needed = {need.what for plugin in plugins.values() for need in plugin.needs}
-    for name, (owner, labeler) in makers.items():
-        if labeler.when == "once" and (name in needed or name in config.labels):
-            ctx.sources[MAIN] = make_field(ctx, owner, labeler, ctx.main)
-    identities, truth = makers.get("pid"), ctx.main
-    if identities is not None:
-        # Nothing in the run but the labeler may see the truth that its labels stand in for.
-        ctx.sources[MAIN] = relabelled(truth, np.full(len(truth), -1))
-    _add_sources(ctx, plugins)
-    everything = sorted({f for source in ctx.sources.values() for f in source.fields})
-    probes = {name: _two_rows(ctx, source, everything) for name, source in ctx.sources.items()}
-    model = build_model(ctx, calls, probes)
-    starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
-    apply_starts(ctx, starts, model)
-    model.to(device=device, memory_format=memory_format_of(config.engine))  # type: ignore[call-overload]
+    truth = _make_labels(ctx, plugins, makers)
+    add_sources(ctx, plugins)
+    model = _model(ctx, plugins, calls)
     parts = _step_parts(ctx, calls, model)
-    augment = config.augment
     reads = [read for branch in model.declarations.values() for read in branch.reads]
     loaders = {
         name: loader_of(ctx, source, fields_to_load(plugins, reads, source))
         for name, source in ctx.sources.items()
     }
-    prepare = DeviceAugmentation(
-        _photometric(augment), _erasing(augment), memory_format_of(config.engine)
-    ).prepare
     samplers = {
         name: sampler_of(ctx, plugins, source)
         for name, source in ctx.sources.items()
-        if name != MAIN or identities is None
+        if name != MAIN or "pid" not in makers
     }
     for sampler in samplers.values():
         for note in sampler.notes:
-            say(note)
+            ctx.say(note)
+    prepare = DeviceAugmentation(
+        photometric_of(config.augment), erasing_of(config.augment), memory_format_of(config.engine)
+    ).prepare
     return Assembly(
         ctx,
         plugins,
@@ -215,51 +179,79 @@ def assemble(
         loaders,
         samplers,
         prepare,
-        identities,
+        makers.get("pid"),
         truth,
         evaluator,
         validator,
     )
 
 
-def relabelled(source: Source, pids: NDArray[np.int64]) -> Source:
-    """Return a source with other identities; ``-1`` marks images without one."""
-    samples = zip(source.samples, pids.tolist(), strict=True)
-    return replace(
-        source, samples=tuple(replace(s, pid=pid) for s, pid in samples), identities=True
+def _context(
+    resolved: Resolved,
+    folder: Path | None,
+    cache: Path,
+    say: Callable[[str], None],
+    dataset: DataSet | None,
+) -> tuple[RunContext, DataSet | None]:
+    """Return the run's context and the held-out validation set, where there is one."""
+    config = resolved.config
+    device = choose_device(config.engine.device)
+    slots = assign_slots(resolved.plugins, config.own)
+    providers = Providers(resolved.calls)
+    rank, ranks = world()
+    if rank != 0:
+        folder, say = None, _silent
+    if dataset is None:
+        with rank_0_first():
+            dataset = load_dataset(config.data.name, config.data.root, cache, providers)
+    if dataset.notice:
+        say(dataset.notice)
+    dataset = replace(dataset, train=with_field_folders(dataset.train, config.fields))
+    held_out = None
+    if config.data.validation:
+        dataset, held_out = split_validation(dataset, config.data.validation, config.run.seed)
+    ctx = RunContext(
+        config,
+        slots,
+        dataset,
+        {MAIN: dataset.train},
+        device,
+        folder,
+        cache,
+        say,
+        rank,
+        ranks,
+        providers=providers,
     )
+    return ctx, held_out
 
 
-def load_dataset(name: str, root: Path | None, cache: Path, providers: Providers) -> DataSet:
-    """Load a data set by ``NAME[/VARIANT][:SIZE]``.
-
-    Raises:
-        DataError: nobody offers it, or it cannot be read.
-    """
-    found = _load(name, root, cache, providers)
-    if not isinstance(found, DataSet):
-        raise DataError(
-            f"'{name}' is a training source and no data set; plugins ask for sources themselves"
-        )
-    return found
-
-
-def load_source(name: str, root: Path | None, cache: Path, providers: Providers) -> Source:
-    """Load a training source by name; of a data set its training split.
-
-    Raises:
-        DataError: nobody offers it, or it cannot be read.
-    """
-    found = _load(name, root, cache, providers)
-    return found.train if isinstance(found, DataSet) else found
+def _make_labels(
+    ctx: RunContext,
+    plugins: Mapping[str, Plugin],
+    makers: Mapping[str, tuple[str, Labeler]],
+) -> Source:
+    """Make the fields that are made once; return the main source with its true identities."""
+    needed = {need.what for plugin in plugins.values() for need in plugin.needs}
+    for name, (owner, labeler) in makers.items():
+        if labeler.when == "once" and (name in needed or name in ctx.config.labels):
+            ctx.sources[MAIN] = make_field(ctx, owner, labeler, ctx.main)
+    truth = ctx.main
+    if "pid" in makers:
+        # Nothing in the run but the labeler may see the truth that its labels stand in for.
+        ctx.sources[MAIN] = relabelled(truth, np.full(len(truth), -1))
+    ctx.dataset = replace(ctx.dataset, train=ctx.main)
+    return truth
 
 
-def _load(name: str, root: Path | None, cache: Path, providers: Providers) -> DataSet | Source:
-    title, variant, size = parse_data_name(name)
-    provider = providers.dataset(title)
-    request = DataRequest(title, variant, size, root, cache)
-    check_request(provider, request)
-    return provider.load(request)
+def _model(ctx: RunContext, plugins: Mapping[str, Plugin], calls: HookCalls) -> ReidModel:
+    config = ctx.config
+    everything = sorted({f for source in ctx.sources.values() for f in source.fields})
+    probes = {name: two_rows(ctx, source, everything) for name, source in ctx.sources.items()}
+    model = build_model(ctx, calls, probes)
+    starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
+    apply_starts(ctx, starts, model)
+    return model.to(device=ctx.device, memory_format=memory_format_of(config.engine))  # type: ignore[call-overload,no-any-return]
 
 
 def _evaluator(
@@ -281,116 +273,8 @@ def _evaluator(
     return evaluator
 
 
-def _add_sources(ctx: RunContext, plugins: Mapping[str, Plugin]) -> None:
-    config = ctx.config
-    main = parse_data_name(config.data.name)
-    for owner, plugin in plugins.items():
-        for request in plugin.sources:
-            check_owned(owner, "source", request.name)
-            chosen = config.sources.get(request.name, request.provider)
-            offers = ctx.providers.datasets() if chosen is None else ()
-            name = choose_source_provider(
-                owner, request.name, request.fields, chosen, offers, main[0]
-            )
-            if chosen is None and main[2]:
-                # The sibling of the main data set comes in the main one's size.
-                name = f"{name}:{main[2]}"
-            with rank_0_first():
-                source = _load(name, config.data.root, ctx.cache, ctx.providers)
-            if not isinstance(source, Source):
-                raise DataError(f"--source {request.name}={name}: '{name}' is no training source")
-            lacking = sorted(set(request.fields) - set(source.fields))
-            if lacking or (request.identities and not source.identities):
-                raise DataError(
-                    f"--source {request.name}={name}: plugin '{owner}' needs "
-                    f"{', '.join(lacking) or 'identities'}, which it does not carry"
-                )
-            _same_layouts(ctx.main, source)
-            ctx.sources[request.name] = replace(source, name=request.name)
-
-
-def _same_layouts(main: Source, source: Source) -> None:
-    for name in sorted(set(main.fields) & set(source.fields)):
-        ours, theirs = main.fields[name].layout, source.fields[name].layout
-        if ours != theirs:
-            raise DataError(
-                f"field '{name}' has the layout '{ours}' in source '{main.name}' and '{theirs}' "
-                f"in source '{source.name}'; layouts must not be mixed"
-            )
-
-
-def sampler_of(ctx: RunContext, plugins: Mapping[str, Plugin], source: Source) -> Sampler:
-    """Return the sampler of a source; further sources are drawn at random.
-
-    Args:
-        ctx: the run.
-        plugins: whose requests may set a source's batch size.
-        source: what to sample.
-    """
-    data = ctx.config.data
-    requests = {r.name: r for plugin in plugins.values() for r in plugin.sources}
-    size, pids = data.batch_size, None
-    blind = data.sampler in ("random", "twice")
-    kind = data.sampler if source.identities or blind else "random"
-    if source.name in requests:
-        size = requests[source.name].batch_size or size
-        kind = "random"
-    if source.identities:
-        pids = np.array([sample.pid for sample in source.samples], np.int64)
-    camids = np.array([sample.camid for sample in source.samples], np.int64)
-    instances, by = data.instances, data.epoch_by
-    return make_sampler(kind, pids, camids, size, instances, ctx.config.run.seed, by)
-
-
-def loader_of(ctx: RunContext, source: Source, fields: Iterable[str]) -> BatchLoader:
-    """Return the training loader of a source with the run's augmentation."""
-    data, augment = ctx.config.data, ctx.config.augment
-    geometry = GeometryPolicy(
-        augment.flip, augment.pad, augment.pad_mode, augment.enlarge, augment.enlarge_p
-    )
-    return BatchLoader(
-        source,
-        data.size,
-        tuple(fields),
-        geometry,
-        threads=data.threads,
-        seed=ctx.config.run.seed,
-        pin_memory=ctx.device.type == "cuda",
-        erasing=_erasing(augment),
-        photometric=_photometric(augment),
-    )
-
-
-def _two_rows(ctx: RunContext, source: Source, fields: Iterable[str]) -> Batch:
-    wanted = [name for name in fields if name in source.fields]
-    if len(source) < 2:
-        raise DataError(f"source '{source.name}' has {len(source)} images; two are the least")
-    loader = BatchLoader(source, ctx.config.data.size, wanted, threads=1)
-    rows = np.arange(2)
-    host = next(loader.load([Draw(rows, rows)], 0))
-    return DeviceAugmentation().prepare(host, torch.device("cpu"))
-
-
 def _silent(line: str) -> None:
     """Say nothing: only rank 0 speaks."""
-
-
-def _erasing(augment: AugmentSection) -> ErasingPolicy | None:
-    if not augment.erasing:
-        return None
-    return ErasingPolicy(
-        augment.erasing,
-        augment.erasing_area,
-        augment.erasing_aspect,
-        augment.erasing_log_aspect,
-    )
-
-
-def _photometric(augment: AugmentSection) -> PhotometricPolicy | None:
-    strengths = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
-    if not any((*strengths, augment.grayscale, augment.blur)):
-        return None
-    return PhotometricPolicy(*strengths, grayscale_p=augment.grayscale, blur_p=augment.blur)
 
 
 def _step_parts(ctx: RunContext, calls: HookCalls, model: ReidModel) -> StepParts:

@@ -11,10 +11,11 @@ from typing import Any
 from torch import nn
 
 from reid_core.data.samples import DataSet, Source
-from reid_core.engine.assembly import Assembly, assemble, load_source
+from reid_core.engine.assembly import Assembly, assemble
 from reid_core.engine.context import RunContext
 from reid_core.engine.declarations import Stage
 from reid_core.engine.events import RunBegan, RunEnded
+from reid_core.engine.sources import load_source
 from reid_core.engine.trainer import Trainer
 from reid_core.errors import PluginError, did_you_mean
 from reid_core.model.embedder import Embedder

@@ -1,0 +1,187 @@
+"""The run's sources: data sets and further sources by name, their samplers and loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reid_core.config import AugmentSection
+from reid_core.data.augmentation import DeviceAugmentation, ErasingPolicy, PhotometricPolicy
+from reid_core.data.batches import Batch
+from reid_core.data.draws import Draw
+from reid_core.data.geometry import GeometryPolicy
+from reid_core.data.loading import BatchLoader
+from reid_core.data.samples import DataRequest, DataSet, Source
+from reid_core.data.sampling import Sampler, make_sampler
+from reid_core.engine.context import RunContext
+from reid_core.engine.distributed import rank_0_first
+from reid_core.engine.needs import choose_source_provider
+from reid_core.errors import DataError
+from reid_core.plugins.names import check_owned
+from reid_core.plugins.plugin import Plugin
+from reid_core.plugins.providers import Providers, check_request, parse_data_name
+
+
+def load_dataset(name: str, root: Path | None, cache: Path, providers: Providers) -> DataSet:
+    """Load a data set by ``NAME[/VARIANT][:SIZE]``.
+
+    Raises:
+        DataError: nobody offers it, or it cannot be read.
+    """
+    found = _load(name, root, cache, providers)
+    if not isinstance(found, DataSet):
+        raise DataError(
+            f"'{name}' is a training source and no data set; plugins ask for sources themselves"
+        )
+    return found
+
+
+def load_source(name: str, root: Path | None, cache: Path, providers: Providers) -> Source:
+    """Load a training source by name; of a data set its training split.
+
+    Raises:
+        DataError: nobody offers it, or it cannot be read.
+    """
+    found = _load(name, root, cache, providers)
+    return found.train if isinstance(found, DataSet) else found
+
+
+def _load(name: str, root: Path | None, cache: Path, providers: Providers) -> DataSet | Source:
+    title, variant, size = parse_data_name(name)
+    provider = providers.dataset(title)
+    request = DataRequest(title, variant, size, root, cache)
+    check_request(provider, request)
+    return provider.load(request)
+
+
+def add_sources(ctx: RunContext, plugins: Mapping[str, Plugin]) -> None:
+    """Load the training sources that plugins ask for, into the run's sources.
+
+    Raises:
+        DataError: nobody provides one, or it lacks what was asked for.
+    """
+    config = ctx.config
+    main = parse_data_name(config.data.name)
+    for owner, plugin in plugins.items():
+        for request in plugin.sources:
+            check_owned(owner, "source", request.name)
+            chosen = config.sources.get(request.name, request.provider)
+            offers = ctx.providers.datasets() if chosen is None else ()
+            name = choose_source_provider(
+                owner, request.name, request.fields, chosen, offers, main[0]
+            )
+            if chosen is None and main[2]:
+                # The sibling of the main data set comes in the main one's size.
+                name = f"{name}:{main[2]}"
+            with rank_0_first():
+                source = _load(name, config.data.root, ctx.cache, ctx.providers)
+            if not isinstance(source, Source):
+                raise DataError(f"--source {request.name}={name}: '{name}' is no training source")
+            lacking = sorted(set(request.fields) - set(source.fields))
+            if lacking or (request.identities and not source.identities):
+                raise DataError(
+                    f"--source {request.name}={name}: plugin '{owner}' needs "
+                    f"{', '.join(lacking) or 'identities'}, which it does not carry"
+                )
+            _same_layouts(ctx.main, source)
+            ctx.sources[request.name] = replace(source, name=request.name)
+
+
+def _same_layouts(main: Source, source: Source) -> None:
+    for name in sorted(set(main.fields) & set(source.fields)):
+        ours, theirs = main.fields[name].layout, source.fields[name].layout
+        if ours != theirs:
+            raise DataError(
+                f"field '{name}' has the layout '{ours}' in source '{main.name}' and '{theirs}' "
+                f"in source '{source.name}'; layouts must not be mixed"
+            )
+
+
+def relabelled(source: Source, pids: NDArray[np.int64]) -> Source:
+    """Return a source with other identities; ``-1`` marks images without one."""
+    samples = zip(source.samples, pids.tolist(), strict=True)
+    return replace(
+        source, samples=tuple(replace(s, pid=pid) for s, pid in samples), identities=True
+    )
+
+
+def sampler_of(ctx: RunContext, plugins: Mapping[str, Plugin], source: Source) -> Sampler:
+    """Return the sampler of a source; further sources are drawn at random.
+
+    Args:
+        ctx: the run.
+        plugins: whose requests may set a source's batch size.
+        source: what to sample.
+    """
+    data = ctx.config.data
+    requests = {r.name: r for plugin in plugins.values() for r in plugin.sources}
+    size, pids = data.batch_size, None
+    blind = data.sampler in ("random", "twice")
+    kind = data.sampler if source.identities or blind else "random"
+    if source.name in requests:
+        size = requests[source.name].batch_size or size
+        kind = "random"
+    if source.identities:
+        pids = np.array([sample.pid for sample in source.samples], np.int64)
+    camids = np.array([sample.camid for sample in source.samples], np.int64)
+    instances, by = data.instances, data.epoch_by
+    return make_sampler(kind, pids, camids, size, instances, ctx.config.run.seed, by)
+
+
+def loader_of(ctx: RunContext, source: Source, fields: Iterable[str]) -> BatchLoader:
+    """Return the training loader of a source with the run's augmentation."""
+    data, augment = ctx.config.data, ctx.config.augment
+    geometry = GeometryPolicy(
+        augment.flip, augment.pad, augment.pad_mode, augment.enlarge, augment.enlarge_p
+    )
+    return BatchLoader(
+        source,
+        data.size,
+        tuple(fields),
+        geometry,
+        threads=data.threads,
+        seed=ctx.config.run.seed,
+        pin_memory=ctx.device.type == "cuda",
+        erasing=erasing_of(augment),
+        photometric=photometric_of(augment),
+    )
+
+
+def two_rows(ctx: RunContext, source: Source, fields: Iterable[str]) -> Batch:
+    """Return the first two rows of a source as a prepared batch on the CPU.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    wanted = [name for name in fields if name in source.fields]
+    if len(source) < 2:
+        raise DataError(f"source '{source.name}' has {len(source)} images; two are the least")
+    loader = BatchLoader(source, ctx.config.data.size, wanted, threads=1)
+    rows = np.arange(2)
+    host = next(loader.load([Draw(rows, rows)], 0))
+    return DeviceAugmentation().prepare(host, torch.device("cpu"))
+
+
+def erasing_of(augment: AugmentSection) -> ErasingPolicy | None:
+    """Return the run's random erasing, or None where it is off."""
+    if not augment.erasing:
+        return None
+    return ErasingPolicy(
+        augment.erasing,
+        augment.erasing_area,
+        augment.erasing_aspect,
+        augment.erasing_log_aspect,
+    )
+
+
+def photometric_of(augment: AugmentSection) -> PhotometricPolicy | None:
+    """Return the run's changes of colour and sharpness, or None where they are off."""
+    strengths = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
+    if not any((*strengths, augment.grayscale, augment.blur)):
+        return None
+    return PhotometricPolicy(*strengths, grayscale_p=augment.grayscale, blur_p=augment.blur)

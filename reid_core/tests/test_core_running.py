@@ -1,0 +1,198 @@
+"""A whole run: what it leaves, what it refuses, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reid_core import load_embedder, running
+from reid_core.engine.trainer import Interrupted, Trainer
+from reid_core.errors import ConfigError, DataError, PluginError
+from reid_core.resolve import resolve
+from reid_core.running import RunSummary
+from reid_core.testing.probes import PROBES
+from reid_core.testing.tiny import tiny_flags
+
+SHOWN = {"evaluation": {"ranked_list": 2, "untrained": True, "every": 1}}
+
+
+def run(out: Path, cache: Path, *plugins: str, resume: bool = False, **sections: Any) -> RunSummary:
+    resolved = resolve(tiny_flags(plugins, sections), classes=PROBES)
+    return running.run(
+        resolved=resolved, out=out, cache=cache, say=lambda line: None, resume=resume
+    )
+
+
+def lines_of(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def finished(reid_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSummary:
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    engine = {"tensorboard": True}
+    return run(
+        out, reid_cache, "head", "adversarial", engine={"device": "cpu", **engine}, **SHOWN
+    )
+
+
+def test_a_run_leaves_these_files(finished: RunSummary) -> None:
+    left = {path.name for path in finished.folder.iterdir()}
+    assert left == {
+        "checkpoint.pt", "config.toml", "embedder.json", "embedder.safetensors", "metrics.jsonl",
+        "ranked_lists.png", "results.json", "run.json", "tensorboard",
+    }  # fmt: skip
+    assert any((finished.folder / "tensorboard").iterdir())
+    assert (finished.folder / "ranked_lists.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_stored_configuration_is_the_resolved_one(finished: RunSummary) -> None:
+    stored = tomllib.loads((finished.folder / "config.toml").read_text())
+    assert stored["run"]["plugins"] == ["adversarial", "head"]
+    assert stored["plugins"]["head"]["weight"] == 1.0
+    assert stored["data"]["name"] == "toy:tiny"
+
+
+def test_the_facts_of_a_run_are_stored(finished: RunSummary) -> None:
+    facts = json.loads((finished.folder / "run.json").read_text())
+    assert set(facts["plugins"]) == {"core", "head", "adversarial"}
+    assert facts["slots"] == {"backbone": "core", "embedding": "core", "identity": "core"}
+    assert facts["sources"]["main"]["identities"] == 8
+    assert facts["updates"] == ["adversarial/critic", "main"]
+    assert facts["embeddings"] == {"core/global": True}
+    assert sum(facts["groups"].values()) <= facts["parameters"]
+    assert facts["parameters_deployed"] < facts["parameters"]
+    assert facts["environment"]["device"] == "cpu"
+    embedder = load_embedder(finished.folder)
+    assert facts["parameters_deployed"] == sum(p.numel() for p in embedder.parameters())
+
+
+def test_every_step_and_evaluation_is_logged(finished: RunSummary) -> None:
+    steps = lines_of(finished.folder, "step")
+    assert [(line["epoch"], line["iteration"]) for line in steps] == [
+        (0, 0),
+        (0, 1),
+        (1, 2),
+        (1, 3),
+    ]
+    for key in (
+        "loss/core/global/ce", "loss/head/parts", "loss/adversarial/critic:adversarial/critic",
+        "weight/head/parts", "total/main", "total/adversarial/critic", "lr/main:encoder",
+        "lr/adversarial/critic:adversarial/discriminator", "speed/images_per_second",
+        "speed/share_of_waiting_for_data",
+    ):  # fmt: skip
+        assert key in steps[0], key
+    assert steps[0]["lr/main:encoder"] == pytest.approx(7e-4 * 0.1)
+    whens = [line["when"] for line in lines_of(finished.folder, "evaluation")]
+    assert whens == ["untrained", "epoch", "final"]
+    (end,) = lines_of(finished.folder, "end")
+    assert end["outcome"] == "finished"
+    assert end["images"] == 4 * 8
+
+
+def test_results_are_stored_beside_those_of_the_untrained_encoder(finished: RunSummary) -> None:
+    stored = json.loads((finished.folder / "results.json").read_text())
+    assert stored["data"] == "toy:tiny"
+    assert stored["plugins"] == ["adversarial", "head"]
+    assert stored["results"] == [result.to_json() for result in finished.results]
+    assert stored["untrained"] == [result.to_json() for result in finished.untrained]
+    assert [r["protocol"] for r in stored["results"]] == [
+        r["protocol"] for r in stored["untrained"]
+    ]
+
+
+def test_an_existing_run_is_never_overwritten(finished: RunSummary, reid_cache: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.iterdir()}
+    with pytest.raises(ConfigError, match=r"finished holds a run already; .*--out.*--resume"):
+        run(finished.folder, reid_cache)
+    assert {path: path.stat().st_mtime_ns for path in finished.folder.iterdir()} == before
+
+
+def test_a_run_that_cannot_start_leaves_nothing(reid_cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(DataError, match="no data set 'tou'"):
+        run(out, reid_cache, data={"name": "tou:tiny"})
+    with pytest.raises(PluginError):
+        run(out, reid_cache, "head", plugins={"head": {"stream": "nobody/map"}})
+    with pytest.raises(ConfigError, match=r"no embedding 'core/globall'.*'core/global'"):
+        run(out, reid_cache, evaluation={"embed": ["core/globall"]})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_has_the_name_of_what_runs() -> None:
+    config = resolve(tiny_flags(("head", "adversarial")), classes=PROBES).config
+    name = running.run_folder(None, config, resume=False)
+    assert name.parent == Path("runs")
+    assert name.name.startswith("adversarial-head-toy-tiny-")
+    baseline = running.run_folder(None, resolve(tiny_flags()).config, resume=False)
+    assert baseline.name.startswith("baseline-toy-tiny-")
+
+
+def test_there_must_be_a_run_to_resume(reid_cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--resume needs the folder of the run: --out DIR"):
+        running.run(resume=True)
+    with pytest.raises(ConfigError, match=r"holds no run to resume"):
+        running.run(resume=True, out=tmp_path, cache=reid_cache)
+
+
+@pytest.fixture
+def interrupted_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return a function that makes the next training stop after so many steps."""
+
+    def arm(steps: int) -> None:
+        emit = Trainer.emit
+
+        def stop(self: Trainer, event: Any) -> None:
+            emit(self, event)
+            if type(event).__name__ == "StepEnded" and event.iteration == steps - 1:
+                self.interrupt()
+
+        monkeypatch.setattr(Trainer, "emit", stop)
+
+    return arm
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_a_run_goes_on_where_it_was_stopped(
+    steps: int,
+    reid_cache: Path,
+    tmp_path: Path,
+    interrupted_after: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "emit", Trainer.emit)
+        whole = run(tmp_path / "whole", reid_cache)
+    interrupted_after(steps)
+    with pytest.raises(Interrupted, match=rf"step .*{steps} steps.*--resume --out .*parts"):
+        run(tmp_path / "parts", reid_cache)
+    monkeypatch.undo()
+    monkeypatch.setenv("REID_CACHE", str(reid_cache))
+    (end,) = lines_of(tmp_path / "parts", "end")
+    assert end["outcome"] == "interrupted"
+    rest = running.run(resume=True, out=tmp_path / "parts", cache=reid_cache, say=lambda line: None)
+    assert [r.to_json() for r in rest.results] == [r.to_json() for r in whole.results]
+    ours, theirs = (
+        {line["iteration"]: line["total/main"] for line in lines_of(tmp_path / name, "step")}
+        for name in ("whole", "parts")
+    )
+    assert ours == theirs
+
+
+def test_an_interruption_exits_as_shells_expect() -> None:
+    assert Interrupted.exit_code == 130
+
+
+def test_a_failure_is_logged(reid_cache: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "fit", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path / "run", reid_cache)
+    (end,) = lines_of(tmp_path / "run", "end")
+    assert end["outcome"] == "failed"
