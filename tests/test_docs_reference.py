@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from reid_core.data.fields import SHARED_FIELDS
 from reid_core.hookspecs import HOOKS
 
 _spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
-assert _spec and _spec.loader
+assert _spec
+assert _spec.loader
 generate = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = generate  # dataclasses look their module up
 _spec.loader.exec_module(generate)
 
 MADE = generate.made()

@@ -37,9 +37,7 @@ def lines_of(folder: Path, kind: str) -> list[dict[str, Any]]:
 def finished(reid_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSummary:
     out = tmp_path_factory.mktemp("runs") / "finished"
     engine = {"tensorboard": True}
-    return run(
-        out, reid_cache, "head", "adversarial", engine={"device": "cpu", **engine}, **SHOWN
-    )
+    return run(out, reid_cache, "head", "adversarial", engine={"device": "cpu", **engine}, **SHOWN)
 
 
 def test_a_run_leaves_these_files(finished: RunSummary) -> None:
@@ -166,14 +164,11 @@ def test_a_run_goes_on_where_it_was_stopped(
     interrupted_after: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "emit", Trainer.emit)
-        whole = run(tmp_path / "whole", reid_cache)
+    whole = run(tmp_path / "whole", reid_cache)
     interrupted_after(steps)
     with pytest.raises(Interrupted, match=rf"step .*{steps} steps.*--resume --out .*parts"):
         run(tmp_path / "parts", reid_cache)
     monkeypatch.undo()
-    monkeypatch.setenv("REID_CACHE", str(reid_cache))
     (end,) = lines_of(tmp_path / "parts", "end")
     assert end["outcome"] == "interrupted"
     rest = running.run(resume=True, out=tmp_path / "parts", cache=reid_cache, say=lambda line: None)

@@ -74,7 +74,7 @@ def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
     Raises:
         ReidError: the stage cannot work; its name stands in front.
     """
-    trainer, folder, key = _prepared(ctx, stage)
+    trainer, folder, key = prepare_stage(ctx, stage)
     assembly = trainer.assembly
     folder.mkdir(parents=True, exist_ok=True)
     assembly.ctx.folder = folder
@@ -94,11 +94,11 @@ def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
 
 def stage_key(ctx: RunContext, stage: Stage) -> str:
     """Return what a stage's result depends on, as a short hash, without making it."""
-    return _prepared(ctx, stage)[2]
+    return prepare_stage(ctx, stage)[2]
 
 
-def _prepared(ctx: RunContext, stage: Stage) -> tuple[Trainer, Path, str]:
-    """Assemble a stage; return its trainer, its folder and its key."""
+def prepare_stage(ctx: RunContext, stage: Stage) -> tuple[Trainer, Path, str]:
+    """Assemble a stage without training it; return its trainer, its folder and its key."""
     check_owned(stage.name.partition("/")[0], "stage", stage.name)
     source = _source(ctx, stage)
     resolved = resolve(

@@ -1,0 +1,293 @@
+"""The commands that look: help, plugins, data, evaluation and export, and what they import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tomli_w
+from fake_distributions import FakeSite, fake_site
+
+from reid_core.cli import main
+from reid_core.testing.tiny import TINY
+
+Reid = Callable[..., tuple[int, str, str]]
+HEAD = """
+from reid_core.testing.probes import Head
+
+class Made(Head):
+    pass
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[FakeSite]:
+    with fake_site(tmp_path / "site") as made:
+        yield made
+
+
+@pytest.fixture
+def reid(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    reid_cache: Path,
+) -> Reid:
+    """Return a function that runs the command line and returns exit code, output and errors."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["reid", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def run_folder(reid_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny run that the command line made."""
+    folder = tmp_path_factory.mktemp("cli")
+    recipe = folder / "tiny.toml"
+    content = {**TINY, "evaluation": {"ranked_list": 2, "untrained": True}}
+    recipe.write_text(tomli_w.dumps(content), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["reid", "run", "-r", str(recipe), "-o", str(folder / "run")])
+        main()
+    return folder / "run"
+
+
+def test_help_lists_the_commands(reid: Reid) -> None:
+    code, out, _ = reid("--help")
+    assert code == 0
+    for name in ("run", "eval", "export", "plugins", "data"):
+        assert f"\n  {name} " in out
+    assert reid("--version")[1].startswith("reid, version ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (
+            ("run",),
+            "--plugins --recipe --data --data-root --backbone --epochs --seed --device --embed "
+            "--label --field --source --own --set --out --resume --help",
+        ),
+        (
+            ("eval",),
+            "--data --data-root --protocol --distance --flip --device --json --picture --help",
+        ),
+        (("export",), "--out --help"),
+        (("plugins", "list"), "--json --help"),
+        (("data", "show"), "--data-root --out --identities --images --help"),
+    ],
+)
+def test_options_are_these(arguments: tuple[str, ...], options: str, reid: Reid) -> None:
+    code, out, _ = reid(*arguments, "--help")
+    assert code == 0
+    shown = {word.rstrip(",.") for word in out.split() if word.startswith("--")}
+    assert shown == set(options.split())
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(reid: Reid) -> None:
+    code, _, err = reid("rnu")
+    assert code == 2
+    assert "no command 'rnu'; did you mean 'run'?" in err
+
+
+def test_plugins_are_listed_although_one_is_broken(reid: Reid, site: FakeSite) -> None:
+    site.add(
+        "reid-broken",
+        {"zz_broken": "broken_module:X"},
+        modules={"broken_module": "1 / 0"},
+        version="9.8",
+        summary="Cannot be imported",
+    )
+    code, out, err = reid("plugins", "list")
+    assert (code, err) == (0, "")
+    (line,) = (line for line in out.splitlines() if "zz_broken" in line)
+    assert line.startswith("* ")
+    for word in ("Cannot be imported", "reid-broken 9.8"):
+        assert word in line
+
+
+def test_plugins_are_listed_as_json(reid: Reid, site: FakeSite) -> None:
+    from reid_core.plugins.discovery import catalogue
+
+    site.add("reid-zebra", {"zz_zebra": "zebra_module:Zebra"}, version="0.3", summary="Stripes")
+    code, out, _ = reid("plugins", "list", "--json")
+    assert code == 0
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert rows["zz_zebra"] == {
+        "name": "zz_zebra",
+        "installed": True,
+        "distribution": "reid-zebra",
+        "version": "0.3",
+        "summary": "Stripes",
+    }
+    for name, known in catalogue().items():
+        row = rows[name]
+        assert row["summary"] == known.summary
+        if not row["installed"]:
+            assert row["install"] == known.install
+
+
+def test_a_plugin_is_checked(reid: Reid, site: FakeSite) -> None:
+    site.add("reid-zebra", {"zebra": "zebra_module:Made"}, modules={"zebra_module": HEAD})
+    code, out, err = reid("plugins", "check", "zebra")
+    assert code == 0, err
+    for line in (
+        "  identity: core",
+        "  zebra/head: encoder/map -> zebra/logits",
+        "  core/global: deployed",
+        "  main: passes main on main",
+        "    zebra/parts x 1",
+    ):
+        assert line in out.splitlines(), out
+    assert "in training" in out.splitlines()[-1]
+
+
+def test_a_check_that_fails_names_the_plugins(reid: Reid, site: FakeSite) -> None:
+    site.add("reid-zebra", {"zebra": "zebra_module:Made"}, modules={"zebra_module": HEAD})
+    code, _, err = reid("plugins", "check", "zebra", "-s", "zebra.stream=gnu/map")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "zebra: " in err
+    assert "'gnu/map', which nobody provides" in err
+
+
+def test_a_plugins_command_is_offered_and_imported_only_when_called(
+    reid: Reid, site: FakeSite
+) -> None:
+    source = """
+    import click
+
+    @click.command()
+    def gallop():
+        click.echo("galloping")
+    """
+    site.add(
+        "reid-zebra",
+        commands={"gallop": "gallop_module:gallop", "limp": "limp_module:limp"},
+        modules={"gallop_module": source, "limp_module": "import no_such_library"},
+        summary="Stripes",
+    )
+    code, out, _ = reid("--help")
+    assert code == 0
+    assert "gallop" in out
+    assert "gallop_module" not in sys.modules
+    assert reid("gallop")[:2] == (0, "galloping\n")
+    code, _, err = reid("limp")
+    assert code == 2
+    assert "command 'limp' (reid-zebra 1.2) cannot be imported: ModuleNotFoundError" in err
+
+
+def test_data_sets_are_listed(reid: Reid) -> None:
+    code, out, _ = reid("data", "list")
+    assert code == 0
+    lines = out.splitlines()
+    assert any(line.startswith("folder: ") for line in lines)
+    assert any(line.startswith("toy:{") and "tiny" in line for line in lines)
+    assert any(line.startswith("toy-pairs:{") and "(training source)" in line for line in lines)
+    assert "[core]" in out
+
+
+def test_a_data_set_is_shown(reid: Reid, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    code, out, _ = reid("data", "show", "toy:tiny", "--out", sheet, "--identities", 2)
+    assert code == 0
+    for line in (
+        "train: 48 images, 8 people, 3 cameras, 16 outfits",
+        "query: 16 images, 8 people, 3 cameras, 16 outfits",
+        "gallery: 32 images, 8 people, 3 cameras, 16 outfits",
+        "fields: garments, keypoints, parts, pose, texture",
+        "protocols: standard",
+    ):
+        assert line in out.splitlines()
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_prints_its_results_and_leaves_its_files(run_folder: Path) -> None:
+    left = {path.name for path in run_folder.iterdir()}
+    assert {
+        "config.toml", "run.json", "metrics.jsonl", "results.json", "checkpoint.pt",
+        "embedder.safetensors", "embedder.json", "ranked_lists.png",
+    } <= left  # fmt: skip
+
+
+def test_evaluation_reproduces_the_results_of_the_run(
+    reid: Reid, run_folder: Path, tmp_path: Path
+) -> None:
+    written, picture = tmp_path / "eval.json", tmp_path / "ranked.png"
+    code, out, err = reid(
+        "eval", run_folder, "--data", "toy:tiny", "--json", written, "--picture", picture
+    )
+    assert code == 0, err
+    stored = json.loads((run_folder / "results.json").read_text())["results"]
+    assert json.loads(written.read_text()) == stored
+    assert {"standard", "mAP", "mINP", "R1"} <= set(out.split())
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluation_by_another_protocol(reid: Reid, run_folder: Path, tmp_path: Path) -> None:
+    written = tmp_path / "eval.json"
+    arguments = ("eval", run_folder / "embedder.safetensors", "-d", "toy:tiny", "--json", written)
+    code, _, err = reid(
+        *arguments, "--protocol", "no-camera", "--protocol", "standard", "--flip",
+        "--distance", "euclidean",
+    )  # fmt: skip
+    assert code == 0, err
+    found = json.loads(written.read_text())
+    assert [result["protocol"] for result in found] == ["no-camera", "standard"]
+    code, _, err = reid(*arguments, "--protocol", "standart")
+    assert code == 2
+    assert "did you mean 'standard'" in err
+
+
+def test_export_writes_onnx_and_says_how_close_it_is(
+    reid: Reid, run_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    code, out, err = reid("export", run_folder, "--out", path)
+    assert code == 0, err
+    assert path.stat().st_size > 1000
+    for word in ("B x 3 x 64 x 32", "B x 96", "largest relative difference"):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import reid_core",
+        "import reid_core.defaults",
+        "import reid_core.cli",
+        "import reid_core.testing.probes",
+        "from reid_core import Plugin, Need, Settings, hookimpl, DataProvider, Branch, LossTerm",
+        "import sys, reid_core.cli; sys.argv = ['reid', '--help']; reid_core.cli.main()",
+        "import sys, reid_core.cli; sys.argv = ['reid', 'plugins', 'list']; reid_core.cli.main()",
+        "import sys, reid_core.cli; sys.argv = ['reid', 'run', '--help']\n"
+        "try:\n    reid_core.cli.main()\nexcept SystemExit:\n    pass",
+        "from reid_core.resolve import resolve; resolve()",
+    ],
+)
+def test_nothing_heavy_is_imported_to_list(code: str) -> None:
+    heavy = ("torch", "torchvision", "timm", "kornia", "sklearn", "scipy", "tensorboardX", "numpy")
+    check = f"\nimport sys\nprint(*(m for m in {heavy} if m in sys.modules), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code + check],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.split() == []
