@@ -236,7 +236,7 @@ def test_a_checkpoint_of_other_settings(
     ("command", "word"),
     [
         (("eval", "nowhere", "-d", "toy:tiny"), "nowhere"),
-        (("eval", "model.pt", "-d", "toy:tiny"), "pickles are not loaded"),
+        (("eval", "nowhere.pt", "-d", "toy:tiny"), "there is no embedder: nowhere.pt is missing"),
         (("export", "nowhere.safetensors"), "there is no embedder: nowhere.safetensors is missing"),
         (("data", "show", "tou"), "no data set 'tou'; did you mean 'toy'?"),
         (("plugins", "check", "zz_nobody"), "there is no plugin 'zz_nobody'"),

@@ -89,7 +89,7 @@ def test_the_description_has_these_keys(stored: Path) -> None:
         "resize": "bilinear, antialiased",
     }
     assert spec["encoder"] == {
-        "factory": "reid_core.model.encoder:build_timm_encoder",
+        "factory": "reid_core.model.encoder:TimmEncoder",
         "kwargs": {"name": "test_resnet", "size": [64, 32], "last_stride": 1},
     }
     (branch,) = spec["branches"]
@@ -122,7 +122,7 @@ def test_files_give_the_feature_of_their_pixels(embedder: Embedder, toy_tiny: Da
     assert pixels.shape[1:3] == SIZE
     with torch.inference_mode():
         expected = embedder(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-        assert torch.equal(embedder.embed(paths), expected)
+        assert torch.allclose(embedder.embed(paths), expected, atol=1e-6)
         assert torch.allclose(embedder.embed(map(str, paths), batch_size=2), expected, atol=1e-6)
     assert embedder.embed([]).shape == (0, 24)
 
@@ -167,13 +167,15 @@ def test_test_vectors_and_weights_are_those_declared(reid_cache: Path) -> None:
         reid_cache,
         embeddings=(
             Embedding("zebra/a", "zebra/pooled", neck="none", test_vector="raw", test_weight=2.0),
-            Embedding("zebra/b", "zebra/pooled", neck="none", test_vector="unit"),
+            Embedding("zebra/b", "zebra/pooled", neck="none", test_vector="raw"),
+            Embedding("zebra/unit", "zebra/pooled", neck="none"),
             Embedding("zebra/c", "zebra/pooled", at_test=False),
         ),
     )
-    doubled, unit = features(made).chunk(2, 1)
-    assert torch.allclose(nn.functional.normalize(doubled / 2, dim=1), unit, atol=1e-6)
-    assert doubled.norm(dim=1).min() > 0
+    doubled, raw, unit = features(made).chunk(3, 1)
+    assert torch.equal(doubled, 2 * raw)
+    assert torch.allclose(nn.functional.normalize(raw, dim=1), unit, atol=1e-6)
+    assert raw.norm(dim=1).min() > 0
 
 
 def test_no_embedding_at_test_is_refused(reid_cache: Path) -> None:
@@ -220,6 +222,7 @@ def test_what_cannot_be_loaded_is_one_line(stored: Path, tmp_path: Path) -> None
 
     (tmp_path / "empty").mkdir()
     refused(r"no embedder: .*embedder\.safetensors is missing", tmp_path / "empty")
+    (tmp_path / "checkpoint.pt").write_bytes(b"a pickle")
     refused(r"no \.safetensors file; pickles are not loaded", tmp_path / "checkpoint.pt")
     stored.write_bytes(whole[: len(whole) // 2])
     refused("truncated or corrupt")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reid_core.errors import ConfigError, PluginError
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.declarations import Embedding, Tap
-from reid_core.model.encoder import Encoder, TimmEncoder, build_timm_encoder, verify_taps
+from reid_core.model.encoder import Encoder, TimmEncoder, verify_taps
 
 SIZE = (256, 128)
 
@@ -124,8 +124,8 @@ def test_an_unknown_encoder_is_answered_with_the_nearest() -> None:
 def test_an_encoder_is_rebuilt_from_its_specification() -> None:
     encoder = TimmEncoder("test_resnet", (64, 32))
     spec = encoder.deploy_spec()
-    assert spec["factory"] == "reid_core.model.encoder:build_timm_encoder"
-    again = build_timm_encoder(**spec["kwargs"])
+    assert spec["factory"] == "reid_core.model.encoder:TimmEncoder"
+    again = TimmEncoder(**spec["kwargs"])
     again.load_state_dict(encoder.state_dict())
     image = torch.randn(2, 3, 64, 32)
     ours, theirs = encoder.eval()(image), again.eval()(image)

@@ -45,6 +45,11 @@ def test_branches_run_after_those_that_they_read() -> None:
     assert ordered(*reversed(chain), fields=("parts",)) == expected
 
 
+def test_branches_without_an_order_run_by_name() -> None:
+    owned = [branch(f"{o}/run", ("encoder/map",)) for o in ("gnu", "zebra", "ant")]
+    assert ordered(*owned) == ["ant/run", "gnu/run", "zebra/run"]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_the_order_does_not_depend_on_the_order_of_plugins(data: st.DataObject) -> None:

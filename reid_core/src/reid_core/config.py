@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -59,7 +60,7 @@ class AugmentSection(Section):
     flip: Probability = 0.5
     pad: Annotated[int, Field(ge=0)] = 0
     pad_mode: Literal["zero", "edge"] = "zero"
-    enlarge: Annotated[float, Field(ge=1)] = 1.0
+    enlarge: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     enlarge_p: Probability = 0.5
     erasing: Probability = 0.0
     erasing_area: tuple[Fraction, Fraction] = (0.02, 0.4)
@@ -171,7 +172,7 @@ class RunConfig(Section):
     schedule: ScheduleSection = ScheduleSection()
     engine: EngineSection = EngineSection()
     evaluation: EvaluationSection = EvaluationSection()
-    loss_weights: dict[str, float] = Field(default_factory=dict)
+    loss_weights: dict[str, Finite] = Field(default_factory=dict)
     """Replaces the weight of single loss terms, by full name (``core/global/triplet``)."""
     own: dict[str, str] = Field(default_factory=dict)
     """Who fills a slot that several plugins claim: slot to plugin."""

@@ -62,9 +62,14 @@ def resolve(
     named = load_recipe(recipe) if isinstance(recipe, str) else dict(recipe or {})
     chosen = _merge(base, named, flags)
     _check_tables(chosen)
-    names = tuple(dict.fromkeys(chosen.get("run", {}).get("plugins", ())))
+    listed = chosen.get("run", {}).get("plugins", ())
+    if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
+        raise ConfigError(f"run.plugins: must be a list of names (given: {listed!r})")
+    names = tuple(dict.fromkeys(listed))
     sections = chosen.get("plugins", {})
-    for name in sections:
+    for name, values in sections.items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"plugins.{name}: must be a section of settings (given: {values!r})")
         if name not in names:
             near = did_you_mean(name, [*names, *RunConfig.model_fields])
             raise ConfigError(
@@ -103,6 +108,8 @@ def load_recipe(name: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no recipe file {path}") from None
+    except OSError as error:
+        raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {path} is not valid TOML: {error}") from None
 

@@ -76,7 +76,8 @@ def run(
     from reid_core.engine.distributed import broadcast, process_group
 
     if resume:
-        recipe = recipe or _stored_config(out)
+        stored = _stored_config(out)
+        recipe = recipe or stored
     resolved = resolved or resolve(flags, recipe=recipe)
     with process_group(resolved.config.engine.device):
         folder = broadcast(run_folder(out, resolved.config, resume))
@@ -264,7 +265,7 @@ def _closing(spent: Mapping[str, float]) -> str:
 def _stored_config(out: Path | None) -> str:
     if out is None:
         raise ConfigError("--resume needs the folder of the run: --out DIR")
-    if not (out / "config.toml").is_file():
+    if not all((out / name).is_file() for name in ("config.toml", "checkpoint.pt")):
         raise ConfigError(f"{out} holds no run to resume")
     return str(out / "config.toml")
 

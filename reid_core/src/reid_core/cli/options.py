@@ -113,6 +113,8 @@ def _put_setting(flags: dict[str, Any], key: str, value: Any) -> None:
     place = flags.setdefault(first, {})
     for part in rest[:-1]:
         place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {key}: '{part}' is a value and has no keys of its own")
     place[rest[-1]] = value
 
 

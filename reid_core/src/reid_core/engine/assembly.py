@@ -145,7 +145,15 @@ def assemble(
     plugins, calls = resolved.plugins, resolved.calls
     ctx, held_out = _context(resolved, folder, cache or cache_folder(), say, dataset)
     config, main = ctx.config, ctx.main
-    makers = field_makers(calls.pseudo_labels(ctx), ctx.slots, config.labels, main.fields)
+    owned = [
+        (owner, labeler)
+        for owner, labeler in calls.pseudo_labels(ctx)
+        # Who claimed identities and lost them to the user's choice stays silent.
+        if labeler.spec.name != "pid"
+        or "labels:pid" not in plugins[owner].claims
+        or ctx.owns(owner, "labels:pid")
+    ]
+    makers = field_makers(owned, ctx.slots, config.labels, main.fields)
     check_needs(plugins, ctx.slots, makers, main)
     named = chosen_protocols(config.evaluation.protocols, ctx.dataset, ctx.providers.protocol)
     evaluator = _evaluator(ctx, ctx.dataset, named)

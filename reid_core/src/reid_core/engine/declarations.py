@@ -134,6 +134,14 @@ MAIN_PASS = Pass(MAIN, bn="update", shared=True)
 """The first pass of the main update."""
 
 
+def _check_every(every: tuple[int, int]) -> None:
+    period, offset = every
+    if period < 1 or not 0 <= offset < period:
+        raise ValueError(
+            f"every = {every}: the period must be 1 or more, the offset in 0 .. period - 1"
+        )
+
+
 @dataclass(frozen=True)
 class Update:
     """One backward and one step within a training step.
@@ -161,6 +169,9 @@ class Update:
     before: tuple[str, ...] = ()
     optimiser: Optimiser | None = None
 
+    def __post_init__(self) -> None:
+        _check_every(self.every)
+
     def due(self, step: int) -> bool:
         """Return whether it runs in a step (0-based)."""
         period, offset = self.every
@@ -184,6 +195,10 @@ class Schedule:
     passes: tuple[Pass, ...] = ()
     main_without: tuple[str, ...] = ()
     main_every: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.main_every is not None:
+            _check_every(self.main_every)
 
 
 @dataclass(frozen=True)

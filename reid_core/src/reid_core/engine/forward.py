@@ -148,9 +148,19 @@ class UpdateForward(nn.Module):
             weight = weight_at(self.model.embeddings[term.embedding].weight, step.iteration)
             terms[name] = LossTerm(name, term.value, weight * term.factor)
         for owner, loss in self._calls.losses(self._ctx, step, self._scopes()):
+            if not isinstance(loss, LossTerm):
+                raise PluginError(
+                    f"plugin '{owner}': reid_losses must return LossTerm objects, got "
+                    f"{type(loss).__name__}"
+                )
             check_owned(owner, "loss term", loss.name)
             if loss.name in terms:
                 raise PluginError(f"plugin '{owner}': loss term '{loss.name}' is returned twice")
+            if not isinstance(loss.value, Tensor):
+                raise PluginError(
+                    f"plugin '{owner}': loss term '{loss.name}' is a "
+                    f"{type(loss.value).__name__}; it must be a scalar tensor"
+                )
             if loss.value.dim():
                 raise PluginError(
                     f"plugin '{owner}': loss term '{loss.name}' has shape "
@@ -191,8 +201,14 @@ class UpdateForward(nn.Module):
     def _checked(
         self, generated: list[tuple[str, Synthetic]], batch: Batch, before: bool
     ) -> list[Synthetic]:
+        seen: set[str] = set()
         for owner, synthetic in generated:
             check_synthetic(owner, synthetic, batch, before)
+            if synthetic.name in seen:
+                raise PluginError(
+                    f"plugin '{owner}': generated images '{synthetic.name}' are returned twice"
+                )
+            seen.add(synthetic.name)
         return sorted((s for _, s in generated), key=lambda s: s.name)
 
     def _scopes(self) -> StepScopes:
@@ -209,7 +225,7 @@ def _viewed(
     shared: bool,
 ) -> tuple[PassView, dict[str, IdentityTerm]]:
     outputs, embedded, identity = found
-    logits = {embedding: output.logits for embedding, output in identity.items()}
+    logits = {name: o.logits for name, o in identity.items() if o.logits is not None}
     terms = {
         f"{embedding}/{term}": IdentityTerm(embedding, value)
         for embedding, output in identity.items()

@@ -50,6 +50,11 @@ def field_makers(
         if owner in offers.setdefault(name, {}):
             raise PluginError(f"plugin '{owner}' offers two labelers of '{name}'")
         offers[name][owner] = labeler
+    maker = slots.get("labels:pid")
+    if maker is not None and maker not in offers.get("pid", {}):
+        raise PluginError(
+            f"plugin '{maker}' fills the slot 'labels:pid' but offers no labeler of 'pid'"
+        )
     for name, owner in chosen.items():
         if owner not in offers.get(name, {}):
             listed = ", ".join(offers.get(name, {})) or "no requested plugin does"

@@ -134,16 +134,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).partition("\n")[0][:160]
         raise CheckpointError(
             f"{path} is truncated, or holds more than tensors and plain values, and is not loaded "
             f"({type(error).__name__}: {reason})"
         ) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    entries = {"progress", "plugins", "config", "model", "frozen", "optimisers"}
+    known = isinstance(content, dict) and entries <= set(content)
+    if not known or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this version (format {FORMAT})")
-    return content
+    return dict(content)
 
 
 def trainable_state(model: ReidModel) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from reid_core.config import IdentitySection
 from reid_core.engine.views import Embedded
+from reid_core.errors import PluginError
 from reid_core.model.declarations import Embedding, Supervision
 from reid_core.model.losses import batch_hard_triplet, identity_cross_entropy
 
@@ -25,11 +26,11 @@ class IdentityOutput:
 
     Args:
         terms: scalar loss terms by short name (``ce``), before the embedding's weight.
-        logits: ``B K`` similarities to identities or clusters.
+        logits: ``B K`` similarities to identities or clusters; None where nothing is classified.
     """
 
     terms: Mapping[str, Tensor]
-    logits: Tensor
+    logits: Tensor | None
 
 
 class IdentityCriterion(nn.Module):
@@ -102,23 +103,32 @@ class CrossEntropyTriplet(IdentityCriterion):
         )
         self.margin = settings.margin if wants.margin is None else wants.margin
         self.dropout = nn.Dropout(wants.dropout)
-        self.classifier = nn.Linear(dim, identities, bias=wants.classifier_bias)
-        nn.init.normal_(self.classifier.weight, std=0.001)
-        if wants.classifier_bias:
-            nn.init.zeros_(self.classifier.bias)
+        self.classifier: nn.Linear | None = None
+        if wants.cross_entropy is not None:
+            self.classifier = nn.Linear(dim, identities, bias=wants.classifier_bias)
+            nn.init.normal_(self.classifier.weight, std=0.001)
+            if wants.classifier_bias:
+                nn.init.zeros_(self.classifier.bias)
 
     def logits(self, embedded: Embedded) -> Tensor:
-        """Return the classifier's logits ``B K``."""
-        vector = getattr(embedded, self.supervision.cross_entropy or "neck")
-        return cast(Tensor, self.classifier(self.dropout(vector)))
+        """Return the classifier's logits ``B K``.
+
+        Raises:
+            PluginError: the embedding is not classified.
+        """
+        wanted = self.supervision.cross_entropy
+        if self.classifier is None or wanted is None:
+            raise PluginError(f"embedding '{self.embedding.name}' is not classified: no logits")
+        return cast(Tensor, self.classifier(self.dropout(getattr(embedded, wanted))))
 
     def forward(
         self, embedded: Embedded, labels: Tensor, soft_targets: Tensor | None = None
     ) -> IdentityOutput:
         """Return the terms ``ce`` and ``triplet``; see `IdentityCriterion.forward`."""
         wants, terms = self.supervision, {}
-        logits = self.logits(embedded)
+        logits = None
         if wants.cross_entropy is not None:
+            logits = self.logits(embedded)
             loss = identity_cross_entropy(logits, labels, self.smoothing, soft_targets)
             terms["ce"] = self.settings.ce_weight * loss
         if wants.triplet is not None and self.settings.triplet_weight:

@@ -124,10 +124,10 @@ class Embedder(nn.Module):
         rows = []
         for start in range(0, len(files), batch_size):
             chunk = [
-                torch.as_tensor(resize_image(read_image(path), self.size))
+                torch.tensor(resize_image(read_image(path), self.size))
                 for path in files[start : start + batch_size]
             ]
-            rows.append(self(torch.stack(chunk).to(device)).cpu())
+            rows.append(self(torch.stack(chunk).permute(0, 3, 1, 2).to(device)).cpu())
         return torch.cat(rows) if rows else torch.empty(0, self.dim)
 
     def describe(self) -> dict[str, Any]:
@@ -221,6 +221,8 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
             fit, or a part of a distribution that is not installed.
     """
     weights = Path(path)
+    if not weights.exists() and not weights.suffix:
+        raise CheckpointError(f"there is no embedder: {weights} is missing")
     if weights.is_dir():
         weights = weights / "embedder.safetensors"
     description = weights.with_suffix(".json")
@@ -234,11 +236,15 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
         state = load_file(weights)
     except (json.JSONDecodeError, SafetensorError, UnicodeDecodeError) as error:
         raise CheckpointError(f"the embedder {weights} is truncated or corrupt: {error}") from None
-    if spec.get("format") != FORMAT:
+    found = spec.get("format") if isinstance(spec, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"{description} has format {found!r}, this version reads {FORMAT}")
+    try:
+        embedder = _rebuilt(spec, description)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(
-            f"{description} has format {spec.get('format')!r}, this version reads {FORMAT}"
-        )
-    embedder = _rebuilt(spec, description)
+            f"{description} does not describe an embedder: {type(error).__name__}: {error}"
+        ) from None
     try:
         embedder.load_state_dict(state)
     except RuntimeError as error:
@@ -288,7 +294,7 @@ def _spec(what: str, module: nn.Module) -> dict[str, Any]:
     if describe is None:
         raise PluginError(
             f"{what} ({type(module).__module__}.{type(module).__name__}) is deployed but has no "
-            'deploy_spec(); it must return {"factory": "module:callable", "kwargs": {...}}'
+            'deploy_spec(); it must return {"factory": "module:Class", "kwargs": {...}}'
         )
     return cast(dict[str, Any], describe())
 
@@ -296,7 +302,7 @@ def _spec(what: str, module: nn.Module) -> dict[str, Any]:
 def _make(part: Mapping[str, Any], where: Path) -> nn.Module:
     module, _, name = part["factory"].partition(":")
     try:
-        factory = getattr(import_module(module), name)
+        factory = getattr(import_module(module), name, None)
     except ImportError:
         package = module.partition(".")[0]
         lines = {
@@ -304,4 +310,8 @@ def _make(part: Mapping[str, Any], where: Path) -> nn.Module:
         }
         hint = next(iter(lines), f"pip install {package.replace('_', '-')}")
         raise CheckpointError(f"{where} needs {package}, which is not installed: {hint}") from None
-    return cast(nn.Module, factory(**part["kwargs"]))
+    if not (isinstance(factory, type) and issubclass(factory, nn.Module)):
+        raise CheckpointError(
+            f"{where} names {part['factory']}, which is no torch.nn.Module; nothing else is called"
+        )
+    return factory(**part["kwargs"])

@@ -33,9 +33,9 @@ class Encoder(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward")
 
     def deploy_spec(self) -> dict[str, Any]:
-        """Return ``{"factory": "module:callable", "kwargs": {...}}``, which rebuilds the encoder.
+        """Return ``{"factory": "module:Class", "kwargs": {...}}``, which rebuilds the encoder.
 
-        The exported embedder stores it; loading calls the factory and loads the weights.
+        The exported embedder stores it; loading makes the class and loads the weights.
         """
         raise TypeError(f"{type(self).__name__} must define deploy_spec to be exported")
 
@@ -66,6 +66,7 @@ class TimmEncoder(Encoder):
         pretrained: bool | Path = False,
     ) -> None:
         super().__init__()
+        size = (size[0], size[1])
         self.spec = {"name": name, "size": list(size), "last_stride": last_stride}
         self.trunk = _create(name, size, pretrained)
         if last_stride == 1:
@@ -96,12 +97,7 @@ class TimmEncoder(Encoder):
 
     def deploy_spec(self) -> dict[str, Any]:
         """See `Encoder.deploy_spec`."""
-        return {"factory": "reid_core.model.encoder:build_timm_encoder", "kwargs": self.spec}
-
-
-def build_timm_encoder(name: str, size: tuple[int, int], last_stride: int) -> TimmEncoder:
-    """Rebuild a `TimmEncoder` without weights, for a stored embedder."""
-    return TimmEncoder(name, (size[0], size[1]), last_stride)
+        return {"factory": "reid_core.model.encoder:TimmEncoder", "kwargs": self.spec}
 
 
 def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Module:
@@ -115,25 +111,66 @@ def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Mod
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if config is not None and config.fixed_input_size:
         options["img_size"] = size
-    if isinstance(pretrained, Path):
-        if not pretrained.is_file():
-            raise ConfigError(f"there are no pretrained weights at {pretrained}")
-        options["checkpoint_path"] = str(pretrained)
     try:
         model: nn.Module = timm.create_model(name, pretrained=pretrained is True, **options)
     except Exception as error:
-        if not pretrained:
+        if pretrained is not True:
             raise
-        raise _no_weights(name, pretrained, error) from error
+        raise _no_weights(name, error) from error
+    if isinstance(pretrained, Path):
+        load_weights(model, name, pretrained)
     if not hasattr(model, "forward_intermediates"):
         raise ConfigError(f"timm's '{name}' does not expose its maps and cannot be an encoder")
     return model
 
 
-def _no_weights(name: str, pretrained: bool | Path, error: Exception) -> ConfigError:
+def load_weights(trunk: nn.Module, name: str, path: Path) -> None:
+    """Load a state dict from a file into a trunk; a classifier in it is left aside.
+
+    Args:
+        trunk: without classifier.
+        name: the encoder's, for messages.
+        path: ``.safetensors``, or what ``torch.save`` wrote, tensors only.
+
+    Raises:
+        ConfigError: the file is missing or refused, or its weights are of another network.
+    """
+    if not path.is_file():
+        raise ConfigError(f"there are no pretrained weights at {path}")
+    state: Any
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise _misfit(name, path, f"{type(error).__name__}: {error}") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    wanted = trunk.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    if missing:
+        raise _misfit(name, path, f"{missing[0]} is missing ({len(missing)} of {len(wanted)})")
+    config: dict[str, Any] = getattr(trunk, "default_cfg", {})
+    classifier = config.get("classifier", "fc")
+    heads = tuple(f"{h}." for h in ([classifier] if isinstance(classifier, str) else classifier))
+    foreign = sorted(key for key in set(state) - set(wanted) if not key.startswith(heads))
+    if foreign:
+        raise _misfit(name, path, f"{foreign[0]} is unknown to it")
+    try:
+        trunk.load_state_dict({key: state[key] for key in wanted})
+    except RuntimeError as error:
+        raise _misfit(name, path, str(error)) from None
+
+
+def _misfit(name: str, path: Path, reason: str) -> ConfigError:
+    short = " ".join(reason.split())[:160]
+    return ConfigError(f"the weights in {path} do not fit '{name}': {short}")
+
+
+def _no_weights(name: str, error: Exception) -> ConfigError:
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    if isinstance(pretrained, Path):
-        return ConfigError(f"the weights in {pretrained} do not fit '{name}': {reason}")
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
     return ConfigError(
         f"pretrained weights of '{name}' are neither in {home} nor reachable: copy them there, "

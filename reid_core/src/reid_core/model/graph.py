@@ -88,7 +88,8 @@ class ReidModel(nn.Module):
                 if name in embedded:
                     with scope(f"{name}/identity"):
                         found = criterion(gathered(embedded[name]), everybody, soft)
-                    identity[name] = IdentityOutput(found.terms, found.logits[own])
+                    logits = None if found.logits is None else found.logits[own]
+                    identity[name] = IdentityOutput(found.terms, logits)
         return outputs, embedded, identity
 
     def parts(self) -> dict[str, list[str]]:

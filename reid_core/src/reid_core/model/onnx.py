@@ -49,7 +49,7 @@ def export_onnx(embedder: Embedder, path: Path, batch_sizes: tuple[int, ...] = (
             (example,),
             input_names=["images"],
             output_names=["features"],
-            dynamic_shapes={"images": {0: batch}, "fields": None},
+            dynamic_shapes={"images": {0: batch}},
             dynamo=True,
             verbose=False,
         )

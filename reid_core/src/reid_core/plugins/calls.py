@@ -7,12 +7,13 @@ returns a flat list in registration order, in which nobody can tell who said wha
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
 from reid_core import hookspecs
+from reid_core.engine.declarations import Schedule
 from reid_core.engine.randomness import StepScopes, scoped
 from reid_core.errors import PluginError, ReidError, did_you_mean
 from reid_core.hookspecs import HOOKS, PROJECT
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from reid_core.data.labelers import Labeler
     from reid_core.data.samples import DataProvider
     from reid_core.engine.context import RunContext
-    from reid_core.engine.declarations import LossTerm, Schedule, Synthetic
+    from reid_core.engine.declarations import LossTerm, Synthetic
     from reid_core.engine.events import Event
     from reid_core.engine.views import PassView, StepView
     from reid_core.evaluation.protocols import Protocol
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from reid_core.model.declarations import Branch, Embedding, EncoderProvider, Tap
     from reid_core.model.encoder import Encoder
     from reid_core.plugins.plugin import Plugin
+
+T = TypeVar("T")
 
 CORE = "core"
 """Name of the core's own plugin; its answer to a slot counts only when nobody claims it."""
@@ -57,6 +60,10 @@ class HookCalls:
             except pluggy.PluginValidationError as error:
                 raise PluginError(_explain(name, plugin, error)) from error
         self._implementations = {hook: self._implementations_of(hook) for hook in HOOKS}
+        for name, plugin in self.plugins.items():
+            for hook in HOOKS:
+                if hasattr(plugin, hook) and name not in self._implementations[hook]:
+                    raise PluginError(f"plugin '{name}': {hook} must be marked with @hookimpl")
 
     def _implementations_of(self, hook: str) -> dict[str, pluggy.HookImpl]:
         found = {}
@@ -102,15 +109,17 @@ class HookCalls:
     ) -> list[tuple[str, Any]]:
         pairs: list[tuple[str, Any]] = []
         for name, answer in self._each(hook, arguments, only):
-            if answer is None or isinstance(answer, str | Mapping):
+            if isinstance(answer, str | Mapping) or not isinstance(answer, Iterable):
                 raise PluginError(
                     f"plugin '{name}', hook {hook}: must return a list, got {type(answer).__name__}"
                 )
             pairs.extend((name, item) for item in answer)
         return pairs
 
-    def _slot(self, hook: str, owner: str, arguments: Mapping[str, Any]) -> Any:
+    def _slot(self, hook: str, owner: str, kind: type[T], arguments: Mapping[str, Any]) -> T:
         for _, answer in self._each(hook, arguments, only=owner):
+            if not isinstance(answer, kind):
+                raise _wrong_kind(owner, hook, kind, answer)
             return answer
         raise PluginError(f"plugin '{owner}' claims a slot but does not implement {hook}")
 
@@ -136,9 +145,10 @@ class HookCalls:
 
     def backbone(self, owner: str, ctx: RunContext) -> Encoder:
         """Call `reid_backbone` on the slot's owner."""
+        from reid_core.model.encoder import Encoder
+
         with scoped(ctx.config.run.seed, "reid_backbone", owner):
-            encoder: Encoder = self._slot("reid_backbone", owner, {"ctx": ctx})
-        return encoder
+            return self._slot("reid_backbone", owner, Encoder, {"ctx": ctx})
 
     def auxiliary_branches(
         self, ctx: RunContext, taps: Mapping[str, Tap]
@@ -155,16 +165,21 @@ class HookCalls:
         self, owner: str, ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
     ) -> IdentityCriterion:
         """Call `reid_identity` on the slot's owner."""
+        from reid_core.model.criteria import IdentityCriterion
+
         arguments = {"ctx": ctx, "embedding": embedding, "dims": dims}
         with scoped(ctx.config.run.seed, "reid_identity", embedding.name):
-            criterion: IdentityCriterion = self._slot("reid_identity", owner, arguments)
-        return criterion
+            return self._slot("reid_identity", owner, IdentityCriterion, arguments)
 
     def schedules(
         self, ctx: RunContext, params: Mapping[str, Sequence[str]]
     ) -> list[tuple[str, Schedule]]:
         """Call `reid_schedule`."""
-        return list(self._each("reid_schedule", {"ctx": ctx, "params": params}))
+        found = list(self._each("reid_schedule", {"ctx": ctx, "params": params}))
+        for name, answer in found:
+            if not isinstance(answer, Schedule):
+                raise _wrong_kind(name, "reid_schedule", Schedule, answer)
+        return found
 
     # The step --------------------------------------------------------------------------------
 
@@ -208,6 +223,12 @@ class HookCalls:
                     f"observer '{name}' failed at {type(event).__name__} and is dropped: "
                     f"{type(error).__name__}: {error}"
                 )
+
+
+def _wrong_kind(name: str, hook: str, kind: type, answer: object) -> PluginError:
+    return PluginError(
+        f"plugin '{name}', hook {hook}: must return {kind.__name__}, got {type(answer).__name__}"
+    )
 
 
 def _explain(name: str, plugin: Plugin, error: pluggy.PluginValidationError) -> str:

@@ -61,26 +61,30 @@ def installed(group: str = PLUGIN_GROUP) -> dict[str, PluginRecord]:
         ConflictError: two distributions register the same name.
     """
     records: dict[str, PluginRecord] = {}
-    for entry in metadata.entry_points(group=group):
-        distribution = entry.dist
-        if distribution is None:
+    seen: set[str] = set()
+    for distribution in metadata.distributions():
+        try:
+            entries = distribution.entry_points.select(group=group)
+            if not entries:
+                continue
+            about = distribution.metadata.json
+            title, version = str(about["name"]), distribution.version
+        except (ValueError, KeyError, TypeError, OSError):
+            # Metadata that cannot be read: what it registers cannot be known, all others can.
             continue
-        about = distribution.metadata
-        record = PluginRecord(
-            entry.name,
-            entry.value,
-            about["Name"],
-            distribution.version,
-            str(about.json.get("summary", "")),
-        )
-        other = records.get(entry.name)
-        if other is not None and other.distribution != record.distribution:
-            raise ConflictError(
-                f"plugin '{entry.name}' is registered by two distributions, "
-                f"{other.distribution} {other.version} and {record.distribution} "
-                f"{record.version}; uninstall one of them"
-            )
-        records[entry.name] = record
+        if title.lower() in seen:
+            continue  # the same distribution further back on the path
+        seen.add(title.lower())
+        for entry in entries:
+            summary = str(about.get("summary", ""))
+            record = PluginRecord(entry.name, entry.value, title, version, summary)
+            other = records.setdefault(entry.name, record)
+            if other.distribution != record.distribution:
+                raise ConflictError(
+                    f"plugin '{entry.name}' is registered by two distributions, "
+                    f"{other.distribution} {other.version} and {title} {version}; uninstall one "
+                    "of them"
+                )
     return dict(sorted(records.items()))
 
 
@@ -119,7 +123,8 @@ def load_class(name: str) -> type[Plugin]:
         loaded = metadata.EntryPoint(name, f"{module}:{attribute}", PLUGIN_GROUP).load()
     except Exception as error:
         raise PluginError(
-            f"{where} cannot be imported: {type(error).__name__}: {error}; "
+            f"{where} cannot be imported: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}; "
             f"reinstall it with: pip install --force-reinstall {record.distribution}"
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Plugin)):

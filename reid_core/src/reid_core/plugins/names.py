@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from reid_core.errors import ConflictError, PluginError
 
-_NAME = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_\-]+)+")
+_NAME = re.compile(r"[A-Za-z0-9_\-]+(/[A-Za-z0-9_\-]+)+")
 
 
 def check_owned(owner: str, kind: str, name: str) -> None:
@@ -22,10 +22,10 @@ def check_owned(owner: str, kind: str, name: str) -> None:
         PluginError: the name is malformed or starts with another owner.
     """
     if not _NAME.fullmatch(name) or name.partition("/")[0] != owner:
-        raise PluginError(
-            f"plugin '{owner}': {kind} '{name}' is outside its own names; call it "
-            f"'{owner}/{name.rpartition('/')[2]}'"
-        )
+        proposed = f"{owner}/{name.rpartition('/')[2]}"
+        fits = _NAME.fullmatch(proposed)
+        advice = f"call it '{proposed}'" if fits else f"it must start with '{owner}/' and a name"
+        raise PluginError(f"plugin '{owner}': {kind} '{name}' is outside its own names; {advice}")
 
 
 def check_unique(kind: str, owned: Iterable[tuple[str, str]]) -> None:

@@ -7,10 +7,11 @@ stop a run that does not need it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from reid_core.errors import ConflictError, DataError, PluginError, ReidError, did_you_mean
+from reid_core.errors import ConflictError, DataError, ReidError, did_you_mean
 from reid_core.plugins.calls import CORE, HookCalls
 from reid_core.plugins.discovery import catalogue, installed, load_class
 
@@ -41,7 +42,7 @@ class Providers:
     def __init__(self, calls: HookCalls) -> None:
         self._calls = calls
         self._broken: dict[str, str] = {}
-        self._others: HookCalls | None = None
+        self._others: dict[str, HookCalls] | None = None
 
     @property
     def broken(self) -> dict[str, str]:
@@ -91,10 +92,10 @@ class Providers:
             found = _named(name, offers)
             if found is not None:
                 return found
-        return _named(name, hook(self._installed()))
+        return _named(name, self._of_installed(hook))
 
     def _all(self, hook: Callable[[HookCalls], list[tuple[str, N]]]) -> list[tuple[str, N]]:
-        offers = [*hook(self._calls), *hook(self._installed())]
+        offers = [*hook(self._calls), *self._of_installed(hook)]
         return sorted(offers, key=lambda pair: pair[1].name)
 
     def _listed(self, hook: Callable[[HookCalls], list[tuple[str, N]]]) -> str:
@@ -113,18 +114,29 @@ class Providers:
             f"(there are: {self._listed(hook)}){broken}"
         )
 
-    def _installed(self) -> HookCalls:
+    def _of_installed(
+        self, hook: Callable[[HookCalls], list[tuple[str, N]]]
+    ) -> list[tuple[str, N]]:
+        """Return what installed plugins offer that nobody requested; broken ones are noted."""
         if self._others is None:
-            plugins = {}
+            self._others = {}
             for name in installed():
-                if name in self._calls.plugins:
-                    continue
-                try:
-                    plugins[name] = load_class(name)(name)
-                except (PluginError, ValueError) as error:
-                    self._broken[name] = str(error)
-            self._others = HookCalls(plugins)
-        return self._others
+                if name not in self._calls.plugins:
+                    with self._noted(name):
+                        self._others[name] = HookCalls({name: load_class(name)(name)})
+        offers: list[tuple[str, N]] = []
+        for name, calls in self._others.items():
+            with self._noted(name):
+                offers += hook(calls)
+        return offers
+
+    @contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        """Note whatever a stranger raises in place of raising it."""
+        try:
+            yield
+        except Exception as error:
+            self._broken[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _named(name: str, offers: Sequence[tuple[str, N]]) -> N | None:
