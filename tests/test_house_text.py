@@ -21,9 +21,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 def _texts() -> Iterator[tuple[Path, str]]:
     for folder, folders, files in os.walk(ROOT):
         folders[:] = sorted(
-            name
-            for name in folders
-            if name == ".ci" or not (name in MADE or name.startswith("."))
+            name for name in folders if name == ".ci" or not (name in MADE or name.startswith("."))
         )
         for name in sorted(files):
             path = Path(folder, name)

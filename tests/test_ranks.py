@@ -1,4 +1,4 @@
-"""Two gloo ranks stay equal to each other and compute what one process with the whole batch does."""
+"""Two gloo ranks stay equal to each other and compute what one process would."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_cuda_asked_for_and_absent(refused: Refused, monkeypatch: pytest.MonkeyP
 
 def test_a_recipe_that_is_not_there(refused: Refused, out: Path) -> None:
     line = refused(command=("run", "-r", "core/quik", "-o", str(out)))
-    assert "there is no recipe 'core/quik' (core/quick)" in line
+    assert "there is no recipe 'core/quik'; did you mean 'core/quick'? (core/quick)" in line
 
 
 def test_an_existing_run_folder_is_left_alone(refused: Refused, out: Path) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from one_update import Run, scale
-from torch import Tensor, nn
+from torch import Tensor
 
 from reid_core.engine.declarations import LinearRamp, LossTerm
 from reid_core.engine.views import StepView
 from reid_core.errors import PluginError, ReidError
 from reid_core.hookspecs import hookimpl
+from reid_core.model.blocks import GlobalPool
 from reid_core.model.declarations import Branch, Embedding, Supervision
 from reid_core.plugins.plugin import Plugin
 from reid_core.testing.tiny import Recorder, tiny_assembly
@@ -97,7 +98,7 @@ def test_the_weight_of_an_embedding_scales_its_identity_terms(reid_cache: Path) 
 
         @hookimpl
         def reid_auxiliary_branches(self) -> list[Branch]:
-            pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            pool = GlobalPool("avg")
             some = {"supervision": Supervision(triplet=None), "reads": "zebra/v"}
             embeddings = (
                 Embedding("zebra/half", weight=0.5, **some),

@@ -244,7 +244,7 @@ def test_a_recipe_comes_with_its_plugins_package(site: FakeSite) -> None:
     (recipes.parents[1] / "__init__.py").write_text("raise RuntimeError('imported')")
     (recipes / "market1501.toml").write_text("[optim]\nlr = 0.125\n")
     assert load_recipe("zebra/market1501") == {"optim": {"lr": 0.125}}
-    with pytest.raises(ConfigError, match=r"no recipe 'zebra/duke' \(zebra/market1501\)"):
+    with pytest.raises(ConfigError, match=r"no recipe 'zebra/duke'.*\(zebra/market1501\)"):
         load_recipe("zebra/duke")
 
 

@@ -47,7 +47,7 @@ _PUBLIC = {
         "PluginError",
         "ReidError",
     ),
-    "reid_core.evaluation.protocols": ("Protocol",),
+    "reid_core.evaluation.protocols": ("JunkRule", "Protocol", "SingleShot", "Subset"),
     "reid_core.hookspecs": ("hookimpl",),
     "reid_core.model.blocks": ("GlobalPool",),
     "reid_core.model.criteria": ("CrossEntropyTriplet", "IdentityCriterion", "IdentityOutput"),
@@ -196,7 +196,10 @@ if TYPE_CHECKING:
     from reid_core.errors import (
         ReidError as ReidError,
     )
+    from reid_core.evaluation.protocols import JunkRule as JunkRule
     from reid_core.evaluation.protocols import Protocol as Protocol
+    from reid_core.evaluation.protocols import SingleShot as SingleShot
+    from reid_core.evaluation.protocols import Subset as Subset
     from reid_core.hookspecs import hookimpl as hookimpl
     from reid_core.model.blocks import GlobalPool as GlobalPool
     from reid_core.model.criteria import (

@@ -30,23 +30,36 @@ class RunSection(Section):
     """What is run."""
 
     plugins: tuple[str, ...] = ()
+    """Names of the plugins, in any order."""
     recipe: str = "core/quick"
+    """Where the run's settings come from: ``plugin/name`` or a file."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of everything random."""
 
 
 class DataSection(Section):
     """The data set, the network's input size, and how batches are drawn."""
 
     name: str = "toy:quick"
+    """``NAME[/VARIANT][:SIZE]``; see `reid data list`."""
     root: Path | None = None
+    """Folder of a data set whose files are the user's."""
     height: Count = 256
+    """Height of the network's input, in pixels."""
     width: Count = 128
+    """Width of the network's input, in pixels."""
     batch_size: Count = 64
+    """Rows of a batch, over all ranks."""
     instances: Count = 4
+    """Images per identity in a batch, for ``pk`` and ``pk_camera``."""
     sampler: Literal["pk", "pk_camera", "random", "pairs", "twice"] = "pk"
+    """How the rows of a batch are chosen."""
     epoch_by: Literal["images", "identities"] = "images"
+    """What an epoch goes through once."""
     threads: Count = 2
+    """Threads that decode images, per source."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training identities that is held out for validation."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,33 +71,56 @@ class AugmentSection(Section):
     """Geometry (joint for image and spatial fields), erasing and photometric changes."""
 
     flip: Probability = 0.5
+    """Probability of mirroring."""
     pad: Annotated[int, Field(ge=0)] = 0
+    """Pixels of padding on every side before a random crop of the input size."""
     pad_mode: Literal["zero", "edge"] = "zero"
+    """Padding with black and label 0, or with the outermost pixels and labels."""
     enlarge: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    """Multiple of the input size from which a random window is cut; excludes ``pad``."""
     enlarge_p: Probability = 0.5
+    """Probability of ``enlarge``."""
     erasing: Probability = 0.0
+    """Probability of random erasing."""
     erasing_area: tuple[Fraction, Fraction] = (0.02, 0.4)
+    """Smallest and largest share of the image that is erased."""
     erasing_aspect: tuple[Positive, Positive] = (0.3, 3.33)
+    """Smallest and largest height over width of what is erased."""
     erasing_log_aspect: bool = False
+    """Draw the logarithm of the aspect uniformly instead of the aspect."""
     brightness: Probability = 0.0
+    """Largest relative change of brightness."""
     contrast: Probability = 0.0
+    """Largest relative change of contrast."""
     saturation: Probability = 0.0
+    """Largest relative change of saturation."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest shift of the hue, as a share of a full turn."""
     grayscale: Probability = 0.0
+    """Probability of losing all colour."""
     blur: Probability = 0.0
+    """Probability of a Gaussian blur."""
 
 
 class ModelSection(Section):
     """The encoder and the core's global embedding."""
 
     backbone: str = "resnet50"
+    """Encoder: a plugin's name for one, or any timm model with feature maps."""
     pretrained: bool | Path = False
+    """Whether the encoder starts from timm's weights, or a file of weights."""
     last_stride: Literal[1, 2] = 1
+    """1 removes the encoder's last reduction of the stride."""
     pooling: Literal["avg", "max"] = "avg"
+    """How the core's global embedding pools the encoder's map."""
     neck: Literal["none", "bn", "fc", "fc_bn", "fc_bn_relu"] = "bn"
+    """Neck of the core's global embedding."""
     dim: Count | None = None
+    """Length after an ``fc`` neck; none keeps that of the map."""
     start: Literal["random", "contrastive"] = "random"
+    """``contrastive`` pre-trains the encoder without labels, in a stage of its own."""
     start_epochs: Count = 10
+    """Length of that stage."""
 
     @model_validator(mode="after")
     def _dim_needs_fc(self) -> ModelSection:
@@ -100,64 +136,103 @@ class IdentitySection(Section):
     """The core's identity criterion: cross-entropy and batch-hard triplet."""
 
     ce_weight: NonNegative = 1.0
+    """Factor on cross-entropy; 0 leaves the core's embedding without it."""
     triplet_weight: NonNegative = 1.0
+    """Factor on the triplet loss; 0 leaves it out."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread over all identities."""
     margin: NonNegative = 0.3
+    """Margin of the triplet loss."""
     soft_margin: bool = False
+    """``softplus`` in place of the hinge; the margin then plays no part."""
 
 
 class OptimSection(Section):
     """The optimiser of every group that does not bring its own."""
 
     name: Literal["sgd", "adam", "adamw", "amsgrad"] = "adam"
+    """Optimiser."""
     lr: Positive = 3.5e-4
+    """Learning rate, before warm-up and decay."""
     weight_decay: NonNegative = 5e-4
+    """Weight decay."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of ``sgd``."""
     nesterov: bool = False
+    """Nesterov's momentum, for ``sgd``."""
     betas: tuple[Probability, Probability] = (0.9, 0.999)
+    """Averaging factors of the Adam family."""
     new_layers_scale: Positive = 1.0
+    """Factor on the learning rate of everything but the encoder."""
     clip_norm: Positive | None = None
+    """Largest norm of an update's gradient; none does not clip."""
 
 
 class ScheduleSection(Section):
     """How long, and how the learning rate moves. Warm-up and milestones count epochs."""
 
     epochs: Count = 60
+    """Number of epochs."""
     iterations_per_epoch: Count | None = None
+    """Steps of an epoch; none takes one pass over the data."""
     warmup_epochs: NonNegative = 10
+    """Length of the warm-up."""
     warmup_start: Fraction = 0.1
+    """Factor on the learning rate at the start of the warm-up."""
     warmup_shape: Literal["linear", "exponential"] = "linear"
+    """How the factor rises to 1."""
     decay: Literal["step", "cosine", "constant"] = "step"
+    """How the learning rate falls after the warm-up."""
     milestones: tuple[Positive, ...] = (40,)
+    """Epochs at which ``step`` multiplies by ``gamma``."""
     gamma: Fraction = 0.1
+    """Factor at a milestone."""
     floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Factor at which ``cosine`` ends."""
     per_iteration: bool = False
+    """Move the learning rate with every step instead of every epoch."""
 
 
 class EngineSection(Section):
     """Where and how it runs."""
 
     device: str = "auto"
+    """``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Mixed precision; ``auto`` is bf16 on CUDA and fp32 elsewhere."""
     channels_last: bool | Literal["auto"] = "auto"
+    """Memory format of images and convolutions; ``auto`` is channels last."""
     compile: bool = False
+    """Compile the encoder with torch.compile."""
     log_every: Count = 10
+    """Steps between two entries of the log."""
     checkpoint_every: Count = 1
+    """Epochs between two checkpoints."""
     tensorboard: bool = True
+    """Whether to write for TensorBoard."""
 
 
 class EvaluationSection(Section):
     """What is measured, and when."""
 
     protocols: tuple[str, ...] = ()
+    """Protocols to report; empty takes those of the data set."""
     every: Annotated[int, Field(ge=0)] = 0
+    """Epochs between two evaluations; 0 evaluates at the end alone."""
     embed: tuple[str, ...] = ()
+    """Embeddings to evaluate and export; empty takes those declared ``at_test``."""
     select: Literal["last", "validation"] = "last"
+    """Which epoch is reported: the last, or the best on held-out identities."""
     distance: Literal["cosine", "euclidean"] = "cosine"
+    """How features are compared."""
     flip: bool = False
+    """Add the features of mirrored images."""
     batch_size: Count = 128
+    """Images per forward."""
     untrained: bool = False
+    """Evaluate before the first step, too."""
     ranked_list: Annotated[int, Field(ge=0)] = 8
+    """Queries in the picture of ranked lists; 0 draws none."""
 
 
 class RunConfig(Section):

@@ -66,6 +66,9 @@ def reid_backbone(ctx: RunContext) -> Encoder:
     Called once per run when the model is built. Only the owner of the slot is asked: the plugin
     that claims it, otherwise the core, which builds what ``model.backbone`` names.
 
+    Args:
+        ctx: the run.
+
     Returns:
         An encoder with named taps whose channels and strides a dry forward pass verifies.
     """
@@ -125,6 +128,13 @@ def reid_losses(ctx: RunContext, step: StepView) -> Sequence[LossTerm]:
     A term must not depend on how many other plugins there are, must not synchronise the device
     (no ``.item()`` or ``.cpu()``), and runs on every pass that carries what it needs
     (``step.passes_with("parts")``), so that generated images are supervised for free.
+
+    Args:
+        ctx: the run.
+        step: the update, its passes with their batches and outputs.
+
+    Returns:
+        Terms named ``owner/name``, scalars with their graph.
     """
     raise AssertionError("a specification is never called")
 
@@ -144,6 +154,9 @@ def reid_data_synthesis(
         batch: rows of the update's first pass, on the device.
         feats: the update's passes by name, or None before them.
         update: name of the update.
+
+    Returns:
+        Images, each with the rows that lend it geometry and identity; an empty list for none.
     """
     raise AssertionError("a specification is never called")
 
@@ -154,6 +167,9 @@ def reid_datasets() -> Sequence[DataProvider]:
 
     Called on demand; ``load`` is called only for the chosen one. Requested plugins are searched
     first, then the core, then all installed plugins.
+
+    Returns:
+        Providers of data sets, and of sources (``kind="source"``).
     """
     raise AssertionError("a specification is never called")
 
@@ -166,6 +182,12 @@ def reid_pseudo_labels(ctx: RunContext) -> Sequence[Labeler]:
     training or at each epoch's start. A field has one maker: the one that ``--label`` names,
     otherwise the data set itself, otherwise the only labeler that offers it. A labeler of ``pid``
     needs the claim ``labels:pid``.
+
+    Args:
+        ctx: the run; the model is not built yet.
+
+    Returns:
+        Labelers; one that nobody needs is never called.
     """
     raise AssertionError("a specification is never called")
 
@@ -182,6 +204,9 @@ def reid_schedule(ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Sched
         ctx: the run.
         params: names of the trainable parameters by branch, ``encoder`` and identity criteria
             included; a `Group` refers to parameters by these names or by a branch's name.
+
+    Returns:
+        Groups, updates and passes of this plugin alone; empty parts change nothing.
     """
     raise AssertionError("a specification is never called")
 
@@ -191,6 +216,9 @@ def reid_evaluation_protocols() -> Sequence[Protocol]:
     """Offer evaluation protocols under unique names, as data.
 
     Called on demand. Requested plugins are searched first, then the core, then all installed.
+
+    Returns:
+        Protocols; ``evaluation.protocols`` and data sets name those to report.
     """
     raise AssertionError("a specification is never called")
 
@@ -201,6 +229,9 @@ def reid_observe(event: Event) -> None:
 
     Called on rank 0 only. The only hook whose errors are caught: an observer that raises is
     reported once and dropped, the training goes on.
+
+    Args:
+        event: `RunBegan`, `StepEnded`, `EpochEnded`, `Evaluated` or `RunEnded`.
     """
 
 
@@ -217,4 +248,4 @@ HOOKS = (
     "reid_evaluation_protocols",
     "reid_observe",
 )
-"""All hooks, in the order in which the lifecycle meets them."""
+"""All hooks, by kind: the encoder, the model, the step, data and labels, schedule, evaluation."""

@@ -133,7 +133,8 @@ def _packaged_recipe(name: str) -> Path:
     if not path.is_file():
         there = sorted(p.stem for p in folder.glob("*.toml")) if folder.is_dir() else []
         listed = ", ".join(f"{owner}/{p}" for p in there) or "it has none"
-        raise ConfigError(f"there is no recipe '{name}' ({listed})")
+        near = did_you_mean(name, [f"{owner}/{p}" for p in there])
+        raise ConfigError(f"there is no recipe '{name}'{near} ({listed})")
     return path
 
 
@@ -183,10 +184,18 @@ def _instances(
     from reid_core.defaults import Core
 
     plugins: dict[str, Plugin] = {CORE: Core(CORE)}
+    loaded: dict[str, type[Plugin]] = {}
+    problems: list[str] = []
     for name in sorted(names):
         if name == CORE:
             raise PluginError(f"'{CORE}' is the core's own plugin and always present")
-        cls = classes.get(name) or load_class(name)
+        try:
+            loaded[name] = classes.get(name) or load_class(name)
+        except PluginError as error:
+            problems.append(str(error))
+    if problems:
+        raise PluginError("; ".join(problems))
+    for name, cls in loaded.items():
         settings = validated(cls.Settings, sections.get(name, {}), f"plugins.{name}.")
         plugins[name] = cls(name, settings)
     return plugins

@@ -147,8 +147,13 @@ def _leave(
     untrained: Sequence[RetrievalResult],
 ) -> None:
     """Write the embedder, the results and the picture of ranked lists."""
-    config = assembly.config
-    assembly.embedder().save(folder / "embedder.safetensors")
+    config, embedder = assembly.config, assembly.embedder()
+    if embedder.fields:
+        assembly.ctx.say(
+            f"not exported: the embeddings read {', '.join(embedder.fields)} beside the image"
+        )
+    else:
+        embedder.save(folder / "embedder.safetensors")
     if final is not None and assembly.evaluator is not None:
         title = f"{config.data.name}, {' + '.join(config.run.plugins) or 'baseline'}"
         assembly.evaluator.picture(final, folder / "ranked_lists.png", title)

@@ -1,4 +1,4 @@
-"""FSAM: fine-grained shape-appearance mutual learning for cloth-changing people (not implemented yet)."""
+"""FSAM: fine-grained shape-appearance mutual learning (not implemented yet)."""
 
 from importlib.metadata import version
 

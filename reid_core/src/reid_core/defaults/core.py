@@ -107,7 +107,8 @@ class Core(Plugin):
                 _load_folder,
                 summary="your own images, named PID_cCAM[_oOUTFIT][_ANYTHING].jpg",
                 needs_root=True,
-                layout="train/, query/ and gallery/; see docs/data.md",
+                layout="ROOT/train, ROOT/query and ROOT/gallery; fields, where there are any, as "
+                "ROOT/fields/FIELD/SPLIT/NAME.png or .npy",
             ),
             DataProvider(
                 "toy",

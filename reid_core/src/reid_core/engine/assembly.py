@@ -162,6 +162,9 @@ def assemble(
     truth = _make_labels(ctx, plugins, makers)
     add_sources(ctx, plugins)
     model = _model(ctx, plugins, calls)
+    deployed = embedder_of(model, config.data.size, config.evaluation.embed)
+    if not deployed.fields:
+        deployed.describe()  # refuses, before the training, what could not be exported after it
     parts = _step_parts(ctx, calls, model)
     reads = [read for branch in model.declarations.values() for read in branch.reads]
     loaders = {

@@ -63,6 +63,15 @@ class PassView:
             )
         return self.feats[name]
 
+    def embedding(self, name: str) -> Embedded:
+        """Return an embedding's vectors by name; the error lists what there is."""
+        if name not in self.embedded:
+            raise PluginError(
+                f"pass '{self.name}' has no embedding '{name}'{did_you_mean(name, self.embedded)} "
+                f"(embeddings: {', '.join(sorted(self.embedded)) or 'none'})"
+            )
+        return self.embedded[name]
+
     def has(self, *names: str) -> bool:
         """Return whether the pass carries all of these outputs and fields."""
         return all(name in self.feats or name in self.batch.fields for name in names)
@@ -73,7 +82,7 @@ class StepView:
     """One update of one step, as a loss hook sees it.
 
     Args:
-        update: the update's declaration.
+        declaration: the update's declaration.
         epoch, iteration: 0-based.
         passes: by name, in the order in which they ran.
         without: patterns of terms that the update leaves to another one.

@@ -221,7 +221,7 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
             fit, or a part of a distribution that is not installed.
     """
     weights = Path(path)
-    if not weights.exists() and not weights.suffix:
+    if not weights.exists():
         raise CheckpointError(f"there is no embedder: {weights} is missing")
     if weights.is_dir():
         weights = weights / "embedder.safetensors"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,8 @@ def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Mod
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if config is not None and config.fixed_input_size:
         options["img_size"] = size
+    # Its retries while offline are told in one line below, not in one each.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         model: nn.Module = timm.create_model(name, pretrained=pretrained is True, **options)
     except Exception as error:
@@ -171,7 +173,8 @@ def _misfit(name: str, path: Path, reason: str) -> ConfigError:
 
 def _no_weights(name: str, error: Exception) -> ConfigError:
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
+    from huggingface_hub.constants import HF_HUB_CACHE as home
+
     return ConfigError(
         f"pretrained weights of '{name}' are neither in {home} nor reachable: copy them there, "
         f"give a file with -s model.pretrained=FILE, or train from random weights with "

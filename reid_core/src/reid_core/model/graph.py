@@ -9,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 import torch
 from torch import Tensor, nn
 
+from reid_core.data.fields import SHARED_FIELDS
 from reid_core.engine.distributed import gather, world
 from reid_core.engine.views import Embedded, matches
 from reid_core.errors import ConflictError, PluginError, did_you_mean
@@ -214,9 +215,11 @@ def order_branches(
         wanted = [*branch.reads, *(e.reads for e in branch.embeddings)]
         for name in wanted:
             if name not in known:
+                hint = did_you_mean(name, known)
+                if name in SHARED_FIELDS:
+                    hint = f"; declare Need('{name}') so that a labeler or the user can provide it"
                 raise PluginError(
-                    f"branch '{branch.name}' reads '{name}', which nobody provides"
-                    f"{did_you_mean(name, known)}"
+                    f"branch '{branch.name}' reads '{name}', which nobody provides{hint}"
                 )
     return [branches[name] for name in _sorted_names(branches, writers)]
 

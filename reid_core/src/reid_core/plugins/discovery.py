@@ -98,6 +98,17 @@ def catalogue() -> dict[str, KnownPlugin]:
     }
 
 
+def _not_there(known: KnownPlugin) -> str:
+    try:
+        version = metadata.version(known.distribution)
+    except metadata.PackageNotFoundError:
+        return f"plugin '{known.name}' is not installed: {known.install}"
+    return (
+        f"{known.distribution} {version} is installed but brings no plugin '{known.name}' yet; "
+        f"a newer version may: {known.install} --upgrade"
+    )
+
+
 def load_class(name: str) -> type[Plugin]:
     """Import one plugin's class by its name.
 
@@ -113,7 +124,7 @@ def load_class(name: str) -> type[Plugin]:
     if record is None:
         known = catalogue().get(name)
         if known is not None:
-            raise PluginError(f"plugin '{name}' is not installed: {known.install}")
+            raise PluginError(_not_there(known))
         hint = did_you_mean(name, [*records, *catalogue()])
         listed = ", ".join(records) or "none"
         raise PluginError(f"there is no plugin '{name}'{hint} (installed: {listed})")

@@ -24,7 +24,8 @@ def check_owned(owner: str, kind: str, name: str) -> None:
     if not _NAME.fullmatch(name) or name.partition("/")[0] != owner:
         proposed = f"{owner}/{name.rpartition('/')[2]}"
         fits = _NAME.fullmatch(proposed)
-        advice = f"call it '{proposed}'" if fits else f"it must start with '{owner}/' and a name"
+        rule = f"'{owner}/' and then letters, digits, '_' or '-'"
+        advice = f"call it '{proposed}'" if fits else f"a name is {rule}"
         raise PluginError(f"plugin '{owner}': {kind} '{name}' is outside its own names; {advice}")
 
 

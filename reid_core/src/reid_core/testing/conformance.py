@@ -128,7 +128,12 @@ def check_inert(subject: Subject) -> None:
     if subject.has_own_role:
         return
     probe = Recorder(subject.assemble())
+    own = probe.assembly.config.model.backbone
+    if own in {offer.name for _, offer in probe.assembly.calls.backbones()}:
+        return  # without the plugin there is no such encoder to compare with
     probe.train_epoch()
+    if max(probe.rows) > probe.assembly.config.data.batch_size:
+        return  # images that join the batch are rows of the baseline's own losses
     weights = {name: 0.0 for name in probe.metrics.seen if not name.startswith("core/")}
     plain = {k: v for k, v in subject.settings.items() if k not in ("plugins", "own", "labels")}
     baseline = Recorder(tiny_assembly((), plain, _without_defaults(probe), cache=subject.cache))

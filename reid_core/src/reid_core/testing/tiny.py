@@ -58,11 +58,13 @@ class Recorder(Trainer):
 
     Attributes:
         trace: one mapping per step: ``update:term`` to its value as a float.
+        rows: rows of every step's main pass, generated ones included.
     """
 
     def __init__(self, assembly: Assembly, checkpoint: Path | None = None) -> None:
         super().__init__(assembly, checkpoint)
         self.trace: list[dict[str, float]] = []
+        self.rows: list[int] = [0]
         add = self.metrics.add
 
         def keep(reports: Any) -> None:
@@ -73,6 +75,8 @@ class Recorder(Trainer):
                     for name, value in report.terms.items()
                 }
             )
+            labels = reports["main"].labels if "main" in reports else None
+            self.rows.append(0 if labels is None else len(labels))
             add(reports)
 
         self.metrics.add = keep  # type: ignore[method-assign]
