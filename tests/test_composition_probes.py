@@ -11,7 +11,7 @@ import torch
 
 from reid_core.engine.state import trainable_state
 from reid_core.errors import ConflictError
-from reid_core.testing.probes import PROBES
+from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 NAMES = sorted(PROBES)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -13,8 +17,8 @@ import torch.multiprocessing as mp
 from reid_core.data.samples import DataSet
 from reid_core.engine.distributed import gather, gather_array, rank_0_first
 from reid_core.engine.state import trainable_state
-from reid_core.testing.probes import PROBES
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.testing.probe_plugins import PROBES
+from reid_core.testing.tiny import TINY, Recorder, tiny_assembly
 
 PLUGINS = {
     "baseline": (),
@@ -129,3 +133,34 @@ def test_gathered_rows_carry_the_gradient_of_all_ranks(
         expected = [0.0, 2.0] if number == 0 else [4.0, 6.0]
         assert rank["gather"]["grad"].flatten().tolist() == expected
         assert rank["array"].flatten().tolist() == [0, 1, 10, 11]
+
+
+def test_torchrun_runs_the_command_line_and_one_process_resumes_it(
+    toy_tiny: DataSet, reid_cache: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(tomli_w.dumps(TINY), encoding="utf-8")
+    out = tmp_path / "run"
+    launch = ("torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m", "reid_core")
+    words = ("run", "--recipe", str(recipe), "--out", str(out))
+    done = python("-m", *launch, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run folder:") == 1, "more than one rank spoke"
+    assert len((out / "metrics.jsonl").read_text("utf-8").splitlines()) == 6
+    assert {"checkpoint.pt", "embedder.safetensors", "results.json"} <= {
+        path.name for path in out.iterdir()
+    }
+    again = python("-m", "reid_core", "run", "--resume", "--out", str(out))
+    assert again.returncode == 0, again.stderr
+    assert "written by 2 rank(s), this run has 1" in again.stderr.replace("\n", " ")
+
+
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-P", "-W", "ignore", *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )

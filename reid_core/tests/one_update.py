@@ -15,7 +15,7 @@ from reid_core.engine.views import StepView
 from reid_core.hookspecs import hookimpl
 from reid_core.model.declarations import Branch
 from reid_core.plugins.plugin import Plugin
-from reid_core.testing.probes import PROBES
+from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 Losses = Callable[[Any, StepView], list[LossTerm]]

@@ -8,7 +8,7 @@ import pytest
 
 from reid_core.errors import ReidError
 from reid_core.testing.conformance import CHECKS, Subject, conformance_suite
-from reid_core.testing.probes import PROBES
+from reid_core.testing.probe_plugins import PROBES
 
 test_head_conforms = conformance_suite("head", classes=PROBES)
 test_stream_conforms = conformance_suite("stream", classes=PROBES)

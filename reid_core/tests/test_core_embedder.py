@@ -17,7 +17,7 @@ from reid_core.model.blocks import GlobalPool
 from reid_core.model.declarations import Branch, Embedding, Supervision
 from reid_core.model.embedder import Embedder, embedder_of, load_embedder
 from reid_core.plugins.plugin import Plugin
-from reid_core.testing.probes import PROBES
+from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 SIZE = (64, 32)

@@ -12,7 +12,7 @@ from reid_core.engine.batchnorm import pass_mode
 from reid_core.engine.declarations import Pass, Schedule
 from reid_core.hookspecs import hookimpl
 from reid_core.plugins.plugin import Plugin
-from reid_core.testing.probes import PROBES
+from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 ROWS = torch.tensor([[1.0, -2.0], [3.0, 4.0], [5.0, 1.0]])

@@ -19,7 +19,7 @@ from reid_core.hookspecs import hookimpl
 from reid_core.model.declarations import Branch, Embedding
 from reid_core.model.graph import order_branches, tap_of, written_by
 from reid_core.plugins.plugin import Plugin
-from reid_core.testing.probes import PROBES
+from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 TAPS = ("encoder/stage1", "encoder/map")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,10 @@ import torch
 from reid_core.data.samples import DataSet
 from reid_core.engine.state import read_checkpoint, trainable_state
 from reid_core.engine.trainer import Interrupted
-from reid_core.testing.probes import PROBES
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.resolve import resolve
+from reid_core.running import run
+from reid_core.testing.probe_plugins import PROBES
+from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 
 LONG = {"schedule": {"epochs": 2, "iterations_per_epoch": 4}}
 
@@ -66,3 +72,38 @@ def test_an_alternating_source_goes_on_at_its_own_place(
     second.resume()
     second.fit()
     assert first.trace + second.trace == whole.trace
+
+
+def test_the_first_ctrl_c_ends_after_the_step_and_says_how_to_go_on(
+    toy_tiny: DataSet, reid_cache: Path, tmp_path: Path
+) -> None:
+    @contextmanager
+    def press_ctrl_c(label: str, total: int) -> Iterator[Callable[[int], None]]:
+        steps = iter(range(100))
+        yield lambda images: signal.raise_signal(signal.SIGINT) if next(steps) == 1 else None
+
+    before = signal.getsignal(signal.SIGINT)
+    out = tmp_path / "run"
+    resolved = resolve(tiny_flags((), LONG))
+    with pytest.raises(Interrupted) as stop:
+        run(resolved=resolved, out=out, cache=reid_cache, say=print, progress=press_ctrl_c)
+    assert str(stop.value).endswith(f"go on with: reid run --resume --out {out}")
+    assert stop.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert read_checkpoint(out / "checkpoint.pt")["progress"]["iteration"] == 2
+    events = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert events[-1]["outcome"] == "interrupted"
+    summary = run(out=out, resume=True, cache=reid_cache, say=lambda line: None)
+    assert (summary.folder / "results.json").is_file()
+
+
+def test_a_run_tells_what_it_cost(toy_tiny: DataSet, reid_cache: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    resolved = resolve(tiny_flags((), LONG))
+    run(resolved=resolved, out=tmp_path / "run", cache=reid_cache, say=lines.append)
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["images"] == 64
+    assert last["images_per_second"] == pytest.approx(64 / last["training_seconds"], rel=0.2)
+    assert 0 <= last["share_of_waiting_for_data"] <= 1
+    assert last["peak_memory_mib"] > 100
+    assert any("images/s" in line and "MiB" in line for line in lines)

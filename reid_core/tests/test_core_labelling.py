@@ -16,7 +16,7 @@ from reid_core.hookspecs import hookimpl
 from reid_core.model.criteria import IdentityCriterion
 from reid_core.plugins.plugin import Need, Plugin
 from reid_core.testing.probe_modules import ClusterMemory
-from reid_core.testing.probes import PROBES
+from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 CHOSEN = {"labels": {"parts": "maker"}}

@@ -21,7 +21,8 @@ from reid_core.engine.needs import (
 )
 from reid_core.errors import ConfigError, ConflictError, DataError, PluginError
 from reid_core.plugins.plugin import Need, Plugin
-from reid_core.testing.probes import PROBES, Head
+from reid_core.testing.probe_plugins import PROBES
+from reid_core.testing.probes import Head
 from reid_core.testing.tiny import tiny_assembly
 
 PID = FieldSpec("pid", FieldKind.SCALAR)

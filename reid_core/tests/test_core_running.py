@@ -15,7 +15,7 @@ from reid_core.engine.trainer import Interrupted, Trainer
 from reid_core.errors import ConfigError, DataError, PluginError
 from reid_core.resolve import resolve
 from reid_core.running import RunSummary
-from reid_core.testing.probes import PROBES
+from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import tiny_flags
 
 SHOWN = {"evaluation": {"ranked_list": 2, "untrained": True, "every": 1}}

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core import ConflictError, Plugin, PluginError, Stage, Start
+from reid_core import CheckpointError, ConflictError, Plugin, PluginError, Stage, Start
 from reid_core.config import RunConfig
 from reid_core.data.samples import DataSet
 from reid_core.defaults.contrastive import contrastive_stage, nt_xent
 from reid_core.engine.stages import prepare_stage, run_stage, stage_key
-from reid_core.testing.probes import PROBES, Head
+from reid_core.testing.probe_plugins import PROBES
+from reid_core.testing.probes import Head
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 LENGTH = {"schedule": {"epochs": 1, "iterations_per_epoch": 2}}
@@ -79,6 +80,25 @@ def test_a_killed_stage_goes_on_where_it_was(tmp_path: Path) -> None:
     assert resumed.folder == folder
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_a_result_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    assembly = tiny_assembly(cache=tmp_path)
+    lines = lines_of(assembly)
+    first = run_stage(assembly.ctx, stage())
+    (first.folder / "checkpoint.pt").unlink()
+    second = run_stage(assembly.ctx, stage())
+    assert sum("training on" in line for line in lines) == 2
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_a_result_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    ctx = tiny_assembly(cache=tmp_path).ctx
+    checkpoint = run_stage(ctx, stage()).folder / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"probe/parser/.*checkpoint\.pt is truncated"):
+        run_stage(ctx, stage())
 
 
 class Starts(Plugin):

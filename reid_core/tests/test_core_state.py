@@ -17,7 +17,7 @@ from reid_core.engine.state import (
     trainable_state,
 )
 from reid_core.errors import CheckpointError
-from reid_core.testing.probes import PROBES
+from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 

@@ -20,7 +20,7 @@ from reid_core.errors import PluginError
 from reid_core.hookspecs import hookimpl
 from reid_core.model.graph import ReidModel
 from reid_core.plugins.plugin import Plugin
-from reid_core.testing.probes import PROBES
+from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 SPATIAL = torch.tensor([2, 0])

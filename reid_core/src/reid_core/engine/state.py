@@ -52,6 +52,7 @@ def save_checkpoint(
         "format": FORMAT,
         "progress": dataclasses.asdict(ctx.progress),
         "plugins": dict(plugins),
+        "ranks": ctx.world_size,
         "config": ctx.config.model_dump(mode="json"),
         "model": trainable_state(model),
         "frozen": frozen_hashes(model),
@@ -123,6 +124,12 @@ def load_checkpoint(
     optimisers.load_state_dict(content["optimisers"])
     for name, value in content["progress"].items():
         setattr(ctx.progress, name, value)
+    if content["ranks"] != ctx.world_size:
+        ctx.say(
+            f"the checkpoint was written by {content['ranks']} rank(s), this run has "
+            f"{ctx.world_size}: batches stay the same, dropout draws other numbers, and results "
+            "agree up to rounding"
+        )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -141,7 +148,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is truncated, or holds more than tensors and plain values, and is not loaded "
             f"({type(error).__name__}: {reason})"
         ) from None
-    entries = {"progress", "plugins", "config", "model", "frozen", "optimisers"}
+    entries = {"progress", "plugins", "ranks", "config", "model", "frozen", "optimisers"}
     known = isinstance(content, dict) and entries <= set(content)
     if not known or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this version (format {FORMAT})")

@@ -23,7 +23,7 @@ from reid_core.errors import ConflictError
 from reid_core.model.embedder import load_embedder
 from reid_core.plugins.discovery import installed, load_class
 from reid_core.plugins.plugin import Plugin
-from reid_core.testing.probes import PROBES
+from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 

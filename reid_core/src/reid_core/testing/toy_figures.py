@@ -8,6 +8,7 @@ disagree.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -239,75 +240,95 @@ def _strokes(
 ) -> list[_Stroke]:
     """Return the strokes of a figure, farthest first."""
     side, back = pose.view is View.SIDE, pose.view is View.BACK
-    front_cells = (Cell.TORSO_FRONT, Cell.HEAD_FRONT)
-    torso_cell, head_cell = (
-        (Cell.TORSO_SIDE, Cell.HEAD_SIDE)
-        if side
-        else ((Cell.TORSO_BACK, Cell.HEAD_BACK) if back else front_cells)
-    )
     # Seen from the side, columns of a cell run from the back to the front of the body.
     mirrored = side and pose.facing < 0
 
     def at(name: str) -> Point:
         return joints[name][0]
 
-    def arm(name: str) -> list[_Stroke]:
-        elbow, wrist = at(f"{name} elbow"), at(f"{name} wrist")
-        hand = (wrist[0] + (wrist[0] - elbow[0]) * 0.14, wrist[1] + (wrist[1] - elbow[1]) * 0.14)
-        thin = body.arm * 0.8
-        return [
-            _Stroke(f"{name} hand", LOWER_ARM, Cell.HAND, wrist, hand, (thin, thin), mirrored),
-            _Stroke(
-                f"{name} lower arm",
-                LOWER_ARM,
-                Cell.LOWER_ARM,
-                elbow,
-                wrist,
-                (body.arm * 0.9, thin),
-                mirrored,
-            ),
-            _Stroke(
-                f"{name} upper arm",
-                UPPER_ARM,
-                Cell.UPPER_ARM,
-                at(f"{name} shoulder"),
-                elbow,
-                (body.arm * 1.15, body.arm * 0.9),
-                mirrored,
-            ),
-        ]
+    trunk = _trunk(body, pose, at("left shoulder")[1] - body.arm, mirrored)
+    far, near = ("left", "right") if pose.facing > 0 else ("right", "left")
+    arms = {name: _arm(name, body, at, mirrored) for name in (far, near)}
+    legs = [*_leg(far, body, pose, at, mirrored), *_leg(near, body, pose, at, mirrored)]
+    if side:
+        return [*arms[far], *legs, *trunk, *arms[near]]
+    if back:
+        return [*arms[far], *arms[near], *legs, *trunk]
+    return [*legs, *trunk[:-2], *arms[far], *arms[near], *trunk[-2:]]
 
-    def leg(name: str) -> list[_Stroke]:
-        ankle = at(f"{name} ankle")
-        outward = pose.facing * 0.07 if side else (0.012 if ankle[0] > 0 else -0.012)
-        toe = (ankle[0] + outward, 0.975 if not side else ankle[1] + 0.02)
-        thin = body.leg * 0.62
-        return [
-            _Stroke(f"{name} foot", FOOT, Cell.FOOT, ankle, toe, (thin, thin * 0.9), mirrored),
-            _Stroke(
-                f"{name} lower leg",
-                LOWER_LEG,
-                Cell.LOWER_LEG,
-                at(f"{name} knee"),
-                ankle,
-                (body.leg * 0.82, thin),
-                mirrored,
-            ),
-            _Stroke(
-                f"{name} upper leg",
-                UPPER_LEG,
-                Cell.UPPER_LEG,
-                at(f"{name} hip"),
-                at(f"{name} knee"),
-                (body.leg * 1.2, body.leg * 0.82),
-                mirrored,
-            ),
-        ]
 
+def _arm(name: str, body: Body, at: Callable[[str], Point], mirrored: bool) -> list[_Stroke]:
+    """Return hand, lower and upper arm."""
+    elbow, wrist = at(f"{name} elbow"), at(f"{name} wrist")
+    hand = (wrist[0] + (wrist[0] - elbow[0]) * 0.14, wrist[1] + (wrist[1] - elbow[1]) * 0.14)
+    thin = body.arm * 0.8
+    return [
+        _Stroke(f"{name} hand", LOWER_ARM, Cell.HAND, wrist, hand, (thin, thin), mirrored),
+        _Stroke(
+            f"{name} lower arm",
+            LOWER_ARM,
+            Cell.LOWER_ARM,
+            elbow,
+            wrist,
+            (body.arm * 0.9, thin),
+            mirrored,
+        ),
+        _Stroke(
+            f"{name} upper arm",
+            UPPER_ARM,
+            Cell.UPPER_ARM,
+            at(f"{name} shoulder"),
+            elbow,
+            (body.arm * 1.15, body.arm * 0.9),
+            mirrored,
+        ),
+    ]
+
+
+def _leg(
+    name: str, body: Body, pose: Pose, at: Callable[[str], Point], mirrored: bool
+) -> list[_Stroke]:
+    """Return foot, lower and upper leg."""
+    side = pose.view is View.SIDE
+    ankle = at(f"{name} ankle")
+    outward = pose.facing * 0.07 if side else (0.012 if ankle[0] > 0 else -0.012)
+    toe = (ankle[0] + outward, 0.975 if not side else ankle[1] + 0.02)
+    thin = body.leg * 0.62
+    return [
+        _Stroke(f"{name} foot", FOOT, Cell.FOOT, ankle, toe, (thin, thin * 0.9), mirrored),
+        _Stroke(
+            f"{name} lower leg",
+            LOWER_LEG,
+            Cell.LOWER_LEG,
+            at(f"{name} knee"),
+            ankle,
+            (body.leg * 0.82, thin),
+            mirrored,
+        ),
+        _Stroke(
+            f"{name} upper leg",
+            UPPER_LEG,
+            Cell.UPPER_LEG,
+            at(f"{name} hip"),
+            at(f"{name} knee"),
+            (body.leg * 1.2, body.leg * 0.82),
+            mirrored,
+        ),
+    ]
+
+
+def _trunk(body: Body, pose: Pose, top: float, mirrored: bool) -> list[_Stroke]:
+    """Return pelvis, torso, neck and head; ``top`` is the upper end of the torso."""
+    side, back = pose.view is View.SIDE, pose.view is View.BACK
+    front_cells = (Cell.TORSO_FRONT, Cell.HEAD_FRONT)
+    torso_cell, head_cell = (
+        (Cell.TORSO_SIDE, Cell.HEAD_SIDE)
+        if side
+        else ((Cell.TORSO_BACK, Cell.HEAD_BACK) if back else front_cells)
+    )
     depth = 0.62 if side else 1.0
     chest, waist = (body.shoulders + body.arm * 0.5) * depth, (body.hips + body.leg * 0.9) * depth
-    top = at("left shoulder")[1] - body.arm
-    trunk = [
+    return [
         _Stroke(
             "pelvis",
             TORSO,
@@ -339,12 +360,6 @@ def _strokes(
             mirrored,
         ),
     ]
-    far, near = ("left", "right") if pose.facing > 0 else ("right", "left")
-    if side:
-        return [*arm(far), *leg(far), *leg(near), *trunk, *arm(near)]
-    if back:
-        return [*arm(far), *arm(near), *leg(far), *leg(near), *trunk]
-    return [*leg(far), *leg(near), *trunk[:-2], *arm(far), *arm(near), *trunk[-2:]]
 
 
 def _step(start: Point, angle: float, length: float) -> Point:

@@ -1,0 +1,17 @@
+"""All probe plugins by name."""
+
+from __future__ import annotations
+
+from reid_core.plugins.plugin import Plugin
+from reid_core.testing.probes import Adversarial, Head, Stream
+from reid_core.testing.probes_of_data import Clustering, Pairs, Staged
+
+PROBES: dict[str, type[Plugin]] = {
+    "head": Head,
+    "stream": Stream,
+    "adversarial": Adversarial,
+    "clustering": Clustering,
+    "pairs": Pairs,
+    "staged": Staged,
+}
+"""The probe plugins by name."""
