@@ -141,7 +141,7 @@ def test_torchrun_runs_the_command_line_and_one_process_resumes_it(
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(tomli_w.dumps(TINY), encoding="utf-8")
     out = tmp_path / "run"
-    launch = ("torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m", "reid_core")
+    launch = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "reid_core")
     words = ("run", "--recipe", str(recipe), "--out", str(out))
     done = python("-m", *launch, *words)
     assert done.returncode == 0, done.stderr
@@ -163,4 +163,5 @@ def python(*words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         env=environment,
         check=False,
+        timeout=180,
     )
