@@ -58,7 +58,7 @@ def test_a_checkpoint_holds_these_entries(reid_cache: Path, path: Path) -> None:
     trainer.fit()
     content = read_checkpoint(path)
     assert set(content) == {
-        "format", "progress", "plugins", "config", "model", "frozen", "optimisers",
+        "format", "progress", "plugins", "ranks", "config", "model", "frozen", "optimisers",
     }  # fmt: skip
     assert set(content["plugins"]) == {"core", "stream"}
     assert not any("stream/frozen" in name for name in content["model"])

@@ -15,6 +15,7 @@ TINY: dict[str, dict[str, Any]] = {
     "data": {"name": "toy:tiny", "height": 64, "width": 32, "batch_size": 8, "instances": 2},
     "augment": {"pad": 2, "erasing": 0.5},
     "model": {"backbone": "test_resnet", "pretrained": False},
+    "optim": {"lr": 7e-4},
     "schedule": {"epochs": 2, "iterations_per_epoch": 2, "warmup_epochs": 1},
     "engine": {"device": "cpu", "log_every": 1, "tensorboard": False, "precision": "fp32"},
     "evaluation": {"ranked_list": 0, "untrained": False},
