@@ -225,7 +225,7 @@ def test_a_checkpoint_of_other_settings(
     before = (out / "checkpoint.pt").read_bytes()
     resume = ("run", "-o", str(out), "--resume")
     line = refused("-s", "optim.lr=0.5", command=resume, started=True)
-    assert "optim.lr was 0.00035, is 0.5" in line
+    assert "optim.lr was 0.0007, is 0.5" in line
     (out / "checkpoint.pt").write_bytes(before[:1000])
     line = refused(command=resume, started=True)
     assert "checkpoint.pt is truncated" in line
