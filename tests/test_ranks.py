@@ -51,14 +51,18 @@ def trained(plugins: tuple[str, ...], cache: Path, checkpoint: Path) -> dict[str
     assert evaluation is not None
     return {
         "initial": initial,
+        "parameters": {n for n, p in trainer.assembly.model.named_parameters() if p.requires_grad},
         "state": {k: v.clone() for k, v in trainable_state(trainer.assembly.model).items()},
         "features": torch.from_numpy(evaluation.query.features),
         "mean_ap": evaluation.results[0].mean_ap,
     }
 
 
-def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
-    gaps = [(ours[n] - theirs[n]).float().square().sum() for n in ours if n in theirs]
+def distance(
+    ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], chosen: set[str]
+) -> float:
+    names = sorted(chosen & set(ours) & set(theirs))
+    gaps = [(ours[n] - theirs[n]).float().square().sum() for n in names]
     return float(torch.stack(gaps).sum().sqrt())
 
 
@@ -110,10 +114,12 @@ def test_two_ranks_match_one_process(
 ) -> None:
     whole = trained(PLUGINS[name], reid_cache, tmp_path / "whole.pt")
     shared = ranks[0][0][name]
-    # Rounding grows from step to step; what counts is how it compares to what was learned.
-    apart = distance(shared["state"], whole["state"])
-    learned = distance(whole["state"], whole["initial"])
-    assert apart < 0.03 * learned, f"{apart} apart after learning {learned}"
+    # Rounding grows from step to step; what counts is how it compares to what was learned. Running
+    # statistics move much further than parameters and would hide them.
+    for chosen in (whole["parameters"], set(whole["state"]) - whole["parameters"]):
+        apart = distance(shared["state"], whole["state"], chosen)
+        learned = distance(whole["state"], whole["initial"], chosen)
+        assert apart < 0.06 * learned, f"{apart} apart after learning {learned}"
 
 
 def test_rank_0_alone_writes_checkpoints_and_goes_first(
