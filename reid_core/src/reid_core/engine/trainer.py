@@ -152,11 +152,13 @@ class Trainer:
                 self.images += count
                 self.advance(count)
                 self._check_weights()
-                if (step + 1) % assembly.config.engine.log_every == 0 or step + 1 == steps:
+                logs = (step + 1) % assembly.config.engine.log_every == 0 or step + 1 == steps
+                if logs:
                     elapsed = time.perf_counter() - began
                     waiting = (self._waited() - waited) / max(elapsed, 1e-9)
                     self._log(step + 1 - first, step / steps, elapsed, waiting)
-                if self._stops():
+                # Asking all ranks waits for the device, as logging does; one process need not ask.
+                if (logs or assembly.ctx.world_size == 1) and self._stops():
                     break
         finally:
             for stream in streams.values():
