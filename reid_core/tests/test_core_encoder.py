@@ -180,7 +180,13 @@ def test_an_encoder_that_lies_is_named_with_its_tap(
     assert all(word in str(caught.value) for word in ("'zebra'", *words)), str(caught.value)
 
 
-def test_an_honest_encoder_passes() -> None:
+def test_an_honest_encoder_passes_and_no_mode_changes() -> None:
+    encoder = TimmEncoder("test_resnet", (64, 32))
+    encoder.trunk.bn1.eval()
+    before = [module.training for module in encoder.modules()]
+    verify_taps(encoder, (64, 32), "zebra")
+    assert [module.training for module in encoder.modules()] == before
+    assert {True, False} <= set(before)
     verify_taps(Liar(HONEST), (64, 32), "zebra")
 
 

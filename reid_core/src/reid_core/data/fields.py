@@ -94,6 +94,3 @@ SHARED_FIELDS: dict[str, FieldSpec] = {
     "texture": FieldSpec("texture", FieldKind.FIXED),
 }
 """The shared vocabulary. ``pid``, ``camid`` and ``clothes`` belong to every sample itself."""
-
-IDENTITY_FIELDS = ("pid", "camid", "clothes")
-"""What every sample carries as an integer beside its fields."""

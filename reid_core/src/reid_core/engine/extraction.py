@@ -19,6 +19,7 @@ from reid_core.data.samples import Sample, Source
 from reid_core.engine.device import memory_format_of
 from reid_core.engine.distributed import gather_array, world
 from reid_core.model.embedder import Embedder, embedder_of
+from reid_core.model.modes import evaluating
 
 if TYPE_CHECKING:
     from reid_core.engine.assembly import Assembly
@@ -59,11 +60,9 @@ def extract(
     source = Source("test", tuple(samples), dict(specs or {}))
     loader = BatchLoader(source, embedder.size, embedder.fields, threads=threads)
     prepare = DeviceAugmentation(memory_format=memory_format).prepare
-    modes = {module: module.training for module in embedder.modules()}
-    embedder.eval()
     make, width = compute or embedder.embed_normalised, embedder.dim
     chunks: list[NDArray[np.float32]] = []
-    try:
+    with evaluating(embedder):
         for host in loader.load(in_order(len(samples), batch_size, *world()), epoch=0):
             batch = prepare(host, device)
             with autocast() if autocast else torch.autocast(device.type, enabled=False):
@@ -73,9 +72,6 @@ def extract(
             chunks.append(features.float().cpu().numpy())
             if advance:
                 advance(len(batch))
-    finally:
-        for module, training in modes.items():
-            module.training = training
     return gather_array(np.concatenate([np.empty((0, width), np.float32), *chunks]))
 
 

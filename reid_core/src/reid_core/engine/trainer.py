@@ -54,8 +54,9 @@ class Trainer:
         self.checkpoint = checkpoint
         self.advance = advance
         self.metrics = StepMetrics()
-        selects = assembly.config.evaluation.select == "validation" and checkpoint is not None
-        self.selection = Selection(checkpoint.parent) if selects and checkpoint else None
+        self.selection: Selection | None = None
+        if checkpoint is not None and assembly.config.evaluation.select == "validation":
+            self.selection = Selection(checkpoint.parent)
         self.images = 0
         self.seconds = 0.0
         self.waited = 0.0

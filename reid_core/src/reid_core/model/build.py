@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from reid_core.data.batches import Batch
@@ -16,6 +15,7 @@ from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.declarations import CLEAN_IMAGE, Branch, Embedding, Tap
 from reid_core.model.encoder import verify_taps
 from reid_core.model.graph import ReidModel, dry_outputs, order_branches, tap_of
+from reid_core.model.modes import evaluating
 from reid_core.plugins.calls import HookCalls
 
 
@@ -39,17 +39,15 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
     owned = calls.auxiliary_branches(ctx, taps)
     fields = {name for batch in batches.values() for name in batch.fields}
     ordered = order_branches(owned, taps, fields)
-    training = encoder.training
     known: dict[str, dict[str, Tensor]] = {}
-    with torch.no_grad():
+    with evaluating(encoder):
         for source, batch in batches.items():
             known[source] = {
                 "image": batch.image,
                 CLEAN_IMAGE: batch.image,
                 **batch.fields,
-                **encoder.eval()(batch.image),
+                **encoder(batch.image),
             }
-    encoder.train(training)
     built = [_built(branch, taps, known, ctx) for branch in ordered]
     vectors = {name: tensor for outputs in known.values() for name, tensor in outputs.items()}
     heads = {}
@@ -100,9 +98,8 @@ def _head(embedding: Embedding, vectors: Mapping[str, Tensor]) -> EmbeddingHead:
             f"{tuple(raw.shape)}; it needs vectors, so pool the map first"
         )
     head = EmbeddingHead(embedding, raw.shape[1])
-    with torch.no_grad():
-        found = head.eval()(raw).neck.shape[1]
-    head.train()
+    with evaluating(head):
+        found = head(raw).neck.shape[1]
     if found != head.dim:
         raise PluginError(
             f"embedding '{embedding.name}': its neck returns {found} values, dim says {head.dim}"

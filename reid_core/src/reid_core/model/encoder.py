@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.declarations import ENCODER_MAP, Tap
+from reid_core.model.modes import evaluating
 from reid_core.model.torchvision_guard import ensure
 
 
@@ -74,8 +75,7 @@ class TimmEncoder(Encoder):
         self.taps = self._declare_taps(size)
 
     def _declare_taps(self, size: tuple[int, int]) -> tuple[Tap, ...]:
-        with torch.no_grad():
-            last, maps = _dry(self.trunk, size)
+        last, maps = _dry(self.trunk, size)
         names, stages = [], 0
         for feature in maps:
             stride = round(size[0] / feature.shape[2])
@@ -183,14 +183,15 @@ def _no_weights(name: str, error: Exception) -> ConfigError:
 
 
 def _dry(trunk: nn.Module, size: tuple[int, int]) -> tuple[Tensor, list[Tensor]]:
-    training = trunk.training
-    parameter = next(trunk.parameters())
-    trunk.eval()
-    last, maps = trunk.forward_intermediates(  # type: ignore[operator]
-        torch.zeros(1, 3, *size, dtype=parameter.dtype, device=parameter.device)
-    )
-    trunk.train(training)
+    with evaluating(trunk):
+        last, maps = trunk.forward_intermediates(_blank(trunk, size))  # type: ignore[operator]
     return _as_map(last, maps[-1]), maps
+
+
+def _blank(module: nn.Module, size: tuple[int, int]) -> Tensor:
+    """Return one image of zeros, of the module's dtype and on its device."""
+    parameter = next(module.parameters())
+    return torch.zeros(1, 3, *size, dtype=parameter.dtype, device=parameter.device)
 
 
 def _as_map(last: Tensor, deepest: Tensor) -> Tensor:
@@ -221,8 +222,7 @@ def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> No
         )
         for label, module in strided.items()
     ]
-    with torch.no_grad():
-        _, before = _dry(trunk, size)
+    _, before = _dry(trunk, size)
     for hook in hooks:
         hook.remove()
     last = min(heights.values(), default=0)
@@ -240,8 +240,7 @@ def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> No
         else:
             parent, _, leaf = label.rpartition(".")
             setattr(trunk.get_submodule(parent), leaf, nn.Identity())
-    with torch.no_grad():
-        _, after = _dry(trunk, size)
+    _, after = _dry(trunk, size)
     if after[-1].shape[2] != 2 * before[-1].shape[2]:
         raise ConfigError(
             f"model.last_stride = 1 did not double the last map of '{name}' "
@@ -268,12 +267,8 @@ def verify_taps(encoder: Encoder, size: tuple[int, int], owner: str) -> None:
     where = f"encoder of plugin '{owner}'"
     if not encoder.taps or encoder.taps[-1].name != ENCODER_MAP:
         raise PluginError(f"{where}: its last tap must be '{ENCODER_MAP}'")
-    training = encoder.training
-    parameter = next(encoder.parameters())
-    image = torch.zeros(1, 3, *size, dtype=parameter.dtype, device=parameter.device)
-    with torch.no_grad():
-        found: Mapping[str, Tensor] = encoder.eval()(image)
-    encoder.train(training)
+    with evaluating(encoder):
+        found: Mapping[str, Tensor] = encoder(_blank(encoder, size))
     declared = {tap.name: tap for tap in encoder.taps}
     if set(found) != set(declared):
         odd = sorted(set(found) ^ set(declared))

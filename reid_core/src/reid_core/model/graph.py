@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from graphlib import CycleError, TopologicalSorter
 
-import torch
 from torch import Tensor, nn
 
 from reid_core.data.fields import SHARED_FIELDS
@@ -17,6 +16,7 @@ from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.criteria import IdentityOutput
 from reid_core.model.declarations import CLEAN_IMAGE, Branch, Embedding, Tap
 from reid_core.model.encoder import Encoder
+from reid_core.model.modes import evaluating
 from reid_core.plugins.names import check_owned, check_unique
 
 Scope = Callable[[str], AbstractContextManager[None]]
@@ -253,15 +253,10 @@ def tap_of(name: str, feature: Tensor, height: int) -> Tap:
     )
 
 
-@torch.no_grad()
 def dry_outputs(branch: Branch, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Run one branch in evaluation mode without gradient, to learn its outputs' shapes."""
     module = branch.module
     assert isinstance(module, nn.Module)
-    training = module.training
-    module.eval()
-    try:
+    with evaluating(module):
         written = module(*(known[read] for read in branch.reads))
-    finally:
-        module.train(training)
     return written_by(branch, written)
