@@ -66,6 +66,13 @@ def test_a_stage_without_identities_sees_none(tmp_path: Path) -> None:
     assert result.module("head/head") is result.model.branches["head/head"]
 
 
+def test_a_stage_holds_nobody_out_a_second_time(tmp_path: Path) -> None:
+    ctx = tiny_assembly((), {"data": {"validation": 0.3}}, cache=tmp_path).ctx
+    trainer, _, _ = prepare_stage(ctx, stage())
+    assert trainer.assembly.ctx.num_identities == ctx.num_identities == 6
+    assert trainer.assembly.validator is None
+
+
 def test_a_killed_stage_goes_on_where_it_was(tmp_path: Path) -> None:
     long = stage(settings={"schedule": {"epochs": 2, "iterations_per_epoch": 2}})
     whole = run_stage(tiny_assembly(cache=tmp_path / "whole").ctx, long)

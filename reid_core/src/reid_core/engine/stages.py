@@ -77,7 +77,8 @@ def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
     trainer, folder, key = prepare_stage(ctx, stage)
     assembly = trainer.assembly
     folder.mkdir(parents=True, exist_ok=True)
-    assembly.ctx.folder = folder
+    if ctx.rank == 0:
+        assembly.ctx.folder = folder
     if (folder / "checkpoint.pt").exists():
         trainer.resume()
     if assembly.ctx.progress.epoch == assembly.config.schedule.epochs:
@@ -122,7 +123,8 @@ def _train(ctx: RunContext, stage: Stage, trainer: Trainer, folder: Path) -> Non
     assembly = trainer.assembly
     images = len(assembly.ctx.main)
     ctx.say(f"[{stage.name}] training on {images} images of '{assembly.ctx.main.name}'")
-    (folder / "config.toml").write_text(assembly.config.to_toml(), encoding="utf-8")
+    if ctx.rank == 0:
+        (folder / "config.toml").write_text(assembly.config.to_toml(), encoding="utf-8")
     trainer.emit(RunBegan(assembly.config, folder, {"stage": stage.name}))
     outcome = "failed"
     try:
@@ -158,9 +160,10 @@ def _sections(ctx: RunContext, stage: Stage) -> dict[str, Any]:
     }
     if not stage.identities and "sampler" not in stage.settings.get("data", {}):
         sections["data"]["sampler"] = "random"
-    # Where the run starts from is the run's own matter; a stage that inherited it would never end.
-    start = stage.settings.get("model", {}).get("start", "random")
-    sections["model"] = {**sections["model"], "start": start}
+    # Two things are the run's own matter: where it starts from, which a stage that inherited it
+    # would never reach, and whom it holds out, who are gone from the source already.
+    for section, key, plain in (("model", "start", "random"), ("data", "validation", 0.0)):
+        sections[section][key] = stage.settings.get(section, {}).get(key, plain)
     sections["run"] = {"plugins": list(stage.plugins), "seed": ctx.config.run.seed}
     return sections
 
