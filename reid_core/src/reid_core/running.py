@@ -73,13 +73,16 @@ def run(
         ReidError: anything that cannot work, in one line.
     """
     # Torch is imported here and below, so that resolving and listing stay light.
+    from reid_core.engine.device import choose_device
     from reid_core.engine.distributed import broadcast, process_group
+    from reid_core.engine.randomness import deterministic
 
     if resume:
         stored = _stored_config(out)
         recipe = recipe or stored
     resolved = resolved or resolve(flags, recipe=recipe)
-    with process_group(resolved.config.engine.device):
+    device = resolved.config.engine.device
+    with process_group(device), deterministic(choose_device(device).type == "cpu"):
         folder = broadcast(run_folder(out, resolved.config, resume))
         return _run(resolved, folder, resume, cache, say, progress or _silent)
 

@@ -47,6 +47,24 @@ def scoped(seed: int, *scope: str | int, cuda: bool = False) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Run a block with torch's deterministic algorithms; operations without one warn.
+
+    Without them, sums over several CPU threads differ in the last bit from run to run.
+    """
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    if wanted:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns)
+
+
 class StepScopes:
     """The random scopes of one step: a torch stream for every part of the model and every hook.
 
