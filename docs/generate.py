@@ -42,7 +42,7 @@ GROUPS = {
         *("Schedule", "Group", "Optimiser", "Update", "Pass"),
     ),
     "Data": (
-        *("DataProvider", "DataRequest", "DataSet", "Source", "Sample", "SourceRequest"),
+        *("DataProvider", "Counts", "DataRequest", "DataSet", "Source", "Sample", "SourceRequest"),
         *("FieldSpec", "FieldKind", "Labeler", "LabelContext"),
     ),
     "Evaluation": ("Protocol",),

@@ -14,7 +14,14 @@ _PUBLIC = {
     "reid_core.data.batches": ("Batch",),
     "reid_core.data.fields": ("SHARED_FIELDS", "FieldKind", "FieldSpec"),
     "reid_core.data.labelers": ("LabelContext", "Labeler"),
-    "reid_core.data.samples": ("DataProvider", "DataRequest", "DataSet", "Sample", "Source"),
+    "reid_core.data.samples": (
+        "Counts",
+        "DataProvider",
+        "DataRequest",
+        "DataSet",
+        "Sample",
+        "Source",
+    ),
     "reid_core.engine.context": ("RunContext",),
     "reid_core.engine.declarations": (
         "Group",
@@ -98,6 +105,9 @@ if TYPE_CHECKING:
     )
     from reid_core.data.labelers import (
         Labeler as Labeler,
+    )
+    from reid_core.data.samples import (
+        Counts as Counts,
     )
     from reid_core.data.samples import (
         DataProvider as DataProvider,

@@ -133,6 +133,18 @@ class DataRequest:
         return f"{self.name}{variant}{size}"
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many images, people and cameras a split has; None where its owners do not say.
+
+    People are identities of 0 and above: junk and distractors count as images only.
+    """
+
+    images: int | None = None
+    people: int | None = None
+    cameras: int | None = None
+
+
 @dataclass(frozen=True)
 class DataProvider:
     """Offer a data set or a further training source under a name.
@@ -146,6 +158,10 @@ class DataProvider:
         variants, sizes: what may follow ``/`` and ``:``; the first one is the default.
         needs_root: whether it reads files that the user must have (``--data-root``).
         layout: the folder layout that it reads, in one line, and where to request the files.
+        make: writes the data set that is asked for into an empty or half-written folder, so that
+            it can be looked at and kept; ``advance(done, total)`` is told how far it is.
+        expected: returns the owners' official counts of ``train``, ``query`` and ``gallery``, which
+            `reid data check` compares with a user's copy.
     """
 
     name: str
@@ -157,3 +173,5 @@ class DataProvider:
     sizes: tuple[str, ...] = ()
     needs_root: bool = False
     layout: str = ""
+    make: Callable[[DataRequest, Path, Callable[[int, int], None]], None] | None = None
+    expected: Callable[[DataRequest], Mapping[str, Counts]] | None = None
