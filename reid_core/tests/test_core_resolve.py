@@ -211,6 +211,36 @@ def test_what_a_run_wrote_resolves_to_the_same_configuration(tmp_path: Path) -> 
     assert again.plugins["zebra"] == {"weight": 0.25, "stripes": None}
 
 
+def test_a_recipe_stands_on_another_one_and_rules_over_it(tmp_path: Path) -> None:
+    recipe(tmp_path, {"optim": {"lr": 4e-3, "momentum": 0.5}})
+    upper = tmp_path / "upper.toml"
+    upper.write_text('base = "recipe.toml"\n[optim]\nlr = 1e-3\n')
+    config = config_of(named=str(upper))
+    assert (config.optim.lr, config.optim.momentum) == (1e-3, 0.5)
+    assert config.run.recipe == str(upper)
+
+
+def test_a_recipe_s_base_must_be_there_and_no_circle(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text('base = "second.toml"\n')
+    second.write_text('base = "first.toml"\n')
+    with pytest.raises(ConfigError, match=r"in a circle: .*first.*second.*first"):
+        load_recipe(str(first))
+    second.write_text('base = "core/quik"\n')
+    with pytest.raises(ConfigError, match=r"first.toml' stands on .*no recipe 'core/quik'"):
+        load_recipe(str(first))
+    second.write_text("base = 3\n")
+    with pytest.raises(ConfigError, match=r"base must name one recipe \(given: 3\)"):
+        load_recipe(str(first))
+
+
+def test_a_recipe_of_a_plugin_that_is_not_installed_is_answered_with_the_pip_line(
+    site: FakeSite,
+) -> None:
+    with pytest.raises(ConfigError, match=r"'dgnet' is not installed: pip install reid-dgnet"):
+        load_recipe("dgnet/market1501")
+
+
 def test_a_missing_recipe_lists_those_that_there_are(site: FakeSite) -> None:
     with pytest.raises(ConfigError, match=r"no recipe 'core/quik'.*core/quick"):
         load_recipe("core/quik")

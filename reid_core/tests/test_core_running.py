@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from reid_core import load_embedder, running
 from reid_core.engine.trainer import Interrupted, Trainer
@@ -137,6 +138,21 @@ def test_there_must_be_a_run_to_resume(reid_cache: Path, tmp_path: Path) -> None
         running.run(resume=True)
     with pytest.raises(ConfigError, match=r"holds no run to resume"):
         running.run(resume=True, out=tmp_path, cache=reid_cache)
+
+
+def test_a_run_is_restored_with_its_training_parts(reid_cache: Path, tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", reid_cache).folder
+    assembly = running.restore(folder, cache=reid_cache, say=lambda line: None)
+    assert not assembly.model.training
+    assert assembly.ctx.progress.epoch == assembly.config.schedule.epochs
+    assert set(assembly.model.criteria) == {"core/global"}
+    images = torch.rand(2, 3, *assembly.config.data.size)
+    deployed = load_embedder(folder)
+    # Equal up to rounding: the training model is in another memory format.
+    torch.testing.assert_close(assembly.embedder().eval()(images), deployed(images))
+    (folder / "checkpoint.pt").unlink()
+    with pytest.raises(ConfigError, match=r"holds no run to resume: checkpoint.pt missing"):
+        running.restore(folder)
 
 
 @pytest.fixture

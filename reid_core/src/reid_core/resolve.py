@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from reid_core.config import RunConfig, known_keys
 from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
 from reid_core.plugins.calls import CORE, HookCalls
-from reid_core.plugins.discovery import installed, load_class
+from reid_core.plugins.discovery import catalogue, installed, load_class
 from reid_core.plugins.plugin import Plugin
 
 DEFAULT_RECIPE = "core/quick"
@@ -95,23 +95,44 @@ def resolve(
     return Resolved(config, plugins, HookCalls(plugins))
 
 
-def load_recipe(name: str) -> dict[str, Any]:
+def load_recipe(name: str, over: tuple[str, ...] = ()) -> dict[str, Any]:
     """Read a recipe: ``plugin/name`` from a plugin's package, or a path to a TOML file.
 
+    A recipe may stand on another one, which it names first: ``base = "pcb/market1501"``, or a file
+    beside it. What it says itself rules.
+
+    Args:
+        name: the recipe.
+        over: recipes that stand on this one, the first one first.
+
     Raises:
-        ConfigError: there is no such recipe (with those that there are), or it is not TOML.
+        ConfigError: there is no such recipe (with those that there are), it is not TOML, or it
+            stands on itself.
     """
+    if name in over:
+        raise ConfigError(f"recipes stand on each other in a circle: {' -> '.join((*over, name))}")
     path = Path(name)
     if path.suffix != ".toml":
         path = _packaged_recipe(name)
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no recipe file {path}") from None
     except OSError as error:
         raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {path} is not valid TOML: {error}") from None
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise ConfigError(f"recipe {path}: base must name one recipe (given: {base!r})")
+    if base.endswith(".toml"):
+        base = str(path.parent / base)
+    try:
+        return _merge(load_recipe(base, (*over, name)), content)
+    except ConfigError as error:
+        raise ConfigError(f"recipe '{name}' stands on '{base}': {error}") from None
 
 
 def _packaged_recipe(name: str) -> Path:
@@ -120,6 +141,11 @@ def _packaged_recipe(name: str) -> Path:
         package = "reid_core"
     else:
         record = installed().get(owner)
+        known = catalogue().get(owner)
+        if record is None and title and known is not None:
+            raise ConfigError(
+                f"recipe '{name}': plugin '{owner}' is not installed: {known.install}"
+            )
         if record is None or not title:
             raise ConfigError(
                 f"recipe '{name}': expected PLUGIN/NAME of an installed plugin "

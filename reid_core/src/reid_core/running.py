@@ -143,6 +143,31 @@ def _run(
     return RunSummary(folder, results, untrained)
 
 
+def restore(
+    folder: Path, *, cache: Path | None = None, say: Callable[[str], None] = print
+) -> Assembly:
+    """Return a run with all its training parts, as its last checkpoint holds them.
+
+    For studies of a trained model that need more than its embedder: heads, classifiers, the
+    training data with its fields.
+
+    Args:
+        folder: the run's folder; its data set must still be there.
+        cache: the user's cache folder; None takes the platform's.
+        say: prints one line for the user.
+
+    Raises:
+        ReidError: there is no run, or it cannot be assembled here.
+    """
+    from reid_core.engine.assembly import assemble
+    from reid_core.engine.trainer import Trainer
+
+    assembly = assemble(resolve(recipe=_stored_config(folder)), cache=cache, say=say)
+    Trainer(assembly, folder / "checkpoint.pt").resume()
+    assembly.model.eval()
+    return assembly
+
+
 def _leave(
     assembly: Assembly,
     folder: Path,
@@ -273,8 +298,9 @@ def _closing(spent: Mapping[str, float]) -> str:
 def _stored_config(out: Path | None) -> str:
     if out is None:
         raise ConfigError("--resume needs the folder of the run: --out DIR")
-    if not all((out / name).is_file() for name in ("config.toml", "checkpoint.pt")):
-        raise ConfigError(f"{out} holds no run to resume")
+    missing = [name for name in ("config.toml", "checkpoint.pt") if not (out / name).is_file()]
+    if missing:
+        raise ConfigError(f"{out} holds no run to resume: {' and '.join(missing)} missing")
     return str(out / "config.toml")
 
 
