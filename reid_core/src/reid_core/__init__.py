@@ -54,11 +54,19 @@ _PUBLIC = {
         "PluginError",
         "ReidError",
     ),
-    "reid_core.evaluation.protocols": ("JunkRule", "Protocol", "SingleShot", "Subset"),
+    "reid_core.evaluation.protocols": (
+        "EveryGallery",
+        "JunkRule",
+        "Protocol",
+        "SingleShot",
+        "Subset",
+    ),
+    "reid_core.finding": ("find_protocol", "open_context", "open_dataset", "open_source"),
     "reid_core.hookspecs": ("hookimpl",),
     "reid_core.model.blocks": ("GlobalPool",),
     "reid_core.model.criteria": ("CrossEntropyTriplet", "IdentityCriterion", "IdentityOutput"),
     "reid_core.model.declarations": (
+        "ENCODER_MAP",
         "Branch",
         "Embedding",
         "EncoderProvider",
@@ -69,7 +77,7 @@ _PUBLIC = {
     "reid_core.model.encoder": ("Encoder", "TimmEncoder"),
     "reid_core.model.losses": ("batch_hard_triplet", "identity_cross_entropy"),
     "reid_core.plugins.plugin": ("Need", "Plugin", "Settings"),
-    "reid_core.running": ("run",),
+    "reid_core.running": ("restore", "run"),
 }
 
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
@@ -206,10 +214,23 @@ if TYPE_CHECKING:
     from reid_core.errors import (
         ReidError as ReidError,
     )
+    from reid_core.evaluation.protocols import EveryGallery as EveryGallery
     from reid_core.evaluation.protocols import JunkRule as JunkRule
     from reid_core.evaluation.protocols import Protocol as Protocol
     from reid_core.evaluation.protocols import SingleShot as SingleShot
     from reid_core.evaluation.protocols import Subset as Subset
+    from reid_core.finding import (
+        find_protocol as find_protocol,
+    )
+    from reid_core.finding import (
+        open_context as open_context,
+    )
+    from reid_core.finding import (
+        open_dataset as open_dataset,
+    )
+    from reid_core.finding import (
+        open_source as open_source,
+    )
     from reid_core.hookspecs import hookimpl as hookimpl
     from reid_core.model.blocks import GlobalPool as GlobalPool
     from reid_core.model.criteria import (
@@ -220,6 +241,9 @@ if TYPE_CHECKING:
     )
     from reid_core.model.criteria import (
         IdentityOutput as IdentityOutput,
+    )
+    from reid_core.model.declarations import (
+        ENCODER_MAP as ENCODER_MAP,
     )
     from reid_core.model.declarations import (
         Branch as Branch,
@@ -263,4 +287,5 @@ if TYPE_CHECKING:
     from reid_core.plugins.plugin import (
         Settings as Settings,
     )
+    from reid_core.running import restore as restore
     from reid_core.running import run as run

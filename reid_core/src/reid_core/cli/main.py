@@ -13,6 +13,7 @@ from reid_core.plugins.discovery import COMMAND_GROUP, installed
 
 _OWN = {
     "run": ("reid_core.cli.run", "run", "Train and evaluate: the main job."),
+    "sweep": ("reid_core.cli.sweep", "sweep", "Run several settings and seeds, and compare."),
     "eval": ("reid_core.cli.evaluate", "evaluate", "Evaluate a trained embedder on a data set."),
     "export": ("reid_core.cli.export", "export", "Export a trained embedder to ONNX."),
     "plugins": ("reid_core.cli.plugins", "plugins", "List plugins, or check a combination."),

@@ -1,0 +1,100 @@
+"""``reid sweep``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reid_core.cli.options import run_options, to_flags
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from reid_core.sweeping import SweepPoint
+
+
+@click.command()
+@click.option(
+    "--over",
+    multiple=True,
+    metavar="KEY=V1,V2",
+    help="A setting and its values, as after -s; several options run every combination.",
+)
+@click.option("--seeds", default="0", metavar="0,1,2", help="Seeds of every combination.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Its folder.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the scores over one setting.")
+@run_options
+def sweep(over: tuple[str, ...], seeds: str, out: Path, plot: Path | None, **options: Any) -> None:
+    """Run several settings and seeds, and compare.
+
+    A weight of 0 makes a plugin inert, so `--over partaware.weight=0,1` compares it with the
+    baseline under the same budget. What is finished in --out is not run again.
+    """
+    from rich.console import Console
+
+    from reid_core import sweeping
+    from reid_core.cli.progress import Screen
+    from reid_core.errors import ConfigError
+
+    values = dict(_values(text) for text in over)
+    if plot is not None and len(values) != 1:
+        raise ConfigError("--plot needs one --over, whose values are its horizontal axis")
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {seeds}: expected numbers such as 0,1,2") from None
+    screen = Screen()
+
+    def flags(settings: Mapping[str, Any]) -> dict[str, Any]:
+        assigned = [f"{key}={value}" for key, value in settings.items()]
+        return to_flags({**options, "settings": [*options.get("settings", ()), *assigned]})
+
+    out.mkdir(parents=True, exist_ok=True)
+    runs = sweeping.sweep(
+        values,
+        numbers,
+        out,
+        flags,
+        recipe=options["recipe"],
+        say=screen.say,
+        progress=screen.bar,
+    )
+    points = sweeping.summarise(runs)
+    Console().print(table(points))
+    click.echo(f"sweep: {out / 'sweep.json'}")
+    if plot is not None:
+        click.echo(f"plot: {sweeping.plot(points, next(iter(values)), plot)}")
+
+
+def table(points: Sequence[SweepPoint]) -> Table:
+    """Return mean and spread of every point as a table, in per cent."""
+    from rich.table import Table
+
+    from reid_core.sweeping import MEASURES
+
+    shown = Table(title="mean ± sample standard deviation over the seeds, per cent")
+    for name in (*points[0].settings, "seeds"):
+        shown.add_column(name)
+    for protocol in points[0].mean:
+        for measure in MEASURES:
+            shown.add_column(f"{protocol} {measure}", justify="right")
+    for point in points:
+        cells = [str(value) for value in (*point.settings.values(), point.seeds)]
+        for protocol, by in point.mean.items():
+            for measure in MEASURES:
+                spread = f" ± {100 * point.spread[protocol][measure]:.1f}" if point.spread else ""
+                cells.append(f"{100 * by[measure]:.1f}{spread}")
+        shown.add_row(*cells)
+    return shown
+
+
+def _values(text: str) -> tuple[str, list[str]]:
+    from reid_core.errors import ConfigError
+
+    key, equals, values = text.partition("=")
+    if not equals or not key.strip() or not values.strip():
+        raise ConfigError(f"--over {text}: expected KEY=V1,V2")
+    return key.strip(), [value.strip() for value in values.split(",")]

@@ -1,0 +1,106 @@
+"""Find data sets and protocols by name, for commands and notebooks, outside any run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reid_core.data.samples import DataSet, Source
+    from reid_core.engine.context import RunContext
+    from reid_core.evaluation.protocols import Protocol
+    from reid_core.plugins.plugin import Plugin
+
+
+def open_dataset(name: str, root: Path | None = None, cache: Path | None = None) -> DataSet:
+    """Load a data set by ``NAME[/VARIANT][:SIZE]``; one that is made is made on first use.
+
+    Args:
+        name: as after ``--data``.
+        root: folder of a data set whose files are the user's.
+        cache: the user's cache folder; None takes the platform's.
+
+    Raises:
+        DataError: nobody offers it, or it cannot be read.
+    """
+    from reid_core.data.labelling import cache_folder
+    from reid_core.engine.sources import load_dataset
+    from reid_core.plugins.providers import Providers
+    from reid_core.resolve import resolve
+
+    return load_dataset(name, root, cache or cache_folder(), Providers(resolve().calls))
+
+
+def open_source(name: str, root: Path | None = None, cache: Path | None = None) -> Source:
+    """Load a training source by name, or the training split of a data set; see `open_dataset`."""
+    from reid_core.data.labelling import cache_folder
+    from reid_core.engine.sources import load_source
+    from reid_core.plugins.providers import Providers
+    from reid_core.resolve import resolve
+
+    return load_source(name, root, cache or cache_folder(), Providers(resolve().calls))
+
+
+def find_protocol(name: str) -> Protocol:
+    """Return an evaluation protocol by name.
+
+    Raises:
+        DataError: nobody offers it.
+    """
+    from reid_core.plugins.providers import Providers
+    from reid_core.resolve import resolve
+
+    return Providers(resolve().calls).protocol(name)
+
+
+def open_context(
+    flags: Mapping[str, Any],
+    *,
+    with_data: bool = True,
+    cache: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[RunContext, Mapping[str, Plugin]]:
+    """Return the surroundings of a run and its plugins, without building or training anything.
+
+    For commands of plugins that label, generate or measure with what a run would use, its stages
+    included.
+
+    Args:
+        flags: configuration, as `run` takes it; ``run.plugins`` names the plugins.
+        with_data: whether the data set is loaded (and made, if it is one that is made).
+        cache: the user's cache folder; None takes the platform's.
+        say: prints one line for the user.
+
+    Raises:
+        ReidError: the configuration or the data set cannot be used.
+    """
+    from reid_core.data.labelling import cache_folder
+    from reid_core.data.samples import DataSet, Source
+    from reid_core.engine.context import RunContext
+    from reid_core.engine.device import choose_device
+    from reid_core.engine.sources import load_dataset
+    from reid_core.plugins.providers import Providers
+    from reid_core.plugins.slots import assign_slots
+    from reid_core.resolve import resolve
+
+    resolved = resolve(flags)
+    config, folder = resolved.config, cache or cache_folder()
+    providers = Providers(resolved.calls)
+    dataset = DataSet("no data", Source("main", ()))
+    if with_data:
+        dataset = load_dataset(config.data.name, config.data.root, folder, providers)
+        if dataset.notice:
+            say(dataset.notice)
+    ctx = RunContext(
+        config,
+        assign_slots(resolved.plugins, config.own),
+        dataset,
+        {"main": dataset.train},
+        choose_device(config.engine.device),
+        None,
+        folder,
+        say,
+        providers=providers,
+    )
+    return ctx, resolved.plugins
