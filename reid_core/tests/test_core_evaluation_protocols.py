@@ -25,6 +25,7 @@ from reid_core.evaluation.protocols import (
     Protocol,
     SingleShot,
     Subset,
+    every_gallery_variant,
     single_shot_variant,
 )
 from reid_core.evaluation.search import Search, random_orders
@@ -43,10 +44,10 @@ def test_generic_protocols_and_their_lines() -> None:
     rest = "pid -1 dropped; means over valid queries"
     everyone = "query all; gallery all; multi-shot; junk"
     assert [p.text for p in GENERIC_PROTOCOLS] == [
-        f"standard: {everyone} same pid & same camid; {rest}",
-        f"cross-clothes: {everyone} same pid & (same camid or same clothes); {rest}",
-        f"same-clothes: {everyone} same pid & (same camid or other clothes); {rest}",
-        f"no-camera: {everyone} none; {rest}",
+        f"standard v1: {everyone} same pid & same camid; {rest}",
+        f"cross-clothes v1: {everyone} same pid & (same camid or same clothes); {rest}",
+        f"same-clothes v1: {everyone} same pid & (same camid or other clothes); {rest}",
+        f"no-camera v1: {everyone} none; {rest}",
     ]
 
 
@@ -58,14 +59,23 @@ def test_line_of_a_protocol_that_uses_everything() -> None:
         junk=JunkRule(same=("tracklet",), apart=("camid",)),
         single_shot=SingleShot(10, 3),
         denominator="all",
+        pool=("pid", "camid", "tracklet"),
+        version=3,
     )
     assert protocol.text == (
-        "prcc/cc/single-shot@10: query camid=2 & split=query,val; "
+        "prcc/cc/single-shot@10 v3: query camid=2 & split=query,val, "
+        "mean feature per pid & camid & tracklet; "
         "gallery camid=0 & pid=[9 values #0fac6463] & weather=sun,3; single-shot x10 seed 3; "
         "junk same camid of any pid or same pid & same tracklet; pid -1 dropped; "
         "means over all queries"
     )
     assert "\n" not in protocol.text
+
+
+def test_the_mean_over_all_galleries_is_named_and_told() -> None:
+    protocol = every_gallery_variant(NO_CAMERA)
+    assert protocol.name == "no-camera/single-shot@all"
+    assert "; single-shot, mean over all galleries; " in protocol.text
 
 
 def test_different_lists_of_identities_give_different_lines() -> None:
@@ -93,6 +103,8 @@ def test_protocols_are_plain_frozen_data() -> None:
         ({"max_rank": 10}, "max_rank 10 is below the last rank 20"),
         ({"denominator": "some"}, r"denominator must be one of \('valid', 'all'\), not some"),
         ({"single_shot": SingleShot(0)}, "trials must be 1 or more, not 0"),
+        ({"pool": ("camid",)}, "pool must keep images of different pid apart"),
+        ({"pool": ("pid",)}, "pool must keep images of different camid apart"),
     ],
 )
 def test_values_out_of_range(change: dict[str, object], message: str) -> None:
@@ -162,8 +174,35 @@ def test_subsets_select_samples(subset: Subset, rows: list[int]) -> None:
 
 def test_a_subset_of_an_unknown_label() -> None:
     labels = Labels([1], [0])
-    with pytest.raises(DataError, match="label 'split' is not known"):
+    with pytest.raises(DataError) as error:
         Search(replace(STANDARD, query=Subset(splits=("query",))), labels, labels)
+    assert str(error.value) == (
+        "protocol 'standard' needs the label 'split' of every query image, but they carry camid, "
+        "clothes, pid; choose protocols that fit the data set with --protocol or "
+        "evaluation.protocols"
+    )
+    tracklets = Labels([1], [0], extra={"tracklet": [7]})
+    with pytest.raises(DataError, match=r"label 'tracklet' of every gallery image"):
+        Search(Protocol("tracks", junk=JunkRule(same=("tracklet",))), tracklets, labels)
+
+
+def test_pooled_queries_stand_for_their_first_image() -> None:
+    protocol = replace(STANDARD, pool=("pid", "camid"), query=Subset(splits=("drawn",)))
+    queries = Labels([1, 2, 1, 2, 1], [0, 0, 0, 1, 0], splits=["query", *["drawn"] * 4])
+    search = Search(protocol, queries, Labels([1, 2], [1, 1]))
+    assert search.query_rows.tolist() == [1, 2, 3]
+    assert search.queries.pids.tolist() == [2, 1, 2]
+    assert search.queries.column("camid").tolist() == [0, 0, 1]
+    features = np.array([[99, 99], [1, 2], [3, 4], [5, 6], [5, 0]], np.float32)
+    assert search.asked(features).tolist() == [[1, 2], [4, 2], [5, 6]]
+    plain = Search(replace(protocol, pool=()), queries, Labels([1, 2], [1, 1]))
+    assert plain.asked(features).tolist() == features[1:].tolist()
+
+
+def test_draws_do_not_fit_the_mean_over_every_gallery() -> None:
+    labels = Labels([1], [0])
+    with pytest.raises(DataError, match="searches in single-shot, mean over all galleries, but 1"):
+        Search(every_gallery_variant(NO_CAMERA), labels, labels, draws=[[0]])
 
 
 def test_random_galleries_are_reproducible_and_differ() -> None:

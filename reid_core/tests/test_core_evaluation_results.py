@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from reid_core.evaluation.labels import Labels
-from reid_core.evaluation.protocols import NO_CAMERA, STANDARD, SingleShot
+from reid_core.evaluation.protocols import NO_CAMERA, STANDARD, EveryGallery, SingleShot
 from reid_core.evaluation.results import Provenance, RetrievalResult, results_table
 from reid_core.evaluation.retrieval import evaluate_distances
 
@@ -21,7 +21,7 @@ DISTANCES = [[0.1, 0.4, 0.2, 0.3], [0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0]]
 
 def multi_shot() -> RetrievalResult:
     protocol = replace(STANDARD, ranks=(1, 3), max_rank=4)
-    provenance = Provenance(flip=True, fingerprint="abc123")
+    provenance = Provenance("sum", "abc123", "unit core/global")
     return evaluate_distances(DISTANCES, QUERIES, GALLERY, protocol, provenance=provenance)
 
 
@@ -29,6 +29,11 @@ def single_shot() -> RetrievalResult:
     protocol = replace(NO_CAMERA, ranks=(1, 2), max_rank=2, single_shot=SingleShot(2))
     draws = [[0, 2], [1, 2]]
     return evaluate_distances(DISTANCES, QUERIES, GALLERY, protocol, draws=draws)
+
+
+def every_gallery() -> RetrievalResult:
+    protocol = replace(NO_CAMERA, ranks=(1, 2), max_rank=2, single_shot=EveryGallery())
+    return evaluate_distances(DISTANCES, QUERIES, GALLERY, protocol, per_query=True)
 
 
 def test_metrics_of_all_images() -> None:
@@ -61,17 +66,32 @@ def test_metrics_of_single_images_are_called_mrr() -> None:
     )
 
 
+def test_the_mean_over_every_gallery_has_no_spread() -> None:
+    # Query 0 sees one of rows 0 and 1 (ranks 1 and 2 or, against row 2 or 3, both behind):
+    # row 0 is always first, row 1 always second. Query 1: rows 2, 3 behind either of 0, 1.
+    assert every_gallery().metrics() == pytest.approx(
+        {"MRR": (3 / 4 + 1 / 2) / 2, "rank1": 1 / 4, "rank2": 1.0}, abs=1e-12
+    )
+    scores = every_gallery().per_query
+    assert scores is not None
+    assert scores.first_hit.tolist() == pytest.approx([1.5, 2.0])
+    assert scores.average_precision_trapezoid.tolist() == pytest.approx([5 / 8, 1 / 4])
+
+
 def test_one_line() -> None:
     assert multi_shot().summary() == (
         "standard: mAP 58.3, mAP(trapezoid) 50.0, mINP 50.0, R1 50.0, R3 100.0 "
-        "(2/3 queries in 4 images, given distances, flip)"
+        "(2/3 queries valid in 4 images, means over valid, "
+        "given distances of unit core/global, flip sum, re-ranking none)"
     )
     assert single_shot().summary() == (
         "no-camera: MRR 62.5 ±12.5, R1 25.0 ±25.0, R2 100.0 ±0.0 "
-        "(2/3 queries in 4 images, given distances, 2 galleries)"
+        "(2/3 queries valid in 4 images, means over valid, "
+        "given distances, flip off, re-ranking none, 2 galleries)"
     )
     reranked = replace(multi_shot(), reranking="k-reciprocal(20, 6, 0.3)")
-    assert ", k-reciprocal(20, 6, 0.3), flip)" in reranked.summary()
+    assert ", re-ranking k-reciprocal(20, 6, 0.3))" in reranked.summary()
+    assert ", re-ranking none, all galleries)" in every_gallery().summary()
 
 
 def test_many_ties_are_mentioned() -> None:
@@ -82,9 +102,9 @@ def test_many_ties_are_mentioned() -> None:
 
 def test_text_says_what_the_numbers_depend_on() -> None:
     assert multi_shot().text == (
-        "standard: query all; gallery all; multi-shot; junk same pid & same camid; "
-        "pid -1 dropped; means over valid queries; given distances; flip on; re-ranking none; "
-        "ties by gallery index; 2/3 queries valid"
+        "standard v1: query all; gallery all; multi-shot; junk same pid & same camid; "
+        "pid -1 dropped; means over valid queries; given distances of unit core/global, "
+        "flip sum, re-ranking none; ties by gallery index; 2/3 queries valid"
     )
     assert "single-shot x2 seed 0" in single_shot().text
     assert "; galleries given; " in single_shot().text
@@ -100,11 +120,15 @@ def test_json() -> None:
     assert (stored["valid_queries"], stored["total_queries"], stored["gallery_images"]) == (2, 3, 4)
     assert (stored["distance"], stored["reranking"]) == ("given distances", "none")
     assert (stored["ties"], stored["tied_queries"]) == ("gallery index", 0)
-    assert (stored["flip"], stored["fingerprint"]) == (True, "abc123")
+    assert (stored["flip"], stored["fingerprint"]) == ("sum", "abc123")
+    assert (stored["features"], stored["denominator"]) == ("unit core/global", "valid")
     assert (stored["trials"], stored["drawn"]) == (0, None)
     single = json.loads(json.dumps(single_shot().to_json(), allow_nan=False))
     assert set(single["definitions"]) == {"MRR"}
     assert (single["trials"], single["drawn"]) == (2, "given")
+    every = json.loads(json.dumps(every_gallery().to_json(), allow_nan=False))
+    assert set(every["definitions"]) == {"MRR"}
+    assert (every["trials"], every["drawn"]) == (0, "every")
 
 
 def test_invalid_queries_count_where_the_protocol_says_so() -> None:
@@ -128,14 +152,30 @@ def test_table_of_both_kinds() -> None:
     title, header, _, *rows = shown([multi_shot(), single_shot(), reranked])
     assert title == "Evaluation"
     assert header == "protocol mAP MRR trap. mINP R1 R2 R3"
+    text = " ".join(rows)
+    for row in (
+        "standard 58.3 50.0 50.0 50.0 100.0 2/3 in 4, given distances of unit core/global, "
+        "flip sum, re-ranking none",
+        "no-camera 62.5 25.0 100.0 2/3 in 4, given distances, flip ±12.5 ±25.0 ±0.0 off, "
+        "re-ranking none",
+        "[again]+rerank 58.3 50.0 50.0 50.0 100.0 2/3 in 4, given distances of unit core/global, "
+        "flip sum, re-ranking k-reciprocal",
+    ):
+        assert row in text
+    assert rows[-3:] == [
+        "valid/total queries in gallery images; means over valid queries",
+        "mAP: precision at each match (step); trap.: the same by the trapezoid rule",
+        "MRR: mean of 1 / rank of the only match; not to be read against mAP",
+    ]
+
+
+def test_what_all_results_share_is_said_once_below_the_table() -> None:
+    _, _, _, *rows = shown([multi_shot(), multi_shot()])
     assert rows == [
-        "standard 58.3 50.0 50.0 50.0 100.0",
-        "2/3 in 4, given distances, flip",
-        "no-camera 62.5 25.0 100.0",
-        "2/3 in 4, given distances ±12.5 ±25.0 ±0.0",
-        "[again] 58.3 50.0 50.0 50.0 100.0",
-        "2/3 in 4, given distances,",
-        "k-reciprocal, flip",
+        *("standard 58.3 50.0 50.0 50.0 100.0", "2/3 in 4") * 2,
+        "given distances of unit core/global, flip sum, re-ranking none",
+        "valid/total queries in gallery images; means over valid queries",
+        "mAP: precision at each match (step); trap.: the same by the trapezoid rule",
     ]
 
 

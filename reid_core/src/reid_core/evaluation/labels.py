@@ -72,6 +72,11 @@ class Labels:
     def __len__(self) -> int:
         return len(self.pids)
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """Names of the labels that every image has."""
+        return frozenset(self._columns)
+
     def column(self, key: str) -> Column:
         """Return a label's values: ``pid``, ``camid``, ``clothes``, ``split`` or an extra one.
 

@@ -96,6 +96,26 @@ class SingleShot:
     trials: int = 10
     seed: int = 0
 
+    @property
+    def text(self) -> str:
+        """The galleries in a few words."""
+        return f"single-shot x{self.trials} seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class EveryGallery:
+    """Average over all galleries of one image per identity, exactly: there is nothing to draw.
+
+    A query is shown, of every identity, one of the images that are not junk to it, each with the
+    same chance and independently of the others. This is what `SingleShot` comes to with more and
+    more trials.
+    """
+
+    @property
+    def text(self) -> str:
+        """The galleries in a few words."""
+        return "single-shot, mean over all galleries"
+
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
@@ -105,11 +125,16 @@ class Protocol:
         name: unique, lower case, settings behind slashes: ``prcc/cc/single-shot@10``.
         query, gallery: which of a data set's query and gallery samples take part.
         junk: which pairs do not count.
-        single_shot: draw galleries of one image per identity; None searches in all images.
+        pool: labels by which query images are grouped, ``pid`` and whatever the junk rule
+            compares; the mean of a group's features is one query, in the place of its first image
+            (multi-query). Empty searches for every image.
+        single_shot: search in galleries of one image per identity, drawn at random or all that
+            there are; None searches in all images.
         ranks: ranks at which the CMC is reported, ascending.
         max_rank: length of the stored CMC; beyond a shorter ranking it keeps its last value.
         denominator: ``valid`` takes means over the queries that have a match; ``all`` counts
             the others as 0, as some published tables do.
+        version: grows when the meaning of the name changes; stored with results.
 
     Raises:
         ConfigError: a value is out of range.
@@ -119,10 +144,12 @@ class Protocol:
     query: Subset = field(default_factory=Subset)
     gallery: Subset = field(default_factory=Subset)
     junk: JunkRule = field(default_factory=JunkRule)
-    single_shot: SingleShot | None = None
+    pool: tuple[str, ...] = ()
+    single_shot: SingleShot | EveryGallery | None = None
     ranks: tuple[int, ...] = (1, 5, 10, 20)
     max_rank: int = 50
     denominator: str = "valid"
+    version: int = 1
 
     def __post_init__(self) -> None:
         ascending = tuple(sorted(set(self.ranks)))
@@ -132,8 +159,13 @@ class Protocol:
             raise self._wrong(f"max_rank {self.max_rank} is below the last rank {ascending[-1]}")
         if self.denominator not in DENOMINATORS:
             raise self._wrong(f"denominator must be one of {DENOMINATORS}, not {self.denominator}")
-        if self.single_shot is not None and self.single_shot.trials < 1:
+        if isinstance(self.single_shot, SingleShot) and self.single_shot.trials < 1:
             raise self._wrong(f"trials must be 1 or more, not {self.single_shot.trials}")
+        mixed = {"pid", *self.junk.keys}.difference(self.pool)
+        if self.pool and mixed:
+            raise self._wrong(
+                f"pool must keep images of different {', '.join(sorted(mixed))} apart"
+            )
 
     def _wrong(self, problem: str) -> ConfigError:
         return ConfigError(f"protocol '{self.name}': {problem}")
@@ -141,10 +173,11 @@ class Protocol:
     @property
     def text(self) -> str:
         """The whole protocol in one line, as stored with results; equal protocols, equal lines."""
-        draws = self.single_shot
-        shots = f"single-shot x{draws.trials} seed {draws.seed}" if draws else "multi-shot"
+        shots = self.single_shot.text if self.single_shot else "multi-shot"
+        pool = f", mean feature per {' & '.join(self.pool)}" if self.pool else ""
         return (
-            f"{self.name}: query {self.query.text}; gallery {self.gallery.text}; {shots}; "
+            f"{self.name} v{self.version}: query {self.query.text}{pool}; "
+            f"gallery {self.gallery.text}; {shots}; "
             f"junk {self.junk.text}; pid -1 dropped; means over {self.denominator} queries"
         )
 
@@ -169,6 +202,11 @@ def single_shot_variant(protocol: Protocol, trials: int = 10, seed: int = 0) -> 
     """Return ``protocol`` with random single-shot galleries, named ``.../single-shot@trials``."""
     name = f"{protocol.name}/single-shot@{trials}"
     return replace(protocol, name=name, single_shot=SingleShot(trials, seed))
+
+
+def every_gallery_variant(protocol: Protocol) -> Protocol:
+    """Return ``protocol`` averaged over all single-shot galleries: ``.../single-shot@all``."""
+    return replace(protocol, name=f"{protocol.name}/single-shot@all", single_shot=EveryGallery())
 
 
 def _listing(values: Iterable[str | int]) -> str:

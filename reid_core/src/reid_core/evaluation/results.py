@@ -13,7 +13,7 @@ from reid_core.evaluation.labels import IntArray
 from reid_core.evaluation.ranks import AP_DEFINITIONS, TIE_RULE
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 _MANY_TIES = 0.05
 """Share of queries from which on ties are mentioned: the order of files then makes the score."""
@@ -24,12 +24,14 @@ class Provenance:
     """What a result is of, as far as the features themselves do not tell.
 
     Args:
-        flip: whether features of the mirrored images were added.
+        flip: how features of the mirrored images were added (``sum``, ``unit-sum``), or ``off``.
         fingerprint: of the data, `DataSet.fingerprint`.
+        features: which vectors were compared: ``unit core/global``.
     """
 
-    flip: bool = False
+    flip: str = "off"
     fingerprint: str = ""
+    features: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,13 @@ class RetrievalResult:
         total_queries, gallery_images: how many take part.
         tied_queries: valid queries that have a match exactly as close as another image.
         distance, reranking: how images were compared.
+        products: which library multiplied the features; results that differ in it alone are equal.
         provenance: what the features are of.
-        trials: number of single-shot galleries; 0 where the whole gallery was searched.
-        spread: over those trials; None where the whole gallery was searched.
-        drawn: where those galleries come from: ``seed`` (the protocol's) or ``given``.
+        trials: number of single-shot galleries that were drawn.
+        spread: over those trials; None where there are none.
+        drawn: where single-shot galleries come from: ``seed`` (the protocol's), ``given``, or
+            ``every``, the exact mean over all of them; None where the whole gallery was searched.
+        denominator: what means are taken over: the ``valid`` queries or ``all``.
         per_query: scores of single queries, if they were asked for; not part of `to_json`.
     """
 
@@ -97,29 +102,34 @@ class RetrievalResult:
     provenance: Provenance = field(default_factory=Provenance)
     trials: int = 0
     spread: Spread | None = None
-    drawn: str = "seed"
+    drawn: str | None = None
+    denominator: str = "valid"
     per_query: QueryScores | None = None
+    products: str = field(default="none", compare=False)
 
     @property
     def ap_name(self) -> str:
         """What the average precision is called: ``mAP``, or ``MRR`` of single-shot galleries."""
-        return "MRR" if self.trials else "mAP"
+        return "MRR" if self.drawn else "mAP"
+
+    @property
+    def label(self) -> str:
+        """The protocol's name, with ``+rerank`` where the ranking was changed."""
+        return self.protocol if self.reranking == "none" else f"{self.protocol}+rerank"
 
     @property
     def text(self) -> str:
         """The protocol and everything else that the numbers depend on, in one line."""
-        flip = "on" if self.provenance.flip else "off"
-        galleries = "; galleries given" if self.trials and self.drawn == "given" else ""
+        galleries = "; galleries given" if self.drawn == "given" else ""
         return (
-            f"{self.protocol_text}{galleries}; {self.distance}; flip {flip}; "
-            f"re-ranking {self.reranking}; ties by {TIE_RULE}; "
+            f"{self.protocol_text}{galleries}; {self.comparison}; ties by {TIE_RULE}; "
             f"{self.valid_queries}/{self.total_queries} queries valid"
         )
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers by name: ``mAP``, ``rank1``, ...; or ``MRR`` and ``..._std``."""
         found = {self.ap_name: self.mean_ap}
-        if not self.trials:
+        if not self.drawn:
             found |= {"mAP_trapezoid": self.mean_ap_trapezoid, "mINP": self.mean_inp}
         found |= {f"rank{rank}": self.cmc[rank - 1] for rank in self.ranks}
         if self.spread is not None:
@@ -129,13 +139,14 @@ class RetrievalResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`: numbers, their definitions, what they are of."""
-        definitions = {name: text for name, text in AP_DEFINITIONS.items() if not self.trials}
+        definitions = {} if self.drawn else AP_DEFINITIONS
         return {
             "protocol": self.protocol,
             "text": self.text,
             "metrics": self.metrics(),
             "cmc": list(self.cmc),
             "definitions": definitions or {"MRR": "mean of 1 / rank of the only match"},
+            "denominator": self.denominator,
             "valid_queries": self.valid_queries,
             "total_queries": self.total_queries,
             "gallery_images": self.gallery_images,
@@ -143,18 +154,20 @@ class RetrievalResult:
             "ties": TIE_RULE,
             "distance": self.distance,
             "reranking": self.reranking,
+            "products": self.products,
             "flip": self.provenance.flip,
+            "features": self.provenance.features,
             "fingerprint": self.provenance.fingerprint,
             "trials": self.trials,
-            "drawn": self.drawn if self.trials else None,
+            "drawn": self.drawn,
         }
 
     @property
     def comparison(self) -> str:
         """How images were compared, in a few words."""
-        reranking = "" if self.reranking == "none" else self.reranking
-        flip = "flip" if self.provenance.flip else ""
-        return ", ".join(word for word in (self.distance, reranking, flip) if word)
+        of = f" of {self.provenance.features}" if self.provenance.features else ""
+        reranking = f"re-ranking {self.reranking}"
+        return f"{self.distance}{of}, flip {self.provenance.flip}, {reranking}"
 
     def summary(self) -> str:
         """Return the scores in one line, in per cent."""
@@ -167,22 +180,29 @@ class RetrievalResult:
             if key in metrics
         ]
         trials = f", {self.trials} galleries" if self.trials else ""
+        trials = ", all galleries" if self.drawn == "every" else trials
         ties = ""
         if self.tied_queries > _MANY_TIES * self.valid_queries:
             ties = f", ties in {self.tied_queries} queries"
-        scale = f"{self.valid_queries}/{self.total_queries} queries in {self.gallery_images} images"
-        return f"{self.protocol}: {', '.join(shown)} ({scale}, {self.comparison}{trials}{ties})"
+        scale = (
+            f"{self.valid_queries}/{self.total_queries} queries valid in {self.gallery_images} "
+            f"images, means over {self.denominator}"
+        )
+        return f"{self.label}: {', '.join(shown)} ({scale}, {self.comparison}{trials}{ties})"
 
 
-def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation") -> Table:
+def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation") -> Group:
     """Return a table for the terminal, in per cent: two lines per result, 80 columns wide.
 
-    The second line has what was compared, and deviations over trials. mAP and MRR have columns of
-    their own, for they must not be read against each other; a rank that is not reported is empty.
+    The second line has the queries and the gallery, and deviations over trials. mAP and MRR have
+    columns of their own, for they must not be read against each other; a rank that is not reported
+    is empty. What the numbers rest on stands below: once, or with each result where they differ.
     """
     from rich import box
+    from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     names = [name for name in ("mAP", "MRR") if any(r.ap_name == name for r in results)]
     columns = {name: name for name in names}
@@ -194,6 +214,7 @@ def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation")
     table.add_column("protocol", overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
+    shared = {result.comparison for result in results}
     for result in results:
         metrics = result.metrics()
         cells = [
@@ -201,10 +222,23 @@ def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation")
             for key in columns.values()
         ]
         scale = f"{result.valid_queries}/{result.total_queries} in {result.gallery_images}"
-        table.add_row(
-            f"{escape(result.protocol)}\n{escape(f'{scale}, {result.comparison}')}", *cells
-        )
-    return table
+        scale += f", {result.comparison}" if len(shared) > 1 else ""
+        table.add_row(f"{escape(result.label)}\n{escape(scale)}", *cells)
+    return Group(table, *(Text(line) for line in _legend(results, shared)))
+
+
+def _legend(results: Sequence[RetrievalResult], comparisons: set[str]) -> list[str]:
+    """Return the lines below a table: what its numbers are, and what they rest on."""
+    lines = sorted(comparisons) if len(comparisons) == 1 else []
+    over = {result.denominator for result in results}
+    lines += [
+        f"valid/total queries in gallery images; means over {name} queries" for name in sorted(over)
+    ]
+    if any(not result.drawn for result in results):
+        lines.append("mAP: precision at each match (step); trap.: the same by the trapezoid rule")
+    if any(result.drawn for result in results):
+        lines.append("MRR: mean of 1 / rank of the only match; not to be read against mAP")
+    return lines
 
 
 def _percent(share: float, deviation: float | None, between: str = " ") -> str:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from reid_core.errors import DataError
 from reid_core.evaluation.labels import BoolArray, Column, IntArray, Labels
-from reid_core.evaluation.protocols import Protocol, SingleShot, Subset
+from reid_core.evaluation.pools import Pools
+from reid_core.evaluation.protocols import EveryGallery, Protocol, SingleShot, Subset
+
+if TYPE_CHECKING:
+    from reid_core.evaluation.features import FloatArray
 
 NOBODY = np.empty(0, np.int64)
 
@@ -19,7 +25,8 @@ class Search:
     """Apply a protocol to the labels of a query set and of a gallery.
 
     Inside, images are numbered ``0 .. Q-1`` and ``0 .. G-1`` among those that take part, in their
-    original order; ``query_rows`` and ``gallery_rows`` (int64) give the rows that they had.
+    original order; ``query_rows`` and ``gallery_rows`` (int64) give the rows that they had. Where
+    the protocol pools queries, a group is one query and stands for its first image.
 
     Args:
         protocol: what to apply.
@@ -39,10 +46,15 @@ class Search:
         draws: Sequence[ArrayLike] | None = None,
     ) -> None:
         self.protocol = protocol
-        self.query_rows = self._rows("query", queries, protocol.query)
+        self._require_labels("query", queries, protocol.query, protocol.pool)
+        self._require_labels("gallery", gallery, protocol.gallery)
+        rows = self._rows("query", queries, protocol.query)
+        self._pools = Pools.of(queries, rows, protocol.pool) if protocol.pool else None
+        self.query_rows = rows if self._pools is None else self._pools.first
         self.gallery_rows = self._rows("gallery", gallery, protocol.gallery)
         self.queries = queries.take(self.query_rows)
         self.gallery = gallery.take(self.gallery_rows)
+        self.every_gallery = isinstance(protocol.single_shot, EveryGallery)
         self._rows_by_pid = _rows_by_pid(self.gallery.pids)
         if "clothes" in protocol.junk.keys:
             self._require_clothes()
@@ -51,6 +63,34 @@ class Search:
         self._apart = self._columns(protocol.junk.apart)
         self._hidden: dict[tuple[object, ...], BoolArray] = {}
         self.trials = self._trials(draws)
+
+    @cached_property
+    def identities(self) -> IntArray:
+        """Identities of the gallery, numbered from 0."""
+        return np.unique(self.gallery.pids, return_inverse=True)[1]
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a query is the mean of several images' features."""
+        return self._pools is not None
+
+    def asked(self, features: FloatArray) -> FloatArray:
+        """Return the features ``N D`` of all query images as those of the ``Q`` queries."""
+        if self._pools is None:
+            return features[self.query_rows]
+        return self._pools.means(features)
+
+    def _require_labels(
+        self, side: str, labels: Labels, subset: Subset, pool: Sequence[str] = ()
+    ) -> None:
+        wanted = {*self.protocol.junk.keys, *pool, *(key for key, _ in subset.conditions())}
+        missing = sorted(wanted - labels.keys)
+        if missing:
+            raise DataError(
+                f"protocol '{self.protocol.name}' needs the label '{missing[0]}' of every {side} "
+                f"image, but they carry {', '.join(sorted(labels.keys))}; choose protocols that "
+                "fit the data set with --protocol or evaluation.protocols"
+            )
 
     def _rows(self, side: str, labels: Labels, subset: Subset) -> IntArray:
         keep = np.ones(len(labels), np.bool_)
@@ -86,16 +126,17 @@ class Search:
 
     def _trials(self, draws: Sequence[ArrayLike] | None) -> list[Trial]:
         shots = self.protocol.single_shot
-        if draws is not None and (shots is None or len(draws) != shots.trials):
-            wanted = f"{shots.trials} galleries" if shots else "all images"
+        drawn = shots if isinstance(shots, SingleShot) else None
+        if draws is not None and (drawn is None or len(draws) != drawn.trials):
+            wanted = f"{drawn.trials} galleries" if drawn else shots.text if shots else "all images"
             raise DataError(
                 f"protocol '{self.protocol.name}' searches in {wanted}, but {len(draws)} draws "
                 "are given"
             )
-        if shots is None:
+        if drawn is None:
             return []
         orders = (
-            random_orders(len(self.gallery_rows), shots)
+            random_orders(len(self.gallery_rows), drawn)
             if draws is None
             else (self._inside(np.asarray(draw, np.int64), n) for n, draw in enumerate(draws))
         )
