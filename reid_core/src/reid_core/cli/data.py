@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from reid_core.cli.data_check import check
+from reid_core.cli.data_make import make
+
+_LISTED = 8
+"""Sizes or variants that are listed one by one."""
+
 
 @click.group()
 def data() -> None:
-    """List data sets, or look at one."""
+    """List data sets, look at one, make one, or check a copy."""
+
+
+data.add_command(make)
+data.add_command(check)
 
 
 @data.command("list")
@@ -19,17 +32,39 @@ def list_data() -> None:
     from reid_core.resolve import resolve
 
     providers = Providers(resolve().calls)
+    width = min(shutil.get_terminal_size().columns, 100)
     for owner, provider in providers.datasets():
-        sizes = f":{{{','.join(provider.sizes)}}}" if provider.sizes else ""
-        variants = f"/{{{','.join(provider.variants)}}}" if provider.variants else ""
+        sizes = f":{{{_choices(provider.sizes)}}}" if provider.sizes else ""
+        variants = f"/{{{_choices(provider.variants)}}}" if provider.variants else ""
         kind = "" if provider.kind == "dataset" else " (training source)"
-        click.echo(f"{provider.name}{variants}{sizes}{kind}: {provider.summary} [{owner}]")
+        title = f"{provider.name}{variants}{sizes}{kind}: {provider.summary} [{owner}]"
+        click.echo(_wrapped(title, width, indent=""))
         if provider.fields:
-            click.echo(f"    fields: {', '.join(provider.fields)}")
+            click.echo(_wrapped(f"fields: {', '.join(provider.fields)}", width, indent="    "))
         if provider.layout:
-            click.echo(f"    layout: {provider.layout}")
+            first, *clauses = provider.layout.split("; ")
+            click.echo(_wrapped(f"layout: {first}", width, indent="    "))
+            for clause in clauses:
+                click.echo(_wrapped(clause, width, indent="    "))
+        click.echo()
     for plugin, reason in providers.broken.items():
         click.echo(f"not searched: {plugin}: {reason}", err=True)
+
+
+def _choices(names: Sequence[str]) -> str:
+    return ",".join(names if len(names) <= _LISTED else (names[0], names[1], "...", names[-1]))
+
+
+def _wrapped(text: str, width: int, indent: str) -> str:
+    """Break a line between words, never within a path."""
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 @data.command("show")
@@ -44,13 +79,9 @@ def show(name: str, data_root: Path | None, out: Path, identities: int, images: 
     NAME is NAME[/VARIANT][:SIZE]; see `reid data list`.
     """
     from reid_core.data.contact_sheet import contact_sheet
-    from reid_core.data.labelling import cache_folder
-    from reid_core.engine.sources import load_dataset
-    from reid_core.plugins.providers import Providers
-    from reid_core.resolve import resolve
+    from reid_core.finding import open_dataset
 
-    providers = Providers(resolve().calls)
-    dataset = load_dataset(name, data_root, cache_folder(), providers)
+    dataset = open_dataset(name, data_root)
     if dataset.notice:
         click.echo(dataset.notice)
     splits = (

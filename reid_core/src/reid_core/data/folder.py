@@ -84,6 +84,7 @@ def load_folder(request: DataRequest) -> DataSet:
                 cameras[image.camera],
                 outfits[outfit] if (outfit := _outfit(image)) else -1,
                 split,
+                extra={"person": image.pid},
             )
             for image in images[split]
         )
