@@ -7,5 +7,7 @@ def test_the_version_is_the_metadata_s():
     assert reid_benchmarks.__version__ == distribution("reid-benchmarks").version
 
 
-def test_no_plugin_is_promised_before_there_is_one():
-    assert list(distribution("reid-benchmarks").entry_points) == []
+def test_the_plugin_is_registered():
+    (point,) = distribution("reid-benchmarks").entry_points
+    assert (point.group, point.name) == ("reid.plugins", "benchmarks")
+    assert point.load() is reid_benchmarks.Benchmarks

@@ -1,0 +1,144 @@
+"""What readers return, and how it becomes a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from reid_core.data.samples import Counts, DataSet, Sample, Source
+
+DISTRACTOR = -2
+"""Identity of gallery images that show none of the people: a negative to every query.
+
+Below 0, so that it is counted as no person; not -1, which would make them junk.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image, with the labels that its data set states.
+
+    Args:
+        path: the image file.
+        pid: identity, the data set's own number, or ``DISTRACTOR``.
+        camid: camera, 0-based.
+        outfit: tells this person's outfits apart; None where it is unknown.
+        extra: further labels, see `reid_benchmarks.datasets`.
+        split: another value of ``Sample.split`` than the list in which the record stands.
+    """
+
+    path: Path
+    pid: int
+    camid: int
+    outfit: int | str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Records:
+    """All images of a copy.
+
+    Args:
+        train, query, gallery: the images, each list in its final order.
+        protocols: names of further protocols that this copy has the labels for.
+        notices: what a user must know about this copy, a phrase each.
+    """
+
+    train: Sequence[Record] = ()
+    query: Sequence[Record] = ()
+    gallery: Sequence[Record] = ()
+    protocols: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    @classmethod
+    def by_split(cls, read: Callable[[str], Sequence[Record]]) -> Records:
+        """Return what ``read`` finds of each split."""
+        return cls(read("train"), read("query"), read("gallery"))
+
+
+def assemble(
+    name: str, records: Records, protocols: tuple[str, ...], *, people_together: bool = False
+) -> DataSet:
+    """Return the data set of a copy's images, without a notice.
+
+    Training identities are numbered ``0 .. N-1`` in the order of their numbers, test identities
+    keep theirs. Outfits are numbered over all people, training first: ``0 .. M-1`` in training,
+    and from ``M`` on in test.
+
+    Args:
+        name: of the data set, variant included.
+        records: its images.
+        protocols: what is reported.
+        people_together: whether a number means one person in training and in test; training
+            samples then keep it as ``extra["person"]``.
+    """
+    pids = {pid: number for number, pid in enumerate(sorted({r.pid for r in records.train}))}
+    worn = _number_outfits(records.train, start=0)
+    worn_in_test = _number_outfits((*records.query, *records.gallery), start=len(worn))
+    train = tuple(_sample(r, "train", pids[r.pid], worn) for r in records.train)
+    if people_together:
+        train = tuple(
+            replace(sample, extra={**sample.extra, "person": record.pid})
+            for sample, record in zip(train, records.train, strict=True)
+        )
+    return DataSet(
+        name=name,
+        train=Source("main", train),
+        query=tuple(_sample(r, "query", r.pid, worn_in_test) for r in records.query),
+        gallery=tuple(_sample(r, "gallery", r.pid, worn_in_test) for r in records.gallery),
+        protocols=protocols,
+    )
+
+
+def counts_of(dataset: DataSet) -> dict[str, Counts]:
+    """Return the number of images, people and cameras of every split."""
+    splits = {
+        "train": dataset.train.samples,
+        "query": tuple(s for s in dataset.query if s.split == "query"),
+        "gallery": dataset.gallery,
+    }
+    return {
+        split: Counts(
+            len(samples),
+            len({s.pid for s in samples if s.pid >= 0}),
+            len({s.camid for s in samples}),
+        )
+        for split, samples in splits.items()
+    }
+
+
+def differences(official: Mapping[str, Counts], found: Mapping[str, Counts]) -> list[str]:
+    """Return where a copy differs from the official counts, a phrase for each split."""
+    phrases = []
+    for split, counts in official.items():
+        parts = [
+            f"{have:,} {what} (official {want:,})"
+            for what in ("images", "people", "cameras")
+            if (want := getattr(counts, what)) is not None
+            and (have := getattr(found[split], what)) != want
+        ]
+        if parts:
+            phrases.append(f"{split} {', '.join(parts)}")
+    return phrases
+
+
+def _number_outfits(records: Iterable[Record], start: int) -> dict[tuple[int, int | str], int]:
+    keys = {(r.pid, r.outfit) for r in records if r.outfit is not None}
+    return {key: number for number, key in enumerate(sorted(keys, key=_outfit_order), start)}
+
+
+def _outfit_order(key: tuple[int, int | str]) -> tuple[int, bool, int | str]:
+    pid, outfit = key
+    return pid, isinstance(outfit, str), outfit
+
+
+def _sample(
+    record: Record, split: str, pid: int, outfits: Mapping[tuple[int, int | str], int]
+) -> Sample:
+    clothes = -1 if record.outfit is None else outfits[record.pid, record.outfit]
+    return Sample(
+        record.path, pid, record.camid, clothes, record.split or split, extra=record.extra
+    )
