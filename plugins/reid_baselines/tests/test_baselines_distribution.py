@@ -7,5 +7,7 @@ def test_the_version_is_the_metadata_s():
     assert reid_baselines.__version__ == distribution("reid-baselines").version
 
 
-def test_no_plugin_is_promised_before_there_is_one():
-    assert list(distribution("reid-baselines").entry_points) == []
+def test_every_baseline_is_a_plugin():
+    found = distribution("reid-baselines").entry_points
+    assert {entry.name for entry in found} == {"globalpool", "mgn", "osnet", "pcb"}
+    assert {entry.group for entry in found} == {"reid.plugins"}

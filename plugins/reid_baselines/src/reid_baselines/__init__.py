@@ -1,4 +1,4 @@
-"""PCB and MGN as plugins, OSNet as named encoders (not implemented yet)."""
+"""The field's common baselines: GlobalPool, PCB and MGN as plugins, OSNet as named encoders."""
 
 from importlib.metadata import version
 

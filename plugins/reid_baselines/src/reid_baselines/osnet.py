@@ -1,0 +1,137 @@
+"""OSNet (Zhou et al., ICCV 2019) in its four widths, as encoders by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from reid_core import (
+    Branch,
+    ConfigError,
+    Embedding,
+    EncoderProvider,
+    Group,
+    Plugin,
+    Schedule,
+    Settings,
+    Supervision,
+    hookimpl,
+)
+from reid_core.model.declarations import ENCODER_MAP
+
+if TYPE_CHECKING:
+    from reid_core import Encoder, RunConfig, RunContext, Tap
+
+WIDTHS = {
+    "osnet_x1_0": (64, 256, 384, 512),
+    "osnet_x0_75": (48, 192, 288, 384),
+    "osnet_x0_5": (32, 128, 192, 256),
+    "osnet_x0_25": (16, 64, 96, 128),
+}
+"""Channels of the stem and of the three stages, by name."""
+
+FC_DIM = 512
+"""Length of the embedding that the network brings, whatever its width."""
+
+
+class OsnetSettings(Settings):
+    """Settings of OSNet as a plugin; ``--backbone osnet_x1_0`` alone needs none of them."""
+
+    fc: bool = False
+    """Describe people by the network's own embedding (average pooling, FC-BN-ReLU to 512), which
+    published weights contain, in place of the core's."""
+    frozen_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs in which the encoder, and its own embedding with ``fc``, stay as they were loaded."""
+
+
+class Osnet(Plugin):
+    """Offer the encoders; on request the network's own embedding, and a frozen start."""
+
+    Settings = OsnetSettings
+    defaults: Mapping[str, Any] = {"model.backbone": "osnet_x1_0"}
+
+    @property
+    def claims(self) -> Sequence[str]:  # type: ignore[override]
+        """The slot ``embedding`` with ``fc``."""
+        return ("embedding",) if self.settings.fc else ()
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse settings of OSNet beside another encoder."""
+        if self.settings != OsnetSettings() and config.model.backbone not in WIDTHS:
+            raise ConfigError(
+                f"the settings of plugin '{self.name}' speak of OSNet, but model.backbone is "
+                f"'{config.model.backbone}'; choose one of {', '.join(WIDTHS)}"
+            )
+
+    @hookimpl
+    def reid_backbones(self) -> Sequence[EncoderProvider]:
+        """Offer the four widths."""
+        return [
+            EncoderProvider(name, partial(_build, name), summary=f"OSNet, {channels[-1]} channels")
+            for name, channels in WIDTHS.items()
+        ]
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
+        """Pool and embed as the network itself does."""
+        if not self._embeds(ctx):
+            return []
+        from reid_baselines.osnet_encoder import OsnetFc
+        from reid_baselines.osnet_weights import load_fc
+        from reid_core import GlobalPool
+
+        model = ctx.config.model
+        fc = OsnetFc(taps[ENCODER_MAP].channels, FC_DIM)
+        if isinstance(model.pretrained, Path):
+            load_fc(fc, model.backbone, model.pretrained)
+        embedding = Embedding(
+            self.own("global"),
+            reads=self.own("pooled"),
+            neck=fc,
+            dim=FC_DIM,
+            supervision=Supervision(cross_entropy="neck", triplet=None, classifier_bias=True),
+        )
+        pool = GlobalPool("avg")
+        return [Branch(self.own("pool"), pool, (ENCODER_MAP,), (embedding.reads,), (embedding,))]
+
+    @hookimpl
+    def reid_schedule(self, ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Schedule:
+        """Keep what was loaded as it is for the first epochs."""
+        epochs = self.settings.frozen_epochs
+        if not epochs:
+            return Schedule()
+        loaded = ["encoder", *([self.own("global/neck")] if self._embeds(ctx) else [])]
+        groups = (
+            Group(self.own(name.rpartition("/")[2]), (name,), frozen_until=epochs)
+            for name in loaded
+        )
+        return Schedule(groups=tuple(groups))
+
+    def _embeds(self, ctx: RunContext) -> bool:
+        return bool(self.settings.fc) and ctx.owns(self.name, "embedding")
+
+
+def _build(name: str, ctx: RunContext) -> Encoder:
+    from reid_baselines.osnet_encoder import OsnetEncoder
+    from reid_baselines.osnet_weights import load_encoder
+
+    model = ctx.config.model
+    if model.last_stride != 1:
+        raise ConfigError(
+            f"'{name}' ends at stride 16 as it is and has no last stride to keep: leave "
+            "model.last_stride at 1"
+        )
+    encoder = OsnetEncoder(WIDTHS[name])
+    if model.pretrained is True:
+        raise ConfigError(
+            f"pretrained weights of '{name}' are not fetched: get torchreid's published file and "
+            "give it with -s model.pretrained=FILE, or train from random weights with "
+            "-s model.pretrained=false"
+        )
+    if isinstance(model.pretrained, Path):
+        load_encoder(encoder, name, model.pretrained)
+    return encoder
