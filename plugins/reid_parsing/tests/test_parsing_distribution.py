@@ -7,5 +7,12 @@ def test_the_version_is_the_metadata_s():
     assert reid_parsing.__version__ == distribution("reid-parsing").version
 
 
-def test_no_plugin_is_promised_before_there_is_one():
-    assert list(distribution("reid-parsing").entry_points) == []
+def test_it_registers_a_plugin_and_a_command():
+    points = {(p.group, p.name) for p in distribution("reid-parsing").entry_points}
+    assert points == {("reid.plugins", "parsing"), ("reid.commands", "parsing")}
+
+
+def test_every_public_name_is_there():
+    for name in reid_parsing.__all__:
+        assert getattr(reid_parsing, name) is not None
+    assert {"build_parser", "load_schp", "parser_stage", "GRANULARITIES"} <= set(dir(reid_parsing))

@@ -1,0 +1,172 @@
+"""``reid parsing``: label a data set, measure a parser, train one and keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from reid_core.data.fields import SHARED_FIELDS
+from reid_parsing.plugin import FIELDS
+
+if TYPE_CHECKING:
+    from reid_core.data.samples import Sample
+    from reid_core.engine.context import RunContext
+    from reid_parsing.plugin import Parsing
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_SPLITS = ("train", "query", "gallery")
+
+_OPTIONS: tuple[Callable[[_F], _F], ...] = (
+    click.option(
+        "--field",
+        "-f",
+        type=click.Choice(FIELDS),
+        default="parts",
+        show_default=True,
+        help="What to parse.",
+    ),
+    click.option("--device", metavar="DEV", help="auto, cpu, cuda or cuda:N."),
+    click.option("--seed", type=click.IntRange(0), help="Seed of a parser's training."),
+    click.option(
+        "--set",
+        "-s",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any key, the plugin's as parsing.network=danet or parsing.weights=FILE.",
+    ),
+)
+
+
+def _parser_options(function: _F) -> _F:
+    """Add the options that say which parser."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.group()
+def parsing() -> None:
+    """Label a data set with a body parser, measure one, or train one and keep it."""
+
+
+@parsing.command(short_help="Write a label map of every image of a data set.")
+@click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE].")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
+@click.option(
+    "--out", "-o", required=True, type=click.Path(path_type=Path), help="Folder of the label PNGs."
+)
+@click.option(
+    "--split",
+    type=click.Choice(_SPLITS),
+    default="train",
+    show_default=True,
+    help="Which images to label.",
+)
+@_parser_options
+def label(data: str, data_root: Path | None, out: Path, split: str, **options: Any) -> None:
+    """Write a label map of every image as OUT/NAME.png, and a contact sheet beside the folder.
+
+    The PNGs have palettes, so that any viewer shows the classes in colours. They come back into a
+    run, as they are or corrected, with --field parts=OUT. What was labelled before by the same
+    parser is taken from the cache.
+    """
+    from reid_core.engine.randomness import deterministic
+    from reid_parsing.exporting import export_labels
+
+    ctx, plugin = open_context(data, data_root, options)
+    samples, specs = ctx.dataset.train.samples, ctx.dataset.train.fields
+    if split != "train":
+        samples, specs = getattr(ctx.dataset, split), ctx.dataset.query_fields
+    with deterministic(ctx.device.type == "cpu"):
+        for line in export_labels(ctx, plugin, options["field"], samples, specs, out):
+            click.echo(line)
+
+
+@parsing.command(short_help="Measure a parser where there is a truth.")
+@click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE].")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
+@_parser_options
+def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
+    """Measure the parser on a data set that carries the truth: on its test images, if it has any.
+
+    Prints pixel accuracy, mean IoU and the IoU of every class.
+    """
+    from reid_core.engine.randomness import deterministic
+    from reid_core.errors import DataError
+    from reid_parsing.labelling import measure
+
+    ctx, plugin = open_context(data, data_root, options)
+    field, dataset = options["field"], ctx.dataset
+    samples: tuple[Sample, ...] = (*dataset.query, *dataset.gallery)
+    if field not in dataset.query_fields:
+        samples = dataset.train.samples if field in dataset.train.fields else ()
+    if not samples:
+        raise DataError(f"data set '{data}' carries no '{field}' to measure with")
+    with deterministic(ctx.device.type == "cpu"):
+        parser = plugin.parser(ctx, field)
+        scores = measure(ctx, parser, samples, SHARED_FIELDS[field], plugin.settings.mirror)
+    click.echo(
+        f"{field} on {len(samples)} images of {data}: pixel accuracy "
+        f"{100 * scores.pixel_accuracy:.1f} %, mIoU {100 * scores.mean_iou:.1f}"
+    )
+    for name, value in zip(scores.classes, scores.iou, strict=True):
+        shown = "neither true nor found" if isnan(value) else f"{100 * value:5.1f}"
+        click.echo(f"  {name:<12} {shown}")
+
+
+@parsing.command(short_help="Train a parser and keep it in a file.")
+@click.option("--data", "-d", metavar="NAME", help="Labelled data; also -s parsing.labelled=NAME.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the labelled data.")
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The .safetensors file to write.",
+)
+@_parser_options
+def train(data: str | None, data_root: Path | None, out: Path, **options: Any) -> None:
+    """Train a parser on labelled data and keep it in a file, for -s parsing.weights=FILE."""
+    from reid_core.engine.randomness import deterministic
+    from reid_core.errors import ConfigError
+    from reid_parsing.weights import save_parser
+
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out {out}: a parser is kept as .safetensors")
+    if data is not None:
+        options["settings"] = (*options["settings"], f'parsing.labelled="{data}"')
+    if data_root is not None:
+        options["settings"] = (*options["settings"], f'parsing.labelled_root="{data_root}"')
+    ctx, plugin = open_context(None, None, options)
+    if plugin.settings.weights is not None:
+        raise ConfigError("parsing.weights names a trained parser: there is nothing to train")
+    field = options["field"]
+    with deterministic(ctx.device.type == "cpu"):
+        parser = plugin.parser(ctx, field)
+    save_parser(parser, out)
+    click.echo(f"{field} by '{parser.architecture}': {out}")
+
+
+def open_context(
+    data: str | None, root: Path | None, options: dict[str, Any]
+) -> tuple[RunContext, Parsing]:
+    """Return the surroundings of a run that only parses, and the plugin in it.
+
+    Args:
+        data: the data set, as after ``--data``; None takes none.
+        root: its folder.
+        options: ``device``, ``seed`` and ``settings`` as the commands take them.
+    """
+    from reid_core import open_context as open_run
+    from reid_core.cli.options import to_flags
+
+    given = {key: value for key, value in options.items() if key != "field"}
+    flags = to_flags({**given, "plugins": "parsing", "data": data, "data_root": root})
+    ctx, plugins = open_run(flags, with_data=data is not None, say=click.echo)
+    return ctx, cast("Parsing", plugins["parsing"])

@@ -1,0 +1,94 @@
+"""Write the labels of many images as files that people look at, correct and bring back."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from reid_core.data.decoding import read_field, read_image
+from reid_core.data.fields import FieldSpec
+from reid_core.data.geometry import Geometry, transform_labels
+from reid_core.data.labelling import make_field
+from reid_core.data.samples import Sample, Source
+from reid_core.errors import ConfigError, DataError
+from reid_parsing.metrics import Confusion
+from reid_parsing.pictures import overlay_sheet
+
+if TYPE_CHECKING:
+    from reid_core.engine.context import RunContext
+    from reid_parsing.plugin import Parsing
+
+_SHOWN = 3
+_SHEET = 24
+
+
+def export_labels(
+    ctx: RunContext,
+    plugin: Parsing,
+    field: str,
+    samples: Sequence[Sample],
+    specs: Mapping[str, FieldSpec],
+    out: Path,
+) -> Iterator[str]:
+    """Label images and write ``OUT/NAME.png`` for each, and a contact sheet ``OUT.png``.
+
+    Args:
+        ctx: the surroundings of a run.
+        plugin: whose parser labels.
+        field: ``parts`` or ``garments``.
+        samples: the images.
+        specs: fields that they carry; the truth, where it is among them, measures the labels.
+        out: a folder that is not there, or empty.
+
+    Yields:
+        Lines for the user.
+
+    Raises:
+        ConfigError: the folder holds something, or the parser makes other fields.
+        DataError: there are no images, or two have one name.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} holds something already; choose another --out")
+    if not samples:
+        raise DataError(f"'{ctx.dataset.name}' has no such images to label")
+    names = Counter(sample.path.stem for sample in samples)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{len(twice)} names belong to several images, so one folder cannot hold their "
+            f"labels, first {', '.join(twice[:_SHOWN])}"
+        )
+    offered = {labeler.spec.name: labeler for labeler in plugin.reid_pseudo_labels(ctx)}
+    if field not in offered:
+        raise ConfigError(f"this parser makes {', '.join(offered)}, not '{field}'")
+    spec = offered[field].spec
+    truth = [sample.fields[field] for sample in samples] if field in specs else []
+    source = make_field(ctx, plugin.name, offered[field], Source("main", tuple(samples), specs))
+    out.mkdir(parents=True, exist_ok=True)
+    files = [cast(Path, sample.fields[field]) for sample in source.samples]
+    for sample, made in zip(samples, files, strict=True):
+        shutil.copyfile(made, out / f"{sample.path.stem}.png")
+    yield f"{len(files)} label maps: {out}; bring them into a run with --field {field}={out}"
+    yield f"contact sheet: {_sheet(samples, files, spec, out.parent / f'{out.name}.png')}"
+    if truth:
+        scores = Confusion(spec.classes)
+        for true, made in zip(truth, files, strict=True):
+            labels = read_field(true, spec)
+            found = transform_labels(read_field(made, spec), Geometry.plain(labels.shape))
+            scores.add(labels, found)
+        yield (
+            f"against the truth that the data set carries: pixel accuracy "
+            f"{100 * scores.pixel_accuracy:.1f} %, mIoU {100 * scores.mean_iou:.1f}"
+        )
+
+
+def _sheet(samples: Sequence[Sample], files: Sequence[Path], spec: FieldSpec, path: Path) -> Path:
+    rows = np.linspace(0, len(samples) - 1, min(_SHEET, len(samples))).astype(int)
+    images = [read_image(samples[row].path) for row in rows]
+    maps = [read_field(files[row], spec) for row in rows]
+    return overlay_sheet(images, maps, spec.classes, path)

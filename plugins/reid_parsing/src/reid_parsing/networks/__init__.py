@@ -1,0 +1,1 @@
+"""Parsing networks: light for CPUs, DANet, and SCHP's CE2P."""

@@ -1,0 +1,281 @@
+"""The plugin: labelers of ``parts`` and ``garments``, and labelled data that users bring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from reid_core.data.fields import SHARED_FIELDS
+from reid_core.data.labelers import LabelContext, Labeler
+from reid_core.data.samples import DataProvider, DataSet
+from reid_core.errors import ConfigError, DataError
+from reid_core.hookspecs import hookimpl
+from reid_core.plugins.plugin import Plugin, Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from reid_core.config import RunConfig
+    from reid_core.data.samples import DataRequest
+    from reid_core.engine.context import RunContext
+    from reid_core.engine.declarations import Stage
+    from reid_core.engine.stages import StageResult
+    from reid_parsing.inference import BodyParser
+    from reid_parsing.recipes import TrainingRecipe
+    from reid_parsing.sources import Labelled
+
+FIELDS = ("parts", "garments")
+"""What parsers make."""
+
+TRAINING = "parsing-labelled"
+"""Name under which a run's stage finds its training images."""
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class ParsingSettings(Settings):
+    """Settings of `Parsing`."""
+
+    network: Literal["light", "danet", "schp"] = "light"
+    """Parsing network: ``light`` for CPUs, ``danet``, ``schp``."""
+    weights: Path | None = None
+    """Trained weights; none trains the network on ``labelled``."""
+    label_set: Literal["pascal", "lip", "atr"] | None = None
+    """Classes of released SCHP weights; none for weights that `reid parsing train` saved."""
+    labelled: str | None = None
+    """Labelled data to learn from, as after ``--data``; none takes the main data set's sibling."""
+    labelled_root: Path | None = None
+    """Folder of the labelled data."""
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the labelled data to measure on, where it has no test images."""
+    pretrained: bool | Path = False
+    """ImageNet weights of DANet's trunk."""
+    size: tuple[Count, Count] | None = None
+    """Height and width of the network's input; none takes the network's own."""
+    epochs: Count | None = None
+    """Length of the training; none takes the network's own."""
+    iterations: Count | None = None
+    """Steps of an epoch; none goes through the images once."""
+    batch_size: Count | None = None
+    """Images of a batch; none takes the network's own."""
+    lr: Rate | None = None
+    """Learning rate; none takes the network's own."""
+    mirror: bool = True
+    """Average logits with those of the mirrored image."""
+
+
+class Parsing(Plugin):
+    """Make ``parts`` and ``garments`` with a body parser."""
+
+    Settings = ParsingSettings
+    settings: ParsingSettings
+
+    def __init__(self, name: str, settings: ParsingSettings | None = None) -> None:
+        super().__init__(name, settings)
+        self._run: RunContext | None = None
+        self._divided: dict[str, Labelled] = {}
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse settings that contradict each other."""
+        settings = self.settings
+        if settings.label_set is not None and settings.weights is None:
+            raise ConfigError(
+                f"parsing.label_set = '{settings.label_set}' says what released weights tell "
+                "apart; name their file with -s parsing.weights=FILE"
+            )
+        if settings.label_set is not None and settings.network != "schp":
+            raise ConfigError(
+                f"parsing.label_set = '{settings.label_set}' belongs to released SCHP weights; set "
+                "-s parsing.network=schp"
+            )
+        if settings.pretrained and settings.network != "danet":
+            raise ConfigError(
+                f"parsing.pretrained: only 'danet' starts from a pretrained trunk, not "
+                f"'{settings.network}'"
+            )
+
+    @hookimpl
+    def reid_datasets(self) -> Sequence[DataProvider]:
+        """Offer labelled folders and COCO-DensePose, and to a run's stage what it learns from."""
+        from reid_parsing.lookup import LABEL_SETS
+        from reid_parsing.providers import layouts
+
+        return [
+            DataProvider(
+                "parsing-folder",
+                _load_folder,
+                fields=FIELDS,
+                summary="your own images and label PNGs, for parsers; no identities",
+                variants=tuple(LABEL_SETS),
+                needs_root=True,
+                layout=layouts.FOLDER,
+            ),
+            DataProvider(
+                "parsing-densepose",
+                _load_densepose,
+                fields=("parts",),
+                summary="people of COCO-DensePose, for parsers; no identities",
+                needs_root=True,
+                layout=layouts.DENSEPOSE,
+            ),
+            DataProvider(
+                TRAINING,
+                self._load_training,
+                summary="what a run's parser learns from: parsing.labelled without the held-out",
+                variants=FIELDS,
+            ),
+        ]
+
+    @hookimpl
+    def reid_pseudo_labels(self, ctx: RunContext) -> Sequence[Labeler]:
+        """Offer the fields that the parser can make."""
+        self._run = ctx
+        settings = self.settings
+        if settings.weights is None:
+            key = f"parsing 1|mirror {settings.mirror}"
+            return [
+                Labeler(SHARED_FIELDS[name], partial(self.make, name), key=key, stage=stage)
+                for name, stage in ((name, self.stage(name)) for name in FIELDS)
+            ]
+        from reid_parsing.lookup import fields_of
+        from reid_parsing.weights import saved_parser_facts, weights_key
+
+        labels = settings.label_set or saved_parser_facts(settings.weights)["labels"]
+        key = (
+            f"parsing 1|mirror {settings.mirror}|{weights_key(settings.weights)}|"
+            f"{settings.network} {labels} {settings.size}"
+        )
+        return [
+            Labeler(SHARED_FIELDS[name], partial(self.make, name), key=key)
+            for name in fields_of(labels)
+        ]
+
+    def make(self, field: str, labels: LabelContext) -> Sequence[NDArray[np.uint8]]:
+        """Return the label maps that a labeler is asked for, made while they are gone through."""
+        from reid_parsing.labelling import draw_sheet, label_maps
+
+        run, mirror = labels.run, self.settings.mirror
+        parser = self.parser(run, field, labels.stage)
+        draw_sheet(run, parser, labels.samples, SHARED_FIELDS[field], mirror)
+        return label_maps(run, parser, labels.samples, field, mirror)
+
+    def parser(self, ctx: RunContext, field: str, stage: StageResult | None = None) -> BodyParser:
+        """Return the parser of a field: from the weights' file, or trained by its stage.
+
+        Args:
+            ctx: the run.
+            field: ``parts`` or ``garments``.
+            stage: the stage's result, where it is there already.
+        """
+        from reid_parsing.labelling import report_training
+        from reid_parsing.training import trained_parser
+
+        if self.settings.weights is not None:
+            return self.given_parser()
+        stage = stage or ctx.stage(self.stage_in(ctx, field))
+        parser = trained_parser(stage)
+        report_training(ctx, stage, parser, self.labelled(ctx, field), self.settings.mirror)
+        return parser
+
+    def given_parser(self) -> BodyParser:
+        """Return the parser of the weights' file.
+
+        Raises:
+            CheckpointError: the file does not hold it.
+        """
+        from dataclasses import replace
+
+        from reid_parsing.weights import load_parser, load_schp
+
+        settings = self.settings
+        assert settings.weights is not None
+        if settings.label_set is not None:
+            return load_schp(settings.weights, settings.label_set, settings.size)
+        parser = load_parser(settings.weights, settings.network)
+        return parser if settings.size is None else replace(parser, size=settings.size)
+
+    def stage_in(self, ctx: RunContext, field: str) -> Stage:
+        """Return the stage that trains the parser of a field in the surroundings of a run."""
+        self._run = ctx
+        return self.stage(field)
+
+    def stage(self, field: str) -> Stage:
+        """Return the stage that trains the parser of a field.
+
+        It finds its images through this plugin, so it works in the run that the plugin is part of.
+        """
+        from reid_parsing.training import parser_stage
+
+        settings = self.settings
+        return parser_stage(
+            field,
+            settings.network,
+            f"{TRAINING}/{field}",
+            pretrained=settings.pretrained,
+            recipe=self._recipe(),
+            epochs=settings.epochs,
+            iterations=settings.iterations,
+        )
+
+    def labelled(self, ctx: RunContext, field: str) -> Labelled:
+        """Return the labelled data of a field, divided.
+
+        Raises:
+            DataError: there is none, or it cannot be read.
+        """
+        from reid_parsing.sources import choose_labelled, load_labelled
+
+        if field in self._divided:
+            return self._divided[field]
+        settings = self.settings
+        name = settings.labelled or choose_labelled(ctx.providers, ctx.config.data.name, field)
+        root, seed = settings.labelled_root, ctx.config.run.seed
+        found = load_labelled(ctx.providers, name, field, root, ctx.cache, settings.held_out, seed)
+        self._divided[field] = found
+        return found
+
+    def _recipe(self) -> TrainingRecipe:
+        from dataclasses import replace
+
+        from reid_parsing.recipes import RECIPES
+
+        settings, recipe = self.settings, RECIPES[self.settings.network]
+        if settings.size is not None:
+            # Crops keep their share of the image.
+            canvas = tuple(
+                round(length * wanted / usual)
+                for length, wanted, usual in zip(
+                    recipe.canvas, settings.size, recipe.size, strict=True
+                )
+            )
+            recipe = replace(recipe, size=settings.size, canvas=(canvas[0], canvas[1]))
+        if settings.lr is not None:
+            recipe = replace(recipe, optim={**recipe.optim, "lr": settings.lr})
+        return replace(recipe, batch_size=settings.batch_size or recipe.batch_size)
+
+    def _load_training(self, request: DataRequest) -> DataSet:
+        if self._run is None:
+            raise DataError(
+                f"'{request.text}' exists only within a run of the plugin 'parsing'; name the "
+                "labelled data itself"
+            )
+        found = self.labelled(self._run, request.variant or FIELDS[0])
+        return DataSet(request.text, found.train)
+
+
+def _load_folder(request: DataRequest) -> DataSet:
+    from reid_parsing.providers.folder import load_labelled_folder
+
+    return load_labelled_folder(request)
+
+
+def _load_densepose(request: DataRequest) -> DataSet:
+    from reid_parsing.providers.densepose import load_densepose
+
+    return load_densepose(request)

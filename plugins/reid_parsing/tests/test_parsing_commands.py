@@ -1,0 +1,123 @@
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from reid_core.data.encoding import label_colours
+from reid_core.errors import ConfigError, DataError
+from reid_core.testing.tiny import tiny_assembly
+from reid_parsing import LABEL_SETS, BodyParser, build_parser, load_parser, overlay, save_parser
+from reid_parsing.commands import parsing
+from reid_parsing.pictures import overlay_sheet
+
+SHORT = [
+    *("-s", "parsing.epochs=1", "-s", "parsing.iterations=2"),
+    *("-s", "parsing.batch_size=8", "-s", "parsing.size=[64,32]", "--device", "cpu"),
+]
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(parsing, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "parser.safetensors"
+    parser = BodyParser("light", build_parser("light", 8), LABEL_SETS["parts"], (64, 32))
+    save_parser(parser, path)
+    return path
+
+
+def test_a_trained_parser_is_kept_in_a_file(reid_cache, tmp_path):
+    path = tmp_path / "garments.safetensors"
+    said = invoke("train", "--data", "toy:tiny", "-f", "garments", "-o", path, *SHORT)
+    assert "[parsing/garments] training on 48 images" in said
+    assert "held-out images of toy:tiny" in said
+    assert said.endswith(f"garments by 'light': {path}\n")
+    assert load_parser(path).labels.name == "garments"
+
+
+def test_labels_are_written_and_come_back(reid_cache, toy_tiny, tmp_path, weights):
+    out = tmp_path / "parts"
+    said = invoke("label", "--data", "toy:tiny", "--out", out, "-s", f'parsing.weights="{weights}"')
+    assert f"48 label maps: {out}; bring them into a run with --field parts={out}" in said
+    assert re.search(r"truth that the data set carries: pixel accuracy \d+\.\d %, mIoU \d", said)
+    assert len(list(out.iterdir())) == 48
+    with Image.open(out / f"{toy_tiny.train.samples[0].path.stem}.png") as made:
+        assert made.mode == "P"
+        palette = np.array(made.getpalette()[:24]).reshape(8, 3)
+    assert (palette == label_colours()[:8]).all()
+    assert (tmp_path / "parts.png").is_file()
+    assembly = tiny_assembly((), {"fields": {"parts": str(out)}}, cache=reid_cache)
+    assert assembly.ctx.main.samples[0].fields["parts"].parent == out
+    with pytest.raises(ConfigError, match="holds something already; choose another --out"):
+        invoke("label", "--data", "toy:tiny", "--out", out)
+
+
+def test_test_images_are_labelled_on_request(reid_cache, toy_tiny, tmp_path, weights):
+    out = tmp_path / "query"
+    chosen = ("-s", f'parsing.weights="{weights}"')
+    invoke("label", "--data", "toy:tiny", "--split", "query", "--out", out, *chosen)
+    assert {p.stem for p in out.iterdir()} == {s.path.stem for s in toy_tiny.query}
+    with pytest.raises(ConfigError, match="this parser makes parts, not 'garments'"):
+        invoke("label", "-d", "toy:tiny", "-o", tmp_path / "no", "-f", "garments", *chosen)
+
+
+def test_a_parser_is_measured(reid_cache, weights):
+    chosen = ("-s", f'parsing.weights="{weights}"')
+    said = invoke("evaluate", "--data", "toy:tiny", *chosen)
+    assert re.match(r"parts on 48 images of toy:tiny: pixel accuracy \d+\.\d %, mIoU \d", said)
+    assert [line.split("  ")[1] for line in said.splitlines()[1:]][:2] == ["background", "head"]
+
+
+def test_data_without_truth_and_files_of_another_kind(reid_cache, toy_tiny, tmp_path, weights):
+    root = tmp_path / "photos"
+    for split in ("train", "query", "gallery"):
+        (root / split).mkdir(parents=True)
+    for sample in toy_tiny.train.samples:
+        (root / "train" / sample.path.name).write_bytes(sample.path.read_bytes())
+    chosen = ("-s", f'parsing.weights="{weights}"')
+    data = ("--data", "folder", "--data-root", root)
+    with pytest.raises(DataError, match="'folder' carries no 'parts' to measure with"):
+        invoke("evaluate", *data, *chosen)
+    with pytest.raises(DataError, match="'folder' has no such images to label"):
+        invoke("label", *data, "--split", "gallery", "-o", tmp_path / "no", *chosen)
+    with pytest.raises(ConfigError, match=r"parser\.pth: a parser is kept as \.safetensors"):
+        invoke("train", "--data", "toy:tiny", "-o", tmp_path / "parser.pth")
+    with pytest.raises(ConfigError, match="there is nothing to train"):
+        invoke("train", "--data", "toy:tiny", "-o", tmp_path / "p.safetensors", *chosen)
+
+
+def test_labels_lie_over_the_image_in_their_colours():
+    image = np.full((2, 2, 3), 100, np.uint8)
+    labels = np.array([[0, 1], [2, 0]], np.uint8)
+    found = overlay(image, labels, strength=0.5)
+    assert found[0, 0].tolist() == [100, 100, 100]
+    assert found[0, 1].tolist() == [114, 50, 50]
+    assert found[1, 0].tolist() == [50, 114, 50]
+
+
+def test_a_sheet_has_a_legend_and_wraps_it(tmp_path):
+    image, labels = np.zeros((8, 4, 3), np.uint8), np.ones((8, 4), np.uint8)
+    names = LABEL_SETS["lip"].classes
+    path = overlay_sheet([image] * 2, [labels] * 2, names, tmp_path / "sheet.png")
+    with Image.open(path) as sheet:
+        wide = sheet.size
+    with Image.open(overlay_sheet([image] * 7, [labels] * 7, names, path)) as sheet:
+        assert sheet.width == 3 * (wide[0] - 6) + 6
+        assert sheet.height < wide[1] + 198
+
+
+def test_importing_the_command_stays_light():
+    code = "import sys, reid_parsing.commands; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
