@@ -1,0 +1,167 @@
+"""``reid partaware``: the paper's analyses of a trained model, with pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from reid_core import DataSet
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@click.group()
+def partaware() -> None:
+    """Look into a trained model part by part."""
+
+
+def _data_options(function: _F) -> _F:
+    for option in (
+        click.option("--data-root", type=click.Path(path_type=Path), help="Its folder."),
+        click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE]."),
+    ):
+        function = option(function)
+    return function
+
+
+_OUT = click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Picture.")
+_DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+
+
+@partaware.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@_data_options
+@click.option("--embed", metavar="A,B", help="Embeddings to compare; all without it.")
+@_OUT
+@_DEVICE
+def similarity(
+    model: Path, data: str, data_root: Path | None, embed: str | None, out: Path, device: str
+) -> None:
+    """Draw how alike the parts of the feature are (figure 9).
+
+    MODEL is the folder of a run with several embeddings, such as one of `--plugins pcb`. The mean
+    over all query and gallery images is drawn, and written beside the picture as JSON.
+    """
+    from reid_core import load_embedder
+    from reid_core.engine.device import choose_device
+    from reid_partaware.pictures import draw_matrix
+    from reid_partaware.similarity import mean_part_similarity, summary
+
+    place = choose_device(device)
+    dataset = _test_set(data, data_root)
+    names, matrix = mean_part_similarity(
+        load_embedder(model, place),
+        [*dataset.query, *dataset.gallery],
+        place,
+        [name.strip() for name in embed.split(",")] if embed else (),
+    )
+    content = {"data": data, "parts": names, "matrix": matrix.round(6).tolist()} | summary(matrix)
+    out.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in summary(matrix).items())
+    click.echo(f"{figures}; {draw_matrix(names, matrix, out)}")
+
+
+@partaware.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--embedding", metavar="NAME", help="Whose classifier; the first one without it.")
+@click.option("--map", "feature", metavar="NAME", help="Map; the embedding's own without it.")
+@click.option("--images", type=click.IntRange(1), default=12, help="How many query images.")
+@_OUT
+def gradcam(run: Path, embedding: str | None, feature: str | None, images: int, out: Path) -> None:
+    """Draw where a classifier looks (figure 10, Grad-CAM).
+
+    RUN is a run's folder with its checkpoint. The identity explained is the one that the classifier
+    takes the person for.
+    """
+    from reid_core import restore
+    from reid_partaware.gradcam import explain
+    from reid_partaware.pictures import draw_over_images
+
+    assembly = restore(run, say=_silent)
+    found = explain(assembly, images, embedding, feature)
+    draw_over_images(list(found.images), list(found.maps), found.titles, out)
+    click.echo(f"{found.embedding} on {found.feature}: {out}")
+
+
+@partaware.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@_data_options
+@click.option("--protocol", metavar="NAME", help="The data set's first one without it.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
+@_DEVICE
+def parts(
+    model: Path,
+    data: str,
+    data_root: Path | None,
+    protocol: str | None,
+    json_path: Path | None,
+    device: str,
+) -> None:
+    """Evaluate every embedding of a model alone (figure 13).
+
+    MODEL is a run's folder or an embedder.safetensors.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from reid_core import find_protocol, load_embedder
+    from reid_core.cli.progress import Screen
+    from reid_core.engine.device import choose_device
+    from reid_partaware.single_part import evaluate_parts
+
+    place = choose_device(device)
+    dataset = _test_set(data, data_root)
+    rule = find_protocol(protocol or dataset.protocols[0])
+    total = len(dataset.query) + len(dataset.gallery)
+    with Screen().bar("parts", total) as advance:
+        found = evaluate_parts(load_embedder(model, place), dataset, rule, place, advance=advance)
+    table = Table("part", "dim", "rank-1", found[0].result.ap_name, title=f"{data}, {rule.name}")
+    for one in found:
+        scores = one.result.cmc[0], one.result.mean_ap
+        table.add_row(one.name, str(one.dim), *(f"{100 * score:.1f}" for score in scores))
+    Console().print(table)
+    if json_path:
+        rows = [{"part": o.name, "dim": o.dim, **o.result.to_json()} for o in found]
+        json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+@partaware.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--images", type=click.IntRange(1), default=12, help="How many are drawn.")
+@_OUT
+def segment(run: Path, images: int, out: Path) -> None:
+    """Draw what the head of a run makes of people it has not seen, and measure it.
+
+    RUN is the folder of a run with `--plugins partaware`. Where the data set's test images carry
+    `parts`, pixel accuracy and mean IoU are printed, beside those of a constant prediction.
+    """
+    from reid_core import restore
+    from reid_partaware.pictures import draw_parts
+    from reid_partaware.segmenting import evenly, measure, predict
+
+    assembly = restore(run, say=_silent)
+    samples = evenly(assembly.ctx.dataset.query or assembly.ctx.main.samples, images)
+    click.echo(f"part maps: {draw_parts(predict(assembly, samples), out)}")
+    for name, found in measure(assembly).items():
+        accuracy, iou = 100 * found.pixel_accuracy, 100 * found.mean_iou
+        click.echo(f"{name}: pixel accuracy {accuracy:.1f} %, mean IoU {iou:.1f} %")
+
+
+def _test_set(name: str, root: Path | None) -> DataSet:
+    from reid_core import DataError, open_dataset
+
+    dataset = open_dataset(name, root)
+    if not dataset.query:
+        raise DataError(f"data set '{name}' has no query images")
+    if dataset.notice:
+        click.echo(dataset.notice, err=True)
+    return dataset
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""

@@ -1,0 +1,132 @@
+"""Where a classifier looks: Grad-CAM (Selvaraju et al., ICCV 2017; paper, figure 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from reid_core import ConfigError
+from reid_core.errors import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from reid_core.engine.assembly import Assembly
+    from reid_core.model.graph import ReidModel
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a classifier looks in some images.
+
+    Args:
+        embedding: whose classifier.
+        feature: the map whose channels were weighed.
+        images: uint8 ``N H W 3``.
+        maps: float32 ``N h w`` in 0 .. 1.
+        titles: one per image.
+    """
+
+    embedding: str
+    feature: str
+    images: NDArray[np.uint8]
+    maps: NDArray[np.float32]
+    titles: tuple[str, ...]
+
+
+def explain(
+    assembly: Assembly, count: int, embedding: str | None = None, feature: str | None = None
+) -> Explanation:
+    """Look at some query images of a restored run.
+
+    Args:
+        assembly: the run.
+        count: how many images, evenly spread over the queries.
+        embedding: whose classifier; None takes the first one.
+        feature: the map; None takes that of the embedding.
+
+    Raises:
+        ConfigError: as `grad_cam`, or there is no classifier at all.
+    """
+    from reid_partaware.segmenting import evenly, normalised
+
+    model = assembly.model
+    if not model.criteria:
+        raise ConfigError("this run has no classifier whose attention could be drawn")
+    chosen = embedding or min(model.criteria)
+    samples = evenly(assembly.ctx.dataset.query or assembly.ctx.main.samples, count)
+    images, batch = normalised(assembly, samples)
+    known = chosen in model.embeddings
+    where = feature or (map_of(model, chosen) if known else "")
+    maps = grad_cam(model, batch, chosen, where).float().cpu().numpy()
+    titles = tuple(f"person {sample.pid}, camera {sample.camid}" for sample in samples)
+    return Explanation(chosen, where, images, maps, titles)
+
+
+def grad_cam(
+    model: ReidModel,
+    image: Tensor,
+    embedding: str,
+    feature: str,
+    fields: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """Weigh a map's channels by the mean gradient of the most likely identity's logit.
+
+    The paper does not say which identity it explains; people at test are not among those of the
+    classifier, so it is the one that the classifier takes them for.
+
+    Args:
+        model: in evaluation mode.
+        image: normalised, ``B 3 H W``.
+        embedding: the one whose classifier is explained.
+        feature: a map ``B C h w`` from which the embedding is computed.
+        fields: fields that the embedding's branches read, if any.
+
+    Returns:
+        ``B h w`` in 0 .. 1, the largest value of every image 1 (all 0 where nothing speaks for the
+        identity).
+
+    Raises:
+        ConfigError: an embedding without classifier, or a map that it does not depend on.
+    """
+    if embedding not in model.criteria:
+        raise ConfigError(
+            f"embedding '{embedding}' has no classifier{did_you_mean(embedding, model.criteria)} "
+            f"(there are: {', '.join(model.criteria)})"
+        )
+    with torch.enable_grad():
+        outputs = model.run(image, fields or {}, "main", ("*",), _no_scope)
+        if feature not in outputs or outputs[feature].dim() != 4:
+            maps = [name for name, value in outputs.items() if value.dim() == 4]
+            raise ConfigError(
+                f"there is no map '{feature}'{did_you_mean(feature, maps)} "
+                f"(there are: {', '.join(maps)})"
+            )
+        vectors = model.embed(outputs, _no_scope)[embedding]
+        logits = model.criteria[embedding].logits(vectors)  # type: ignore[operator]
+        best = logits.max(dim=1).values.sum()
+        (gradient,) = torch.autograd.grad(best, outputs[feature], allow_unused=True)
+    if gradient is None:
+        raise ConfigError(f"embedding '{embedding}' does not depend on the map '{feature}'")
+    weights = gradient.mean((2, 3), keepdim=True)
+    evidence = (weights * outputs[feature]).sum(1).relu().detach()
+    return evidence / evidence.amax((1, 2), keepdim=True).clamp(min=1e-12)
+
+
+def map_of(model: ReidModel, embedding: str) -> str:
+    """Return the first input of the branch that writes what an embedding reads: its map."""
+    reads = model.embeddings[embedding].reads
+    for branch in model.declarations.values():
+        if reads in branch.writes and branch.reads:
+            return branch.reads[0]
+    return reads
+
+
+def _no_scope(name: str) -> AbstractContextManager[None]:
+    return nullcontext()

@@ -1,0 +1,228 @@
+"""The analyses of figures 9, 10 and 13, and what the head sees, on tiny runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import Tensor, nn
+
+from reid_core import (
+    Branch,
+    ConfigError,
+    DataError,
+    Embedding,
+    Plugin,
+    ReidError,
+    hookimpl,
+    load_embedder,
+    restore,
+    run,
+)
+from reid_core.cli.main import cli
+from reid_core.resolve import resolve
+from reid_core.testing.tiny import tiny_assembly, tiny_flags
+from reid_partaware.gradcam import grad_cam, map_of
+from reid_partaware.segmenting import measure, predict
+from reid_partaware.similarity import mean_part_similarity, part_similarity, summary
+from reid_partaware.single_part import evaluate_parts
+
+CPU = torch.device("cpu")
+
+
+class Half(nn.Module):
+    """Pool the upper or the lower half of a map."""
+
+    def __init__(self, lower: bool) -> None:
+        super().__init__()
+        self.lower = lower
+
+    def forward(self, feature: Tensor) -> Tensor:
+        height = feature.shape[2] // 2
+        half = feature[:, :, height:] if self.lower else feature[:, :, :height]
+        return half.amax((2, 3))
+
+    def deploy_spec(self) -> dict[str, Any]:
+        kwargs = {"lower": self.lower}
+        return {"factory": "test_partaware_analyses:Half", "kwargs": kwargs}
+
+
+class Halves(Plugin):
+    """Two embeddings in place of the core's."""
+
+    claims = ("embedding",)
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: Any) -> list[Branch]:
+        return [
+            Branch(
+                self.own(name),
+                Half(lower),
+                writes=(self.own(f"pooled_{name}"),),
+                embeddings=(Embedding(self.own(name), self.own(f"pooled_{name}"), "none"),),
+            )
+            for name, lower in (("upper", False), ("lower", True))
+        ]
+
+
+def tiny_run(out: Path, cache: Path, *plugins: str, **sections: Any) -> Path:
+    flags = tiny_flags(plugins, {"schedule": {"epochs": 1}}, sections)
+    resolved = resolve(flags, classes={"halves": Halves})
+    return run(resolved=resolved, out=out, cache=cache, say=lambda line: None).folder
+
+
+@pytest.fixture(scope="module")
+def halves(reid_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_run(tmp_path_factory.mktemp("halves") / "run", reid_cache, "halves")
+
+
+@pytest.fixture(scope="module")
+def headed(reid_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_run(tmp_path_factory.mktemp("headed") / "run", reid_cache, "partaware")
+
+
+def reid(cache: Path, *arguments: object) -> Result:
+    environment = {"REID_CACHE": str(cache), "COLUMNS": "160"}
+    return CliRunner().invoke(cli, ["partaware", *map(str, arguments)], env=environment)
+
+
+def test_parts_that_are_all_alike_have_similarity_one() -> None:
+    parts = torch.rand(3, 1, 5).expand(3, 6, 5)
+    assert torch.allclose(part_similarity(parts), torch.ones(3, 6, 6))
+
+
+def test_part_similarity_is_symmetric_and_positive_where_the_parts_are() -> None:
+    found = part_similarity(torch.rand(4, 6, 7))
+    assert torch.allclose(found, found.transpose(1, 2))
+    assert torch.allclose(torch.diagonal(found, dim1=1, dim2=2), torch.ones(4, 6))
+    assert bool((found >= 0).all())
+    assert bool((found <= 1 + 1e-6).all())
+    by_hand = part_similarity(torch.tensor([[[1.0, 0.0], [3.0, 4.0]]]))
+    assert float(by_hand[0, 0, 1]) == pytest.approx(0.6)
+
+
+def test_a_summary_has_mean_neighbours_and_smallest() -> None:
+    matrix = np.array([[1, 0.9, 0.3], [0.9, 1, 0.6], [0.3, 0.6, 1]])
+    assert summary(matrix) == pytest.approx({"mean": 0.6, "adjacent": 0.75, "smallest": 0.3})
+
+
+def test_the_mean_part_similarity_is_that_of_the_vectors_before_the_necks(
+    halves: Path, toy_tiny: Any
+) -> None:
+    embedder = load_embedder(halves)
+    names, matrix = mean_part_similarity(embedder, toy_tiny.query, CPU, batch_size=3)
+    assert names == ("halves/lower", "halves/upper")
+    with torch.inference_mode():
+        from reid_core.data.augmentation import normalise
+        from reid_core.data.decoding import read_image
+        from reid_core.data.geometry import resize_image
+
+        images = [resize_image(read_image(s.path), embedder.size) for s in toy_tiny.query]
+        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        vectors = embedder.vectors(normalise(batch))
+    cosines = torch.cosine_similarity(vectors[names[0]].raw, vectors[names[1]].raw)
+    assert matrix[0, 1] == pytest.approx(float(cosines.mean()), abs=1e-5)
+    assert matrix.diagonal() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_part_similarity_needs_several_parts(halves: Path, headed: Path, toy_tiny: Any) -> None:
+    with pytest.raises(ConfigError, match=r"two or more embeddings .*\(it has: core/global\)"):
+        mean_part_similarity(load_embedder(headed), toy_tiny.query, CPU)
+    names = ["halves/upper", "halves/middle"]
+    with pytest.raises(ConfigError, match=r"there is no 'halves/middle'"):
+        mean_part_similarity(load_embedder(halves), toy_tiny.query, CPU, names)
+    with pytest.raises(DataError, match="no images"):
+        mean_part_similarity(load_embedder(halves), [], CPU)
+
+
+def test_grad_cam_of_a_linear_classifier_on_an_average_is_its_weighted_map(
+    reid_cache: Path,
+) -> None:
+    model = {"neck": "none", "pooling": "avg"}
+    network = tiny_assembly((), {"model": model}, cache=reid_cache).model.eval()
+    images = torch.randn(3, 3, 64, 32)
+    assert map_of(network, "core/global") == "encoder/map"
+    heat = grad_cam(network, images, "core/global", "encoder/map")
+    with torch.no_grad():
+        feature = network.encoder(images)["encoder/map"]
+        weight = network.criteria["core/global"].classifier.weight
+        best = (feature.mean((2, 3)) @ weight.T).argmax(1)
+        expected = (weight[best][:, :, None, None] * feature).sum(1).relu()
+        expected = expected / expected.amax((1, 2), keepdim=True).clamp(min=1e-12)
+    torch.testing.assert_close(heat, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_grad_cam_refuses_what_it_cannot_explain(reid_cache: Path, headed: Path) -> None:
+    network = restore(headed, cache=reid_cache, say=lambda line: None).model
+    images = torch.randn(1, 3, 64, 32)
+    with pytest.raises(ConfigError, match=r"'core/globe' has no classifier.*'core/global'"):
+        grad_cam(network, images, "core/globe", "encoder/map")
+    with pytest.raises(ConfigError, match=r"no map 'encoder/mapp'.*'encoder/map'"):
+        grad_cam(network, images, "core/global", "encoder/mapp")
+    with pytest.raises(ConfigError, match=r"does not depend on the map 'partaware/logits'"):
+        grad_cam(network, images, "core/global", "partaware/logits")
+
+
+def test_every_part_and_all_together_are_evaluated(halves: Path, toy_tiny: Any) -> None:
+    from reid_core import find_protocol
+    from reid_core.config import EvaluationSection
+    from reid_core.engine.evaluating import Evaluator
+
+    standard, embedder = find_protocol("standard"), load_embedder(halves)
+    found = {one.name: one for one in evaluate_parts(embedder, toy_tiny, standard, CPU)}
+    assert list(found) == ["halves/lower", "halves/upper", "all"]
+    assert found["all"].dim == embedder.dim == 2 * found["halves/upper"].dim
+    settings = EvaluationSection()
+    whole = Evaluator(toy_tiny, (standard,), settings, CPU).evaluate(embedder).results[0]
+    assert found["all"].result.cmc == whole.cmc
+    assert found["all"].result.mean_ap == pytest.approx(whole.mean_ap)
+    assert found["halves/upper"].result.mean_ap != found["halves/lower"].result.mean_ap
+
+
+def test_the_head_is_measured_beside_a_constant_guess(reid_cache: Path, headed: Path) -> None:
+    assembly = restore(headed, cache=reid_cache, say=lambda line: None)
+    found = measure(assembly)
+    pixels = 64 * 32 * (len(assembly.ctx.dataset.query) + len(assembly.ctx.dataset.gallery))
+    assert {name: int(one.counts.sum()) for name, one in found.items()} == {
+        "head": pixels,
+        "constant": pixels,
+    }
+    assert 0.3 < found["constant"].pixel_accuracy < 1
+    pairs = predict(assembly, assembly.ctx.dataset.query[:2])
+    assert [(i.shape, m.shape) for i, m in pairs] == [((64, 32, 3), (64, 32))] * 2
+
+
+def test_the_commands_draw_and_print(
+    reid_cache: Path, halves: Path, headed: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "similarity.png"
+    done = reid(reid_cache, "similarity", halves, "-d", "toy:tiny", "-o", picture)
+    assert done.exception is None, done.output
+    stored = json.loads(picture.with_suffix(".json").read_text())
+    assert stored["parts"] == ["halves/lower", "halves/upper"]
+    assert f"mean {stored['mean']:.3f}" in done.output
+    done = reid(reid_cache, "parts", halves, "-d", "toy:tiny", "--json", tmp_path / "parts.json")
+    assert done.exception is None, done.output
+    assert "halves/upper" in done.output
+    assert [row["part"] for row in json.loads((tmp_path / "parts.json").read_text())][-1] == "all"
+    done = reid(reid_cache, "gradcam", headed, "-o", tmp_path / "cam.png", "--images", 4)
+    assert done.exception is None, done.output
+    assert done.output.startswith("core/global on encoder/map: ")
+    done = reid(reid_cache, "segment", headed, "-o", tmp_path / "parts.png", "--images", 14)
+    assert done.exception is None, done.output
+    assert "head: pixel accuracy" in done.output
+    assert "constant: pixel accuracy" in done.output
+    for name in ("similarity", "cam", "parts"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_without_a_head_cannot_be_segmented(reid_cache: Path, tmp_path: Path) -> None:
+    folder = tiny_run(tmp_path / "run", reid_cache)
+    done = reid(reid_cache, "segment", folder, "-o", tmp_path / "x.png")
+    assert isinstance(done.exception, ReidError)
+    assert "no part head: it was made without --plugins partaware" in str(done.exception)
