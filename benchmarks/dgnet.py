@@ -1,0 +1,160 @@
+"""Whether swapped codes do what they should: colours of the appearance, outline of the structure.
+
+Trains `dgnet` on synthetic people (or takes a finished run), then composes random pairs of training
+images of different people and compares the result with the true masks and colours of both donors:
+
+- `colour`: how far a garment's mean colour has moved from the structure's own (0) to the
+  appearance's (1), in the mask of the structure's garment, where both people wear one; a regression
+  over all pairs.
+- `outline`: contrast along the outline of the structure's person over that along the outline of the
+  appearance's person, in the same composed image; 1 if the image showed neither more.
+- `error`: mean absolute error of self-reconstruction over that of the mean image, in normalised
+  units.
+
+    python benchmarks/dgnet.py [--run DIR] [--data NAME] [--epochs N] [--iterations N] [--seed N]
+                               [--pairs N] [--out DIR] [--json FILE] [--set KEY=VALUE ...]
+
+Everything is synthetic: the figures say nothing about real cameras.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+# Before torch is imported: more threads on a shared machine measure the neighbours.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+
+from reid_core import Sample, restore
+from reid_core.resolve import resolve
+from reid_core.running import run
+from reid_dgnet.generating import Composer, pixels_of
+
+GARMENTS = {"upper": 3, "lower": 4}
+"""Labels of the field `garments` whose colours are compared."""
+
+CHUNK = 64
+
+
+def trained(given: argparse.Namespace) -> tuple[Path, float]:
+    """Return the folder of a finished run, and the CPU seconds that it took here."""
+    if given.run is not None:
+        return given.run, 0.0
+    flags: dict[str, Any] = {"run": {"seed": given.seed}, "data": {"name": given.data}}
+    schedule = {"epochs": given.epochs, "iterations_per_epoch": given.iterations}
+    flags["schedule"] = {key: value for key, value in schedule.items() if value is not None}
+    flags["plugins"] = {"dgnet": dict(pair.split("=", 1) for pair in given.set)}
+    began = time.process_time()
+    summary = run(resolved=resolve(flags, recipe="dgnet/quick"), out=given.out)
+    return summary.folder, time.process_time() - began
+
+
+def masks(samples: list[Sample], field: str, size: tuple[int, int]) -> Tensor:
+    """Return label maps ``N H W`` at the networks' size."""
+    height, width = size
+    maps = []
+    for sample in samples:
+        with PIL.Image.open(str(sample.fields[field])) as image:
+            nearest = image.resize((width, height), PIL.Image.Resampling.NEAREST)
+        maps.append(torch.tensor(np.asarray(nearest)))
+    return torch.stack(maps)
+
+
+def mean_colours(pixels: Tensor, mask: Tensor) -> Tensor:
+    """Return mean colours ``N 3`` of pixels ``N H W 3`` under masks ``N H W``; NaN where empty."""
+    weight = mask[..., None].float()
+    return (pixels.float() * weight).sum((1, 2)) / weight.sum((1, 2)).where(
+        weight.sum((1, 2)) > 20, torch.nan
+    )
+
+
+def contrast(pixels: Tensor, person: Tensor) -> Tensor:
+    """Return the mean brightness step ``N`` across the outline of people in ``N H W 3``."""
+    grey, person = pixels.float().mean(3), person.float()
+    steps = (grey[:, :, 1:] - grey[:, :, :-1]).abs()
+    outline = (person[:, :, 1:] != person[:, :, :-1]).float()
+    return (steps * outline).sum((1, 2)) / outline.sum((1, 2)).clamp(min=1)
+
+
+def measure(composer: Composer, pairs: int, seed: int) -> dict[str, float]:
+    """Compose random pairs of different people; return the figures of the module's text."""
+    rng, samples = np.random.default_rng(seed), list(composer.samples)
+    found: dict[str, list[Tensor]] = {key: [] for key in ("moved", "wanted", "own", "other")}
+    errors, plain = [], []
+    for start in range(0, pairs, CHUNK):
+        rows = rng.integers(len(samples), size=(min(CHUNK, pairs - start), 2))
+        rows = np.array([r for r in rows if samples[r[0]].pid != samples[r[1]].pid])
+        looks, poses = ([samples[row] for row in column] for column in rows.T)
+        images = [composer.read(some) for some in (looks, poses)]
+        (appearance, _), (itself, structure) = (composer.codes(some) for some in images)
+        swapped = composer.compose(structure, appearance)
+        again = composer.compose(structure, itself)
+        errors.append((again - images[1]).abs().mean((1, 2, 3)))
+        plain.append((images[1] - images[1].mean(0)).abs().mean((1, 2, 3)))
+        labels = [masks(some, "garments", composer.size) for some in (looks, poses)]
+        for label in GARMENTS.values():
+            target = mean_colours(pixels_of(images[0]), labels[0] == label)
+            here = labels[1] == label
+            own = mean_colours(pixels_of(again), here)
+            moved = mean_colours(pixels_of(swapped), here) - own
+            known = (target + own).isfinite().all(1)
+            found["moved"].append(moved[known])
+            found["wanted"].append((target - own)[known])
+        for key, some in (("own", poses), ("other", looks)):
+            person = masks(some, "parts", composer.size) > 0
+            found[key].append(contrast(pixels_of(swapped), person))
+    joined = {key: torch.cat(values) for key, values in found.items()}
+    share = (joined["moved"] * joined["wanted"]).sum() / joined["wanted"].square().sum()
+    return {
+        "error": float(torch.cat(errors).mean() / torch.cat(plain).mean()),
+        "colour": float(share),
+        "outline": float(joined["own"].mean() / joined["other"].mean()),
+    }
+
+
+def main() -> None:
+    """Train or read a run, measure it, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, help="a finished run in place of training one")
+    parser.add_argument("--data", default="synthpeople:quick")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--iterations", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pairs", type=int, default=512)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of dgnet")
+    given = parser.parse_args()
+    folder, seconds = trained(given)
+    assembly = restore(folder, say=lambda line: None)
+    config = assembly.config
+    figures = measure(Composer.of(assembly.ctx), given.pairs, given.seed)
+    schedule = config.schedule
+    content = {
+        "synthetic": True,
+        "data": config.data.name,
+        "size": list(config.data.size),
+        "steps": schedule.epochs * (schedule.iterations_per_epoch or 0),
+        "batch": config.data.batch_size,
+        "seed": config.run.seed,
+        "pairs": given.pairs,
+        "cpu_seconds": round(seconds),
+        **{name: round(value, 4) for name, value in figures.items()},
+    }
+    text = json.dumps(content, indent=2)
+    print(text)
+    if given.json:
+        given.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Compose images with a trained model, outside of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reid_core import RunContext, Sample
+from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from reid_core.data.decoding import read_image
+from reid_core.data.geometry import resize_image
+from reid_core.errors import PluginError
+from reid_core.model.declarations import ENCODER_MAP
+from reid_core.model.modes import evaluating
+from reid_dgnet.composing import Generator
+from reid_dgnet.networks.appearance import appearance_code
+
+BATCH = 32
+"""Images composed at a time."""
+
+
+@dataclass(frozen=True)
+class Composer:
+    """A trained appearance encoder and generative module, and where images come from.
+
+    Args:
+        encoder: the appearance encoder.
+        generator: the generative module.
+        samples: images to compose, training images first.
+        size: height and width of the networks' input.
+        device: where they are.
+    """
+
+    encoder: nn.Module
+    generator: Generator
+    samples: Sequence[Sample]
+    size: tuple[int, int]
+    device: torch.device
+
+    @classmethod
+    def of(cls, ctx: RunContext, plugin: str = "dgnet") -> Composer:
+        """Return the composer of a run, over its training images.
+
+        Raises:
+            PluginError: the run has no generator.
+        """
+        if ctx.model is None or f"{plugin}/decoder" not in ctx.model.branches:
+            raise PluginError(f"this run has no generator: it was not made with --plugins {plugin}")
+        names = (f"{plugin}/{part}" for part in ("structure", "decoder", "parameters"))
+        generator = Generator(*(ctx.module(name) for name in names))
+        return cls(ctx.model.encoder, generator, ctx.main.samples, ctx.image_size, ctx.device)
+
+    def read(self, samples: Sequence[Sample]) -> Tensor:
+        """Return images ``N 3 H W``, normalised, on the device."""
+        images = [torch.tensor(resize_image(read_image(s.path), self.size)) for s in samples]
+        pixels = torch.stack(images).permute(0, 3, 1, 2).to(self.device).float() / 255
+        mean, std = _statistics(pixels)
+        return (pixels - mean) / std
+
+    @torch.no_grad()
+    def codes(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return appearance and structure codes of normalised images."""
+        with evaluating(self.encoder):
+            parts = [
+                (appearance_code(self.encoder(some)[ENCODER_MAP]), self.generator.encode(some))
+                for some in images.split(BATCH)
+            ]
+        appearance, structure = zip(*parts, strict=True)
+        return torch.cat(appearance), torch.cat(structure)
+
+    @torch.no_grad()
+    def compose(self, structure: Tensor, appearance: Tensor) -> Tensor:
+        """Return normalised images ``N 3 H W`` of codes, row by row."""
+        pairs = zip(structure.split(BATCH), appearance.split(BATCH), strict=True)
+        return torch.cat([self.generator.compose(*pair) for pair in pairs])
+
+
+def pixels_of(images: Tensor) -> Tensor:
+    """Return normalised images as uint8 ``N H W 3`` on the host; what lies outside is clipped."""
+    mean, std = _statistics(images)
+    pixels = (images.float() * std + mean).clamp(0, 1) * 255
+    return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+
+
+def different_people(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Return samples of different people, spread evenly over all of them.
+
+    Args:
+        samples: to choose from.
+        count: how many; fewer where there are not as many people.
+    """
+    firsts = {sample.pid: sample for sample in reversed(samples) if sample.pid >= 0}
+    people = sorted(firsts)
+    chosen = min(count, len(people))
+    return [firsts[people[number * len(people) // chosen]] for number in range(chosen)]
+
+
+def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
+    mean, std = (
+        torch.tensor(values, device=like.device).view(1, 3, 1, 1)
+        for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return mean, std

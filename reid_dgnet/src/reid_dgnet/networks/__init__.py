@@ -1,0 +1,1 @@
+"""Networks of the paper: structure encoder, decoder, parameter MLPs, discriminator, teacher."""

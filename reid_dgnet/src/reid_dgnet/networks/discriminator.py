@@ -1,0 +1,79 @@
+"""The discriminator D (appendix A, table 8): a patch critic at each of three scales."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reid_dgnet.networks.layers import SLOPE, init_gaussian, reflected_conv
+
+SCALES = 3
+"""The image, its half and its quarter."""
+
+
+class PatchCritic(nn.Module):
+    """Judge the patches of an image.
+
+    Args:
+        width: half the channels of the first layer; the paper's is 16.
+        blocks: residual blocks; the paper's are 4.
+    """
+
+    def __init__(self, width: int = 16, blocks: int = 4) -> None:
+        super().__init__()
+        low, high = 2 * width, 4 * width
+        layers: list[nn.Module] = []
+        for inputs, outputs, kernel, stride in (
+            (3, low, 1, 1),
+            (low, low, 3, 1),
+            (low, low, 3, 2),
+            (low, low, 3, 1),
+            (low, high, 3, 2),
+        ):
+            layers += [reflected_conv(inputs, outputs, kernel, stride), nn.LeakyReLU(SLOPE)]
+        layers += [CriticBlock(high) for _ in range(blocks)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(high, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return a score per patch, ``B 1 H/4 W/4``, of images ``B 3 H W``."""
+        scores: Tensor = self.layers(images)
+        return scores
+
+
+class CriticBlock(nn.Module):
+    """Two convolutions beside the identity, without normalisation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            reflected_conv(channels, channels, 3),
+            nn.LeakyReLU(SLOPE),
+            reflected_conv(channels, channels, 3),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of the same shape."""
+        residual: Tensor = self.layers(maps)
+        return maps + residual
+
+
+class Discriminator(nn.Module):
+    """Three critics of their own weights, each on the average-pooled image of the one before.
+
+    Args:
+        width, blocks: as of `PatchCritic`.
+    """
+
+    def __init__(self, width: int = 16, blocks: int = 4) -> None:
+        super().__init__()
+        self.critics = nn.ModuleList(PatchCritic(width, blocks) for _ in range(SCALES))
+        init_gaussian(self)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the scores of every scale, from fine to coarse."""
+        scores = []
+        for number, critic in enumerate(self.critics):
+            if number:
+                images = F.avg_pool2d(images, 3, 2, 1, count_include_pad=False)
+            scores.append(critic(images))
+        return scores

@@ -1,0 +1,102 @@
+"""Pictures: grids of swapped codes (figures 1 and 6) and interpolations (figures 5 and 9)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid_core import Sample
+from reid_dgnet.generating import Composer, different_people, pixels_of
+
+GAP = 2
+"""White pixels between two images."""
+
+
+def draw_swaps(
+    composer: Composer, side: int, path: Path, samples: list[Sample] | None = None
+) -> Path:
+    """Draw a grid of swapped codes, with the real images around it.
+
+    A row has one appearance, a column one structure; the real images stand on the left and on top,
+    so that on the diagonal everybody is composed of his own codes.
+
+    Args:
+        composer: what composes.
+        side: how many people.
+        path: where to write; the suffix gives the format.
+        samples: whom; None takes people spread evenly over the training set.
+    """
+    images = composer.read(samples or different_people(composer.samples, side))
+    appearance, structure = composer.codes(images)
+    count = len(images)
+    made = composer.compose(
+        structure.repeat(count, 1, 1, 1), appearance.repeat_interleave(count, 0)
+    )
+    real, composed = pixels_of(images), pixels_of(made)
+    empty = torch.full_like(real[0], 255)
+    rows = [[empty, *real]]
+    for number in range(count):
+        rows.append([real[number], *composed[number * count : (number + 1) * count]])
+    return _write(rows, path)
+
+
+def draw_interpolations(
+    composer: Composer,
+    codes: Literal["appearance", "structure"],
+    rows: int,
+    steps: int,
+    path: Path,
+) -> Path:
+    """Draw images between two people: one code moves in a straight line, the other stays.
+
+    A row begins with a real image and ends with another; between them stands the first one's
+    structure while the appearance moves (figure 5), or its appearance while the structure does
+    (figure 9).
+
+    Args:
+        composer: what composes.
+        codes: which code moves.
+        rows: pairs of people.
+        steps: images between the two real ones, at least 2.
+        path: where to write; the suffix gives the format.
+    """
+    images = composer.read(different_people(composer.samples, 2 * rows))
+    appearance, structure = composer.codes(images)
+    share = torch.linspace(0, 1, steps, device=images.device)
+    drawn = []
+    for first in range(0, len(images) - 1, 2):
+        here, there = first, first + 1
+        if codes == "appearance":
+            moving = _between(appearance[here], appearance[there], share)
+            made = composer.compose(structure[here].expand(steps, -1, -1, -1), moving)
+        else:
+            moving = _between(structure[here], structure[there], share)
+            made = composer.compose(moving, appearance[here].expand(steps, -1))
+        real = pixels_of(images[[here, there]])
+        drawn.append([real[0], *pixels_of(made), real[1]])
+    return _write(drawn, path)
+
+
+def _between(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    weights = share.view(-1, *[1] * first.dim())
+    return (1 - weights) * first + weights * second
+
+
+def _write(rows: list[list[Tensor]], path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = rows[0][0].shape[:2]
+    sheet: NDArray[np.uint8] = np.full(
+        (len(rows) * (height + GAP) - GAP, len(rows[0]) * (width + GAP) - GAP, 3), 255, np.uint8
+    )
+    for down, row in enumerate(rows):
+        for right, image in enumerate(row):
+            top, left = down * (height + GAP), right * (width + GAP)
+            sheet[top : top + height, left : left + width] = image.numpy()
+    PIL.Image.fromarray(sheet).save(path)
+    return path

@@ -1,0 +1,181 @@
+"""The stage that trains the teacher, and how one is kept for other runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reid_core import (
+    Branch,
+    CheckpointError,
+    ConfigError,
+    Embedding,
+    Need,
+    Plugin,
+    Settings,
+    Stage,
+    Supervision,
+    hookimpl,
+)
+from reid_core.model.declarations import ENCODER_MAP
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reid_core import RunContext, Sample, Tap
+    from reid_dgnet.networks.teacher import Teacher
+    from reid_dgnet.settings import DgnetSettings
+
+PLUGIN = "dgnet"
+"""Name under which the stage runs its plugin."""
+
+EMBEDDING = f"{PLUGIN}/teacher"
+STAGE = f"{PLUGIN}/teacher"
+
+CLASSIFIER = "classifier.safetensors"
+
+
+class TeacherTrainingSettings(Settings):
+    """What the stage trains."""
+
+    dim: int = 512
+
+
+class TeacherTraining(Plugin):
+    """Train the baseline by identity alone; the only plugin of its stage."""
+
+    Settings = TeacherTrainingSettings
+    claims = ("embedding",)
+    needs = (Need("identities"),)
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
+        """Embed the average of the encoder's map."""
+        from reid_core.model.blocks import GlobalPool
+        from reid_dgnet.networks.appearance import EmbeddingLayer
+        from reid_dgnet.networks.teacher import DROPOUT
+
+        dim = self.settings.dim
+        embedding = Embedding(
+            EMBEDDING,
+            reads=self.own("pooled"),
+            neck=EmbeddingLayer(taps[ENCODER_MAP].channels, dim),
+            dim=dim,
+            supervision=Supervision(triplet=None, dropout=DROPOUT, classifier_bias=True),
+        )
+        writes = (self.own("pooled"),)
+        return [
+            Branch(self.own("pool"), GlobalPool("avg"), (ENCODER_MAP,), writes, (embedding,)),
+        ]
+
+
+def teacher_stage(settings: DgnetSettings) -> Stage:
+    """Return the stage that trains the teacher on the run's own identities.
+
+    Data, augmentation, encoder and optimiser are the run's; random erasing is off, and batches are
+    drawn at random, because cross-entropy needs no pairs.
+    """
+    iterations, lr = settings.teacher_iterations, settings.teacher_lr
+    epochs = settings.teacher_epochs
+    own: dict[str, Mapping[str, object]] = {
+        "data": {"sampler": "random"},
+        "augment": {"erasing": 0.0},
+        "model": {"last_stride": settings.teacher_stride},
+        "optim": {} if lr is None else {"lr": lr},
+        "schedule": {
+            "epochs": epochs,
+            "iterations_per_epoch": iterations,
+            "warmup_epochs": 0,
+            "decay": "step",
+            "milestones": [2 * epochs / 3],
+            "per_iteration": True,
+        },
+        "plugins": {PLUGIN: {"dim": settings.dim}},
+    }
+    return Stage(STAGE, plugins={PLUGIN: TeacherTraining}, settings=own)
+
+
+def trained_teacher(ctx: RunContext, settings: DgnetSettings) -> Teacher:
+    """Return the run's teacher: from its stage, and then kept in the run's folder, or a kept one.
+
+    Raises:
+        CheckpointError, ConfigError: a kept teacher cannot be read, or knows other identities.
+    """
+    from reid_dgnet.networks.teacher import Teacher
+
+    folder = settings.teacher_folder
+    if folder is not None:
+        return load_teacher(folder, ctx, settings)
+    result = ctx.stage(teacher_stage(settings))
+    embedder = result.embedder()
+    criterion = result.model.criteria[EMBEDDING]
+    classifier: nn.Linear = criterion.classifier  # type: ignore[assignment]
+    if ctx.folder is not None:
+        save_teacher(ctx.folder / "teacher", embedder, classifier, ctx.main.samples)
+    return Teacher(embedder, classifier, settings.teacher_mode)
+
+
+def save_teacher(
+    folder: Path, embedder: nn.Module, classifier: nn.Linear, samples: Sequence[Sample]
+) -> None:
+    """Keep a teacher in a folder: its embedder, its classifier, and whom it knows."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    embedder.save(folder / "embedder.safetensors")  # type: ignore[operator]
+    known = {"identities": str(classifier.out_features), "labels": label_order(samples)}
+    state = {name: value.contiguous().cpu() for name, value in classifier.state_dict().items()}
+    save_file(state, folder / CLASSIFIER, metadata=known)
+
+
+def load_teacher(folder: Path, ctx: RunContext, settings: DgnetSettings) -> Teacher:
+    """Read a teacher that an earlier run kept.
+
+    Raises:
+        CheckpointError: there is none.
+        ConfigError: it knows other identities, or another size of images.
+    """
+    from safetensors import safe_open
+    from torch import nn
+
+    from reid_core import load_embedder
+    from reid_dgnet.networks.teacher import Teacher
+
+    path = folder / CLASSIFIER
+    if not path.is_file():
+        raise CheckpointError(
+            f"dgnet.teacher = '{folder}': there is no {path}; name the folder 'teacher' of an "
+            "earlier run, or 'stage' to train one"
+        )
+    with safe_open(path, "pt") as file:
+        known = file.metadata()
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    identities, wanted = int(known["identities"]), ctx.num_identities
+    if identities != wanted or known["labels"] != label_order(ctx.main.samples):
+        counted = f"{identities}, not {wanted}" if identities != wanted else "in number or order"
+        raise ConfigError(
+            f"dgnet.teacher = '{folder}': it was trained on other identities ({counted}); its "
+            "labels would mean other people. Train one with -s dgnet.teacher=stage"
+        )
+    embedder = load_embedder(folder, ctx.device)
+    if embedder.size != ctx.image_size:
+        raise ConfigError(
+            f"dgnet.teacher = '{folder}': it looks at images of {_size(embedder.size)}, the run "
+            f"has {_size(ctx.image_size)}; train one with -s dgnet.teacher=stage"
+        )
+    classifier = nn.Linear(state["weight"].shape[1], identities)
+    classifier.load_state_dict(state)
+    return Teacher(embedder, classifier, settings.teacher_mode)
+
+
+def label_order(samples: Sequence[Sample]) -> str:
+    """Return what says which image has which label, as a short hash; folders do not matter."""
+    pairs = sorted((sample.path.name, sample.pid) for sample in samples)
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
