@@ -1,5 +1,8 @@
-"""Procedural people with complete ground truth: the embedded data set (not implemented yet)."""
+"""Procedural people with complete ground truth: the embedded data set."""
 
 from importlib.metadata import version
 
+from reid_synthpeople.plugin import Synthpeople, SynthpeopleSettings
+
+__all__ = ["Synthpeople", "SynthpeopleSettings"]
 __version__ = version("reid-synthpeople")

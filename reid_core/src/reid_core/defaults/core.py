@@ -15,6 +15,8 @@ from reid_core.model.declarations import ENCODER_MAP, Branch, Embedding, Supervi
 from reid_core.plugins.plugin import Plugin
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from reid_core.config import RunConfig
     from reid_core.data.samples import DataRequest, DataSet, Source
     from reid_core.engine.context import RunContext
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from reid_core.evaluation.protocols import Protocol
     from reid_core.model.criteria import IdentityCriterion
     from reid_core.model.encoder import Encoder
+
+_TOY_SIZES = ("quick", "tiny")
+"""The first one is the default."""
 
 
 class Core(Plugin):
@@ -76,6 +81,7 @@ class Core(Plugin):
         supervision = Supervision(
             cross_entropy="neck" if identity.ce_weight else None,
             triplet="raw" if identity.triplet_weight else None,
+            classifier_bias=identity.classifier_bias,
         )
         embedding = Embedding(
             "core/global",
@@ -115,7 +121,8 @@ class Core(Plugin):
                 _load_toy,
                 fields=("parts", "garments", "keypoints", "pose", "texture"),
                 summary="drawn figures with every shared field, made in seconds",
-                sizes=("quick", "tiny"),
+                sizes=_TOY_SIZES,
+                make=_make_toy,
             ),
             DataProvider(
                 "toy-pairs",
@@ -123,7 +130,8 @@ class Core(Plugin):
                 kind="source",
                 fields=("texture",),
                 summary="drawn figures with their textures, without identities",
-                sizes=("quick", "tiny"),
+                sizes=_TOY_SIZES,
+                make=_make_toy_pairs,
             ),
         ]
 
@@ -147,7 +155,24 @@ def _load_toy(request: DataRequest) -> DataSet:
     return load_toy(request)
 
 
+def _make_toy(request: DataRequest, folder: Path, advance: Callable[[int, int], None]) -> None:
+    from reid_core.testing.toy import make_toy
+
+    made = make_toy(folder, request.size or _TOY_SIZES[0])
+    images = len(made.train) + len(made.query) + len(made.gallery)
+    advance(images, images)
+
+
 def _load_toy_pairs(request: DataRequest) -> Source:
     from reid_core.testing.toy import load_toy_pairs
 
     return load_toy_pairs(request)
+
+
+def _make_toy_pairs(
+    request: DataRequest, folder: Path, advance: Callable[[int, int], None]
+) -> None:
+    from reid_core.testing.toy import make_toy_pairs
+
+    images = len(make_toy_pairs(folder, request.size or _TOY_SIZES[0]))
+    advance(images, images)

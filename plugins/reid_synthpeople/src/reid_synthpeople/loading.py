@@ -1,0 +1,182 @@
+"""Reading a written folder: one index file tells everything but the pixels."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reid_core import SHARED_FIELDS, DataError, DataSet, Sample, Source
+from reid_synthpeople.cards import INDEX, SYNTHETIC
+from reid_synthpeople.layouts import SIDE_CARS, side_car, texture_file
+from reid_synthpeople.plans import Plan
+from reid_synthpeople.protocols import PROTOCOLS
+
+if TYPE_CHECKING:
+    from reid_core import FieldSpec
+
+_HEAD = ("file", "split", "pid", "camid", "clothes", "person", "outfit", "number", "shown")
+
+_DISTRACTOR = -2
+"""Identity of people whom nobody searches for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the index.
+
+    Args:
+        file: path of the image, relative to the folder.
+        split: ``train``, ``val``, ``query`` or ``gallery``.
+        pid: as the file's name says it.
+        camid: 0-based.
+        clothes: unique over all identities, or -1.
+        person, outfit, number: with `camid` the [Shot][reid_synthpeople.world.Shot] it shows.
+        shown: whether the person is in the picture.
+    """
+
+    file: str
+    split: str
+    pid: int
+    camid: int
+    clothes: int
+    person: int
+    outfit: int
+    number: int
+    shown: bool
+
+
+def index_text(plan: Plan) -> str:
+    """Return the index of a plan, sorted by file."""
+    lines = [",".join(_HEAD)]
+    for entry in sorted(plan.entries, key=lambda entry: entry.file):
+        shot = entry.shot
+        scene = (shot.pid, shot.outfit, shot.number, int(entry.person))
+        labels = (entry.split, entry.pid, shot.camid, entry.clothes)
+        lines.append(",".join(map(str, (entry.file, *labels, *scene))))
+    return "\n".join(lines) + "\n"
+
+
+def read_index(folder: Path) -> list[Row]:
+    """Read a folder's index.
+
+    Raises:
+        DataError: it is missing or is no index.
+    """
+    path = folder / INDEX
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            head, *lines = csv.reader(file)
+        if tuple(head) != _HEAD:
+            raise ValueError(f"its columns are {', '.join(head)}")
+        return [_row(*line) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: cannot be read as an index ({error}); make the set again"
+        ) from error
+
+
+def _row(file: str, split: str, *numbers: str) -> Row:
+    pid, camid, clothes, person, outfit, number, shown = map(int, numbers)
+    return Row(file, split, pid, camid, clothes, person, outfit, number, bool(shown))
+
+
+def lacking(folder: Path, card: Mapping[str, Any], rows: Iterable[Row]) -> list[str]:
+    """Return the files that the index promises and the folder does not have."""
+    fields = card["fields"]
+    wanted: dict[str, None] = {}
+    for row in rows:
+        wanted[row.file] = None
+        wanted |= dict.fromkeys(side_car(row.file, name) for name in fields if name in SIDE_CARS)
+        if "texture" in fields and row.shown:
+            wanted[texture_file(row.person, row.outfit)] = None
+    there: dict[str, set[str]] = {}
+    missing = []
+    for file in wanted:
+        parent, _, name = file.rpartition("/")
+        if parent not in there:
+            there[parent] = _names(folder / parent)
+        if name not in there[parent]:
+            missing.append(file)
+    return missing
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
+
+
+def dataset_of(folder: Path, card: Mapping[str, Any], rows: Sequence[Row]) -> DataSet:
+    """Return the data set that a folder holds.
+
+    Args:
+        folder: where it is.
+        card: its card.
+        rows: its index.
+
+    Returns:
+        Samples sorted by file; training identities are numbered ``0 .. N-1``, test identities are
+        those of the file names, and distractors are -2, so that they count as nobody. Junk, which
+        counts for nobody, and images that are set aside (``val``) are in no split.
+    """
+    specs = _specs(card)
+    people = sorted({row.pid for row in rows if row.split == "train"})
+    numbers = {pid: number for number, pid in enumerate(people)}
+    splits: dict[str, list[Sample]] = {"train": [], "query": [], "gallery": []}
+    for row in rows:
+        if row.split == "train":
+            splits["train"].append(_sample(folder, row, numbers[row.pid], specs))
+        elif row.split in splits and row.pid != -1:
+            pid = row.pid if row.clothes >= 0 else _DISTRACTOR
+            splits[row.split].append(_sample(folder, row, pid, specs))
+    tested = [*splits["query"], *splits["gallery"]]
+    return DataSet(
+        card["data"],
+        Source("main", tuple(splits["train"]), specs),
+        tuple(splits["query"]),
+        tuple(splits["gallery"]),
+        protocols=PROTOCOLS[card["order"]["variant"]],
+        query_fields={n: s for n, s in specs.items() if all(n in t.fields for t in tested)},
+        notice=SYNTHETIC,
+    )
+
+
+def source_of(folder: Path, card: Mapping[str, Any], rows: Sequence[Row], name: str) -> Source:
+    """Return the training source that a folder holds; it has no identities.
+
+    Args:
+        folder: where it is.
+        card: its card.
+        rows: its index.
+        name: the source's name.
+    """
+    specs = _specs(card)
+    samples = tuple(_sample(folder, row, -1, specs) for row in rows)
+    return Source(name, samples, specs, identities=False)
+
+
+def _specs(card: Mapping[str, Any]) -> dict[str, FieldSpec]:
+    specs = {name: SHARED_FIELDS[name] for name in card["fields"]}
+    if "texture" in specs:
+        specs["texture"] = replace(specs["texture"], layout=card["texture_layout"])
+    return specs
+
+
+def _sample(folder: Path, row: Row, pid: int, specs: Mapping[str, FieldSpec]) -> Sample:
+    fields = {name: folder / side_car(row.file, name) for name in specs if name in SIDE_CARS}
+    if "texture" in specs and row.shown:
+        fields["texture"] = folder / texture_file(row.person, row.outfit)
+    return Sample(
+        folder / row.file,
+        pid,
+        row.camid,
+        row.clothes,
+        row.split,
+        fields,
+        extra={"person": row.person, "outfit": row.outfit, "number": row.number},
+    )

@@ -1,0 +1,100 @@
+"""The plugin ``synthpeople``: a data set and two training sources, and their protocols.
+
+Nothing heavy is imported at the top: the class is loaded by every command that lists data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from reid_core import DataProvider, Plugin, Protocol, Settings, hookimpl
+from reid_synthpeople.names import CROPS, PAIRS, SIZES, VARIANTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reid_core import DataSet, Source
+    from reid_core.data.samples import DataRequest
+
+
+class SynthpeopleSettings(Settings):
+    """The run's section ``[plugins.synthpeople]``; it acts where data are made."""
+
+    seed: Annotated[int, Field(ge=0, lt=1 << 30)] = 0
+    """Of people, outfits, cameras and pictures."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that render; 0 takes one per core. The files do not depend on it."""
+    mask_noise: Annotated[float, Field(ge=0, le=3)] = 0.0
+    """Noise of the label maps (shifts, erosion, swapped labels): 0 is the truth, 1 a parser's."""
+
+
+class Synthpeople(Plugin):
+    """Procedural people with complete ground truth."""
+
+    Settings: ClassVar[type[SynthpeopleSettings]] = SynthpeopleSettings
+    settings: SynthpeopleSettings
+
+    @hookimpl
+    def reid_datasets(self) -> Sequence[DataProvider]:
+        """Offer the data set in its variants, pairs with textures, and crops with labels."""
+        return [
+            DataProvider(
+                "synthpeople",
+                self._load,
+                fields=("parts", "garments", "keypoints", "texture"),
+                summary="synthetic people before several cameras, in changing clothes",
+                variants=VARIANTS,
+                sizes=SIZES,
+                make=self._make(None),
+            ),
+            DataProvider(
+                "synthpeople-pairs",
+                partial(self._load_source, PAIRS),
+                kind="source",
+                fields=("texture",),
+                summary="other synthetic people with their textures, without identities",
+                sizes=SIZES,
+                make=self._make(PAIRS),
+            ),
+            DataProvider(
+                "synthpeople-crops",
+                partial(self._load_source, CROPS),
+                kind="source",
+                fields=("parts", "garments", "keypoints"),
+                summary="other synthetic people with label maps, for parsers; no identities",
+                sizes=SIZES,
+                make=self._make(CROPS),
+            ),
+        ]
+
+    @hookimpl
+    def reid_evaluation_protocols(self) -> Sequence[Protocol]:
+        """Offer the protocols of the variants ``prcc`` and ``vcclothes``."""
+        from reid_synthpeople.protocols import OWN_PROTOCOLS
+
+        return OWN_PROTOCOLS
+
+    def _load(self, request: DataRequest) -> DataSet:
+        from reid_synthpeople.provider import load_dataset
+
+        return load_dataset(request, self.settings)
+
+    def _load_source(self, variant: str, request: DataRequest) -> Source:
+        from reid_synthpeople.provider import load_source
+
+        return load_source(variant, request, self.settings)
+
+    def _make(
+        self, variant: str | None
+    ) -> Callable[[DataRequest, Path, Callable[[int, int], None]], None]:
+        def make(request: DataRequest, folder: Path, advance: Callable[[int, int], None]) -> None:
+            from reid_synthpeople import provider
+
+            provider.make(request, folder, advance, self.settings, variant)
+
+        return make

@@ -1,0 +1,284 @@
+"""Data sets and sources as the framework sees them."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid_core import SHARED_FIELDS, DataError, DataSet, FieldKind
+from reid_core.data.decoding import read_field, read_image
+from reid_core.data.samples import DataRequest
+from reid_core.engine.needs import choose_source_provider
+from reid_core.evaluation.labels import Labels
+from reid_core.evaluation.search import Search
+from reid_core.finding import find_protocol, open_dataset, open_source
+from reid_core.testing.probe_plugins import PROBES
+from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_synthpeople import Synthpeople, SynthpeopleSettings
+from reid_synthpeople.atlas import LAYOUT
+from reid_synthpeople.names import VARIANTS
+from reid_synthpeople.provider import load_dataset, load_source, make
+from reid_synthpeople.redress import redressed, shot_of, world_behind
+
+Tiny = Callable[[str], DataSet]
+TRUTH = SynthpeopleSettings()
+
+
+def request(name: str, root: Path | None, cache: Path) -> DataRequest:
+    variant = name.partition("/")[2] or None
+    return DataRequest("synthpeople", variant, "tiny", root, cache)
+
+
+def test_it_is_found_by_name_and_complete(reid_cache: Path, tiny: Tiny) -> None:
+    dataset = open_dataset("synthpeople:tiny", cache=reid_cache)
+    assert dataset == tiny("mixed")
+    assert dataset.name == "synthpeople:tiny"
+    assert (len(dataset.train), len(dataset.query), len(dataset.gallery)) == (64, 32, 32)
+    assert dataset.notice == "synthetic people: figures on them say nothing about real ones"
+    assert sorted({sample.pid for sample in dataset.train.samples}) == list(range(8))
+    assert {sample.pid for sample in dataset.query} == set(range(9, 17))
+    shared = {name: SHARED_FIELDS[name] for name in ("parts", "garments", "keypoints")}
+    shared["texture"] = replace(SHARED_FIELDS["texture"], layout=LAYOUT)
+    assert dataset.train.fields == dataset.query_fields == shared
+
+
+def test_the_files_hold_what_the_fields_promise(tiny: Tiny) -> None:
+    dataset = tiny("mixed")
+    seen: set[int] = set()
+    for sample in dataset.train.samples[::8]:
+        values = {n: read_field(sample.fields[n], s) for n, s in dataset.train.fields.items()}
+        assert values["parts"].shape == values["garments"].shape == (64, 32)
+        assert ((values["parts"] > 0) == (values["garments"] > 0)).all()
+        assert values["texture"].shape == (3, 256, 256)
+        x, y, visibility = values["keypoints"].T
+        assert set(np.unique(visibility)) <= {0, 0.5, 1}
+        inside = visibility > 0
+        assert ((x >= 0) & (x < 32) & (y >= 0) & (y < 64))[inside].all()
+        seen |= set(np.unique(values["parts"]).tolist())
+    assert seen == set(range(8))
+
+
+def test_one_texture_per_person_and_outfit(tiny: Tiny) -> None:
+    textures = {(s.clothes, s.fields["texture"]) for s in tiny("mixed").train.samples}
+    assert len(textures) == 16
+    assert len({path for _, path in textures}) == 16
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_protocol_of_a_variant_is_there_and_answerable(variant: str, tiny: Tiny) -> None:
+    dataset = tiny(variant)
+    queries, gallery = Labels.of_samples(dataset.query), Labels.of_samples(dataset.gallery)
+    for name in dataset.protocols:
+        search = Search(find_protocol(name), queries, gallery)
+        answered = [not search.own(row)[1].all() for row in range(len(search.queries))]
+        assert answered, name
+        if (variant, name) == ("ltcc", "cross-clothes"):
+            assert 0 < sum(answered) < len(answered)  # a third never changes
+        else:
+            assert all(answered), name
+
+
+def test_prcc_asks_with_c_across_and_with_b_within_clothes(tiny: Tiny) -> None:
+    dataset = tiny("prcc")
+    queries, gallery = Labels.of_samples(dataset.query), Labels.of_samples(dataset.gallery)
+    for setting, camera, same in (("cc", 2, False), ("sc", 1, True)):
+        for shots in ("multi-shot", "single-shot@10"):
+            name = f"synthpeople/prcc/{setting}/{shots}"
+            assert name in dataset.protocols
+            search = Search(find_protocol(name), queries, gallery)
+            assert set(search.queries.column("camid")) == {camera}
+            assert set(search.gallery.column("camid")) == {0}
+            shared = set(search.queries.column("clothes")) & set(search.gallery.column("clothes"))
+            assert bool(shared) == same
+
+
+def test_vcclothes_subsets_decide_about_clothes(tiny: Tiny) -> None:
+    dataset = tiny("vcclothes")
+    queries, gallery = Labels.of_samples(dataset.query), Labels.of_samples(dataset.gallery)
+    for setting, cameras, same in (("sc", {1, 2}, True), ("cc", {2, 3}, False)):
+        search = Search(find_protocol(f"synthpeople/vcclothes/{setting}"), queries, gallery)
+        assert set(search.queries.column("camid")) == cameras
+        assert set(search.gallery.column("camid")) == cameras
+        for row in range(len(search.queries)):
+            own, junk = search.own(row)
+            assert not junk.all()
+            worn = search.gallery.column("clothes")[own[~junk]]
+            assert ((worn == search.queries.column("clothes")[row]) == same).all()
+
+
+def test_market_keeps_distractors_and_drops_junk(tiny: Tiny) -> None:
+    dataset = tiny("market")
+    people = sorted({sample.pid for sample in dataset.gallery})
+    assert people == [-2, *range(9, 17)]
+    strangers = [sample for sample in dataset.gallery if sample.pid == -2]
+    assert [sample.path.name[:4] for sample in strangers] == ["0000"] * 6
+    assert {sample.clothes for sample in strangers} == {-1}
+    assert sum(sample.clothes == -1 for sample in dataset.gallery) == 6
+
+
+def test_val_images_are_set_aside(tiny: Tiny) -> None:
+    dataset = tiny("prcc")
+    everything = (*dataset.train.samples, *dataset.query, *dataset.gallery)
+    assert len(everything) == 96
+    assert not any("/val/" in str(sample.path) for sample in everything)
+
+
+def test_sources_are_siblings_that_a_field_chooses() -> None:
+    offers = [("synthpeople", offer) for offer in Synthpeople("synthpeople").reid_datasets()]
+    for fields, name in (
+        (("texture",), "synthpeople-pairs"),
+        (("parts",), "synthpeople-crops"),
+        (("garments",), "synthpeople-crops"),
+        (("parts", "keypoints"), "synthpeople-crops"),
+    ):
+        chosen = choose_source_provider("x", "x/y", fields, None, offers, "synthpeople")
+        assert chosen == name
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "images"),
+    [
+        ("synthpeople-pairs", {"texture"}, 24),
+        ("synthpeople-crops", {"parts", "garments", "keypoints"}, 48),
+    ],
+)
+def test_sources_have_their_fields_and_no_identities(
+    name: str, fields: set[str], images: int, reid_cache: Path
+) -> None:
+    source = open_source(f"{name}:tiny", cache=reid_cache)
+    assert (source.name, len(source), source.identities) == (name, images, False)
+    assert set(source.fields) == fields
+    assert {sample.pid for sample in source.samples} == {-1}
+    sample = source.samples[0]
+    assert read_image(sample.path).shape == (64, 32, 3)
+    for field, spec in source.fields.items():
+        read_field(sample.fields[field], spec)
+        assert (spec.layout == LAYOUT) == (spec.kind is FieldKind.FIXED)
+
+
+def test_sources_show_nobody_of_the_data_set(reid_cache: Path, tiny: Tiny) -> None:
+    pairs = open_source("synthpeople-pairs:tiny", cache=reid_cache)
+    ours, theirs = (
+        {Path(s.fields["texture"]).read_bytes() for s in samples}
+        for samples in (tiny("mixed").train.samples, pairs.samples)
+    )
+    assert not ours & theirs
+
+
+def test_the_seed_makes_other_people_of_the_same_names(tmp_path: Path, tiny: Tiny) -> None:
+    other = load_dataset(request("synthpeople", None, tmp_path), SynthpeopleSettings(seed=1))
+    first, second = tiny("mixed").train.samples[0], other.train.samples[0]
+    assert first.fields["texture"].name == second.fields["texture"].name
+    assert first.fields["texture"].read_bytes() != second.fields["texture"].read_bytes()
+
+
+def test_mask_noise_keeps_one_silhouette(tmp_path: Path) -> None:
+    asked = DataRequest("synthpeople-crops", None, "tiny", None, tmp_path)
+    source = load_source("crops", asked, SynthpeopleSettings(mask_noise=3))
+    for sample in source.samples:
+        parts, garments = (
+            read_field(sample.fields[name], source.fields[name]) for name in ("parts", "garments")
+        )
+        assert ((parts > 0) == (garments > 0)).all()
+
+
+def test_mask_noise_spoils_the_masks_alone(tmp_path: Path, tiny: Tiny) -> None:
+    noisy = load_dataset(request("synthpeople", None, tmp_path), SynthpeopleSettings(mask_noise=1))
+    changed = 0
+    for truth, sample in zip(tiny("mixed").train.samples, noisy.train.samples, strict=True):
+        assert truth.path.read_bytes() == sample.path.read_bytes()
+        for field, differs in (("keypoints", False), ("texture", False), ("parts", True)):
+            same = truth.fields[field].read_bytes() == sample.fields[field].read_bytes()
+            assert same or differs
+            changed += not same
+    assert changed > 60
+    again = load_dataset(request("synthpeople", None, tmp_path), SynthpeopleSettings(mask_noise=1))
+    assert again == noisy
+
+
+def test_a_kept_folder_is_read_as_it_is(tmp_path: Path, tiny: Tiny) -> None:
+    root = tmp_path / "kept"
+    make(request("synthpeople/prcc", None, tmp_path), root, lambda *_: None, TRUTH)
+    asked = request("synthpeople/prcc", root, tmp_path / "unused")
+    found = load_dataset(asked, SynthpeopleSettings(seed=9))
+    assert found.fingerprint() == tiny("prcc").fingerprint()
+    assert not (tmp_path / "unused").exists()
+    with pytest.raises(DataError, match="holds synthpeople/prcc:tiny, and synthpeople/ltcc:tiny"):
+        load_dataset(request("synthpeople/ltcc", root, tmp_path), TRUTH)
+    found.train.samples[3].fields["parts"].unlink()
+    with pytest.raises(DataError, match=r"1 files are missing, first fields/parts/prcc.*data make"):
+        load_dataset(asked, TRUTH)
+    (root / "index.csv").write_text("file,split\n")
+    with pytest.raises(DataError, match=r"index\.csv: cannot be read as an index"):
+        load_dataset(asked, TRUTH)
+    shutil.rmtree(root)
+    with pytest.raises(DataError, match="holds no finished synthetic people; make it with 'reid d"):
+        load_dataset(asked, TRUTH)
+
+
+def test_making_is_announced_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = DataRequest("synthpeople-pairs", None, "tiny", None, tmp_path)
+    load_source("pairs", asked, TRUTH)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("making synthpeople-pairs:tiny once: 24 images of synthetic people in ")
+    load_source("pairs", asked, TRUTH)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_core_s_folder_reads_the_mixed_set(tiny: Tiny) -> None:
+    dataset = tiny("mixed")
+    root = dataset.train.samples[0].path.parents[1]
+    found = open_dataset("folder", root)
+    assert set(found.train.fields) == {"parts", "garments", "keypoints"}
+    labels = [
+        [(s.path, s.pid, s.camid, s.clothes) for s in (*d.train.samples, *d.query, *d.gallery)]
+        for d in (found, dataset)
+    ]
+    assert labels[0] == labels[1]
+
+
+def test_a_run_trains_and_evaluates_on_it(reid_cache: Path, tiny: Tiny) -> None:
+    tiny("mixed")
+    trainer = Recorder(
+        tiny_assembly(
+            ("head", "synthpeople"),
+            {"data": {"name": "synthpeople:tiny"}},
+            cache=reid_cache,
+            classes=PROBES,
+        )
+    )
+    trainer.fit()
+    assert len(trainer.trace) == 4
+    assert all(np.isfinite(list(step.values())).all() for step in trainer.trace)
+
+
+def test_the_scene_of_a_sample_can_be_taken_again_in_other_clothes(tiny: Tiny) -> None:
+    dataset = tiny("mixed")
+    samples = dataset.train.samples[:3]
+    world = world_behind(samples[0].path)
+    shots = [shot_of(sample) for sample in samples]
+    for sample, picture in zip(samples, world.render(shots), strict=True):
+        assert (picture.parts == read_field(sample.fields["parts"], SHARED_FIELDS["parts"])).all()
+        stored = read_image(sample.path).astype(int)
+        assert np.abs(picture.image.astype(int) - stored).mean() < 8  # JPEG
+        atlas = world.atlas(sample.extra["person"], sample.extra["outfit"])
+        assert (
+            atlas.transpose(2, 0, 1)
+            == read_field(sample.fields["texture"], dataset.train.fields["texture"])
+        ).all()
+    other = redressed(shots, outfit=3)
+    assert [(s.pid, s.camid, s.number) for s in other] == [
+        (s.pid, s.camid, s.number) for s in shots
+    ]
+    assert {s.outfit for s in other} == {3}
+
+
+def test_scenes_of_strange_files_are_refused(tmp_path: Path, toy_tiny: DataSet) -> None:
+    sample = toy_tiny.train.samples[0]
+    with pytest.raises(DataError, match="is no image of synthetic people"):
+        shot_of(sample)
+    with pytest.raises(DataError, match=r"no folder above it holds finished synthetic people"):
+        world_behind(tmp_path)
