@@ -88,11 +88,13 @@ def test_help_lists_the_commands(reid: Reid) -> None:
         ),
         (
             ("eval",),
-            "--data --data-root --protocol --distance --flip --device --json --picture --help",
+            "--data --data-root --protocol --distance --vector --flip --rerank --device --json "
+            "--picture --help",
         ),
         (("export",), "--out --help"),
         (("plugins", "list"), "--json --help"),
         (("data", "show"), "--data-root --out --identities --images --help"),
+        (("data", "check"), "--data-root --protocol --no-files --threads --help"),
     ],
 )
 def test_options_are_these(arguments: tuple[str, ...], options: str, reid: Reid) -> None:

@@ -247,3 +247,12 @@ def test_other_commands_are_as_strict(
 ) -> None:
     shutil.rmtree(out, ignore_errors=True)
     assert word in refused(command=command)
+
+
+def test_without_data_and_without_synthetic_people_the_way_on_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refused: Refused
+) -> None:
+    monkeypatch.setattr("reid_core.plugins.providers.installed", dict)
+    line = refused(command=("run", "-o", str(tmp_path / "out")))
+    assert "data set 'synthpeople' is not installed: pip install reid-synthpeople" in line
+    assert "or choose another one with --data NAME (there are: folder, toy, toy-pairs)" in line

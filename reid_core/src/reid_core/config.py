@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -18,6 +18,14 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _flip_word(value: object) -> object:
+    return ("sum" if value else "off") if isinstance(value, bool) else value
+
+
+Flip = Annotated[Literal["off", "sum", "unit-sum"], BeforeValidator(_flip_word)]
+"""Whether and how features of mirrored images are added."""
 
 
 class Section(BaseModel):
@@ -40,7 +48,7 @@ class RunSection(Section):
 class DataSection(Section):
     """The data set, the network's input size, and how batches are drawn."""
 
-    name: str = "toy:quick"
+    name: str = "synthpeople:quick"
     """``NAME[/VARIANT][:SIZE]``; see `reid data list`."""
     root: Path | None = None
     """Folder of a data set whose files are the user's."""
@@ -80,6 +88,14 @@ class AugmentSection(Section):
     """Multiple of the input size from which a random window is cut; excludes ``pad``."""
     enlarge_p: Probability = 0.5
     """Probability of ``enlarge``."""
+    partial: Probability = 0.0
+    """Probability of keeping only a part of the person, resized to the input."""
+    partial_height: tuple[Fraction, Fraction] = (0.5, 1.0)
+    """Smallest and largest share of the height that is kept: the upper end, the lower or any."""
+    partial_width: tuple[Fraction, Fraction] = (0.75, 1.0)
+    """Smallest and largest share of the width that is kept."""
+    partial_from: Annotated[int, Field(ge=0)] = 0
+    """Epoch before which images stay whole."""
     erasing: Probability = 0.0
     """Probability of random erasing."""
     erasing_area: tuple[Fraction, Fraction] = (0.02, 0.4)
@@ -139,6 +155,8 @@ class IdentitySection(Section):
     """Factor on cross-entropy; 0 leaves the core's embedding without it."""
     triplet_weight: NonNegative = 1.0
     """Factor on the triplet loss; 0 leaves it out."""
+    classifier_bias: bool = False
+    """Whether the classifier of the core's embedding has a bias."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread over all identities."""
     margin: NonNegative = 0.3
@@ -225,8 +243,22 @@ class EvaluationSection(Section):
     """Which epoch is reported: the last, or the best on held-out identities."""
     distance: Literal["cosine", "euclidean"] = "cosine"
     """How features are compared."""
-    flip: bool = False
-    """Add the features of mirrored images."""
+    products: Literal["auto", "numpy", "torch", "onednn", "cuda"] = "auto"
+    """Library that multiplies features; ``auto`` takes the fastest that is exact in float32."""
+    vector: Literal["declared", "raw", "neck", "unit"] = "declared"
+    """Which vector of every embedding is compared: the one it deploys, or its input, its neck's
+    output, or that with length one."""
+    flip: Flip = "off"
+    """Add the features of mirrored images: ``sum`` as they are, ``unit-sum`` with length one;
+    ``true`` is ``sum``."""
+    reranking: Literal["none", "k_reciprocal"] = "none"
+    """Report every protocol a second time after this re-ranking, marked as such."""
+    reranking_k1: Count = 20
+    """Neighbours that must be mutual."""
+    reranking_k2: Count = 6
+    """Nearest images whose encodings are averaged."""
+    reranking_lambda: Probability = 0.3
+    """Weight of the distance before re-ranking."""
     batch_size: Count = 128
     """Images per forward."""
     untrained: bool = False

@@ -14,7 +14,21 @@ import click
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Protocols to report.")
 @click.option("--distance", type=click.Choice(["cosine", "euclidean"]), default="cosine")
-@click.option("--flip", is_flag=True, help="Add the features of mirrored images.")
+@click.option(
+    "--vector",
+    type=click.Choice(["declared", "raw", "neck", "unit"]),
+    default="declared",
+    help="Vector of every embedding: the one it deploys, or another.",
+)
+@click.option(
+    "--flip",
+    type=click.Choice(["off", "sum", "unit-sum"]),
+    is_flag=False,
+    flag_value="sum",
+    default="off",
+    help="Add the features of mirrored images: as they are, or with length one.",
+)
+@click.option("--rerank", is_flag=True, help="Report k-reciprocal re-ranking, too.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw ranked lists.")
@@ -24,7 +38,9 @@ def evaluate(
     data_root: Path | None,
     protocols: tuple[str, ...],
     distance: str,
-    flip: bool,
+    vector: str,
+    flip: str,
+    rerank: bool,
     device: str,
     json_path: Path | None,
     picture: Path | None,
@@ -55,7 +71,14 @@ def evaluate(
         raise DataError(f"data set '{data}' has no query images to evaluate on")
     if dataset.notice:
         click.echo(dataset.notice)
-    settings = EvaluationSection.model_validate({"distance": distance, "flip": flip})
+    settings = EvaluationSection.model_validate(
+        {
+            "distance": distance,
+            "vector": vector,
+            "flip": flip,
+            "reranking": "k_reciprocal" if rerank else "none",
+        }
+    )
     engine = EngineSection(device=device)
     evaluator = Evaluator(
         dataset,

@@ -61,7 +61,7 @@ def show(summary: RunSummary) -> None:
 def gains(before: Sequence[RetrievalResult], after: Sequence[RetrievalResult]) -> list[str]:
     """Return one line per protocol: rank-1 and mean average precision before and after."""
     return [
-        f"{new.protocol}: rank-1 {100 * old.cmc[0]:.1f} -> {100 * new.cmc[0]:.1f}, "
+        f"{new.label}: rank-1 {100 * old.cmc[0]:.1f} -> {100 * new.cmc[0]:.1f}, "
         f"{new.ap_name} {100 * old.mean_ap:.1f} -> {100 * new.mean_ap:.1f} "
         "(untrained -> trained)"
         for old, new in zip(before, after, strict=True)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from reid_core.config import EvaluationSection
 from reid_core.data.samples import DataSet
+from reid_core.engine.distributed import broadcast, world
 from reid_core.engine.extraction import extract
 from reid_core.errors import ConfigError, DataError
 from reid_core.evaluation.features import FeatureSet
 from reid_core.evaluation.labels import Labels
+from reid_core.evaluation.passes import ALONE, Share
 from reid_core.evaluation.pictures import choose_queries, ranked_list_picture
+from reid_core.evaluation.products import chosen_library, products_by
 from reid_core.evaluation.protocols import Protocol
+from reid_core.evaluation.reranking import k_reciprocal
 from reid_core.evaluation.results import Provenance, RetrievalResult
-from reid_core.evaluation.retrieval import evaluate, ranked_rows
+from reid_core.evaluation.retrieval import evaluate_all, ranked_rows
 from reid_core.evaluation.search import Search
+from reid_core.evaluation.similarities import SimilarityMaker
 from reid_core.model.embedder import Embedder
 
 
@@ -28,7 +35,7 @@ class Evaluation:
     """What an evaluation found.
 
     Args:
-        results: one per protocol, the data set's first one first.
+        results: one per protocol, the data set's first one first; re-ranked ones after all others.
         query, gallery: features and labels.
     """
 
@@ -82,13 +89,15 @@ class Evaluator:
     def evaluate(
         self, embedder: Embedder, advance: Callable[[int], None] | None = None
     ) -> Evaluation:
-        """Return the scores of an embedder under every protocol; ranks share the extraction.
+        """Return the scores of an embedder under every protocol.
+
+        Ranks divide the images to extract and the queries to answer; all get the same result.
 
         Args:
             embedder: on the evaluator's device.
             advance: is told how many more images are done.
         """
-        if self.settings.flip and embedder.fields:
+        if self.settings.flip != "off" and embedder.fields:
             raise ConfigError(
                 f"evaluation.flip is not possible with an embedding that reads "
                 f"{', '.join(embedder.fields)}: mirrored images would need mirrored fields"
@@ -108,25 +117,55 @@ class Evaluator:
                 specs=self.dataset.query_fields,
                 batch_size=self.settings.batch_size,
                 flip=self.settings.flip,
+                vector=None if self.settings.vector == "declared" else self.settings.vector,
                 threads=self.threads,
                 memory_format=self.memory_format,
                 autocast=self.autocast,
                 advance=advance,
             )
             sets.append(FeatureSet(features, Labels.of_samples(samples)))
-        provenance = Provenance(self.settings.flip, self.dataset.fingerprint())
-        results = tuple(
-            evaluate(
-                sets[0],
-                sets[1],
-                protocol,
-                distance=self.settings.distance,
-                per_query=True,
-                provenance=provenance,
-            )
-            for protocol in self.protocols
+        provenance = Provenance(
+            self.settings.flip,
+            self.dataset.fingerprint(),
+            _features_text(embedder, self.settings.vector),
         )
+        with self._multiplying():
+            results = tuple(
+                result
+                for comparison in self._comparisons()
+                for result in evaluate_all(
+                    sets[0],
+                    sets[1],
+                    self.protocols,
+                    distance=comparison,
+                    per_query=True,
+                    provenance=provenance,
+                    share=_share(),
+                )
+            )
         return Evaluation(results, sets[0], sets[1])
+
+    @contextmanager
+    def _multiplying(self) -> Iterator[None]:
+        """Let retrieval multiply by the library that the settings name, or rank 0 finds fastest."""
+        cuda = self.device.type == "cuda"
+        with products_by(self.settings.products):
+            library = broadcast(chosen_library(host=not cuda))
+        with torch.cuda.device(self.device) if cuda else nullcontext(), products_by(library):
+            yield
+
+    def _comparisons(self) -> list[str | SimilarityMaker]:
+        """Return how images are compared: plainly, and re-ranked where that is asked for."""
+        settings = self.settings
+        if settings.reranking == "none":
+            return [settings.distance]
+        reranked = k_reciprocal(
+            k1=settings.reranking_k1,
+            k2=settings.reranking_k2,
+            weight=settings.reranking_lambda,
+            distance=settings.distance,
+        )
+        return [settings.distance, reranked]
 
     def picture(self, evaluation: Evaluation, path: Path, title: str) -> Path | None:
         """Draw the ranked lists of some queries under the first protocol; None where it is off."""
@@ -150,3 +189,25 @@ def chosen_protocols(
 ) -> tuple[Protocol, ...]:
     """Return the protocols to report: those that the user names, otherwise the data set's."""
     return tuple(find(name) for name in (named or dataset.protocols))
+
+
+def _share() -> Share:
+    """Return which of the ranks this is."""
+    rank, ranks = world()
+    if ranks == 1:
+        return ALONE
+
+    def gather(part: Any) -> list[Any]:
+        parts: list[Any] = [None] * ranks
+        dist.all_gather_object(parts, part)
+        return parts
+
+    return Share(rank, ranks, gather)
+
+
+def _features_text(embedder: Embedder, vector: str) -> str:
+    """Say which vectors make up the feature: ``unit core/global``."""
+    return " + ".join(
+        f"{e.test_vector if vector == 'declared' else vector} {name}"
+        for name, e in embedder.embeddings.items()
+    )

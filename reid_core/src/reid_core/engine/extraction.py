@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
@@ -18,6 +20,7 @@ from reid_core.data.loading import BatchLoader
 from reid_core.data.samples import Sample, Source
 from reid_core.engine.device import memory_format_of
 from reid_core.engine.distributed import gather_array, world
+from reid_core.model.declarations import Vector
 from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.modes import evaluating
 
@@ -33,8 +36,10 @@ def extract(
     *,
     specs: Mapping[str, FieldSpec] | None = None,
     batch_size: int = 128,
-    flip: bool = False,
+    flip: str = "off",
+    vector: Vector | None = None,
     compute: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
+    width: int | None = None,
     threads: int = 2,
     memory_format: torch.memory_format = torch.contiguous_format,
     autocast: Callable[[], AbstractContextManager[None]] | None = None,
@@ -49,7 +54,10 @@ def extract(
         specs: fields that the samples carry, for embedders that read some.
         batch_size: images per forward.
         compute: makes ``B D`` of normalised images and fields; None takes the deployed feature.
-        flip: add the mirrored image's feature; not possible where the embedder reads fields.
+        width: the ``D`` of ``compute`` where it is not the deployed feature's.
+        flip: how the mirrored image's feature is added (`merge_mirrored`), or ``off``; not
+            possible where the embedder reads fields.
+        vector: which vector of every embedding; None takes the deployed ones.
         threads: decoding threads.
         memory_format: of the images.
         autocast: opens mixed precision.
@@ -60,19 +68,33 @@ def extract(
     source = Source("test", tuple(samples), dict(specs or {}))
     loader = BatchLoader(source, embedder.size, embedder.fields, threads=threads)
     prepare = DeviceAugmentation(memory_format=memory_format).prepare
-    make, width = compute or embedder.embed_normalised, embedder.dim
+    make = compute or partial(embedder.embed_normalised, vector=vector)
+    width = width or (embedder.width(vector) if vector else embedder.dim)
     chunks: list[NDArray[np.float32]] = []
     with evaluating(embedder):
         for host in loader.load(in_order(len(samples), batch_size, *world()), epoch=0):
             batch = prepare(host, device)
             with autocast() if autocast else torch.autocast(device.type, enabled=False):
                 features = make(batch.image, batch.fields)
-                if flip:
-                    features = features + make(batch.image.flip(3), batch.fields)
+                if flip != "off":
+                    mirrored = make(batch.image.flip(3), batch.fields)
+                    features = merge_mirrored(features, mirrored, flip)
             chunks.append(features.float().cpu().numpy())
             if advance:
                 advance(len(batch))
     return gather_array(np.concatenate([np.empty((0, width), np.float32), *chunks]))
+
+
+def merge_mirrored(plain: Tensor, mirrored: Tensor, flip: str) -> Tensor:
+    """Return features ``B D`` of images and of their mirror images as one feature each.
+
+    Args:
+        plain, mirrored: ``B D``.
+        flip: ``sum`` adds them as they are; ``unit-sum`` gives each length one before.
+    """
+    if flip == "unit-sum":
+        plain, mirrored = (F.normalize(f.float(), dim=1) for f in (plain, mirrored))
+    return plain + mirrored
 
 
 class EpochFeatures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     FeatureArray = NDArray[Any] | Tensor
+    Rows = NDArray[np.float32] | Tensor
 
 FloatArray = NDArray[np.float32]
 
-_ROWS_AT_ONCE = 1024
-"""Rows whose norms are computed in float64 at a time: 16 MiB at 2048 dimensions."""
+_ROWS_AT_ONCE = 256
+"""Rows whose norms are computed in float64 at a time: 4 MiB at 2048 dimensions."""
 
 
 class FeatureSet:
@@ -27,7 +28,8 @@ class FeatureSet:
 
     Args:
         features: ``N D``, a tensor of any device or an array, of any floating or integer type;
-            kept as a C-contiguous float32 array, without a copy where it already is one.
+            kept C-contiguous in float32, without a copy where it already is. What lies on another
+            device stays there and is compared there.
         labels: of the same ``N`` images.
 
     Raises:
@@ -35,10 +37,15 @@ class FeatureSet:
     """
 
     def __init__(self, features: FeatureArray, labels: Labels) -> None:
-        self.features = as_float32(features)
+        self.rows = as_rows(features)
         self.labels = labels
-        if len(labels) != len(self.features):
-            raise DataError(f"{len(self.features)} rows of features, but labels of {len(labels)}")
+        if len(labels) != len(self.rows):
+            raise DataError(f"{len(self.rows)} rows of features, but labels of {len(labels)}")
+
+    @property
+    def features(self) -> FloatArray:
+        """The features on the host, ``N D``; a copy only where they lie on another device."""
+        return as_float32(self.rows)
 
     @classmethod
     def of_parts(
@@ -75,13 +82,13 @@ class FeatureSet:
         return cls(np.concatenate(joined, axis=1), labels)
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.rows)
 
     def take(self, rows: IntArray) -> FeatureSet:
         """Return some images in the order of ``rows``; the set itself if these are all of it."""
         if len(rows) == len(self) and bool((rows == np.arange(len(self))).all()):
             return self
-        return FeatureSet(self.features[rows], self.labels.take(rows))
+        return FeatureSet(taken(self.rows, rows), self.labels.take(rows))
 
 
 def as_float32(features: FeatureArray) -> FloatArray:
@@ -102,32 +109,70 @@ def as_float32(features: FeatureArray) -> FloatArray:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def require_finite(features: FloatArray, name: str) -> None:
+def as_rows(features: FeatureArray) -> Rows:
+    """Return features ``N D`` C-contiguous in float32, on the device where they are.
+
+    Raises:
+        DataError: as `as_float32` does.
+    """
+    if on_host(features):
+        return as_float32(features)
+    tensor = cast("Tensor", features).detach()
+    if tensor.ndim != 2 or tensor.shape[1] == 0 or tensor.is_complex():
+        raise DataError(
+            f"features must be numbers of shape N x D, not {tensor.dtype} of shape "
+            f"{tuple(tensor.shape)}"
+        )
+    return tensor.float().contiguous()
+
+
+def on_host(features: FeatureArray) -> bool:
+    """Return whether features are an array, or a tensor on the CPU."""
+    device = getattr(features, "device", None)
+    return isinstance(features, np.ndarray) or getattr(device, "type", "cpu") == "cpu"
+
+
+def taken(features: Rows, rows: IntArray) -> Rows:
+    """Return some rows of features, on the device where they are."""
+    if isinstance(features, np.ndarray):
+        return features[rows]
+    import torch
+
+    return features[torch.from_numpy(rows).to(features.device)]
+
+
+def require_finite(features: Rows, name: str, first: int = 0) -> None:
     """Refuse features that are NaN or infinite.
 
     Args:
         features: float32 ``N D``.
         name: what these are, for the error: ``query`` or ``gallery``.
+        first: number of their first row, where they are a block of more.
 
     Raises:
         DataError: names how many rows are affected, and the first.
     """
     # The extremes of a block carry every NaN and infinity, and need no array of its size.
-    if not features.size or (np.isfinite(features.min()) and np.isfinite(features.max())):
+    if not len(features) or np.isfinite([float(features.min()), float(features.max())]).all():
         return
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(as_float32(features)).all(axis=1))
+    rows = f"{len(features)} rows" + (f" from row {first} on" if first else "")
     raise DataError(
-        f"{name} features are not finite: {bad.size} of {len(features)} rows hold NaN or "
-        f"infinity, the first is row {bad[0]}; the model has diverged or an image is broken"
+        f"{name} features are not finite: {bad.size} of {rows} hold NaN or "
+        f"infinity, the first is row {first + bad[0]}; the model has diverged or an image is broken"
     )
 
 
-def squared_norms(features: FloatArray) -> NDArray[np.float64]:
+def squared_norms(features: Rows) -> NDArray[np.float64]:
     """Return the squared L2 norms ``N`` of features ``N D``, summed in float64."""
     norms = np.empty(len(features), np.float64)
     for start in range(0, len(features), _ROWS_AT_ONCE):
-        rows = features[start : start + _ROWS_AT_ONCE].astype(np.float64)
-        norms[start : start + len(rows)] = np.einsum("nd,nd->n", rows, rows)
+        stop = start + _ROWS_AT_ONCE
+        if isinstance(features, np.ndarray):
+            rows = features[start:stop].astype(np.float64)
+            norms[start:stop] = np.einsum("nd,nd->n", rows, rows)
+        else:
+            norms[start:stop] = features[start:stop].double().square().sum(1).cpu().numpy()
     return norms
 
 

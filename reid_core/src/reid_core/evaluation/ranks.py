@@ -6,6 +6,8 @@ places in that order are needed, so nothing but the images above the hardest mat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -75,8 +77,24 @@ def _ties_before(
     return before
 
 
-def measures(ranks: IntArray) -> tuple[int, float, float, float]:
-    """Return first hit, AP, trapezoid AP and INP of one query.
+@dataclass(frozen=True)
+class Measures:
+    """What ``R`` rankings are worth, float64 ``R`` each.
+
+    Args:
+        first_hit: rank of the first match, 1-based.
+        average_precision, trapezoid: by the two definitions.
+        inverse_negative_penalty: INP.
+    """
+
+    first_hit: NDArray[np.float64]
+    average_precision: NDArray[np.float64]
+    trapezoid: NDArray[np.float64]
+    inverse_negative_penalty: NDArray[np.float64]
+
+
+def measures(rankings: Sequence[IntArray]) -> Measures:
+    """Return first hits, APs, trapezoid APs and INPs of rankings.
 
     With ``P`` matches at ranks ``r_1 < ... < r_P``:
 
@@ -86,14 +104,19 @@ def measures(ranks: IntArray) -> tuple[int, float, float, float]:
     - INP = ``P/r_P`` (Ye et al., Deep Learning for Person Re-identification, 2021).
 
     Args:
-        ranks: 1-based, ascending, at least one.
+        rankings: of each, the ranks of its matches, 1-based, ascending, at least one.
     """
-    count = np.arange(1, len(ranks) + 1)
-    precision = count / ranks
-    before = np.where(ranks == 1, 1.0, (count - 1) / np.maximum(ranks - 1, 1))
-    average = float(precision.mean())
-    trapezoid = float((before + precision).mean() / 2)
-    return int(ranks[0]), average, trapezoid, float(len(ranks) / ranks[-1])
+    ranks = np.concatenate(rankings)
+    counts = np.fromiter(map(len, rankings), np.int64, len(rankings))
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    number = np.arange(1, len(ranks) + 1) - np.repeat(starts, counts)
+    precision = number / ranks
+    before = np.where(ranks == 1, 1.0, (number - 1) / np.maximum(ranks - 1, 1))
+    average = np.add.reduceat(precision, starts) / counts
+    trapezoid = np.add.reduceat(before + precision, starts) / (2 * counts)
+    first = ranks[starts].astype(np.float64)
+    return Measures(first, average, trapezoid, counts / ranks[ends - 1])
 
 
 def cumulative_matches(first_ranks: IntArray, max_rank: int) -> NDArray[np.float64]:

@@ -1,34 +1,28 @@
-"""Exact retrieval scores under a protocol, from features or from ready distances.
+"""Exact retrieval scores under protocols, from features or from ready distances.
 
 Queries are compared to the whole gallery a chunk at a time in one buffer that is used again and
-again: memory grows with the gallery, not with queries x gallery.
+again: memory grows with the gallery, not with queries x gallery. Protocols of one data set are
+scored from the same chunks, and several processes divide the chunks among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from reid_core.errors import DataError
+from reid_core.errors import DataError, ReidError
 from reid_core.evaluation.features import FeatureSet, require_finite
 from reid_core.evaluation.labels import BoolArray, IntArray, Labels
+from reid_core.evaluation.passes import ALONE, Member, Pass, Share, fill_finite, passes_of
+from reid_core.evaluation.products import products_by
 from reid_core.evaluation.protocols import STANDARD, Protocol
-from reid_core.evaluation.ranks import cumulative_matches, measures, positive_ranks
-from reid_core.evaluation.results import Provenance, QueryScores, RetrievalResult, Spread
+from reid_core.evaluation.results import Provenance, RetrievalResult
+from reid_core.evaluation.scoring import Compared, Scorer
 from reid_core.evaluation.search import Search
-from reid_core.evaluation.similarities import (
-    Block,
-    Similarities,
-    SimilarityMaker,
-    maker_of,
-    of_distances,
-)
-
-CHUNK = 256
-"""Queries compared at once: 16 MiB of similarities at 16 000 gallery images, 80 at 82 000."""
+from reid_core.evaluation.similarities import Block, SimilarityMaker, of_distances
 
 
 def evaluate(
@@ -38,14 +32,17 @@ def evaluate(
     *,
     distance: str | SimilarityMaker = "cosine",
     draws: Sequence[ArrayLike] | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     per_query: bool = False,
     provenance: Provenance | None = None,
+    products: str | None = None,
+    share: Share = ALONE,
 ) -> RetrievalResult:
     """Search for every query in the gallery and score the rankings.
 
     Exact: the order is ``(similarity, gallery index)`` as by a stable sort. With features whose
-    inner products are exact in float32, the result does not depend on ``chunk``.
+    inner products are exact in float32, the result does not depend on ``chunk``, ``products`` or
+    the device.
 
     Args:
         queries, gallery: features and labels; the order of the gallery breaks ties.
@@ -53,19 +50,49 @@ def evaluate(
         distance: ``cosine``, ``euclidean``, or a function of the two arrays of features that
             returns `Similarities`.
         draws: rows of ``gallery`` for each single-shot gallery, in place of random ones.
-        chunk: queries compared at once.
+        chunk: queries compared at once; None takes 256, or fewer for a very large gallery.
         per_query: whether to keep the scores of every query.
         provenance: recorded in the result.
+        products: library for the inner products, see
+            [products_by][reid_core.evaluation.products.products_by]; None takes the chosen one.
+        share: which of several processes this is; all get the result.
 
     Raises:
         DataError: features are not finite or do not fit each other, nobody takes part, no query
             has a match, or labels that the protocol needs are not known.
-        ConfigError: there is no such distance.
+        ConfigError: there is no such distance or library.
     """
     search = Search(protocol, queries.labels, gallery.labels, draws)
-    similarities = _compare(search, queries, gallery, distance)
-    scores = _score(search, similarities, chunk)
-    return _result(search, similarities, scores, draws is not None, per_query, provenance)
+    scorers = [Scorer(search, "seed" if draws is None else "given")]
+    passes = _compared(scorers, queries, gallery, distance)
+    with products_by(products):
+        (result,) = _results(scorers, passes, chunk, per_query, provenance, share)
+    return result
+
+
+def evaluate_all(
+    queries: FeatureSet,
+    gallery: FeatureSet,
+    protocols: Sequence[Protocol],
+    *,
+    distance: str | SimilarityMaker = "cosine",
+    chunk: int | None = None,
+    per_query: bool = False,
+    provenance: Provenance | None = None,
+    products: str | None = None,
+    share: Share = ALONE,
+) -> tuple[RetrievalResult, ...]:
+    """Score the rankings under several protocols, comparing every pair of images once.
+
+    Arguments and errors are those of `evaluate`.
+
+    Returns:
+        One result per protocol, in their order.
+    """
+    scorers = [Scorer(Search(p, queries.labels, gallery.labels)) for p in protocols]
+    passes = _compared(scorers, queries, gallery, distance)
+    with products_by(products):
+        return _results(scorers, passes, chunk, per_query, provenance, share)
 
 
 def evaluate_distances(
@@ -82,6 +109,11 @@ def evaluate_distances(
 
     The matrix is read in float64, and equal values are ties. For everything else see `evaluate`.
     """
+    if protocol.pool:
+        raise DataError(
+            f"protocol '{protocol.name}' averages features of queries, which ready distances "
+            "cannot tell; evaluate features"
+        )
     shape = np.shape(distances)
     if shape != (len(queries), len(gallery)):
         raise DataError(
@@ -90,8 +122,11 @@ def evaluate_distances(
         )
     search = Search(protocol, queries, gallery, draws)
     similarities = of_distances(distances, search.query_rows, search.gallery_rows)
-    scores = _score(search, similarities, CHUNK)
-    return _result(search, similarities, scores, draws is not None, per_query, provenance)
+    scorer = Scorer(search, "seed" if draws is None else "given")
+    everyone = Member(scorer, np.arange(len(search.query_rows)), None)
+    passes = [Pass(similarities, (everyone,))]
+    (result,) = _results([scorer], passes, None, per_query, provenance, ALONE)
+    return result
 
 
 @dataclass(frozen=True)
@@ -135,11 +170,12 @@ def ranked_rows(
     missing = np.setdiff1d(rows, search.query_rows)
     if missing.size:
         raise DataError(f"protocol '{protocol.name}': query row {missing[0]} does not take part")
-    similarities = _compare(search, queries, gallery, distance)
+    (only,) = _compared([Scorer(search)], queries, gallery, distance)
+    similarities = only.similarities
     row = np.empty((1, similarities.shape[1]), similarities.dtype)
     ranked = []
     for query in np.searchsorted(search.query_rows, rows).tolist():
-        _fill(similarities, query, query + 1, row)
+        fill_finite(similarities, query, row)
         own, junk = search.own(query)
         shown = np.ones(len(search.gallery), np.bool_)
         if search.trials:
@@ -160,131 +196,47 @@ def ranked_rows(
     return ranked
 
 
-def _compare(
-    search: Search, queries: FeatureSet, gallery: FeatureSet, distance: str | SimilarityMaker
-) -> Similarities:
-    width, other = queries.features.shape[1], gallery.features.shape[1]
+def _compared(
+    scorers: Sequence[Scorer],
+    queries: FeatureSet,
+    gallery: FeatureSet,
+    distance: str | SimilarityMaker,
+) -> Iterable[Pass]:
+    """Return the passes over features that fit each other."""
+    width, other = queries.rows.shape[1], gallery.rows.shape[1]
     if width != other:
         raise DataError(
             f"query features have {width} dimensions, gallery features {other}: they must come "
             "from one model"
         )
-    make = maker_of(distance)
     # Before rows are selected: the error must name the caller's row.
-    require_finite(queries.features, "query")
-    require_finite(gallery.features, "gallery")
-    asked, offered = queries.take(search.query_rows), gallery.take(search.gallery_rows)
-    return make(asked.features, offered.features)
+    require_finite(queries.rows, "query")
+    require_finite(gallery.rows, "gallery")
+    return passes_of(scorers, queries, gallery, distance)
 
 
-def _fill(similarities: Similarities, start: int, stop: int, out: Block) -> None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        similarities.fill(start, stop, out)
-    if not (np.isfinite(out.min()) and np.isfinite(out.max())):
-        raise DataError(
-            f"{similarities.distance} similarities of queries {start} to {stop - 1} are not "
-            "finite: the features are too large for float32; scale them down"
-        )
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """Scores of the valid queries ``V`` in ``T`` galleries: ``queries`` V, the others ``T V``."""
-
-    queries: IntArray
-    first_hit: IntArray
-    average_precision: NDArray[np.float64]
-    trapezoid: NDArray[np.float64]
-    inverse_negative_penalty: NDArray[np.float64]
-    tied: int
-
-
-def _score(search: Search, similarities: Similarities, chunk: int) -> _Scores:
-    count, width = similarities.shape
-    buffer = np.empty((min(chunk, count), width), similarities.dtype)
-    valid: list[int] = []
-    scores: list[list[tuple[int, float, float, float]]] = []
-    unknown = only_junk = tied = 0
-    for start in range(0, count, chunk):
-        block = buffer[: min(chunk, count - start)]
-        _fill(similarities, start, start + len(block), block)
-        for query, row in enumerate(block, start):
-            own, junk = search.own(query)
-            if junk.all():
-                unknown += not own.size
-                only_junk += bool(own.size)
-                continue
-            found, tie = _rank(search, query, row, own, junk)
-            valid.append(query)
-            scores.append([measures(ranks) for ranks in found])
-            tied += tie
-    if not valid:
-        raise search.no_valid_query(unknown, only_junk)
-    # From V x T x 4 to one T x V array per measure.
-    table = np.array(scores, np.float64).transpose(2, 1, 0)
-    return _Scores(np.array(valid), table[0].astype(np.int64), table[1], table[2], table[3], tied)
-
-
-def _rank(
-    search: Search, query: int, row: Block, own: IntArray, junk: BoolArray
-) -> tuple[list[IntArray], bool]:
-    """Return the ranks of a query's matches in every gallery, and whether one of them ties."""
-    if not search.trials:
-        hidden = search.hidden(query)
-        if hidden is not None:
-            row[hidden] = -np.inf
-        ranks, tie = positive_ranks(row, own, junk)
-        return [ranks], tie
-    found = []
-    ties = False
-    for shown in search.galleries(query):
-        match = np.flatnonzero(search.gallery.pids[shown] == search.queries.pids[query])
-        ranks, tie = positive_ranks(row[shown], match, np.zeros(len(match), np.bool_))
-        found.append(ranks)
-        ties |= tie
-    return found, ties
-
-
-def _result(
-    search: Search,
-    similarities: Similarities,
-    scores: _Scores,
-    given: bool,
+def _results(
+    scorers: Sequence[Scorer],
+    passes: Iterable[Pass],
+    chunk: int | None,
     per_query: bool,
     provenance: Provenance | None,
-) -> RetrievalResult:
-    protocol = search.protocol
-    total = len(search.query_rows)
-    over = len(scores.queries) if protocol.denominator == "valid" else total
-    curves = np.array([cumulative_matches(f, protocol.max_rank) for f in scores.first_hit]) / over
-    averages = scores.average_precision.sum(axis=1) / over
-    kept = None
-    if per_query:
-        kept = QueryScores(
-            search.query_rows[scores.queries],
-            scores.first_hit.mean(axis=0),
-            scores.average_precision.mean(axis=0),
-            scores.trapezoid.mean(axis=0),
-            scores.inverse_negative_penalty.mean(axis=0),
-        )
-    spread = Spread(tuple(curves.std(axis=0).tolist()), float(averages.std()))
-    return RetrievalResult(
-        protocol=protocol.name,
-        protocol_text=protocol.text,
-        ranks=protocol.ranks,
-        cmc=tuple(curves.mean(axis=0).tolist()),
-        mean_ap=float(averages.mean()),
-        mean_ap_trapezoid=float(scores.trapezoid.sum(axis=1).mean() / over),
-        mean_inp=float(scores.inverse_negative_penalty.sum(axis=1).mean() / over),
-        valid_queries=len(scores.queries),
-        total_queries=total,
-        gallery_images=len(search.gallery_rows),
-        tied_queries=scores.tied,
-        distance=similarities.distance,
-        reranking=similarities.reranking,
-        provenance=provenance or Provenance(),
-        trials=len(search.trials),
-        spread=spread if search.trials else None,
-        drawn="given" if given else "seed",
-        per_query=kept,
-    )
+    share: Share,
+) -> tuple[RetrievalResult, ...]:
+    """Run the passes, here and in the other processes, and return what they found."""
+    compared: dict[int, Compared] = {}
+    failed = None
+    try:
+        for one in passes:
+            one.run(chunk, share)
+            compared |= {id(member.scorer): one.compared for member in one.members}
+    except ReidError as error:
+        failed = error
+    # Where one process fails, the others must not wait for its part.
+    parts = share.gather((failed, [scorer.answers for scorer in scorers]))
+    for problem, _ in parts:
+        if problem is not None:
+            raise problem
+    for number, scorer in enumerate(scorers):
+        scorer.take_over([answers[number] for _, answers in parts])
+    return tuple(s.result(compared[id(s)], per_query, provenance) for s in scorers)

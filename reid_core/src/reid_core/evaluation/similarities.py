@@ -9,14 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reid_core.errors import ConfigError, DataError, did_you_mean
-from reid_core.evaluation.features import FloatArray, inverse_norms, squared_norms
+from reid_core.evaluation.features import (
+    FloatArray,
+    as_float32,
+    inverse_norms,
+    on_host,
+    squared_norms,
+)
 from reid_core.evaluation.labels import IntArray
+from reid_core.evaluation.products import (
+    chosen_library,
+    full_precision,
+    host_multiply,
+    tensor_of,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from reid_core.evaluation.features import Rows
 
 Block = NDArray[np.floating[Any]]
 """Similarities of some queries to the whole gallery, ``n G``; higher is closer."""
@@ -34,6 +51,7 @@ class Similarities:
         distance: what is compared, for the record: ``cosine``, ``euclidean``.
         reranking: what was done to it, with its settings, for the record.
         dtype: of the blocks; equal values of this type are ties.
+        products: which library multiplies the features, for the record.
     """
 
     shape: tuple[int, int]
@@ -41,42 +59,144 @@ class Similarities:
     distance: str
     reranking: str = "none"
     dtype: type[np.floating[Any]] = np.float32
+    products: str = "none"
 
 
 SimilarityMaker = Callable[[FloatArray, FloatArray], Similarities]
 """Makes similarities of query features ``Q D`` and gallery features ``G D``; float32, finite."""
 
 
-def cosine(queries: FloatArray, gallery: FloatArray) -> Similarities:
-    """Compare by the cosine, in -1 .. 1; a feature of norm 0 has cosine 0 with everything.
+@dataclass(frozen=True)
+class Metric:
+    """How inner products become similarities, image by image.
 
-    The product is scaled, not the features: the gallery is not copied, and features that are
-    exact in float32 (small integers) give results that do not depend on the block's size.
+    Args:
+        name: for the record.
+        terms: of features ``N D``, one number each, float32.
+        apply: ``apply(products, query_terms, gallery_terms)`` turns products into similarities in
+            place; arrays, or tensors of one device, the terms shaped to fit the products.
     """
-    query_scale = inverse_norms(squared_norms(queries)).astype(np.float32)[:, None]
-    gallery_scale = inverse_norms(squared_norms(gallery)).astype(np.float32)
+
+    name: str
+    terms: Callable[[Rows], FloatArray]
+    apply: Callable[[Any, Any, Any], None]
+
+
+def _scales(features: Rows) -> FloatArray:
+    with np.errstate(over="ignore"):  # of a norm below 1e-38; what becomes infinite is refused
+        return inverse_norms(squared_norms(features)).astype(np.float32)
+
+
+def _half_norms(features: Rows) -> FloatArray:
+    with np.errstate(over="ignore"):
+        return (squared_norms(features) / 2).astype(np.float32)
+
+
+def _scale(products: Any, query_terms: Any, gallery_terms: Any) -> None:
+    products *= query_terms
+    products *= gallery_terms
+
+
+def _shift(products: Any, query_terms: Any, gallery_terms: Any) -> None:
+    products -= gallery_terms
+
+
+COSINE = Metric("cosine", _scales, _scale)
+"""The cosine, in -1 .. 1; a feature of norm 0 has cosine 0 with everything.
+
+The product is scaled, not the features: the gallery is not copied, and features that are exact in
+float32 (small integers) give results that do not depend on the block's size.
+"""
+
+EUCLIDEAN = Metric("euclidean", _half_norms, _shift)
+"""The Euclidean distance of the features as they are, not normalised.
+
+The similarity is ``q.g - |g|^2 / 2 = (|q|^2 - |q - g|^2) / 2``: it orders a query's gallery as the
+distance does and needs no square root of what may round below zero.
+"""
+
+METRICS = {metric.name: metric for metric in (COSINE, EUCLIDEAN)}
+"""Metrics by name."""
+
+
+def metric_of(name: str) -> Metric:
+    """Return a metric by name.
+
+    Raises:
+        ConfigError: there is no distance of this name.
+    """
+    if name not in METRICS:
+        known = ", ".join(METRICS)
+        raise ConfigError(f"unknown distance '{name}'{did_you_mean(name, METRICS)}; known: {known}")
+    return METRICS[name]
+
+
+def cosine(queries: Rows, gallery: Rows) -> Similarities:
+    """Compare by the cosine, see `COSINE`."""
+    return compare(COSINE, queries, gallery)
+
+
+def euclidean(queries: Rows, gallery: Rows) -> Similarities:
+    """Compare by the Euclidean distance, see `EUCLIDEAN`."""
+    return compare(EUCLIDEAN, queries, gallery)
+
+
+def compare(metric: Metric, queries: Rows, gallery: Rows) -> Similarities:
+    """Compare by a metric, with products by the library that is chosen now.
+
+    Args:
+        metric: how products become similarities.
+        queries, gallery: float32 ``Q D`` and ``G D``, finite; those on a CUDA device are compared
+            there unless another library is asked for.
+    """
+    library = chosen_library(on_host(queries) and on_host(gallery))
+    if library == "cuda":
+        return compare_on_device(metric, queries, gallery, "cuda")
+    asked, offered = as_float32(queries), as_float32(gallery)
+    multiply = host_multiply(library)
+    query_terms, gallery_terms = metric.terms(asked), metric.terms(offered)
 
     def fill(start: int, stop: int, out: Block) -> None:
-        np.matmul(queries[start:stop], gallery.T, out=out)
-        out *= query_scale[start:stop]
-        out *= gallery_scale
+        multiply(asked[start:stop], offered, out)
+        metric.apply(out, query_terms[start:stop, None], gallery_terms)
 
-    return Similarities((len(queries), len(gallery)), fill, "cosine")
+    return Similarities((len(asked), len(offered)), fill, metric.name, products=library)
 
 
-def euclidean(queries: FloatArray, gallery: FloatArray) -> Similarities:
-    """Compare by the Euclidean distance of the features as they are, not normalised.
+def compare_on_device(
+    metric: Metric, queries: Rows, gallery: Rows, device: str | torch.device
+) -> Similarities:
+    """Compare by a metric on a device: features go there once, blocks of similarities come back.
 
-    The similarity is ``q.g - |g|^2 / 2 = (|q|^2 - |q - g|^2) / 2``: it orders a query's gallery
-    as the distance does and needs no square root of what may round below zero.
+    Args:
+        metric: how products become similarities.
+        queries, gallery: float32 ``Q D`` and ``G D``, finite, on any device.
+        device: where to compare.
     """
-    half_norms = (squared_norms(gallery) / 2).astype(np.float32)
+    import torch
+
+    place = torch.device(device)
+    if place.type == "cuda" and place.index is None and not on_host(gallery):
+        place = cast("torch.Tensor", gallery).device  # several devices: where the gallery is
+
+    def there(rows: Any) -> torch.Tensor:
+        return (tensor_of(rows) if isinstance(rows, np.ndarray) else rows).to(place)
+
+    asked, offered = there(queries), there(gallery)
+    query_terms, gallery_terms = there(metric.terms(queries)), there(metric.terms(gallery))
+    cells = asked.new_empty(0)
 
     def fill(start: int, stop: int, out: Block) -> None:
-        np.matmul(queries[start:stop], gallery.T, out=out)
-        out -= half_norms
+        nonlocal cells
+        if cells.numel() < out.size:
+            cells = asked.new_empty(out.size)
+        block = cells[: out.size].view(out.shape)
+        with torch.inference_mode(), full_precision():
+            torch.mm(asked[start:stop], offered.t(), out=block)
+            metric.apply(block, query_terms[start:stop, None], gallery_terms)
+            tensor_of(out).copy_(block)
 
-    return Similarities((len(queries), len(gallery)), fill, "euclidean")
+    return Similarities((len(asked), len(offered)), fill, metric.name, products=place.type)
 
 
 def of_distances(
@@ -116,11 +236,4 @@ def maker_of(distance: str | SimilarityMaker) -> SimilarityMaker:
     Raises:
         ConfigError: there is no distance of this name.
     """
-    if callable(distance):
-        return distance
-    if distance not in DISTANCES:
-        known = ", ".join(DISTANCES)
-        raise ConfigError(
-            f"unknown distance '{distance}'{did_you_mean(distance, DISTANCES)}; known: {known}"
-        )
-    return DISTANCES[distance]
+    return distance if callable(distance) else DISTANCES[metric_of(distance).name]

@@ -20,7 +20,7 @@ from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.engine.views import Embedded
 from reid_core.errors import CheckpointError, ConfigError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead
-from reid_core.model.declarations import CLEAN_IMAGE, Branch, Embedding
+from reid_core.model.declarations import CLEAN_IMAGE, Branch, Embedding, Vector
 from reid_core.model.encoder import Encoder
 from reid_core.model.graph import ReidModel, written_by
 from reid_core.plugins.discovery import catalogue
@@ -69,6 +69,11 @@ class Embedder(nn.Module):
         heads = cast(Mapping[str, EmbeddingHead], self.heads)
         return {name: head.declaration for name, head in heads.items()}
 
+    def width(self, vector: Vector) -> int:
+        """Return the length of the feature that ``vector`` of every embedding makes."""
+        heads = cast(Iterable[EmbeddingHead], self.heads.values())
+        return sum(head.channels if vector == "raw" else head.dim for head in heads)
+
     @property
     def fields(self) -> tuple[str, ...]:
         """Fields of the data that it reads."""
@@ -86,13 +91,24 @@ class Embedder(nn.Module):
             images = images.float() / 255
         return self.embed_normalised((images - self.mean) / self.std, fields)
 
-    def embed_normalised(self, image: Tensor, fields: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Return features of images that are ImageNet-normalised already."""
+    def embed_normalised(
+        self,
+        image: Tensor,
+        fields: Mapping[str, Tensor] | None = None,
+        vector: Vector | None = None,
+    ) -> Tensor:
+        """Return features of images that are ImageNet-normalised already.
+
+        Args:
+            image: ``B 3 H W``.
+            fields: values of ``self.fields``, where there are any.
+            vector: which one of every embedding; None takes the deployed ones.
+        """
         vectors = []
         for name, embedded in self.vectors(image, fields).items():
             declaration = self.embeddings[name]
-            vector = getattr(embedded, declaration.test_vector).float()
-            vectors.append(vector * declaration.test_weight)
+            value = getattr(embedded, vector or declaration.test_vector).float()
+            vectors.append(value * declaration.test_weight)
         return torch.cat(vectors, 1)
 
     def vectors(
