@@ -50,6 +50,9 @@ class LabelContext:
 class Labeler:
     """Make one field of the main source, or its identities.
 
+    A field made once is made for query and gallery images too, where an embedding that is evaluated
+    reads it; the context's ``source`` then is that of the test images, ``run.main`` still the main.
+
     Args:
         spec: the field; for identities ``FieldSpec("pid", FieldKind.SCALAR)``.
         make: gets a `LabelContext`, returns one value per row asked for: an array, or for ``pid``

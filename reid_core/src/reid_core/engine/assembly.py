@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -153,7 +153,9 @@ def assemble(
         or "labels:pid" not in plugins[owner].claims
         or ctx.owns(owner, "labels:pid")
     ]
-    makers = field_makers(owned, ctx.slots, config.labels, main.fields)
+    # Files that the user names rule over a labeler that a plugin prefers.
+    chosen = {name: by for name, by in config.labels.items() if name not in config.fields}
+    makers = field_makers(owned, ctx.slots, chosen, main.fields)
     check_needs(plugins, ctx.slots, makers, main)
     named = chosen_protocols(config.evaluation.protocols, ctx.dataset, ctx.providers.protocol)
     evaluator = _evaluator(ctx, ctx.dataset, named)
@@ -165,6 +167,9 @@ def assemble(
     deployed = embedder_of(model, config.data.size, config.evaluation.embed)
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it
+    evaluator, validator = (
+        _labelled_at_test(ctx, makers, one, deployed.fields) for one in (evaluator, validator)
+    )
     parts = _step_parts(ctx, calls, model)
     reads = [read for branch in model.declarations.values() for read in branch.reads]
     loaders = {
@@ -281,6 +286,34 @@ def _evaluator(
         autocast_of(engine, ctx.device),
     )
     evaluator.check()
+    return evaluator
+
+
+def _labelled_at_test(
+    ctx: RunContext,
+    makers: Mapping[str, tuple[str, Labeler]],
+    evaluator: Evaluator | None,
+    fields: Sequence[str],
+) -> Evaluator | None:
+    """Return the evaluator with the fields that its embeddings read, by whoever made them before.
+
+    A field that a labeler made for training is made for the test images too, even where they carry
+    one of the name: what the model learnt to read are the labeler's values.
+    """
+    if evaluator is None:
+        return None
+    for name in fields:
+        if name in makers and makers[name][1].when == "once":
+            owner, labeler = makers[name]
+            dataset = evaluator.dataset
+            known = dict(dataset.query_fields)
+            query, gallery = (
+                make_field(ctx, owner, labeler, Source(split, samples, known)).samples
+                for split, samples in (("query", dataset.query), ("gallery", dataset.gallery))
+            )
+            known[name] = labeler.spec
+            dataset = replace(dataset, query=query, gallery=gallery, query_fields=known)
+            evaluator = replace(evaluator, dataset=dataset)
     return evaluator
 
 

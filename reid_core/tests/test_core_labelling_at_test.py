@@ -1,0 +1,83 @@
+"""Fields that a labeler made for training are made for test images too, where they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+from reid_core.data.fields import SHARED_FIELDS
+from reid_core.data.labelers import LabelContext, Labeler
+from reid_core.hookspecs import hookimpl
+from reid_core.model.declarations import Branch, Embedding, Tap
+from reid_core.plugins.plugin import Need, Plugin
+from reid_core.testing.tiny import Recorder, tiny_assembly
+
+
+class Scaled(nn.Module):
+    def forward(self, feature: Tensor, pose: Tensor) -> Tensor:
+        return feature.mean((2, 3)) * (1 + pose[:, None])
+
+
+class Posed(Plugin):
+    """An embedding that reads `pose`, and a labeler of it; it notes whom it was asked about."""
+
+    needs = (Need("pose"),)
+    asked: Any = ()
+
+    @hookimpl
+    def reid_pseudo_labels(self) -> list[Labeler]:
+        return [Labeler(SHARED_FIELDS["pose"], self.make, key="posed 1")]
+
+    def make(self, labels: LabelContext) -> Any:
+        self.asked.append((labels.source.name, len(labels.samples), len(labels.run.main)))
+        return np.full(len(labels.rows), 7)
+
+    @hookimpl
+    def reid_auxiliary_branches(self, taps: Mapping[str, Tap]) -> list[Branch]:
+        embedding = Embedding("posed/vector", reads="posed/pooled", at_test=False)
+        reads, writes = ("encoder/map", "pose"), ("posed/pooled",)
+        return [Branch("posed/scaled", Scaled(), reads, writes, (embedding,))]
+
+
+def assembled(cache: Path, *layers: Any) -> tuple[Any, list[Any]]:
+    asked: list[Any] = []
+    cls = type("Posed", (Posed,), {"asked": asked})
+    return tiny_assembly(("posed",), *layers, cache=cache, classes={"posed": cls}), asked
+
+
+CHOSEN = {"labels": {"pose": "posed"}}
+EMBED = {"evaluation": {"embed": ("posed/vector", "core/global")}}
+
+
+def test_test_images_get_the_labels_that_an_evaluated_embedding_reads(tmp_path: Path) -> None:
+    assembly, asked = assembled(tmp_path, CHOSEN, EMBED)
+    main, dataset = len(assembly.ctx.main), assembly.evaluator.dataset
+    query, gallery = len(dataset.query), len(dataset.gallery)
+    assert asked == [("main", main, main), ("query", query, main), ("gallery", gallery, main)]
+    # The toy data have a pose of their own there; the model learnt to read the labeler's.
+    assert {s.fields["pose"] for s in (*dataset.query, *dataset.gallery)} == {7}
+    assert dataset.query_fields["pose"] == SHARED_FIELDS["pose"]
+    evaluation = Recorder(assembly).evaluate("final")
+    assert evaluation is not None
+    assert evaluation.query.features.shape == (query, assembly.embedder().dim)
+    _, again = assembled(tmp_path, CHOSEN, EMBED)
+    assert again == [], "labels in the cache were made again"
+
+
+def test_held_out_people_get_them_too(tmp_path: Path) -> None:
+    assembly, asked = assembled(tmp_path, CHOSEN, EMBED, {"data": {"validation": 0.25}})
+    held = assembly.validator.dataset
+    assert {s.fields["pose"] for s in (*held.query, *held.gallery)} == {7}
+    assert [name for name, *_ in asked] == ["main", "query", "gallery", "query", "gallery"]
+
+
+@pytest.mark.parametrize("layers", [(CHOSEN,), (EMBED,)], ids=["not-evaluated", "not-made"])
+def test_nothing_is_made_for_test_images_without_need(tmp_path: Path, layers: Any) -> None:
+    assembly, asked = assembled(tmp_path, *layers)
+    assert [name for name, *_ in asked] == (["main"] if layers == (CHOSEN,) else [])
+    assert 7 not in {s.fields["pose"] for s in assembly.evaluator.dataset.query}

@@ -1,0 +1,136 @@
+"""The shape extractor F_s: a ResNet whose last block exists once per pose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from reid_core import ConfigError
+from reid_core.model.encoder import TimmEncoder
+from reid_fsam.masks import as_picture
+
+Routing = Literal["pose", "sum", "single"]
+
+
+class ShapeExtractor(nn.Module):
+    """Embed masks; shared blocks 1 to 3, then one block 4, several summed, or one per pose.
+
+    Args:
+        name: a ResNet of timm.
+        size: height and width of an input on which the network is built.
+        channels: of the input; other than 3 get a first layer of their own with random weights,
+            never an RGB layer averaged over channels.
+        last_stride: 1 removes the last reduction of the stride.
+        routing: ``pose`` sends each row to the block of its pose label, ``sum`` sums all blocks,
+            ``single`` has one.
+        copies: blocks 4 of ``pose`` and ``sum``; they begin with equal weights.
+        picture: the input is a mask to be taken for a picture, see `as_picture`.
+        pretrained: True takes timm's ImageNet weights, a path reads a file.
+        gather: returns the rows of all ranks; in training a block runs on every rank where any
+            rank has rows for it, so that ranks meet in its batch normalisation.
+
+    Raises:
+        ConfigError: ``name`` is no ResNet of four blocks.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: tuple[int, int],
+        channels: int,
+        last_stride: int = 1,
+        routing: Routing = "pose",
+        copies: int = 3,
+        picture: bool = False,
+        pretrained: bool | Path = False,
+        gather: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self._spec = {
+            "name": name,
+            "size": list(size),
+            "channels": channels,
+            "last_stride": last_stride,
+            "routing": routing,
+            "copies": copies,
+            "picture": picture,
+        }
+        trunk: Any = TimmEncoder(name, size, last_stride, pretrained).trunk
+        if not all(hasattr(trunk, f"layer{number}") for number in range(1, 5)):
+            raise ConfigError(
+                f"fsam.extractor: '{name}' has no four blocks like a ResNet's, of which the last "
+                "could be copied for every pose; set -s fsam.extractor=resnet50 or another ResNet"
+            )
+        children = dict(trunk.named_children())
+        first = list(children).index("layer1")
+        self.stem = nn.Sequential(*list(children.values())[:first])
+        if channels != 3:
+            _replace_first(self.stem, channels)
+        self.shared = nn.ModuleList([trunk.layer1, trunk.layer2, trunk.layer3])
+        copied = 1 if routing == "single" else copies
+        self.branches = nn.ModuleList([trunk.layer4])
+        self.branches.extend(deepcopy(trunk.layer4) for _ in range(copied - 1))
+        self.routing, self.picture, self._gather = routing, picture, gather
+
+    def forward(self, mask: Tensor, pose: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return the maps of blocks 1 to 4 and the pooled last one, ``B C``.
+
+        Args:
+            mask: ``B C H W``.
+            pose: int64 ``B`` in ``0 .. copies - 1``, for ``pose``.
+        """
+        x = self.stem(as_picture(mask) if self.picture else mask)
+        maps = []
+        for block in self.shared:
+            x = block(x)
+            maps.append(x)
+        last = self._last(x, pose)
+        return (*maps, last, last.mean((2, 3)))
+
+    def _last(self, x: Tensor, pose: Tensor | None) -> Tensor:
+        if self.routing == "single":
+            return torch.as_tensor(self.branches[0](x))
+        if self.routing == "sum":
+            return torch.stack([branch(x) for branch in self.branches]).sum(0)
+        assert pose is not None
+        chosen = pose.long()[:, None] == torch.arange(len(self.branches), device=pose.device)
+        # Which blocks have rows must be known on the host: the step's one wait for the device.
+        parts, places = [], []
+        for number, wanted in enumerate(self._counts(chosen).tolist()):
+            if wanted:
+                place = chosen[:, number].nonzero()[:, 0]
+                parts.append(self.branches[number](x[place]))
+                places.append(place)
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+    def _counts(self, chosen: Tensor) -> Tensor:
+        """Return how many rows each block has; in training, of all ranks."""
+        counts = chosen.sum(0)
+        if self.training and self._gather is not None:
+            counts = self._gather(counts[None]).sum(0)
+        return counts
+
+    def deploy_spec(self) -> dict[str, Any]:
+        """See `Encoder.deploy_spec`."""
+        return {"factory": "reid_fsam.extractor:ShapeExtractor", "kwargs": self._spec}
+
+
+def _replace_first(stem: nn.Module, channels: int) -> None:
+    """Give the first convolution another number of input channels and new random weights."""
+    path, old = next((n, m) for n, m in stem.named_modules() if isinstance(m, nn.Conv2d))
+    new = nn.Conv2d(
+        channels,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        old.stride,  # type: ignore[arg-type]
+        old.padding,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+    )
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    parent, _, name = path.rpartition(".")
+    setattr(stem.get_submodule(parent), name, new)

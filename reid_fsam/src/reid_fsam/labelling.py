@@ -1,0 +1,74 @@
+"""The labeler of ``pose``: from keypoints to the cluster of every image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_core import LabelContext, RunContext, Sample
+from reid_core.data.label_store import content_hash
+from reid_fsam.keypoints import Joints, joints_of_field, joints_of_file, relative_joints
+from reid_fsam.poses import USABLE, PoseClusters, cluster_poses
+
+if TYPE_CHECKING:
+    from reid_fsam.settings import FsamSettings
+
+
+def poses_key(ctx: RunContext, settings: FsamSettings) -> str:
+    """Return what pose labels depend on: settings, and the training set's keypoints.
+
+    Raises:
+        DataError: the file of poses cannot be read.
+    """
+    digest = hashlib.sha256()
+    if settings.poses is not None:
+        digest.update(content_hash(settings.poses).encode())
+    for sample in ctx.main.samples:
+        digest.update(sample.path.as_posix().encode())
+        if settings.poses is None:
+            value = sample.fields["keypoints"]
+            if isinstance(value, Path):
+                state = value.stat()
+                digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+            else:
+                digest.update(np.asarray(value).tobytes())
+    return f"poses 1|{settings.clusters}|{settings.pose_scale}|{USABLE}|{digest.hexdigest()}"
+
+
+def clusters_file(ctx: RunContext, key: str) -> Path:
+    """Return where the centres of pose labels are kept."""
+    name = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return ctx.cache / "fsam" / "poses" / f"{name}.json"
+
+
+def label_poses(labels: LabelContext, settings: FsamSettings, key: str) -> NDArray[np.int64]:
+    """Return the pose cluster of every sample asked for.
+
+    The clusters are those of the training set, whatever is labelled, and are kept beside the
+    labels.
+
+    Raises:
+        DataError: keypoints that cannot be used, or fewer poses than clusters.
+    """
+    ctx = labels.run
+    path = clusters_file(ctx, key)
+    if path.is_file():
+        clusters = PoseClusters.load(path)
+    else:
+        clusters = cluster_poses(_joints(ctx.main.samples, settings), settings.clusters)
+        clusters.save(path)
+        ctx.say(f"fsam: images of each pose: {', '.join(map(str, clusters.counts))}")
+    return clusters.assign(_joints(labels.samples, settings))
+
+
+def _joints(samples: Sequence[Sample], settings: FsamSettings) -> Joints:
+    if settings.poses is None:
+        joints = joints_of_field(samples)
+    else:
+        joints = joints_of_file(samples, settings.poses)
+    return relative_joints(joints, samples, settings.pose_scale)

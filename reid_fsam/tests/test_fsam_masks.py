@@ -1,0 +1,99 @@
+"""Masks: representations, and that identities can be felt through them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reid_fsam.extractor import ShapeExtractor
+from reid_fsam.masks import PICTURES, MaskKind, as_picture, body_masks, mask_channels
+from reid_fsam.parsing import MaskingParser
+
+KINDS: tuple[MaskKind, ...] = ("prob", "parts", "foreground", "palette", "logits")
+SIZE = (32, 16)
+
+
+def logits(seed: int = 0) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return (3 * torch.randn(2, 7, 16, 8, generator=random)).requires_grad_(True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_representation_has_its_shape_and_range(kind: MaskKind) -> None:
+    mask = body_masks(logits().bfloat16(), kind, SIZE)
+    assert mask.shape == (2, mask_channels(kind, 7), *SIZE)
+    assert mask.dtype == torch.float32
+    if kind != "logits":
+        assert mask.min() >= 0
+        assert mask.max() <= 1
+    if kind == "prob":
+        assert torch.allclose(mask.sum(1), torch.ones(2, *SIZE))
+
+
+def test_representations_agree_about_the_person() -> None:
+    found = {kind: body_masks(logits(), kind, SIZE) for kind in KINDS}
+    assert torch.equal(found["parts"], found["prob"][:, 1:])
+    assert torch.allclose(found["foreground"][:, 0], found["parts"].sum(1), atol=1e-6)
+    sure = torch.full((1, 7, 4, 4), -50.0)
+    sure[:, 1] = 50
+    colour = body_masks(sure, "palette", (4, 4))[0, :, 0, 0]
+    assert colour.tolist() == pytest.approx([128 / 255, 0, 0])
+    assert body_masks(-sure, "palette", (4, 4)).std() > 0
+
+
+def test_a_picture_is_normalised_like_an_image() -> None:
+    grey = torch.full((1, 1, 2, 2), 0.485)
+    assert as_picture(grey)[0, 0].abs().max() < 1e-6
+    assert as_picture(grey).shape == (1, 3, 2, 2)
+
+
+def gradient_through(first: nn.Conv2d, kind: MaskKind) -> float:
+    given = logits()
+    mask = body_masks(given, kind, SIZE)
+    out = first(as_picture(mask) if kind in PICTURES else mask)
+    random = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    (found,) = torch.autograd.grad((out * random).sum(), given)
+    return float(found.abs().max())
+
+
+def test_equal_weights_for_all_classes_are_blind() -> None:
+    averaged = nn.Conv2d(7, 4, 3, bias=False)
+    with torch.no_grad():
+        weight = averaged.weight.mean(1, keepdim=True).expand_as(averaged.weight)
+        averaged.weight.copy_(weight)
+    masks = [body_masks(logits(seed), "prob", SIZE) for seed in (0, 1)]
+    assert torch.allclose(averaged(masks[0]), averaged(masks[1]), atol=1e-5)
+    assert gradient_through(averaged, "prob") < 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_extractor_s_first_layer_is_not(kind: MaskKind) -> None:
+    picture = kind in PICTURES
+    channels = 3 if picture else mask_channels(kind, 7)
+    torch.manual_seed(0)
+    extractor = ShapeExtractor("resnet10t", (64, 32), channels, picture=picture)
+    first = next(m for m in extractor.stem.modules() if isinstance(m, nn.Conv2d))
+    assert first.in_channels == channels
+    assert gradient_through(first, kind) > 0.01
+
+
+def test_live_and_frozen_parser_begin_as_the_same_function() -> None:
+    torch.manual_seed(0)
+    live = MaskingParser("light", 8, "prob", SIZE, fixed_norms=True)
+    image = torch.randn(2, 3, 32, 16)
+    with torch.no_grad():
+        frozen = live.eval()(image)
+        assert torch.equal(live.train()(image), frozen), "with fixed norms and without dropout"
+        batchwise = MaskingParser("light", 8, "prob", SIZE)
+        batchwise.load_state_dict(live.state_dict())
+        assert not torch.equal(batchwise.train()(image), frozen)
+
+
+def test_a_parser_may_see_images_of_another_size() -> None:
+    torch.manual_seed(0)
+    parser = MaskingParser("light", 8, "prob", SIZE, input_size=(64, 32)).eval()
+    image = torch.randn(1, 3, 32, 16)
+    with torch.no_grad():
+        assert parser.logits(image).shape[2:] == (32, 16)
+        assert parser(image).shape[2:] == SIZE
