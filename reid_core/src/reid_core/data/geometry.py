@@ -30,6 +30,11 @@ class GeometryPolicy:
         enlarge: with probability ``enlarge_p`` the image is resized to this multiple of the input
             size and a random window of the input size is cut out (1.125: 288 x 144 to 256 x 128).
         enlarge_p: see ``enlarge``.
+        partial: probability of keeping only a part of the person: a band of the image, which is
+            resized to the input size in place of a window.
+        partial_height, partial_width: smallest and largest share of the image that is kept. Of the
+            height the upper end, the lower end or any place is kept, each in a third of the cases.
+        partial_from: epoch before which images stay whole (fine-tuning on parts).
 
     Raises:
         ConfigError: a value is out of range, or both ``pad`` and ``enlarge`` ask for a crop.
@@ -40,11 +45,22 @@ class GeometryPolicy:
     pad_mode: Literal["zero", "edge"] = "zero"
     enlarge: float = 1.0
     enlarge_p: float = 0.5
+    partial: float = 0.0
+    partial_height: tuple[float, float] = (0.5, 1.0)
+    partial_width: tuple[float, float] = (0.75, 1.0)
+    partial_from: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in (("flip", self.flip), ("enlarge_p", self.enlarge_p)):
+        for name in ("flip", "enlarge_p", "partial"):
+            value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ConfigError(f"geometry: {name} is a probability, not {value}")
+        for name in ("partial_height", "partial_width"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= 1:
+                raise ConfigError(
+                    f"geometry: {name} must be (low, high) within (0, 1], not {(low, high)}"
+                )
         if self.pad < 0:
             raise ConfigError(f"geometry: pad must be 0 or more pixels, not {self.pad}")
         if self.pad_mode not in ("zero", "edge"):
@@ -60,6 +76,9 @@ class GeometryPolicy:
 
 GEOMETRY_NUMBERS = 4
 """Uniform numbers that `Geometry.draw` uses: mirror, enlarge, vertical and horizontal place."""
+
+PARTIAL_NUMBERS = 6
+"""Uniform numbers that `Geometry.partial` uses: whether, height, width, which end, the place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +132,31 @@ class Geometry:
             left=int(right * places[1]) - policy.pad,
             mirror=mirror < policy.flip,
             edge=policy.pad_mode == "edge",
+        )
+
+    def partial(self, policy: GeometryPolicy, uniforms: NDArray[np.float64]) -> Geometry:
+        """Return the geometry that keeps only a part of the image, where the numbers say so.
+
+        Args:
+            policy: how much is kept, and how often.
+            uniforms: ``PARTIAL_NUMBERS`` numbers in [0, 1).
+        """
+        happens, high, wide, end, down, right = uniforms.tolist()
+        if happens >= policy.partial:
+            return self
+        shares = [
+            low + (most - low) * drawn
+            for (low, most), drawn in ((policy.partial_height, high), (policy.partial_width, wide))
+        ]
+        resized = (round(self.size[0] / shares[0]), round(self.size[1] / shares[1]))
+        spare = resized[0] - self.size[0], resized[1] - self.size[1]
+        place = (0.0, 1.0, down)[int(3 * end)]
+        return Geometry(
+            self.size,
+            resized,
+            top=round(place * spare[0]),
+            left=round(right * spare[1]),
+            mirror=self.mirror,
         )
 
 

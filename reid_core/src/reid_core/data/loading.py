@@ -21,6 +21,7 @@ from reid_core.data.draws import Draw, row_uniforms
 from reid_core.data.fields import FieldKind, FieldSpec
 from reid_core.data.geometry import (
     GEOMETRY_NUMBERS,
+    PARTIAL_NUMBERS,
     Geometry,
     GeometryPolicy,
     transform_image,
@@ -164,6 +165,12 @@ class BatchLoader:
         if self.policy is not None:
             numbers = uniforms("geometry", GEOMETRY_NUMBERS)
             geometries = [Geometry.draw(self.policy, self.size, row) for row in numbers]
+            if self.policy.partial and epoch >= self.policy.partial_from:
+                numbers = uniforms("partial", PARTIAL_NUMBERS)
+                geometries = [
+                    geometry.partial(self.policy, row)
+                    for geometry, row in zip(geometries, numbers, strict=True)
+                ]
         filling = _Filling(draw, self._buffers(len(draw)), device_draws)
         for first in range(0, len(draw), _CHUNK):
             places = range(first, min(first + _CHUNK, len(draw)))

@@ -156,6 +156,8 @@ class Update:
         lr_scale: factor on the learning rates while it steps.
         after: updates that come before it in a step; ``before`` the other way round.
         optimiser: an optimiser of its own for all its groups, with moments of its own.
+        at_start: take its gradient at the weights with which the step begins, before any update
+            has stepped; otherwise an update sees what those before it left.
     """
 
     name: str
@@ -168,6 +170,7 @@ class Update:
     after: tuple[str, ...] = (MAIN,)
     before: tuple[str, ...] = ()
     optimiser: Optimiser | None = None
+    at_start: bool = False
 
     def __post_init__(self) -> None:
         _check_every(self.every)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reid_core.data.fields import SHARED_FIELDS, FieldSpec
@@ -145,7 +146,8 @@ def _nobody_makes(plugin: str, field: str, source: Source) -> str:
 def with_field_folders(source: Source, folders: Mapping[str, Path]) -> Source:
     """Return the source with fields read from the user's folders (``--field FIELD=DIR``).
 
-    A sample's file is ``DIR/<stem of its image>`` with ``.png``, ``.npy`` or ``.jpg``.
+    A sample's file is ``DIR/<stem of its image>`` with ``.png``, ``.npy`` or ``.jpg``; the layout
+    of a fixed array stands in ``DIR/layout.txt``.
 
     Raises:
         ConfigError: an unknown field or a missing folder.
@@ -167,7 +169,10 @@ def with_field_folders(source: Source, folders: Mapping[str, Path]) -> Source:
                 f"there, first {', '.join(missing[:3])}"
             )
         values = [there[s.path.stem] for s in source.samples]
-        source = source.with_field(SHARED_FIELDS[name], values)
+        spec, layout = SHARED_FIELDS[name], folder / "layout.txt"
+        if layout.is_file():
+            spec = replace(spec, layout=layout.read_text("utf-8").strip())
+        source = source.with_field(spec, values)
     return source
 
 

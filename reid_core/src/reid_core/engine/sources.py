@@ -19,6 +19,7 @@ from reid_core.data.loading import BatchLoader
 from reid_core.data.samples import DataRequest, DataSet, Source
 from reid_core.data.sampling import Sampler, make_sampler
 from reid_core.engine.context import RunContext
+from reid_core.engine.declarations import SourceRequest
 from reid_core.engine.distributed import rank_0_first
 from reid_core.engine.needs import choose_source_provider
 from reid_core.errors import DataError
@@ -66,18 +67,10 @@ def add_sources(ctx: RunContext, plugins: Mapping[str, Plugin]) -> None:
         DataError: nobody provides one, or it lacks what was asked for.
     """
     config = ctx.config
-    main = parse_data_name(config.data.name)
     for owner, plugin in plugins.items():
         for request in plugin.sources:
             check_owned(owner, "source", request.name)
-            chosen = config.sources.get(request.name, request.provider)
-            offers = ctx.providers.datasets() if chosen is None else ()
-            name = choose_source_provider(
-                owner, request.name, request.fields, chosen, offers, main[0]
-            )
-            if chosen is None and main[2]:
-                # The sibling of the main data set comes in the main one's size.
-                name = f"{name}:{main[2]}"
+            name = source_name(ctx, owner, request)
             with rank_0_first():
                 source = _load(name, config.data.root, ctx.cache, ctx.providers)
             if not isinstance(source, Source):
@@ -90,6 +83,25 @@ def add_sources(ctx: RunContext, plugins: Mapping[str, Plugin]) -> None:
                 )
             _same_layouts(ctx.main, source)
             ctx.sources[request.name] = replace(source, name=request.name)
+
+
+def source_name(ctx: RunContext, owner: str, request: SourceRequest) -> str:
+    """Return what a requested source is, as after ``--data``, without loading it.
+
+    Args:
+        ctx: the run.
+        owner: the plugin that asks.
+        request: what it asks for.
+
+    Raises:
+        DataError: nobody provides it, or several do and nobody decided.
+    """
+    title, _, size = parse_data_name(ctx.config.data.name)
+    chosen = ctx.config.sources.get(request.name, request.provider)
+    offers = ctx.providers.datasets() if chosen is None else ()
+    name = choose_source_provider(owner, request.name, request.fields, chosen, offers, title)
+    # The sibling of the main data set comes in the main one's size.
+    return f"{name}:{size}" if chosen is None and size else name
 
 
 def _same_layouts(main: Source, source: Source) -> None:
@@ -137,7 +149,15 @@ def loader_of(ctx: RunContext, source: Source, fields: Iterable[str]) -> BatchLo
     """Return the training loader of a source with the run's augmentation."""
     data, augment = ctx.config.data, ctx.config.augment
     geometry = GeometryPolicy(
-        augment.flip, augment.pad, augment.pad_mode, augment.enlarge, augment.enlarge_p
+        augment.flip,
+        augment.pad,
+        augment.pad_mode,
+        augment.enlarge,
+        augment.enlarge_p,
+        augment.partial,
+        augment.partial_height,
+        augment.partial_width,
+        augment.partial_from,
     )
     return BatchLoader(
         source,

@@ -51,8 +51,9 @@ def train_step(
     """Do one training step: every update that is due, one after the other.
 
     An update is one forward of all its passes, one backward, one step of the optimisers of its
-    groups. Each runs its own forward on what the updates before it left; gradients never cross
-    from one update to the next. Nothing here waits for the device.
+    groups. Each runs its own forward on what the updates before it left, or, with ``at_start``, on
+    what the step before left; gradients never cross from one update to the next. Nothing here
+    waits for the device.
 
     Args:
         parts: what the step works with.
@@ -65,12 +66,21 @@ def train_step(
     progress, optimisers = parts.ctx.progress, parts.optimisers
     factor = rate_factor(parts.schedule, progress.epoch, share)
     reports: dict[str, UpdateReport] = {}
-    for update in parts.plan.due(progress.iteration):
-        optimisers.clear()
-        with parts.autocast():
-            loss, report = parts.forward(update, batches)
+    due = parts.plan.due(progress.iteration)
+    early = {
+        one.name: (_backward(parts, one, batches), _taken(parts, one))
+        for one in due
+        if one.at_start
+    }
+    for update in due:
+        if update.at_start:
+            (loss, report), gradients = early[update.name]
+            optimisers.clear()
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+        else:
+            loss, report = _backward(parts, update, batches)
         if loss.requires_grad:
-            loss.backward()
             parts.clip(optimisers.parameters(update, progress.epoch))
             optimisers.step(update, progress.epoch, factor)
         if update.name == MAIN and report.labels is not None:
@@ -82,3 +92,21 @@ def train_step(
     progress.iteration += 1
     progress.step += 1
     return reports
+
+
+def _backward(
+    parts: StepParts, update: Update, batches: Mapping[str, Batch]
+) -> tuple[Tensor, UpdateReport]:
+    """Compute an update's loss and, in place of all older ones, its gradients."""
+    parts.optimisers.clear()
+    with parts.autocast():
+        loss, report = parts.forward(update, batches)
+    if loss.requires_grad:
+        loss.backward()
+    return loss, report
+
+
+def _taken(parts: StepParts, update: Update) -> list[tuple[nn.Parameter, Tensor | None]]:
+    """Return the gradients of the parameters that an update steps."""
+    steps = parts.optimisers.parameters(update, parts.ctx.progress.epoch)
+    return [(parameter, parameter.grad) for parameter in steps]

@@ -251,7 +251,7 @@ class Trainer:
         if evaluator is None:
             return None
         evaluation = evaluator.evaluate(assembly.embedder(), advance)
-        results: dict[str, Any] = {r.protocol: r.to_json() for r in evaluation.results}
+        results: dict[str, Any] = {r.label: r.to_json() for r in evaluation.results}
         self.emit(Evaluated(when, progress.epoch - 1, progress.iteration - 1, results))
         return evaluation
 

@@ -1,0 +1,151 @@
+"""Pseudo textures: what SAN-PG regresses on people, as the labeler of ``texture`` (section 3.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reid_core import DataError
+from reid_core.data.decoding import read_field, read_image
+from reid_san.pictures import draw_regressed
+from reid_san.regressing import Distances, Pixels, evenly, mean_of, regress, to_pixels
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from reid_core import FieldSpec, LabelContext, RunContext, Sample
+
+_SHEET, _ABREAST = 12, 4
+"""People in a picture, and how many side by side."""
+
+
+class PseudoFields:
+    """What SAN-PG regresses on the rows that a labeler is asked for, made while it is gone through.
+
+    Where the data set has the truth, it measures them: a line for the user, and
+    ``san/pseudo.json`` and ``san/pseudo.png`` in the run's folder.
+
+    Args:
+        labels: what the labeler is asked for, with SAN-PG's stage.
+        spec: the field.
+    """
+
+    def __init__(self, labels: LabelContext, spec: FieldSpec) -> None:
+        self._labels, self._spec = labels, spec
+
+    def __len__(self) -> int:
+        return len(self._labels.rows)
+
+    def __iter__(self) -> Iterator[Pixels]:
+        labels = self._labels
+        assert labels.stage is not None
+        run, stage, samples = labels.run, labels.stage, labels.samples
+        distances: Distances | None = None
+        shown = {id(sample) for sample in evenly(samples, _SHEET)}
+        sheet = []
+        for sample, (image, found) in zip(samples, regress(run, stage.model, samples), strict=True):
+            pixels = to_pixels(found)
+            if distances is None:
+                distances = self._distances(found)
+            if self._known:
+                distances.add(sample, found.clamp(-1, 1))
+            if id(sample) in shown:
+                sheet.append(column(image, pixels, sample, self._spec if self._known else None))
+            yield pixels
+        self._report(run, stage.name, distances, sheet)
+
+    @property
+    def _known(self) -> bool:
+        """Whether the data set has a truth of the same layout."""
+        return comparable(self._labels.source.fields, self._spec)
+
+    def _distances(self, found: Tensor) -> Distances:
+        assert self._labels.stage is not None
+        pairs = self._labels.stage.assembly.ctx.main
+        size = (found.shape[1], found.shape[2])
+        return Distances(self._spec, mean_of(pairs, self._spec, size))
+
+    def _report(
+        self, run: RunContext, stage: str, distances: Distances | None, sheet: list[list[Pixels]]
+    ) -> None:
+        if distances is not None and self._known:
+            run.say(f"[{stage}] {summary(self._spec.name, distances)}")
+        if run.folder is None or not sheet:
+            return
+        draw_regressed(sheet, run.folder / "san" / "pseudo.png", _ABREAST)
+        if distances is not None and self._known:
+            path = run.folder / "san" / "pseudo.json"
+            path.write_text(json.dumps(distances.to_json(), indent=2) + "\n", encoding="utf-8")
+
+
+class GivenFields:
+    """A user's own images as a field, one file per row that a labeler is asked for.
+
+    Args:
+        samples: whose images they are.
+        root: the folder, with ``STEM.png`` or ``.jpg`` for the stem of every image.
+
+    Raises:
+        DataError: images without a file; the first few and the count.
+    """
+
+    def __init__(self, samples: Sequence[Sample], root: Path) -> None:
+        there = {path.stem: path for path in _given(root)}
+        missing = [sample.path.stem for sample in samples if sample.path.stem not in there]
+        if missing:
+            raise DataError(
+                f"san.frontal_root = {root}: {len(missing)} of {len(samples)} images have no file "
+                f"there, first {', '.join(missing[:3])}"
+            )
+        self._paths = [there[sample.path.stem] for sample in samples]
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[Pixels]:
+        for path in self._paths:
+            yield read_image(path).transpose(2, 0, 1)
+
+
+def given_key(root: Path) -> str:
+    """Return what identifies a user's images: their names, sizes and times.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise DataError(f"san.frontal_root = {root}: there is no such folder")
+    listed = [(p.name, (s := p.stat()).st_size, s.st_mtime_ns) for p in _given(root)]
+    return hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
+
+
+def _given(root: Path) -> list[Path]:
+    return [path for path in sorted(root.iterdir()) if path.suffix.lower() in (".png", ".jpg")]
+
+
+def comparable(fields: Any, spec: FieldSpec) -> bool:
+    """Return whether fields hold the truth of one, in the same layout."""
+    return spec.name in fields and fields[spec.name].layout == spec.layout
+
+
+def column(
+    image: np.ndarray[Any, Any], regressed: Pixels, sample: Sample, spec: FieldSpec | None
+) -> list[Pixels]:
+    """Return what a picture shows of a person: input, regressed image, and the truth if known."""
+    images = [image, regressed]
+    if spec is not None:
+        images.append(read_field(sample.fields[spec.name], spec))
+    return images
+
+
+def summary(name: str, distances: Distances) -> str:
+    """Return distances in one line."""
+    found = distances.to_json()
+    return (
+        f"{name} of {found['images']} people against the truth: L1 {found['l1']:.3f} (the mean of "
+        f"the pairs: {found['l1_of_mean']:.3f})"
+    )

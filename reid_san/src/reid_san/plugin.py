@@ -1,0 +1,365 @@
+"""The plugin: the decoder, its losses, the source of pairs, and the pseudo textures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reid_core import (
+    Branch,
+    ConfigError,
+    ConflictError,
+    DataError,
+    DataProvider,
+    Embedding,
+    Evaluated,
+    Event,
+    Labeler,
+    LossTerm,
+    Need,
+    Optimiser,
+    Pass,
+    Plugin,
+    Schedule,
+    SourceRequest,
+    Start,
+    Supervision,
+    Update,
+    hookimpl,
+)
+from reid_core.model.declarations import ENCODER_MAP
+from reid_san.guides import FRONTAL, GUIDES, Guide, check_size
+from reid_san.names import DECODER, MAPS, PLUGIN, REGRESSED
+from reid_san.pretraining import decoder_branch, pretraining_stage, reconstructed, size_of
+from reid_san.settings import SanSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reid_core import LabelContext, PassView, RunContext, Source, Stage, StepView, Tap
+    from reid_core.config import RunConfig
+    from reid_core.data.samples import DataRequest
+
+PAIRS = f"{PLUGIN}/pairs"
+"""Name of the source of pairs."""
+
+GROUPS = ("encoder", DECODER)
+"""What the decoder's losses train."""
+
+
+class San(Plugin):
+    """Regress the texture of a person's whole surface from the encoder's last map.
+
+    A decoder that only training knows learns from pairs of images and textures, and from pseudo
+    textures of people, which the same network made before (SAN-PG).
+    """
+
+    Settings = SanSettings
+    settings: SanSettings
+
+    def __init__(self, name: str, settings: SanSettings | None = None) -> None:
+        super().__init__(name, settings)
+        self._ctx: RunContext | None = None
+        self._stage: Stage | None = None
+        self.pairs: Source | None = None
+
+    @property
+    def guide(self) -> Guide:
+        """What is regressed."""
+        return GUIDES[self.settings.guide]
+
+    @property
+    def claims(self) -> Sequence[str]:  # type: ignore[override]
+        """The embedding, where it is that of the public code."""
+        return ("embedding",) if self.settings.embed == "fc512" else ()
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """Pseudo textures rule even where the truth exists; the truth then measures them."""
+        return {f"labels.{self.guide.field}": self.name} if self.guide.spec else {}
+
+    @property
+    def needs(self) -> Sequence[Need]:  # type: ignore[override]
+        """What is regressed, and identities for the Triplet ReID constraints."""
+        needs = []
+        if self.guide.spec:
+            needs.append(Need(self.guide.field))
+        if self.settings.tr:
+            needs.append(Need("identities", "set -s san.tr=0"))
+        return needs
+
+    @property
+    def sources(self) -> Sequence[SourceRequest]:  # type: ignore[override]
+        """The pairs, where batches of them alternate with those of people."""
+        return (self._request,) if self._alternates else ()
+
+    @property
+    def _request(self) -> SourceRequest:
+        fields = (self.guide.field,)
+        return SourceRequest(PAIRS, fields=fields, batch_size=self.settings.pairs_batch)
+
+    @property
+    def _alternates(self) -> bool:
+        return bool(self.guide.spec and self.settings.synthetic_every)
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse batches in which no triplet can be found, and settings without effect."""
+        settings, data = self.settings, config.data
+        if self.name != PLUGIN:
+            raise ConfigError(f"SAN's plugin must be called '{PLUGIN}', not '{self.name}'")
+        if settings.frontal_root is not None and settings.guide != "pose":
+            raise ConfigError(
+                f"san.frontal_root is for the guide 'pose', and san.guide = '{settings.guide}'"
+            )
+        if not settings.tr:
+            return
+        leave = "or leave the Triplet ReID constraints out with -s san.tr=0"
+        if data.sampler == "random":
+            raise ConfigError(
+                "data.sampler = 'random' gives batches in which a person may have no second image "
+                f"to compare with: set -s data.sampler=pk, {leave}"
+            )
+        people = data.batch_size // data.instances
+        if data.sampler.startswith("pk") and (data.instances < 2 or people < 2):
+            raise ConfigError(
+                f"a batch of {people} people with {data.instances} images each is too small for "
+                "triplets, which need two of both: set data.batch_size and data.instances, "
+                f"{leave}"
+            )
+        if data.batch_size < 4:
+            raise ConfigError(
+                f"a batch of {data.batch_size} images is too small for triplets: set "
+                f"data.batch_size to 4 or more, {leave}"
+            )
+        if settings.tr_sampling == "fixed" and (data.sampler, data.instances) != ("pk", 4):
+            raise ConfigError(
+                "san.tr_sampling = 'fixed' counts on four images of each person side by side: set "
+                "-s data.sampler=pk -s data.instances=4, or -s san.tr_sampling=random"
+            )
+
+    # Data ----------------------------------------------------------------------------------------
+
+    @hookimpl
+    def reid_datasets(self) -> Sequence[DataProvider]:
+        """Offer a user's own pairs of images and textures."""
+        from reid_san.pairs import LAYOUT
+
+        return [
+            DataProvider(
+                "san-pairs",
+                self._load_pairs,
+                kind="source",
+                fields=("texture", FRONTAL),
+                summary="your own images of people with their textures, without identities",
+                layout=LAYOUT,
+            )
+        ]
+
+    def _load_pairs(self, request: DataRequest) -> Source:
+        from reid_san.pairs import load_pairs
+
+        root = self.settings.pairs_root or request.root
+        return load_pairs(request, root, self.settings.texture_size)
+
+    @hookimpl
+    def reid_pseudo_labels(self, ctx: RunContext) -> Sequence[Labeler]:
+        """Offer what SAN-PG regresses, or the user's own frontal images."""
+        settings, guide = self.settings, self.guide
+        self._ctx = ctx
+        if guide.spec is None:
+            return []
+        given = guide.field in ctx.config.fields
+        if settings.frontal_root is not None:
+            from reid_san.labelling import given_key
+
+            key = f"given|{given_key(settings.frontal_root)}"
+            labelers = [Labeler(guide.spec, self._read, key=key)]
+            made = False
+        else:
+            made, labelers = not given, []
+        if made or settings.start == "pg":
+            self._prepare_stage(ctx)
+        if made:
+            assert self.pairs is not None
+            height, width = ctx.image_size
+            spec, key = self.pairs.fields[guide.field], f"san 1|{settings.guide}|{height}x{width}"
+            labelers = [Labeler(spec, self._make, key=key, stage=self._stage)]
+        return labelers
+
+    def _prepare_stage(self, ctx: RunContext) -> None:
+        """Find the pairs, and declare the stage that trains SAN-PG on them."""
+        from reid_core.engine.sources import load_source, source_name
+
+        owner = ctx.slots["backbone"]
+        if self.settings.start == "pg" and owner != "core":
+            raise ConflictError(
+                f"plugin '{self.name}' starts the encoder from SAN-PG's, but plugin '{owner}' "
+                "brings an encoder of its own (slot 'backbone'); set -s san.start=none"
+            )
+        name = source_name(ctx, self.name, self._request)
+        pairs = load_source(name, ctx.config.data.root, ctx.cache, ctx.providers)
+        if self.guide.field not in pairs.fields:
+            raise DataError(
+                f"--source {PAIRS}={name}: plugin '{self.name}' needs {self.guide.field}, which it "
+                f"does not carry ({', '.join(sorted(pairs.fields)) or 'it has no fields'})"
+            )
+        self.pairs = pairs
+        self._stage = pretraining_stage(self.settings, ctx.config, name, len(pairs))
+
+    def _make(self, labels: LabelContext) -> Any:
+        from reid_san.labelling import PseudoFields
+
+        assert self.pairs is not None
+        return PseudoFields(labels, self.pairs.fields[self.guide.field])
+
+    def _read(self, labels: LabelContext) -> Any:
+        from reid_san.labelling import GivenFields
+
+        assert self.settings.frontal_root is not None
+        return GivenFields(labels.samples, self.settings.frontal_root)
+
+    def starts(self, config: RunConfig) -> Sequence[Start]:
+        """Start encoder and decoder from SAN-PG (section 3.2, step 2)."""
+        if self.settings.start == "none" or self._stage is None:
+            return ()
+        return (Start(self._stage, ("encoder.*", f"branches.{DECODER}.*")),)
+
+    # Model ---------------------------------------------------------------------------------------
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
+        """Add the decoder and, where it is wanted, the public code's embedding."""
+        self._check_sizes(ctx, taps)
+        branches = [decoder_branch(self.settings, ctx, taps, self.pairs or ctx.main)]
+        if ctx.owns(self.name, "embedding"):
+            branches.append(self._embedding(ctx))
+        return branches
+
+    def _check_sizes(self, ctx: RunContext, taps: Mapping[str, Tap]) -> None:
+        guide = self.guide
+        if guide.spec is None:
+            return
+        exact = self.settings.texture_size if guide.stretched else None
+        regressed = size_of(guide, ctx, taps[ENCODER_MAP], self.pairs or ctx.main)
+        sources = [ctx.sources[PAIRS]] if PAIRS in ctx.sources else []
+        if self.pairs is not None and not sources:
+            sources.append(self.pairs)
+        for source in sources:
+            check_size(source, guide.field, regressed, exact)
+        brought = guide.field in ctx.config.fields
+        check_size(ctx.main, guide.field, regressed, exact if brought else None)
+
+    def _embedding(self, ctx: RunContext) -> Branch:
+        """Return the public code's embedding: FC, BN and ReLU before all identity losses."""
+        from reid_core import GlobalPool
+
+        feature = Embedding(
+            self.own("feature"),
+            reads=self.own("pooled"),
+            neck="fc_bn_relu",
+            dim=512,
+            test_vector="neck",
+            supervision=Supervision(cross_entropy="neck", triplet="neck", classifier_bias=True),
+        )
+        pool = GlobalPool(ctx.config.model.pooling)
+        return Branch(self.own("pool"), pool, (ENCODER_MAP,), (self.own("pooled"),), (feature,))
+
+    # Step ----------------------------------------------------------------------------------------
+
+    @hookimpl
+    def reid_schedule(self, ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Schedule:
+        """Alternate with batches of pairs; with ``two_step`` give the decoder its own update."""
+        settings, updates = self.settings, []
+        own: Optimiser | None = None
+        groups: tuple[str, ...] = ()
+        if settings.scheme == "two_step":
+            own = Optimiser("adam", settings.texture_lr, betas=(0.5, 0.999), follows_schedule=False)
+            groups = (DECODER,)
+            updates.append(
+                Update(
+                    self.own("texture"),
+                    groups=groups,
+                    shares=("encoder",),
+                    passes=(Pass(self.own("again"), branches=(DECODER,)),),
+                    optimiser=own,
+                    at_start=True,
+                )
+            )
+        if self._alternates:
+            every = settings.synthetic_every
+            updates.append(
+                Update(
+                    self.own("reconstruct"),
+                    shares=GROUPS,
+                    passes=(Pass(self.own("pair"), source=PAIRS, branches=(DECODER,)),),
+                    every=(every, every - 1),
+                    optimiser=own,
+                )
+            )
+        without = (self.own("*"),) if settings.scheme == "two_step" else ()
+        return Schedule(updates=tuple(updates), main_without=without)
+
+    @hookimpl
+    def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
+        """Return L_Rec and L_TR on people, and L_Rec alone on pairs."""
+        if step.update == self.own("reconstruct"):
+            value = reconstructed(self.guide, step.passes[self.own("pair")])
+            return [LossTerm(self.own("synthetic"), value, self.settings.synthetic)]
+        views = self._views(step)
+        if not views:
+            return []
+        import torch
+
+        terms = []
+        if step.wants(self.own("rec")):
+            values = [reconstructed(self.guide, view) for view in views]
+            terms.append(LossTerm(self.own("rec"), torch.stack(values).mean(), self.settings.rec))
+        if self.settings.tr and step.wants(self.own("tr")):
+            value = self._triplet_reid(ctx, step, views[0])
+            terms.append(LossTerm(self.own("tr"), value, self.settings.tr))
+        return terms
+
+    def _views(self, step: StepView) -> list[PassView]:
+        """Return the passes of people whose images are regressed, the batch's own one first."""
+        if self.settings.scheme == "two_step":
+            again = self.own("again")
+            return [step.passes[again]] if again in step.passes else []
+        if step.update != "main":
+            return []
+        carried = (REGRESSED, self.guide.field) if self.guide.spec else (REGRESSED,)
+        return list(step.passes_with(*carried))
+
+    def _triplet_reid(self, ctx: RunContext, step: StepView, view: PassView) -> Tensor:
+        """Return L_TR (equation 1), summed over the blocks."""
+        import torch
+
+        from reid_core.engine.randomness import scope_seed
+        from reid_san.losses import fixed_triples, random_triples, triplet_reid
+
+        settings, batch = self.settings, view.batch
+        # A generated row may carry a mixture of identities: only real rows are compared.
+        rows = torch.arange(len(batch), device=batch.pid.device)
+        labels = ctx.gather(torch.where(batch.origin == rows, batch.pid, -1))
+        # The draws are the same on all ranks, each of which computes the loss of the whole batch.
+        generator = torch.Generator(labels.device)
+        generator.manual_seed(scope_seed(ctx.config.run.seed, self.name, step.iteration))
+        values = []
+        for block in settings.blocks:
+            maps = ctx.gather(view.output(MAPS[block - 1]))
+            if settings.tr_sampling == "fixed":
+                count = ctx.config.data.batch_size
+                triples = fixed_triples(count, ctx.config.data.instances, block, labels.device)
+            else:
+                triples = random_triples(labels, generator)
+            values.append(
+                triplet_reid(maps, triples, settings.margin, settings.tr_norm, settings.tr_reduce)
+            )
+        return torch.stack(values).sum()
+
+    @hookimpl
+    def reid_observe(self, event: Event) -> None:
+        """Draw and measure regressed images at every evaluation (figure 6)."""
+        if isinstance(event, Evaluated) and self._ctx is not None:
+            from reid_san.reporting import report
+
+            report(self._ctx, event, self.guide, self.pairs)

@@ -1,0 +1,170 @@
+"""SAN-PG: SAN without the re-identification losses, trained on pairs in a stage (section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reid_core import Branch, ConfigError, LossTerm, Need, Plugin, Stage, hookimpl
+from reid_core.config import AugmentSection, DataSection, ModelSection, OptimSection
+from reid_core.model.declarations import ENCODER_MAP
+from reid_san.guides import GUIDES, Guide, field_size, regressed_size, target
+from reid_san.names import DECODER, MAPS, PLUGIN, REGRESSED, SHALLOWER
+from reid_san.settings import DecoderSettings, SanSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from reid_core import PassView, RunContext, Source, StepView, Tap
+    from reid_core.config import RunConfig
+
+
+class SanPg(Plugin):
+    """Regress the guide on pairs; the only plugin of its stage."""
+
+    Settings = DecoderSettings
+    settings: DecoderSettings
+
+    @property
+    def needs(self) -> Sequence[Need]:  # type: ignore[override]
+        """What is regressed."""
+        return (Need(GUIDES[self.settings.guide].field),)
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
+        """Add the decoder."""
+        return [decoder_branch(self.settings, ctx, taps, ctx.main)]
+
+    @hookimpl
+    def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
+        """Return the reconstruction loss alone."""
+        return [LossTerm(self.own("rec"), reconstructed(GUIDES[self.settings.guide], step.main))]
+
+
+def decoder_branch(
+    settings: DecoderSettings, ctx: RunContext, taps: Mapping[str, Tap], source: Source
+) -> Branch:
+    """Return the branch of the decoder.
+
+    Args:
+        settings: what it is.
+        ctx: the run.
+        taps: the encoder's.
+        source: whose textures decide on their size and their mean.
+
+    Raises:
+        ConfigError: skips, and the encoder has not the three maps that they read.
+    """
+    reads: tuple[str, ...] = (ENCODER_MAP,)
+    if settings.skips == "unet":
+        missing = [name for name in SHALLOWER if name not in taps]
+        if missing:
+            raise ConfigError(
+                f"san.skips = 'unet' reads {', '.join(SHALLOWER)}, and the encoder "
+                f"'{ctx.config.model.backbone}' has no {missing[0]}; set -s san.skips=none"
+            )
+        reads = (ENCODER_MAP, *SHALLOWER)
+    return Branch(DECODER, _factory(settings, ctx, source, reads), reads, (REGRESSED, *MAPS))
+
+
+def _factory(
+    settings: DecoderSettings, ctx: RunContext, source: Source, reads: tuple[str, ...]
+) -> Callable[[Mapping[str, Tap]], nn.Module]:
+    guide = GUIDES[settings.guide]
+
+    def build(known: Mapping[str, Tap]) -> nn.Module:
+        from reid_san.decoder import Decoder
+
+        size = size_of(guide, ctx, known[ENCODER_MAP], source)
+        channels = [known[name].channels for name in reads]
+        width = settings.width or max(64, min(512, channels[0] // 4))
+        centre = None
+        if settings.centred and guide.spec is not None:
+            from reid_san.regressing import mean_of
+
+            centre = mean_of(source, source.fields[guide.field], size)
+        return Decoder(channels, width, size, settings.gain, centre)
+
+    return build
+
+
+def size_of(guide: Guide, ctx: RunContext, last: Tap, source: Source) -> tuple[int, int]:
+    """Return height and width of what is regressed.
+
+    Args:
+        guide: which guide.
+        ctx: the run.
+        last: the encoder's last map.
+        source: the one that decides how large textures are.
+    """
+    from reid_san.decoder import BLOCKS
+
+    height, width = ctx.image_size
+    scale = 2**BLOCKS / last.stride
+    own = round(height * scale), round(width * scale)
+    stored = field_size(source, guide.field) if guide.stretched else None
+    return regressed_size(guide, ctx.image_size, own, stored)
+
+
+def reconstructed(guide: Guide, view: PassView) -> Any:
+    """Return L_Rec of a pass."""
+    from reid_san.losses import reconstruction
+
+    found = view.output(REGRESSED)
+    size = (found.shape[2], found.shape[3])
+    return reconstruction(found, target(guide, view.batch, size))
+
+
+def pretraining_stage(settings: SanSettings, config: RunConfig, name: str, count: int) -> Stage:
+    """Return the stage that trains SAN-PG.
+
+    Encoder, input size, precision and padding are the run's. Of its data set nothing matters, so
+    that runs on different data share one SAN-PG.
+
+    Args:
+        settings: of SAN.
+        config: of the run.
+        name: the source of pairs, as after ``--data``.
+        count: how many there are.
+    """
+    height, width = config.data.size
+    data = DataSection(
+        name=name,
+        height=height,
+        width=width,
+        batch_size=min(settings.pg_batch, count),
+        instances=1,
+        sampler="random",
+        threads=config.data.threads,
+    )
+    augment = AugmentSection(flip=0.0, pad=config.augment.pad, pad_mode=config.augment.pad_mode)
+    model = ModelSection(
+        backbone=config.model.backbone,
+        pretrained=config.model.pretrained,
+        last_stride=config.model.last_stride,
+        neck="none",
+    )
+    optim = OptimSection(name="adam", lr=settings.pg_lr, betas=(0.5, 0.999), weight_decay=0.0)
+    sections: dict[str, Mapping[str, Any]] = {
+        "data": data.model_dump(mode="json"),
+        "augment": augment.model_dump(mode="json"),
+        "model": model.model_dump(mode="json"),
+        "optim": optim.model_dump(mode="json"),
+        "schedule": {
+            "epochs": settings.pg_epochs,
+            "iterations_per_epoch": settings.pg_iterations or None,
+            "warmup_epochs": 0,
+            "decay": settings.pg_decay,
+            "per_iteration": True,
+        },
+        "plugins": {PLUGIN: settings.decoder.model_dump(mode="json")},
+    }
+    return Stage(
+        f"{PLUGIN}/pg",
+        plugins={PLUGIN: SanPg},
+        settings=sections,
+        data=name,
+        identities=False,
+    )

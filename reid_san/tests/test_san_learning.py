@@ -1,0 +1,89 @@
+"""Whole runs: it learns, it leaves pictures and figures, and the command looks at them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from san_runs import SHORT, san
+
+from reid_core import run
+from reid_core.testing.tiny import Recorder, tiny_flags
+from reid_san.commands import san as command
+from reid_san.regressing import mean_field
+
+
+def test_regressed_textures_beat_the_mean_and_the_constraints_fall(
+    reid_cache: Path, tmp_path: Path
+) -> None:
+    """Enough training to know shirts from trousers, in seconds."""
+    settings = {"pg_epochs": 4, "pg_iterations": 30, "pg_batch": 16, "pg_lr": 4e-3}
+    said: list[str] = []
+    assembly = san(
+        reid_cache,
+        {**settings, "synthetic_every": 0},
+        said=said,
+        folder=tmp_path,
+        sources={"san/pairs": "toy-pairs:quick"},
+        schedule={"epochs": 1, "iterations_per_epoch": 20},
+        augment={"erasing": 0.0},
+    )
+    scores = json.loads((tmp_path / "san" / "pseudo.json").read_text())
+    assert scores["l1"] < 0.95 * scores["l1_of_mean"], "people whom SAN-PG has never seen"
+    trainer = Recorder(assembly)
+    trainer.fit()
+    # The targets are what the decoder itself gave at the start, so L_Rec has no way but up.
+    assert trainer.trace[0]["main:san/rec"] < scores["l1"]
+    early, late = (
+        sum(s["main:san/tr"] for s in part) for part in (trainer.trace[:4], trainer.trace[-4:])
+    )
+    assert late < early
+
+
+@pytest.fixture(scope="module")
+def folder(reid_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "san"
+    flags = tiny_flags(
+        ("san",),
+        {"plugins": {"san": SHORT}, "evaluation": {"untrained": True, "every": 1}},
+    )
+    run(flags, out=out, cache=reid_cache, say=lambda line: None)
+    return out
+
+
+def test_a_run_leaves_pictures_and_distances_of_every_evaluation(folder: Path) -> None:
+    left = {path.name for path in (folder / "san").iterdir()}
+    assert {"untrained.png", "epoch_1.png", "final.png", "textures.jsonl"} <= left
+    text = (folder / "san" / "textures.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["when"] for line in lines] == ["untrained", "epoch", "final"]
+    assert all(0 < line["l1"] < 2 and line["images"] == 48 for line in lines)
+    with Image.open(folder / "san" / "final.png") as picture:
+        assert picture.size[1] == 3 * 166
+
+
+def test_the_command_draws_and_measures(
+    folder: Path, tmp_path: Path, reid_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = tmp_path / "textures.png"
+    done = CliRunner().invoke(command, ["textures", str(folder), "-o", str(picture)])
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("texture of 48 people against the truth: L1 ")
+    assert picture.exists()
+
+
+def test_the_command_refuses_a_run_without_a_decoder(reid_cache: Path, tmp_path: Path) -> None:
+    run(tiny_flags(), out=tmp_path / "run", cache=reid_cache, say=lambda line: None)
+    done = CliRunner().invoke(command, ["textures", str(tmp_path / "run"), "-o", "x.png"])
+    assert "it was made without --plugins san" in str(done.exception)
+
+
+def test_the_mean_is_that_of_the_textures(reid_cache: Path) -> None:
+    main = san(reid_cache).ctx.main
+    spec = main.fields["texture"]
+    one, two = (mean_field([sample], spec, (32, 32)) for sample in main.samples[:2])
+    both = mean_field(main.samples[:2], spec, (32, 32))
+    assert both.allclose((one + two) / 2, atol=1e-6)
