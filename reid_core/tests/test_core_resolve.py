@@ -235,8 +235,9 @@ def test_a_recipe_s_base_must_be_there_and_no_circle(tmp_path: Path) -> None:
 
 
 def test_a_recipe_of_a_plugin_that_is_not_installed_is_answered_with_the_pip_line(
-    site: FakeSite,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("reid_core.resolve.installed", dict)
     with pytest.raises(ConfigError, match=r"'dgnet' is not installed: pip install reid-dgnet"):
         load_recipe("dgnet/market1501")
 

@@ -1,7 +1,5 @@
 """Equations 8 and 9 by hand, and what they are equal to."""
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -87,7 +85,7 @@ def test_ignored_pixels_count_for_nothing(case: tuple[Tensor, Tensor]) -> None:
     assert float(class_balanced_cross_entropy(logits, some)) == pytest.approx(float(expected))
     logits.requires_grad_()
     nothing = class_balanced_cross_entropy(logits, torch.full_like(labels, IGNORED))
-    assert float(nothing) == 0
+    assert float(nothing.detach()) == 0
     nothing.backward()
     assert not logits.grad.any()
 
@@ -123,7 +121,6 @@ def test_ranks_together_have_the_loss_and_gradient_of_the_whole_batch(
         class_balanced_cross_entropy(some, truth, lambda v, rank=rank: v + next(others[rank]))
         for rank, (some, truth) in enumerate(halves)
     ]
-    assert float(losses[0]) == pytest.approx(float(losses[1]))
+    assert torch.allclose(losses[0].detach(), losses[1].detach())
     losses[0].backward()
     assert torch.allclose(logits.grad, whole)
-    assert math.isfinite(float(losses[0]))

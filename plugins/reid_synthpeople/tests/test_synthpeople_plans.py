@@ -46,7 +46,8 @@ def test_nobody_is_in_training_and_in_test(plans: dict[tuple[str, str], Plan]) -
         for entry in plans[variant, "quick"].entries:
             people[entry.split in ("train", "val")].add(entry.shot.pid)
         assert not people[True] & people[False], variant
-        assert len(people[True]) >= 200, variant
+        # The demonstration's has fewer, so that minutes of training show.
+        assert len(people[True]) >= (80 if variant == "mixed" else 200), variant
 
 
 def test_the_largest_size_is_that_of_market(plans: dict[tuple[str, str], Plan]) -> None:
