@@ -182,23 +182,29 @@ def compared(
 
 
 def rows(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Train the rows of table 1, and of table 2 where it is wanted."""
+    """Train the rows of table 1, and of table 2 where it is wanted.
+
+    What the JSON file has of the same budget is not trained again.
+    """
     wanted = given.rows if given.rows else (*TABLE_1, *(TABLE_2 if given.pose else ("input",)))
     pose: dict[str, Any] = {}
     if "pose" in wanted:
         root = folder / "pairs"
         write_frontal_pairs(root)
         pose = {"plugins": {"san": {"pairs_root": str(root)}}}
-    table: dict[str, Any] = {}
+    table: dict[str, Any] = stored(given).get("rows", {})
     for seed in given.seeds:
         for row in wanted:
+            entry = table.setdefault(NAMES[row], {"seeds": [], "scores": [], "cpu_seconds": []})
+            if seed in entry["seeds"]:
+                continue
             more = pose if row == "pose" else {}
             found, seconds = trained(given, row, seed, folder / f"row-{row}-{seed}", **more)
             scores = {r.label: [r.cmc[0], r.mean_ap] for r in found.results}
-            entry = table.setdefault(NAMES[row], {"seeds": [], "scores": [], "cpu_seconds": []})
             entry["seeds"].append(seed)
             entry["scores"].append({k: [round(float(x), 4) for x in v] for k, v in scores.items()})
             entry["cpu_seconds"].append(round(seconds))
+            store(given, {"rows": table})
     return {"rows": table}
 
 
@@ -260,6 +266,29 @@ def spread(values: Sequence[float], scale: float) -> str:
     return f"{mean} ± {scale * statistics.stdev(values):.{digits}f}"
 
 
+def budget(given: argparse.Namespace) -> dict[str, Any]:
+    """Return what the figures depend on."""
+    left_out = ("json", "what", "seeds", "rows", "pose")
+    return {key: value for key, value in vars(given).items() if key not in left_out}
+
+
+def stored(given: argparse.Namespace) -> dict[str, Any]:
+    """Return what the JSON file has of this benchmark under the same budget."""
+    if given.json is None or not given.json.exists():
+        return {}
+    found: dict[str, Any] = json.loads(given.json.read_text("utf-8")).get(given.what, {})
+    return found if found.get("budget") == budget(given) else {}
+
+
+def store(given: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Write figures to the JSON file, beside those of the other benchmark."""
+    if given.json is None:
+        return
+    known = json.loads(given.json.read_text("utf-8")) if given.json.exists() else {}
+    known[given.what] = {"synthetic": True, "budget": budget(given), **found}
+    given.json.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description="SAN on synthetic people.")
@@ -284,11 +313,7 @@ def main() -> None:
         work = textures if given.what == "textures" else rows
         found = work(given, Path(folder))
     print(table(found))
-    if given.json:
-        budget = {k: v for k, v in vars(given).items() if k not in ("json", "what")}
-        known = json.loads(given.json.read_text()) if given.json.exists() else {}
-        known[given.what] = {"synthetic": True, "budget": budget, **found}
-        given.json.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    store(given, found)
 
 
 if __name__ == "__main__":
