@@ -9,8 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from reid_synthpeople.fingerprint import Fingerprint
 from reid_synthpeople.names import CROPS, PAIRS, VARIANTS
 from reid_synthpeople.plans import Plan, plan_of
+from reid_synthpeople.variants import scale_of, world_of
 
 CARD = "card.json"
 """Written last: a folder with a card is whole."""
@@ -61,8 +63,15 @@ class Order:
         return plan_of(self.variant, self.size, self.seed)
 
     def stamp(self) -> dict[str, Any]:
-        """Return what tells this order from all others, the renderer's version included."""
-        return {**asdict(self), "version": version("reid-synthpeople")}
+        """Return what tells this order from all others, version and settings included.
+
+        Folders of a cache whose variant has since become larger, or another world, are made anew.
+        """
+        settings = Fingerprint()
+        settings.add(scale_of(self.variant, self.size))
+        settings.add(world_of(self.variant, self.seed))
+        made_by = {"version": version("reid-synthpeople"), "settings": settings.digest()}
+        return {**asdict(self), **made_by}
 
 
 def title_of(variant: str, size: str) -> str:
