@@ -52,9 +52,29 @@ def product_type(settings: EngineSection, device: torch.device = CPU) -> torch.d
 
 
 def test_precision_is_that_of_the_settings() -> None:
-    assert product_type(EngineSection()) == torch.float32
     assert product_type(EngineSection(precision="fp32")) == torch.float32
     assert product_type(EngineSection(precision="bf16")) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_a_cpu_takes_bfloat16_where_it_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, bool], expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert product_type(EngineSection()) == expected
+
+
+def test_a_cpu_of_which_torch_tells_nothing_takes_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert product_type(EngineSection()) == torch.float32
 
 
 def test_cuda_takes_bfloat16_unless_told_otherwise() -> None:

@@ -217,7 +217,8 @@ class EngineSection(Section):
     device: str = "auto"
     """``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Mixed precision; ``auto`` is bf16 on CUDA and fp32 elsewhere."""
+    """Mixed precision; ``auto`` is bf16 on CUDA and on CPUs that multiply it (AVX512_BF16, AMX),
+    fp32 elsewhere."""
     channels_last: bool | Literal["auto"] = "auto"
     """Memory format of images and convolutions; ``auto`` is channels last."""
     compile: bool = False

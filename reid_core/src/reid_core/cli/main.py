@@ -16,7 +16,7 @@ _OWN = {
     "sweep": ("reid_core.cli.sweep", "sweep", "Run several settings and seeds, and compare."),
     "eval": ("reid_core.cli.evaluate", "evaluate", "Evaluate a trained embedder on a data set."),
     "export": ("reid_core.cli.export", "export", "Export a trained embedder to ONNX."),
-    "plugins": ("reid_core.cli.plugins", "plugins", "List plugins, or check a combination."),
+    "plugins": ("reid_core.cli.plugins", "plugins", "List, check or begin plugins."),
     "data": ("reid_core.cli.data", "data", "List data sets, or look at one."),
 }
 

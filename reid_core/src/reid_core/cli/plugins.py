@@ -1,8 +1,9 @@
-"""``reid plugins``: list what is installed and known; check a combination."""
+"""``reid plugins``: list what is installed and known; check a combination; begin a new one."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from reid_core.plugins.discovery import catalogue, installed
 
 @click.group()
 def plugins() -> None:
-    """List plugins, or check a combination."""
+    """List plugins, check a combination, or begin a new one."""
 
 
 @plugins.command("list")
@@ -66,7 +67,6 @@ def check(names: str, **options: Any) -> None:
     Prints who fills which slot, the order of branches and updates, which loss term runs on which
     pass, and the parameters per group. A conflict ends with exit code 2.
     """
-    from pathlib import Path
     from tempfile import TemporaryDirectory
 
     from reid_core.engine.assembly import assemble
@@ -93,3 +93,34 @@ def check(names: str, **options: Any) -> None:
                 click.echo(line)
     except ReidError as error:
         raise ReidError(f"{names}: {error}") from error
+
+
+@plugins.command("new")
+@click.argument("name")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder in which the distribution gets one of its own. [default: this one]",
+)
+@click.option("--author", default="", help="Who holds the rights, for pyproject.toml and LICENSE.")
+@click.option("--summary", default="", help="What it is, in one line without a full stop.")
+def new(name: str, into: Path, author: str, summary: str) -> None:
+    """Write the distribution of a new plugin, to be changed into a method of your own.
+
+    It installs, conforms and trains as it is: a head, a loss, settings, a recipe and tests.
+    Nothing is overwritten.
+    """
+    from reid_core.plugins.scaffold import Scaffold, write_distribution
+
+    folder = write_distribution(Scaffold(name, author, summary), into)
+    shown = folder if folder.is_absolute() else f"./{folder}"
+    click.echo(f"{folder}: {sum(path.is_file() for path in folder.rglob('*'))} files")
+    click.echo("next:")
+    for line in (
+        f"pip install -e '{shown}[test]'",
+        f"reid plugins check {name}",
+        f"pytest {folder}",
+        f"reid run --recipe {name}/quick",
+    ):
+        click.echo(f"  {line}")

@@ -50,7 +50,7 @@ from reid_core.engine.sources import (
 )
 from reid_core.engine.starts import apply_starts
 from reid_core.engine.step import StepParts
-from reid_core.errors import PluginError
+from reid_core.errors import DataError, PluginError
 from reid_core.evaluation.protocols import STANDARD, Protocol
 from reid_core.model.build import build_model
 from reid_core.model.embedder import Embedder, embedder_of
@@ -220,6 +220,11 @@ def _context(
     if dataset is None:
         with rank_0_first():
             dataset = load_dataset(config.data.name, config.data.root, cache, providers)
+    if not len(dataset.train):
+        raise DataError(
+            f"the data set '{dataset.name}' has no training images; train on another one, and "
+            f"evaluate that run on it with `reid eval RUN --data {dataset.name}`"
+        )
     if dataset.notice:
         say(dataset.notice)
     dataset = replace(dataset, train=with_field_folders(dataset.train, config.fields))

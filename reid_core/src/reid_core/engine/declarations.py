@@ -149,7 +149,8 @@ class Update:
     Args:
         name: ``owner/name``; the core's is ``main``.
         groups: groups that this update owns: no other update steps them without sharing.
-        shares: patterns (fnmatch) of groups of other updates that this one steps too.
+        shares: patterns (fnmatch) of what this one steps too and another update owns: groups, or
+            parts of the model, which mean the groups that hold their parameters.
         passes: its forward passes, in order; the first one's batch is the update's batch.
         terms: patterns (fnmatch) of the loss terms that it sums; None stands for its owner's.
         every: ``(period, offset)``: it runs in steps whose number is ``offset`` modulo ``period``.
@@ -217,8 +218,10 @@ class Synthetic:
             the images) or ``frozen_copy`` (the model's parameters detached: gradient to the images
             only).
         soft_targets: float ``N K`` over training identities, in place of the donors' labels.
-        identity_weight: factor on the identity criterion's terms of a pass of its own; 0 leaves
+        identity_weight: factor on the identity criteria's terms of a pass of its own; 0 leaves
             identity to the plugin's own losses.
+        identity_of: patterns (fnmatch) of the embeddings whose terms those are. Where geometry and
+            identity have different donors, an embedding of the geometry should not be among them.
     """
 
     name: str
@@ -228,6 +231,7 @@ class Synthetic:
     route: Literal["join", "detached", "frozen_copy"] = "join"
     soft_targets: Tensor | None = None
     identity_weight: float = 0.0
+    identity_of: tuple[str, ...] = ("*",)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -43,13 +44,25 @@ def choose_device(name: str) -> torch.device:
 def autocast_of(
     settings: EngineSection, device: torch.device
 ) -> Callable[[], AbstractContextManager[None]]:
-    """Return what opens the run's mixed precision: bfloat16 on CUDA unless told otherwise."""
+    """Return what opens the run's mixed precision.
+
+    ``auto`` is bfloat16 where the device multiplies it itself: CUDA, and CPUs with AVX512_BF16 or
+    AMX, on which a training step takes half the time. Others would only emulate it, slowly.
+    """
     precision = settings.precision
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "fp32"
+        precision = "bf16" if _multiplies_bf16(device) else "fp32"
     if precision == "fp32":
         return nullcontext
     return lambda: torch.autocast(device.type, torch.bfloat16)
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type != "cpu":
+        return device.type == "cuda"
+    # Older releases of torch do not tell.
+    told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
 def memory_format_of(settings: EngineSection) -> torch.memory_format:

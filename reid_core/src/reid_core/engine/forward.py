@@ -21,7 +21,7 @@ from reid_core.engine.distributed import gather
 from reid_core.engine.plan import StepPlan
 from reid_core.engine.randomness import StepScopes
 from reid_core.engine.synthesis import check_synthetic, joined, labelled
-from reid_core.engine.views import Embedded, PassView, StepView
+from reid_core.engine.views import Embedded, PassView, StepView, matches
 from reid_core.errors import PluginError
 from reid_core.model.criteria import IdentityOutput
 from reid_core.model.declarations import CLEAN_IMAGE
@@ -80,6 +80,18 @@ class UpdateForward(nn.Module):
             update: what to compute.
             batches: a prepared batch of every source that the update's passes name.
         """
+        step, terms = self.terms(update, batches)
+        return self._summed(terms, step.passes[update.passes[0].name])
+
+    def terms(
+        self, update: Update, batches: Mapping[str, Batch]
+    ) -> tuple[StepView, dict[str, LossTerm]]:
+        """Return an update's passes and its loss terms by name, with their graphs.
+
+        Args:
+            update: what to compute.
+            batches: a prepared batch of every source that the update's passes name.
+        """
         ctx, calls, first = self._ctx, self._calls, update.passes[0]
         batch = batches[first.source]
         views: dict[str, PassView] = {}
@@ -96,7 +108,7 @@ class UpdateForward(nn.Module):
             identity |= terms
         progress, without = ctx.progress, self._plan.without(update)
         step = StepView(update, progress.epoch, progress.iteration, views, without)
-        return self._summed(self._terms(step, identity), views[first.name])
+        return step, self._terms(step, identity)
 
     def _pass(
         self, one: Pass, batch: Batch, soft: Tensor | None
@@ -128,6 +140,7 @@ class UpdateForward(nn.Module):
         named = {
             f"{name}@{synthetic.name}": replace(term, factor=synthetic.identity_weight)
             for name, term in terms.items()
+            if matches(term.embedding, synthetic.identity_of)
         }
         return view, named
 

@@ -66,7 +66,7 @@ def merge_schedules(
     check_unique("update", [(o, u.name) for o, s in owned for u in s.updates])
     check_unique("pass", [(o, p.name) for o, s in owned for p in _passes_of(s)])
     groups = _groups(owned, params, new_layers_scale)
-    updates = _updates(owned, groups)
+    updates = _updates(owned, groups, params)
     _check_passes(updates.values(), set(sources))
     without = tuple(sorted({pattern for _, s in owned for pattern in s.main_without}))
     return StepPlan(groups, tuple(_in_order(updates)), without)
@@ -111,14 +111,16 @@ def _groups(
 
 
 def _updates(
-    owned: Sequence[tuple[str, Schedule]], groups: Mapping[str, Group]
+    owned: Sequence[tuple[str, Schedule]],
+    groups: Mapping[str, Group],
+    params: Mapping[str, Sequence[str]],
 ) -> dict[str, Update]:
     homes: dict[str, str] = {}
     updates: dict[str, Update] = {}
     main_every: tuple[str, tuple[int, int]] | None = None
     for owner, schedule in owned:
         for update in schedule.updates:
-            shared = _shared(update, groups)
+            shared = _shared(update, groups, params)
             for name in (*update.groups, *(s for s in update.shares if not shared[s])):
                 if name not in groups:
                     raise PluginError(
@@ -162,9 +164,21 @@ def _updates(
     return updates
 
 
-def _shared(update: Update, groups: Mapping[str, Group]) -> dict[str, list[str]]:
-    """Return the groups that each pattern of an update's shares means."""
-    return {pattern: fnmatch.filter(groups, pattern) for pattern in update.shares}
+def _shared(
+    update: Update, groups: Mapping[str, Group], params: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Return the groups that each pattern of an update's shares means.
+
+    A pattern names groups, or parts of the model: for these it means whatever groups their
+    parameters are in, since another plugin may have put them in one of its own.
+    """
+    homes = {name: group.name for group in groups.values() for name in group.parameters}
+    found = {}
+    for pattern in update.shares:
+        parts = fnmatch.filter(params, pattern)
+        holding = {homes[name] for part in parts for name in params[part]}
+        found[pattern] = sorted({*fnmatch.filter(groups, pattern), *holding})
+    return found
 
 
 def _check_passes(updates: Iterable[Update], sources: set[str]) -> None:

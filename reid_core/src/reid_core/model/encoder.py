@@ -189,9 +189,12 @@ def _dry(trunk: nn.Module, size: tuple[int, int]) -> tuple[Tensor, list[Tensor]]
 
 
 def _blank(module: nn.Module, size: tuple[int, int]) -> Tensor:
-    """Return one image of zeros, of the module's dtype and on its device."""
-    parameter = next(module.parameters())
-    return torch.zeros(1, 3, *size, dtype=parameter.dtype, device=parameter.device)
+    """Return one image of zeros, of the dtype and on the device of the module's first parameter.
+
+    An encoder may have none: fixed filters, or nothing but pooling.
+    """
+    like = next(module.parameters(), torch.empty(0))
+    return torch.zeros(1, 3, *size, dtype=like.dtype, device=like.device)
 
 
 def _as_map(last: Tensor, deepest: Tensor) -> Tensor:

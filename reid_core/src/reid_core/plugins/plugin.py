@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from reid_core.config import RunConfig
     from reid_core.engine.declarations import SourceRequest, Start
 
-SLOTS = ("backbone", "embedding", "identity", "labels:pid")
-"""Roles that only one plugin can fill; ``labels:<field>`` follows from the labelers offered."""
+SLOTS = {
+    "backbone": "the encoder",
+    "embedding": "what describes a person at test",
+    "identity": "how identity is supervised",
+    "labels:pid": "who a person is",
+}
+"""Roles that only one plugin can fill, and what they are; ``labels:<field>`` follows from the
+labelers offered."""
 
 CONDITIONS = {
     "identities": "the main source has identities",

@@ -55,8 +55,9 @@ def assign_slots(plugins: Mapping[str, Plugin], own: Mapping[str, str]) -> dict[
         if len(claimants) > 1 and slot not in own:
             first, second = claimants[:2]
             raise ConflictError(
-                f"plugins '{first}' and '{second}' both claim the slot '{slot}', which only one "
-                f"can fill; leave one out, or choose with --own {slot}={first}"
+                f"plugins '{first}' and '{second}' both claim the slot '{slot}' ({SLOTS[slot]}), "
+                f"which only one can fill; leave one out, or choose with --own {slot}={first} or "
+                f"--own {slot}={second}"
             )
         if slot in own:
             owners[slot] = own[slot]
