@@ -1,8 +1,12 @@
-"""The generative module learns: from a few hundred steps on, codes mean something."""
+"""DG-Net's generative module learns: from a few hundred steps on, codes mean something."""
+
+from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from reid_core import open_dataset
 from reid_core.model.encoder import TimmEncoder
 from reid_dgnet.composing import Generator
 from reid_dgnet.generating import Composer
@@ -15,15 +19,16 @@ SIZE = (96, 48)
 
 
 @pytest.fixture(scope="module")
-def trained(toy_tiny):
-    """Train a quarter of the paper's width to reconstruct; the adversary is off."""
+def trained(reid_cache: Path) -> tuple[Composer, Tensor]:
+    """Train a quarter of the paper's width to reconstruct people; the adversary is off."""
+    people = open_dataset("synthpeople:tiny", cache=reid_cache).train.samples
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = TimmEncoder("test_resnet", SIZE, last_stride=1, pretrained=False).eval()
         channels = encoder.taps[-1].channels
         generator = Generator(StructureEncoder(4, 2), Decoder(4, 2), ParameterMlps(channels, 4, 2))
-        composer = Composer(encoder, generator, toy_tiny.train.samples, SIZE, torch.device("cpu"))
-        images = composer.read(toy_tiny.train.samples)
+        composer = Composer(encoder, generator, people, SIZE, torch.device("cpu"))
+        images = composer.read(people)
         appearance, _ = composer.codes(images)
         parts = (generator.structure, generator.decoder, generator.parameters)
         parameters = [p for part in parts for p in part.parameters()]
@@ -37,7 +42,7 @@ def trained(toy_tiny):
     return composer, images
 
 
-def test_it_reconstructs_far_better_than_the_mean_image(trained):
+def test_it_reconstructs_far_better_than_the_mean_image(trained: tuple[Composer, Tensor]) -> None:
     composer, images = trained
     appearance, structure = composer.codes(images)
     error = (composer.compose(structure, appearance) - images).abs().mean()
@@ -45,7 +50,7 @@ def test_it_reconstructs_far_better_than_the_mean_image(trained):
     assert error < 0.55 * by_mean
 
 
-def test_swapped_codes_change_the_image(trained):
+def test_swapped_codes_change_the_image(trained: tuple[Composer, Tensor]) -> None:
     composer, images = trained
     appearance, structure = composer.codes(images)
     own = composer.compose(structure, appearance)
