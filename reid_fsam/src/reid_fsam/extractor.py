@@ -98,21 +98,25 @@ class ShapeExtractor(nn.Module):
         if self.routing == "sum":
             return torch.stack([branch(x) for branch in self.branches]).sum(0)
         assert pose is not None
-        chosen = pose.long()[:, None] == torch.arange(len(self.branches), device=pose.device)
-        # Which blocks have rows must be known on the host: the step's one wait for the device.
-        parts, places = [], []
-        for number, wanted in enumerate(self._counts(chosen).tolist()):
-            if wanted:
-                place = chosen[:, number].nonzero()[:, 0]
-                parts.append(self.branches[number](x[place]))
-                places.append(place)
-        return torch.cat(parts)[torch.cat(places).argsort()]
+        own, anywhere = self._counts(pose)
+        order = pose.argsort(stable=True)
+        parts = [
+            branch(rows)
+            for branch, rows, count in zip(
+                self.branches, x[order].split(own), anywhere, strict=True
+            )
+            if count
+        ]
+        return torch.cat(parts)[order.argsort()]
 
-    def _counts(self, chosen: Tensor) -> Tensor:
-        """Return how many rows each block has; in training, of all ranks."""
-        counts = chosen.sum(0)
+    def _counts(self, pose: Tensor) -> list[list[int]]:
+        """Return how many rows each block has, on this rank and, in training, on all."""
+        blocks = torch.arange(len(self.branches), device=pose.device)
+        own = anywhere = (pose.long()[:, None] == blocks).sum(0)
         if self.training and self._gather is not None:
-            counts = self._gather(counts[None]).sum(0)
+            anywhere = self._gather(own[None]).sum(0)
+        # Which blocks have rows must be known on the host: the step's one wait for the device.
+        counts: list[list[int]] = torch.stack([own, anywhere]).tolist()
         return counts
 
     def deploy_spec(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reid_core import (
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from reid_core.engine.events import Event
     from reid_fsam.extractor import ShapeExtractor
     from reid_fsam.parsing import MaskingParser
+
+PAPERS = "resnet50"
+"""The paper's shape extractor."""
 
 BLOCKS = 4
 """Blocks that are compared; the paper's convolution blocks 1 to 4."""
@@ -183,7 +187,7 @@ class Fsam(Plugin):
 
     def _labelled(self, ctx: RunContext) -> str:
         """Return the name of the data that the parser's stage learns from."""
-        from reid_parsing.sources import choose_labelled
+        from reid_parsing import choose_labelled
 
         name = self.settings.parser_data
         if name is not None:
@@ -212,15 +216,24 @@ class Fsam(Plugin):
             channels = 3 if picture else mask_channels(settings.mask, parser.network.classes)
         if self._by_pose:
             self._check_poses(ctx)
+        of_a_plugin = ctx.providers.backbone(model.backbone) is not None
+        name = settings.extractor or (PAPERS if of_a_plugin else model.backbone)
+        # A file of weights is the run's encoder's and fits no other network.
+        foreign = isinstance(model.pretrained, Path) and name != model.backbone
+        if foreign:
+            ctx.say(
+                f"{self.name}: model.pretrained is a file for {model.backbone}; the shape "
+                f"extractor, {name}, starts from random weights"
+            )
         return ShapeExtractor(
-            settings.extractor or model.backbone,
+            name,
             size,
             channels,
             model.last_stride,
             "single" if settings.stream == "image" else settings.branches,
             settings.clusters,
             picture,
-            model.pretrained,
+            False if foreign else model.pretrained,
             ctx.gather if ctx.world_size > 1 else None,
         )
 

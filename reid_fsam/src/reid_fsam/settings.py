@@ -69,7 +69,8 @@ class FsamSettings(Settings):
     parser_bn: Literal["train", "eval"] = "train"
     """Whether the live parser normalises by the batch or by its running statistics."""
     extractor: str | None = None
-    """Shape extractor: any ResNet of timm; none takes ``model.backbone``."""
+    """Shape extractor: any ResNet of timm; none takes ``model.backbone``, or the paper's
+    ``resnet50`` where that is an encoder of another plugin."""
     poses: Path | None = None
     """Keypoints of AlphaPose or in COCO's format (JSON), in place of the field ``keypoints``."""
     pose_scale: Literal["image", "box"] = "image"

@@ -25,6 +25,7 @@ _PUBLIC = {
     "reid_parsing.pictures": ("overlay", "overlay_sheet"),
     "reid_parsing.plugin": ("Parsing", "ParsingSettings"),
     "reid_parsing.recipes": ("RECIPES", "TrainingRecipe"),
+    "reid_parsing.sources": ("choose_labelled",),
     "reid_parsing.training": ("NETWORK", "parser_stage", "trained_parser"),
     "reid_parsing.weights": ("load_parser", "load_schp", "save_parser"),
 }
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from reid_parsing.plugin import ParsingSettings as ParsingSettings
     from reid_parsing.recipes import RECIPES as RECIPES
     from reid_parsing.recipes import TrainingRecipe as TrainingRecipe
+    from reid_parsing.sources import choose_labelled as choose_labelled
     from reid_parsing.training import NETWORK as NETWORK
     from reid_parsing.training import parser_stage as parser_stage
     from reid_parsing.training import trained_parser as trained_parser
