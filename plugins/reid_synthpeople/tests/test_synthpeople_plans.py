@@ -4,11 +4,11 @@ from collections import defaultdict
 
 import pytest
 
-from reid_synthpeople.names import CROPS, PAIRS, SIZES, VARIANTS
+from reid_synthpeople.names import CROPS, PAIRS, REDRESSED, SIZES, VARIANTS
 from reid_synthpeople.plans import CHUNK, Plan, plan_of
 from reid_synthpeople.variants import world_of
 
-EVERYTHING = [(name, size) for name in (*VARIANTS, PAIRS, CROPS) for size in SIZES]
+EVERYTHING = [(name, size) for name in (*VARIANTS, PAIRS, CROPS, REDRESSED) for size in SIZES]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_no_file_and_no_scene_comes_twice(
     assert {e.shot.camid for e in entries} <= set(range(cameras))
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, PAIRS, CROPS])
+@pytest.mark.parametrize("variant", [*VARIANTS, PAIRS, CROPS, REDRESSED])
 def test_the_seed_decides(variant: str) -> None:
     assert plan_of(variant, "tiny", 3) == plan_of(variant, "tiny", 3)
     assert plan_of(variant, "tiny", 3).world != plan_of(variant, "tiny", 4).world
@@ -178,10 +178,11 @@ def test_vcclothes_cameras_2_and_3_see_one_outfit_and_4_another(
 
 
 def test_sources_show_other_people_before_other_cameras() -> None:
-    seeds = [world_of(name, seed=5).seed for name in ("mixed", PAIRS, CROPS)]
-    assert len(set(seeds)) == 3
+    seeds = [world_of(name, seed=5).seed for name in ("mixed", PAIRS, CROPS, REDRESSED)]
+    assert len(set(seeds)) == 4
     # The largest seed that a user can give stays within 32 bits.
-    assert max(world_of(name, seed=(1 << 30) - 1).seed for name in (PAIRS, CROPS)) < 1 << 32
+    for name in (PAIRS, CROPS, REDRESSED):
+        assert world_of(name, seed=(1 << 30) - 1).seed < 1 << 32
 
 
 def test_sources_carry_what_they_are_for(plans: dict[tuple[str, str], Plan]) -> None:
@@ -192,3 +193,17 @@ def test_sources_carry_what_they_are_for(plans: dict[tuple[str, str], Plan]) -> 
     # SAN's set of synthetic pairs: 929 textures, each in ten poses.
     full = plans[PAIRS, "full"]
     assert (len(full), len({e.clothes for e in full.entries})) == (9290, 929)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_templates_show_others_and_differ_within_a_person(
+    size: str, plans: dict[tuple[str, str], Plan]
+) -> None:
+    plan = plans[REDRESSED, size]
+    lent = defaultdict(set)
+    for entry in plan.entries:
+        lent[entry.shot.pid].add(entry.template.shot.pid)
+    assert not any(person in others for person, others in lent.items())
+    assert all(len(others) > 1 for others in lent.values())
+    assert len({entry.template.file for entry in plan.entries}) == len(plan)
+    assert all(entry.template is None for entry in plans[CROPS, size].entries)

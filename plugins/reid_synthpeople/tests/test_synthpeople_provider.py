@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid_core import SHARED_FIELDS, DataError, DataSet, FieldKind
+from reid_core import SHARED_FIELDS, DataError, DataSet, FieldKind, Sample
 from reid_core.data.decoding import read_field, read_image
 from reid_core.data.samples import DataRequest
 from reid_core.engine.needs import choose_source_provider
@@ -19,12 +19,21 @@ from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 from reid_synthpeople import Synthpeople, SynthpeopleSettings
 from reid_synthpeople.atlas import LAYOUT
-from reid_synthpeople.names import VARIANTS
+from reid_synthpeople.names import (
+    DRESSED,
+    DRESSED_GARMENTS,
+    GARMENTS,
+    TEMPLATE,
+    TEMPLATE_GARMENTS,
+    VARIANTS,
+)
+from reid_synthpeople.painting import LOWER, SHOES, UPPER
 from reid_synthpeople.provider import load_dataset, load_source, make
-from reid_synthpeople.redress import redressed, shot_of, world_behind
+from reid_synthpeople.redress import redressed, render_dressed, shot_of, world_behind
 
 Tiny = Callable[[str], DataSet]
 TRUTH = SynthpeopleSettings()
+CLOTHES = (UPPER, LOWER, SHOES)
 
 
 def request(name: str, root: Path | None, cache: Path) -> DataRequest:
@@ -133,6 +142,7 @@ def test_sources_are_siblings_that_a_field_chooses() -> None:
         (("parts",), "synthpeople-crops"),
         (("garments",), "synthpeople-crops"),
         (("parts", "keypoints"), "synthpeople-crops"),
+        (("synthpeople/redressed",), "synthpeople-redressed"),
     ):
         chosen = choose_source_provider("x", "x/y", fields, None, offers, "synthpeople")
         assert chosen == name
@@ -143,6 +153,11 @@ def test_sources_are_siblings_that_a_field_chooses() -> None:
     [
         ("synthpeople-pairs", {"texture"}, 24),
         ("synthpeople-crops", {"parts", "garments", "keypoints"}, 48),
+        (
+            "synthpeople-redressed",
+            {GARMENTS, TEMPLATE, TEMPLATE_GARMENTS, DRESSED, DRESSED_GARMENTS},
+            24,
+        ),
     ],
 )
 def test_sources_have_their_fields_and_no_identities(
@@ -282,3 +297,47 @@ def test_scenes_of_strange_files_are_refused(tmp_path: Path, toy_tiny: DataSet) 
         shot_of(sample)
     with pytest.raises(DataError, match=r"no folder above it holds finished synthetic people"):
         world_behind(tmp_path)
+
+
+def test_everybody_is_shown_in_the_outfit_of_their_template(reid_cache: Path) -> None:
+    source = open_source("synthpeople-redressed:tiny", cache=reid_cache)
+    by_path = {sample.path: sample for sample in source.samples}
+    world = world_behind(source.samples[0].path)
+
+    def read(sample: Sample, name: str) -> np.ndarray:
+        return read_field(sample.fields[name], source.fields[name])
+
+    changed = []
+    for sample in source.samples[:6]:
+        template = by_path[sample.fields[TEMPLATE]]
+        assert template.extra["person"] != sample.extra["person"]
+        assert (read(sample, TEMPLATE_GARMENTS) == read(template, GARMENTS)).all()
+        (dressed,) = render_dressed(world, [shot_of(sample)], [shot_of(template)])
+        assert (dressed.image.transpose(2, 0, 1) == read(sample, DRESSED)).all()
+        assert (dressed.garments == read(sample, DRESSED_GARMENTS)).all()
+        # Who stands where, and before what, is as it was.
+        own, worn = read(sample, GARMENTS), dressed.garments
+        off = np.abs(read_image(sample.path).astype(int) - dressed.image).mean(2)
+        nobody = (own == 0) & (worn == 0)
+        clothes = np.isin(own, CLOTHES) & np.isin(worn, CLOTHES)
+        assert off[nobody].mean() < 10  # JPEG, and another shadow
+        changed.append(off[clothes].mean() / off[nobody].mean())
+    assert np.median(changed) > 3
+
+
+def test_the_own_outfit_put_on_again_changes_nothing(reid_cache: Path) -> None:
+    source = open_source("synthpeople-redressed:tiny", cache=reid_cache)
+    world = world_behind(source.samples[0].path)
+    shots = [shot_of(sample) for sample in source.samples[:4]]
+    pairs = zip(world.render(shots), render_dressed(world, shots, shots), strict=True)
+    for usual, again in pairs:
+        assert (usual.image == again.image).all()
+        assert (usual.garments == again.garments).all()
+
+
+def test_lost_templates_are_told(reid_cache: Path, tmp_path: Path) -> None:
+    asked = DataRequest("synthpeople-redressed", None, "tiny", None, tmp_path)
+    source = load_source("redressed", asked, SynthpeopleSettings())
+    (source.samples[0].path.parent.parent / "templates.csv").unlink()
+    with pytest.raises(DataError, match=r"templates.csv: cannot be read .* make the set again"):
+        load_source("redressed", asked, SynthpeopleSettings())

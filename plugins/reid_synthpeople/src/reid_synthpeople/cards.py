@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_synthpeople.fingerprint import Fingerprint
-from reid_synthpeople.names import CROPS, PAIRS, VARIANTS
+from reid_synthpeople.names import VARIANTS
 from reid_synthpeople.plans import Plan, plan_of
 from reid_synthpeople.variants import scale_of, world_of
 
@@ -76,7 +76,7 @@ class Order:
 
 def title_of(variant: str, size: str) -> str:
     """Return ``synthpeople/prcc:quick``, ``synthpeople-pairs:quick``."""
-    if variant in (PAIRS, CROPS):
+    if variant not in VARIANTS:
         return f"synthpeople-{variant}:{size}"
     return f"synthpeople{'' if variant == VARIANTS[0] else f'/{variant}'}:{size}"
 

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from reid_core.data.encoding import array_bytes, image_bytes, label_bytes, write_whole
 from reid_synthpeople.layouts import side_car, texture_file
 from reid_synthpeople.mask_noise import MaskNoise, spoil_labels
+from reid_synthpeople.names import DRESSED, DRESSED_GARMENTS, GARMENTS
 from reid_synthpeople.plans import Entry, Plan
+from reid_synthpeople.redress import render_dressed
 from reid_synthpeople.world import Picture, World, WorldSettings
 
 
@@ -80,6 +82,11 @@ def write_chunk(chunk: Chunk) -> str:
         pictures = world.render(shots, people=chunk.entries[0].person)
         for entry, picture in zip(chunk.entries, pictures, strict=True):
             _write_picture(chunk, entry, picture, world.camera(entry.shot.camid).jpeg_quality)
+        worn = [entry.template.shot for entry in chunk.entries if entry.template is not None]
+        if worn:
+            dressed = render_dressed(world, shots, worn)
+            for entry, picture in zip(chunk.entries, dressed, strict=True):
+                _write_dressed(chunk, entry, picture)
         for person, outfit in chunk.textures:
             atlas = world.atlas(person, outfit).transpose(2, 0, 1)
             write_whole(chunk.folder / texture_file(person, outfit), image_bytes(atlas))
@@ -96,12 +103,22 @@ def _write_picture(chunk: Chunk, entry: Entry, picture: Picture, quality: int) -
         "parts": lambda: label_bytes(parts),
         "garments": lambda: label_bytes(garments),
         "keypoints": lambda: array_bytes(_joints(picture)),
+        GARMENTS: lambda: label_bytes(garments),
     }
     for name in chunk.fields:
-        write_whole(chunk.folder / side_car(entry.file, name), contents[name]())
+        if name in contents:
+            write_whole(chunk.folder / side_car(entry.file, name), contents[name]())
     pixels = picture.image.transpose(2, 0, 1)
     lossy = quality if entry.file.endswith(".jpg") else None
     write_whole(chunk.folder / entry.file, image_bytes(pixels, lossy))
+
+
+def _write_dressed(chunk: Chunk, entry: Entry, picture: Picture) -> None:
+    """Write the truth: without JPEG's errors, and without noise of masks."""
+    image = image_bytes(picture.image.transpose(2, 0, 1))
+    write_whole(chunk.folder / side_car(entry.file, DRESSED), image)
+    labels = label_bytes(picture.garments)
+    write_whole(chunk.folder / side_car(entry.file, DRESSED_GARMENTS), labels)
 
 
 def noise_of(factor: float) -> MaskNoise:

@@ -8,7 +8,10 @@ and leave as the layout counts them. Side-cars lie in one layout for all variant
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
+
+from reid_synthpeople.names import DRESSED, DRESSED_GARMENTS, GARMENTS
 
 ROOTS = {
     "market": "Market-1501-v15.09.15",
@@ -18,8 +21,17 @@ ROOTS = {
 }
 """The folder in which each official tree begins; the other variants begin at the top."""
 
-SIDE_CARS = {"parts": "png", "garments": "png", "keypoints": "npy"}
+LABELLED = ("parts", "garments", "keypoints")
+"""Fields of the data sets and of labelled sources."""
+
+DRESSING = (GARMENTS, DRESSED, DRESSED_GARMENTS)
+"""Fields of the source that shows everybody in somebody else's outfit, too."""
+
+SIDE_CARS = {"keypoints": "npy"} | dict.fromkeys(("parts", "garments", *DRESSING), "png")
 """Fields that have a file per image, with its suffix."""
+
+TEMPLATES = "templates.csv"
+"""Says which image is whose template."""
 
 TEXTURES = "textures"
 """Folder of the atlases, one per person and outfit, with `layout.txt`."""
@@ -105,3 +117,8 @@ def vcclothes_file(split: str, pid: int, camid: int, outfit: int, number: int) -
 def image_file(person: int, outfit: int, number: int) -> str:
     """Name an image of a training source: ``images/00001_o1_00.jpg``."""
     return f"images/{person:05d}_o{outfit + 1}_{number:02d}.jpg"
+
+
+def templates_text(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return the file that names every image's template."""
+    return "file,template\n" + "".join(f"{file},{template}\n" for file, template in pairs)

@@ -7,18 +7,29 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from reid_core import SHARED_FIELDS, DataError, DataSet, Sample, Source
+from reid_core import SHARED_FIELDS, DataError, DataSet, FieldKind, FieldSpec, Sample, Source
 from reid_synthpeople.cards import INDEX, SYNTHETIC
-from reid_synthpeople.layouts import SIDE_CARS, side_car, texture_file
+from reid_synthpeople.layouts import SIDE_CARS, TEMPLATES, side_car, texture_file
+from reid_synthpeople.names import (
+    DRESSED,
+    DRESSED_GARMENTS,
+    GARMENTS,
+    TEMPLATE,
+    TEMPLATE_GARMENTS,
+)
 from reid_synthpeople.plans import Plan
 from reid_synthpeople.protocols import PROTOCOLS
 
-if TYPE_CHECKING:
-    from reid_core import FieldSpec
-
 _HEAD = ("file", "split", "pid", "camid", "clothes", "person", "outfit", "number", "shown")
+
+_LABELS = SHARED_FIELDS["garments"]
+
+_OWN_FIELDS = {
+    **{n: replace(_LABELS, name=n) for n in (GARMENTS, TEMPLATE_GARMENTS, DRESSED_GARMENTS)},
+    **{name: FieldSpec(name, FieldKind.IMAGE) for name in (TEMPLATE, DRESSED)},
+}
 
 _DISTRACTOR = -2
 """Identity of people whom nobody searches for."""
@@ -157,11 +168,16 @@ def source_of(folder: Path, card: Mapping[str, Any], rows: Sequence[Row], name: 
     """
     specs = _specs(card)
     samples = tuple(_sample(folder, row, -1, specs) for row in rows)
+    if DRESSED in specs:
+        templates = _read_templates(folder)
+        samples = tuple(_with_template(sample, folder, templates) for sample in samples)
+        specs |= {name: _OWN_FIELDS[name] for name in (TEMPLATE, TEMPLATE_GARMENTS)}
     return Source(name, samples, specs, identities=False)
 
 
 def _specs(card: Mapping[str, Any]) -> dict[str, FieldSpec]:
-    specs = {name: SHARED_FIELDS[name] for name in card["fields"]}
+    known = {**SHARED_FIELDS, **_OWN_FIELDS}
+    specs = {name: known[name] for name in card["fields"]}
     if "texture" in specs:
         specs["texture"] = replace(specs["texture"], layout=card["texture_layout"])
     return specs
@@ -180,3 +196,19 @@ def _sample(folder: Path, row: Row, pid: int, specs: Mapping[str, FieldSpec]) ->
         fields,
         extra={"person": row.person, "outfit": row.outfit, "number": row.number},
     )
+
+
+def _read_templates(folder: Path) -> dict[str, str]:
+    path = folder / TEMPLATES
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {row["file"]: row["template"] for row in csv.DictReader(file)}
+    except (OSError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); make the set again") from error
+
+
+def _with_template(sample: Sample, folder: Path, templates: Mapping[str, str]) -> Sample:
+    """Add the template's image and garment map to a sample."""
+    file = templates[sample.path.relative_to(folder).as_posix()]
+    more = {TEMPLATE: folder / file, TEMPLATE_GARMENTS: folder / side_car(file, GARMENTS)}
+    return replace(sample, fields={**sample.fields, **more})

@@ -6,5 +6,15 @@ VARIANTS = ("mixed", "market", "prcc", "ltcc", "vcclothes")
 SIZES = ("quick", "tiny", "full")
 """Sizes of every variant and source; the first one is the default."""
 
-PAIRS, CROPS = "pairs", "crops"
+PAIRS, CROPS, REDRESSED = "pairs", "crops", "redressed"
 """The training sources; their people, clothes and cameras are in no variant of the data set."""
+
+GARMENTS = "synthpeople/garments"
+"""The source's garment map. It has a name of its own, as have the four below, so that whoever looks
+for labelled images for a parser finds those alone that are made for it."""
+
+TEMPLATE, TEMPLATE_GARMENTS = "synthpeople/template", "synthpeople/template_garments"
+"""Somebody else's image, and its garment map."""
+
+DRESSED, DRESSED_GARMENTS = "synthpeople/redressed", "synthpeople/redressed_garments"
+"""The image taken again in the outfit that the template shows, and its garment map."""

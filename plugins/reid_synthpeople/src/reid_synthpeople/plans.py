@@ -7,12 +7,12 @@ every machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from reid_synthpeople import layouts
-from reid_synthpeople.names import CROPS, PAIRS
+from reid_synthpeople.names import CROPS, PAIRS, REDRESSED
 from reid_synthpeople.scenes import Shot
 from reid_synthpeople.settings import WorldSettings
 from reid_synthpeople.variants import Scale, scale_of, world_of
@@ -43,6 +43,7 @@ class Entry:
         clothes: outfit, unique over all identities; -1 for junk and distractors.
         shot: the picture.
         person: False shows the scene without its person.
+        template: in the source of people taken again, the image whose outfit is put on.
     """
 
     file: str
@@ -51,6 +52,7 @@ class Entry:
     clothes: int
     shot: Shot
     person: bool = True
+    template: Entry | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Plan:
     entries: tuple[Entry, ...]
     texts: Mapping[str, str] = field(default_factory=dict)
     textures: bool = True
-    fields: tuple[str, ...] = tuple(layouts.SIDE_CARS)
+    fields: tuple[str, ...] = layouts.LABELLED
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -93,16 +95,45 @@ def plan_of(variant: str, size: str, seed: int) -> Plan:
     scale = scale_of(variant, size)
     world = world_of(variant, seed)
     entries = _with_clothes(_PLANNERS[variant](scale, world))
+    if variant == REDRESSED:
+        entries = with_templates(entries, scale.shots * scale.sessions)
     return Plan(
         variant,
         size,
         world,
         scale.image,
         entries,
-        texts=_ltcc_texts(entries) if variant == "ltcc" else {},
-        textures=variant != CROPS,
-        fields=() if variant == PAIRS else tuple(layouts.SIDE_CARS),
+        texts=_texts(variant, entries),
+        textures=variant not in (CROPS, REDRESSED),
+        fields={PAIRS: (), REDRESSED: layouts.DRESSING}.get(variant, layouts.LABELLED),
     )
+
+
+def with_templates(entries: Sequence[Entry], own: int) -> tuple[Entry, ...]:
+    """Give every image a template: an image of somebody else, which nobody else gets.
+
+    Args:
+        entries: the images, those of a person side by side.
+        own: images of one person.
+    """
+    # The first images get those of the next person, the second ones those of the one after, ...
+    places = [(i + own * (1 + i % own)) % len(entries) for i in range(len(entries))]
+    return tuple(
+        replace(entry, template=entries[place])
+        for entry, place in zip(entries, places, strict=True)
+    )
+
+
+def _texts(variant: str, entries: Sequence[Entry]) -> dict[str, str]:
+    if variant == "ltcc":
+        return _ltcc_texts(entries)
+    if variant == REDRESSED:
+        return {
+            layouts.TEMPLATES: layouts.templates_text(
+                (entry.file, entry.template.file) for entry in entries if entry.template is not None
+            )
+        }
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,4 +294,5 @@ _PLANNERS: dict[str, Callable[[Scale, WorldSettings], Iterator[_Taken]]] = {
     "vcclothes": _vcclothes,
     PAIRS: _source,
     CROPS: _source,
+    REDRESSED: _source,
 }

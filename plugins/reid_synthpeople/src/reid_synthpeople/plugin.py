@@ -1,4 +1,4 @@
-"""The plugin ``synthpeople``: a data set and two training sources, and their protocols.
+"""The plugin ``synthpeople``: a data set and three training sources, and their protocols.
 
 Nothing heavy is imported at the top: the class is loaded by every command that lists data sets.
 """
@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from reid_core import DataProvider, Plugin, Protocol, Settings, hookimpl
-from reid_synthpeople.names import CROPS, PAIRS, SIZES, VARIANTS
+from reid_synthpeople.names import (
+    CROPS,
+    DRESSED,
+    DRESSED_GARMENTS,
+    GARMENTS,
+    PAIRS,
+    REDRESSED,
+    SIZES,
+    TEMPLATE,
+    TEMPLATE_GARMENTS,
+    VARIANTS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +52,7 @@ class Synthpeople(Plugin):
 
     @hookimpl
     def reid_datasets(self) -> Sequence[DataProvider]:
-        """Offer the data set in its variants, pairs with textures, and crops with labels."""
+        """Offer the data set in its variants, and the training sources."""
         return [
             DataProvider(
                 "synthpeople",
@@ -69,6 +80,15 @@ class Synthpeople(Plugin):
                 summary="other synthetic people with label maps, for parsers; no identities",
                 sizes=SIZES,
                 make=self._make(CROPS),
+            ),
+            DataProvider(
+                "synthpeople-redressed",
+                partial(self._load_source, REDRESSED),
+                kind="source",
+                fields=(GARMENTS, TEMPLATE, TEMPLATE_GARMENTS, DRESSED, DRESSED_GARMENTS),
+                summary="other synthetic people, and the same pictures in somebody else's outfit",
+                sizes=SIZES,
+                make=self._make(REDRESSED),
             ),
         ]
 

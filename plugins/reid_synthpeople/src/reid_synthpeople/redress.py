@@ -5,6 +5,7 @@
     shots = [shot_of(sample) for sample in dataset.train.samples[:32]]
     pictures = world.render(redressed(shots, outfit=7))
     guides = world.render(shots, frontal=True)
+    swapped = render_dressed(world, shots, shots[::-1])  # everybody in somebody else's clothes
 
 Person, pose, camera, light, backdrop and noise stay; only what is named changes. A scene that is
 taken again as it is differs from the stored image by what JPEG does alone.
@@ -12,7 +13,7 @@ taken again as it is differs from the stored image by what JPEG does alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from reid_synthpeople.world import Shot, World, WorldSettings
 
 if TYPE_CHECKING:
     from reid_core import Sample
+    from reid_synthpeople.pictures import Picture
 
 
 def world_behind(path: Path) -> World:
@@ -67,3 +69,16 @@ def redressed(shots: Iterable[Shot], outfit: int) -> list[Shot]:
             below the world's `styles` never name the same template.
     """
     return [replace(shot, outfit=outfit) for shot in shots]
+
+
+def render_dressed(world: World, shots: Sequence[Shot], templates: Sequence[Shot]) -> list[Picture]:
+    """Take scenes again, everybody in the outfit that somebody else wears.
+
+    The outfit is the same to its last fold of cloth; only its measures go with the wearer's body.
+
+    Args:
+        world: of the shots.
+        shots: who, in which pose, before which camera.
+        templates: whose outfit, row by row.
+    """
+    return world.render(shots, outfits=[world.outfit(t.pid, t.outfit) for t in templates])

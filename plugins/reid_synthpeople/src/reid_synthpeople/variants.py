@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from reid_synthpeople.names import CROPS, PAIRS
+from reid_synthpeople.names import CROPS, PAIRS, REDRESSED
 from reid_synthpeople.settings import WorldSettings
 
-_OTHERS = {PAIRS: 1 << 30, CROPS: 1 << 31}
+_OTHERS = {PAIRS: 1 << 30, CROPS: 1 << 31, REDRESSED: 3 << 30}
 """What is added to the seed for the worlds of the sources; the user's seeds stay below."""
 
 
@@ -73,6 +73,12 @@ _SCALES = {
         "quick": Scale(_USUAL, 500, 0, 2, 0),
         "full": Scale(_USUAL, 2000, 0, 3, 0),
     },
+    # Each image twice: in the person's own outfit, and in the template's.
+    REDRESSED: {
+        "tiny": Scale(_TINY, 12, 0, 2, 0, sessions=1),
+        "quick": Scale(_USUAL, 1000, 0, 4, 0, sessions=1),
+        "full": Scale(_USUAL, 4000, 0, 5, 0, sessions=1),
+    },
 }
 
 # Measured: with two templates for everybody's outfits a colour model is far worse across clothes
@@ -107,6 +113,7 @@ _WORLDS = {
     "vcclothes": replace(_CHANGING, cameras=4, yaw0=(0.35, -0.35, 0.1, -0.15)),
     PAIRS: replace(_ANYWHERE, cameras=12),
     CROPS: replace(_ANYWHERE, cameras=12),
+    REDRESSED: replace(_ANYWHERE, cameras=16, wardrobe=0.0),
 }
 
 

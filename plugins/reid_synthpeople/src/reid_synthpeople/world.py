@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -116,7 +117,12 @@ class World:
         return self._scenes.parameters_hash(shots)
 
     def render(
-        self, shots: Sequence[Shot], *, people: bool = True, frontal: bool = False
+        self,
+        shots: Sequence[Shot],
+        *,
+        people: bool = True,
+        frontal: bool = False,
+        outfits: Sequence[Outfit] | None = None,
     ) -> list[Picture]:
         """Take pictures.
 
@@ -130,21 +136,36 @@ class World:
                 control for leaks through everything else.
             frontal: shows everybody in one pose from the front, whole and alone, in the camera's
                 light and before the same part of its backdrop.
+            outfits: what everybody wears in place of the shots' outfits, such as somebody else's.
 
         Raises:
             DataError: a shot's camera does not exist.
         """
         pictures: list[Picture] = []
         for start in range(0, len(shots), _TOGETHER):
-            pictures += self._render(shots[start : start + _TOGETHER], people, frontal)
+            some = slice(start, start + _TOGETHER)
+            worn = None if outfits is None else outfits[some]
+            pictures += self._render(shots[some], people, frontal, worn)
         return pictures
 
     @torch.inference_mode()
-    def _render(self, shots: Sequence[Shot], people: bool, frontal: bool) -> list[Picture]:
+    def _render(
+        self,
+        shots: Sequence[Shot],
+        people: bool,
+        frontal: bool,
+        outfits: Sequence[Outfit] | None,
+    ) -> list[Picture]:
         scenes = [self._scenes.scene(shot, frontal) for shot in shots]
+        if outfits is not None:
+            scenes = [replace(s, outfit=o) for s, o in zip(scenes, outfits, strict=True)]
         canvas = self._surroundings(shots, scenes)
         if people:
-            surfaces = [self._surface(shot.pid, shot.outfit) for shot in shots]
+            surfaces = (
+                [self._surface(shot.pid, shot.outfit) for shot in shots]
+                if outfits is None
+                else [paint_surface(scene.person, scene.outfit) for scene in scenes]
+            )
             truth = self._painter.draw_people(canvas, scenes, surfaces)
         else:
             truth = Truth.of_nobody(len(shots), self._samples, self.device)
