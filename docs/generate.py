@@ -1,381 +1,37 @@
-"""Write the reference pages of this folder from the source: ``python docs/generate.py``.
+"""Write what is made from the source: ``python docs/generate.py``.
 
-Whole pages are made of docstrings and signatures (`PAGES`); two tables stand in pages that are
-otherwise written by hand, between a pair of ``generated`` comments (`TABLES`). A test compares
-what is committed with what this script makes.
+Whole pages of this folder are made of docstrings and signatures (`PAGES`); tables stand in pages
+that are otherwise written by hand, between a pair of ``generated`` comments (`TABLES`);
+``plugins/reid_example`` is what ``reid plugins new example`` writes. A test compares what is
+committed with what this script makes.
 """
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import inspect
-import re
-import textwrap
+import runpy
+import sys
 import tomllib
-import types
-from collections.abc import Callable, Iterator, Mapping
-from enum import StrEnum
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
-
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-
-import reid_core
-from reid_core import config, hookspecs
-from reid_core.data.fields import SHARED_FIELDS
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
-NOTE = "<!-- Made by docs/generate.py from the source. Do not edit. -->"
-
-GROUPS = {
-    "The plugin": ("Plugin", "Settings", "Need"),
-    "The run": ("RunContext",),
-    "The model": (
-        *("Tap", "Encoder", "EncoderProvider", "Branch", "Embedding", "Supervision"),
-        *("IdentityCriterion", "IdentityOutput"),
-    ),
-    "The step": (
-        *("StepView", "PassView", "Embedded", "Batch", "LossTerm", "LinearRamp", "Synthetic"),
-        *("Schedule", "Group", "Optimiser", "Update", "Pass"),
-    ),
-    "Data": (
-        *("DataProvider", "Counts", "DataRequest", "DataSet", "Source", "Sample", "SourceRequest"),
-        *("FieldSpec", "FieldKind", "Labeler", "LabelContext"),
-    ),
-    "Evaluation": ("Protocol",),
-    "Events": ("Event", "RunBegan", "StepEnded", "EpochEnded", "Evaluated", "RunEnded"),
-}
-"""Public classes that hooks take and return, as the page of types shows them."""
-
-
-# Docstrings --------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Docstring:
-    """A docstring in its parts; ``sections`` by title (``Args``), each entry by name."""
-
-    text: str
-    sections: Mapping[str, Mapping[str, str]]
-
-    @property
-    def first(self) -> str:
-        """The first sentence."""
-        return _unwrapped(self.text.split("\n\n")[0])
-
-    def entries(self, *titles: str) -> dict[str, str]:
-        """Return the entries of some sections; one that describes several names counts for each."""
-        found: dict[str, str] = {}
-        for title in titles:
-            for names, text in self.sections.get(title, {}).items():
-                found.update(dict.fromkeys((name.strip() for name in names.split(",")), text))
-        return found
-
-
-_TITLE = re.compile(r"^(Args|Attributes|Returns|Raises):$", re.MULTILINE)
-_ENTRY = re.compile(r"^(\w[\w, ]*): ", re.MULTILINE)
-
-
-def docstring(thing: object) -> Docstring:
-    """Parse the docstring of a function or a class of its own."""
-    text = inspect.cleandoc(getattr(thing, "__doc__", None) or "")
-    pieces = _TITLE.split(text)
-    sections: dict[str, dict[str, str]] = {}
-    for title, body in zip(pieces[1::2], pieces[2::2], strict=True):
-        body = textwrap.dedent(body).strip()
-        named = _ENTRY.split(body) if title in ("Args", "Attributes") else ["", "", body]
-        pairs = zip(named[1::2], named[2::2], strict=True)
-        sections[title] = {name: _unwrapped(entry) for name, entry in pairs}
-    return Docstring(pieces[0].strip(), sections)
-
-
-def _unwrapped(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _paragraphs(text: str) -> str:
-    return "\n\n".join(_wrapped(part) for part in text.split("\n\n"))
-
-
-def _wrapped(text: str) -> str:
-    text = _unwrapped(text).replace("``", "`")
-    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
-
-
-def _cell(text: str) -> str:
-    return _unwrapped(text).replace("``", "`").replace("|", "\\|")
-
-
-def _table(titles: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    lines = [titles, tuple("---" for _ in titles), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-# Hooks -------------------------------------------------------------------------------------------
-
-
-def hooks_page() -> str:
-    """Return the reference of hooks, from their specifications."""
-    examples = examples_of(DOCS / "writing_a_plugin.md")
-    parts = [
-        "# Hooks",
-        NOTE,
-        _paragraphs(inspect.cleandoc(hookspecs.__doc__ or "").partition("\n\n")[2]),
-        "When each is called is in [lifecycle.md](lifecycle.md); the types are in "
-        "[types.md](types.md).",
-        _table(
-            ("hook", "what it is for", "returns"),
-            (
-                (f"[`{name}`](#{name})", docstring(spec).first, f"`{_returns(spec)}`")
-                for name, spec in specs().items()
-            ),
-        ),
-    ]
-    for name, spec in specs().items():
-        parts += [f"## {name}", *_hook(name, spec)]
-        if name in examples:
-            title, anchor = examples[name]
-            parts.append(f"Example: [{title}](writing_a_plugin.md#{anchor}).")
-    return "\n\n".join(parts) + "\n"
-
-
-def specs() -> dict[str, Callable[..., object]]:
-    """Return the hook specifications by name, in the order of `HOOKS`."""
-    return {name: getattr(hookspecs, name) for name in hookspecs.HOOKS}
-
-
-def _hook(name: str, spec: Callable[..., object]) -> Iterator[str]:
-    doc = docstring(spec)
-    parameters = inspect.signature(spec).parameters
-    listed = ", ".join(parameters)
-    yield f"```python\n@hookimpl\ndef {name}(self{', ' if listed else ''}{listed}): ...\n```"
-    yield _paragraphs(doc.text)
-    meanings = doc.entries("Args")
-    if parameters:
-        rows = (
-            (f"`{key}`", f"`{parameter.annotation}`", meanings.get(key, ""))
-            for key, parameter in parameters.items()
-        )
-        yield _table(("argument", "type", "meaning"), rows)
-    text = " ".join(doc.sections.get("Returns", {}).values())
-    yield _wrapped(f"Returns `{_returns(spec)}`.{' ' if text else ''}{text}")
-
-
-def _returns(spec: Callable[..., object]) -> str:
-    return str(inspect.signature(spec).return_annotation)
-
-
-def examples_of(page: Path) -> dict[str, tuple[str, str]]:
-    """Return the first heading and anchor of a page under which each hook is implemented."""
-    found: dict[str, tuple[str, str]] = {}
-    title = ""
-    for line in page.read_text(encoding="utf-8").splitlines():
-        if heading := re.fullmatch(r"##+ (.+)", line):
-            title = heading[1]
-        elif hook := re.fullmatch(r"    def (reid_\w+)\(.*", line):
-            anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-            found.setdefault(hook[1], (title, anchor))
-    return found
-
-
-# Types -------------------------------------------------------------------------------------------
-
-
-def types_page() -> str:
-    """Return the reference of the public classes that hooks take and return."""
-    parts = [
-        "# Types",
-        NOTE,
-        "What hooks take and return. All of it is imported from `reid_core`: "
-        "`from reid_core import Branch, LossTerm`.",
-    ]
-    for title, names in GROUPS.items():
-        parts.append(f"## {title}")
-        for name in names:
-            parts += [f"### {name}", *_class(getattr(reid_core, name))]
-    return "\n\n".join(parts) + "\n"
-
-
-def _class(cls: type) -> Iterator[str]:
-    doc = docstring(cls)
-    yield _paragraphs(doc.text)
-    rows = [*_fields(cls, doc), *_members(cls)]
-    if rows:
-        yield _table(("name", "type", "default", "meaning"), iter(rows))
-
-
-def _fields(cls: type, doc: Docstring) -> Iterator[tuple[str, ...]]:
-    meanings = doc.entries("Args", "Attributes")
-    if dataclasses.is_dataclass(cls):
-        for field in dataclasses.fields(cls):
-            default = field.default
-            if field.default_factory is not dataclasses.MISSING:
-                default = field.default_factory()
-            meaning = meanings.pop(field.name, "")
-            yield f"`{field.name}`", f"`{field.type}`", _default(default), meaning
-    for name, meaning in meanings.items():
-        if not isinstance(vars(cls).get(name), property):
-            default = vars(cls).get(name, dataclasses.MISSING)
-            yield f"`{name}`", _annotation(cls, name), _default(default), meaning
-
-
-def _members(cls: type) -> Iterator[tuple[str, ...]]:
-    """Yield what a class defines itself beside its fields: properties, methods, enum values."""
-    if issubclass(cls, StrEnum):
-        after = _attribute_docstrings(cls)
-        for member in cls:
-            yield f"`{member.name}`", "", f'`"{member.value}"`', after.get(member.name, "")
-        return
-    for name, member in vars(cls).items():
-        if name.startswith("_") or name == "model_config":
-            continue
-        if isinstance(member, property) and member.fget is not None:
-            kind = str(inspect.signature(member.fget).return_annotation)
-            yield f"`{name}`", f"`{kind}`", "", docstring(member).first
-        elif inspect.isfunction(member):
-            listed = ", ".join(list(inspect.signature(member).parameters)[1:])
-            yield f"`{name}({listed})`", "method", "", docstring(member).first
-
-
-def _annotation(cls: type, name: str) -> str:
-    parameters = inspect.signature(cls).parameters
-    found = cls.__annotations__.get(name) or (
-        parameters[name].annotation if name in parameters else ""
-    )
-    return f"`{found}`" if found else ""
-
-
-def _default(value: object) -> str:
-    if value is dataclasses.MISSING:
-        return ""
-    return f"`{getattr(value, '__name__', None) or repr(value)}`"
-
-
-# Configuration -----------------------------------------------------------------------------------
-
-
-def configuration_page() -> str:
-    """Return the reference of the configuration: sections, keys, types, defaults, meanings."""
-    parts = [
-        "# Configuration",
-        NOTE,
-        _wrapped(
-            "A run's configuration is one frozen object of closed sections. Later layers rule: the "
-            "defaults below, the recipe `core/quick` (where no recipe is named), what the plugins "
-            "cannot work without, the named recipe (`--recipe`), the command line "
-            "(`-s section.key=value`). The run's folder holds the result as `config.toml`; given "
-            "as `--recipe FILE.toml` it makes the same run again. An unknown key is an error that "
-            "names the nearest known one."
-        ),
-        "A plugin's settings are its own section, `[plugins.<name>]`; on the command line "
-        "`-s <name>.key=value`.",
-    ]
-    for name, info in config.RunConfig.model_fields.items():
-        kind = info.annotation
-        if inspect.isclass(kind) and issubclass(kind, BaseModel):
-            parts += [f"## [{name}]", _paragraphs(inspect.cleandoc(kind.__doc__ or ""))]
-            parts.append(_table(("key", "type", "default", "meaning"), _keys(kind)))
-    parts += ["## Sections of names", "Their keys are names, so that any key is possible."]
-    rows = (row for row in _keys(config.RunConfig) if row[0] not in _sections())
-    parts.append(_table(("section", "type", "default", "meaning"), rows))
-    return "\n\n".join(parts) + "\n"
-
-
-def _sections() -> set[str]:
-    return {
-        f"`{name}`"
-        for name, info in config.RunConfig.model_fields.items()
-        if inspect.isclass(info.annotation) and issubclass(info.annotation, BaseModel)
-    }
-
-
-def _keys(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
-    after = _attribute_docstrings(model)
-    for name, info in model.model_fields.items():
-        default = info.get_default(call_default_factory=True)
-        meaning = info.description or after.get(name, "")
-        yield f"`{name}`", _kind(info), f"`{_toml(default)}`", meaning
-
-
-def undescribed_keys() -> list[str]:
-    """Return the dotted keys of the configuration whose meaning the source does not tell."""
-    return [
-        f"{section}.{row[0].strip('`')}"
-        for section, info in config.RunConfig.model_fields.items()
-        if inspect.isclass(info.annotation) and issubclass(info.annotation, BaseModel)
-        for row in _keys(info.annotation)
-        if not row[3]
-    ]
-
-
-def _attribute_docstrings(cls: type) -> dict[str, str]:
-    """Return the strings that follow the attributes of a class, by attribute."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    found = {}
-    for before, after in zip(tree.body, tree.body[1:], strict=False):
-        target = before.targets[0] if isinstance(before, ast.Assign) else before
-        name = target.target if isinstance(target, ast.AnnAssign) else target
-        if (
-            isinstance(name, ast.Name)
-            and isinstance(after, ast.Expr)
-            and isinstance(after.value, ast.Constant)
-            and isinstance(after.value.value, str)
-        ):
-            found[name.id] = _unwrapped(after.value.value)
-    return found
-
-
-def _kind(info: FieldInfo) -> str:
-    return _type(Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation)
-
-
-def _type(kind: Any) -> str:
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        # What `Field` carries may itself be metadata, one level deeper.
-        limits = [m for a in arguments[1:] for m in getattr(a, "metadata", [a])]
-        bounds = " and ".join(bound for limit in limits for bound in _bounds(limit))
-        return f"{_type(arguments[0])} {bounds}".strip()
-    if origin is Literal:
-        return ", ".join(f"`{_toml(value)}`" for value in arguments)
-    if origin in (Union, types.UnionType):
-        return " or ".join(_type(one) for one in arguments if one is not type(None))
-    if origin is tuple:
-        if arguments[-1] is Ellipsis:
-            return f"list of {_type(arguments[0])}"
-        return f"[{', '.join(_type(one) for one in arguments)}]"
-    if origin is dict:
-        return f"table of {_type(arguments[1])}"
-    return {str: "text", Path: "path", Any: "any"}.get(kind) or str(kind.__name__)
-
-
-def _bounds(limit: object) -> Iterator[str]:
-    for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
-        if (bound := getattr(limit, name, None)) is not None:
-            yield f"{sign} {2**31 if bound == 2**31 else format(bound, 'g')}"
-
-
-def _toml(value: object) -> str:
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return str(value).lower()
-        case str() | Path():
-            return f'"{value}"'
-        case tuple() | list():
-            return f"[{', '.join(_toml(one) for one in value)}]"
-        case dict():
-            return "{}"
-        case _:
-            return str(value)
-
-
-# Tables in pages that are written by hand ---------------------------------------------------------
+sys.path.insert(0, str(DOCS))  # python -P leaves it out
+
+from docstrings import docstring, table  # noqa: E402
+from reference import configuration_page, hooks_page, types_page  # noqa: E402
+
+from reid_core.data.fields import SHARED_FIELDS  # noqa: E402
+from reid_core.plugins.scaffold import Scaffold, files_of  # noqa: E402
+from reid_core.testing.conformance import CHECKS  # noqa: E402
+
+EXAMPLE = Scaffold(
+    "example",
+    author="the reid-core authors",
+    summary="The template of a plugin, as `reid plugins new` writes it",
+    year=2026,
+)
+"""``plugins/reid_example``; the year is that of the repository's licence."""
 
 
 def fields_table() -> str:
@@ -388,7 +44,7 @@ def fields_table() -> str:
             content = content or (f"{pairs} pairs trade places when mirrored" if pairs else "")
             yield f"`{name}`", f"`{spec.kind.value}`", content
 
-    return _table(("field", "kind", "content"), rows())
+    return table(("field", "kind", "content"), rows())
 
 
 def distributions_table() -> str:
@@ -407,7 +63,13 @@ def distributions_table() -> str:
                 folder = file.parent.relative_to(ROOT).as_posix()
                 yield f"[{project['name']}]({folder}/README.md)", project["description"], today
 
-    return _table(("distribution", "what it is", "plugins today"), rows())
+    return table(("distribution", "what it is", "plugins today"), rows())
+
+
+def checks_table() -> str:
+    """Return the checks of the conformance suite."""
+    rows = ((f"`{name}`", docstring(check).first) for name, check in CHECKS.items())
+    return table(("check", "what must be true"), rows)
 
 
 PAGES: dict[Path, Callable[[], str]] = {
@@ -419,22 +81,27 @@ PAGES: dict[Path, Callable[[], str]] = {
 
 TABLES: dict[Path, tuple[str, Callable[[], str]]] = {
     DOCS / "data.md": ("fields", fields_table),
+    DOCS / "writing_a_plugin.md": ("checks", checks_table),
     ROOT / "README.md": ("distributions", distributions_table),
 }
 """Tables within other pages: the page, the table's name, and what makes it."""
 
 
 def made() -> dict[Path, str]:
-    """Return what every page should hold."""
+    """Return what every file should hold."""
     texts = {path: make() for path, make in PAGES.items()}
     for path, (name, make) in TABLES.items():
         begin, end = f"<!-- generated: {name} -->", "<!-- end of generated -->"
         before, _, rest = path.read_text(encoding="utf-8").partition(begin)
         texts[path] = f"{before}{begin}\n{make()}\n{end}{rest.partition(end)[2]}"
-    return texts
+    folder = ROOT / "plugins" / EXAMPLE.package
+    return texts | {folder / path: text for path, text in files_of(EXAMPLE).items()}
 
 
 if __name__ == "__main__":
     for path, text in made().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         print(path.relative_to(ROOT))
+    # It trains every pair of plugins, so it is compared by a test of its own.
+    runpy.run_path(str(DOCS / "composition.py"), run_name="__main__")

@@ -1,4 +1,4 @@
-"""The pages on plugins and on the embedder: their code is extracted and run."""
+"""The pages on plugins, the how-to pages and the one on the embedder: their code is run."""
 
 import csv
 import importlib
@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 from house import ROOT
 
-from reid_core import DataSet, Plugin, load_embedder
+from reid_core import ConfigError, DataSet, Plugin, load_embedder
 from reid_core.cli.main import cli
 from reid_core.resolve import resolve
 from reid_core.running import run
@@ -25,7 +25,8 @@ from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 
 DOCS = ROOT / "docs"
 PAGE = (DOCS / "writing_a_plugin.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"```\w+ file=(\S+)\n(.*?)```", PAGE, re.DOTALL))
+HOWTO = {path.stem: path.read_text("utf-8") for path in sorted((DOCS / "howto").glob("*.md"))}
+FILES = dict(re.findall(r"```\w+ file=(\S+)\n(.*?)```", "".join([PAGE, *HOWTO.values()]), re.S))
 SHAPES = {
     "part_head": "PartHead",
     "silhouette": "Silhouette",
@@ -34,12 +35,15 @@ SHAPES = {
     "tones": "Tones",
     "mixup": "Mixup",
     "cosine": "Cosine",
+    "agreement": "Agreement",
+    "distilled": "Distilled",
     "small": "Small",
+    "narrow": "Narrow",
     "from_csv": "FromCsv",
     "front_door": "FrontDoor",
     "journal": "Journal",
 }
-"""Plugins of the page's third part by module."""
+"""Plugins of the how-to pages by module."""
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "small": {"model": {"backbone": "small"}},
@@ -51,7 +55,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write every file of the page, as a reader would."""
+    """Write every file of the pages, as a reader would."""
     folder = tmp_path_factory.mktemp("pages")
     for name, text in FILES.items():
         path = folder / name
@@ -85,7 +89,7 @@ def centre(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def shapes(pages: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, type[Plugin]]:
-    """Import the plugins of the third part."""
+    """Import the plugins of the how-to pages."""
     monkeypatch.syspath_prepend(str(pages))
     monkeypatch.setenv("PYTHONPATH", _first_on_path(pages))
     return {name: getattr(importlib.import_module(name), cls) for name, cls in SHAPES.items()}
@@ -115,7 +119,7 @@ def _recorded(name: str, shapes: Mapping[str, type[Plugin]], cache: Path, *other
     return recorder
 
 
-# The distribution of the first part ---------------------------------------------------------------
+# The distribution of the page ---------------------------------------------------------------
 
 
 def test_the_first_plugin_has_at_most_forty_lines():
@@ -153,7 +157,7 @@ def test_the_centres_follow_the_features(centre: Path, reid_cache: Path):
     assert recorder.trace[0]["main:centre/pull"] == recorder.trace[0]["main:centre/move"]
 
 
-@pytest.mark.parametrize("check", list(CHECKS))
+@pytest.mark.parametrize("check", ["light_import", "names", "gradients", "inert", "export"])
 def test_the_first_plugin_conforms(
     check: str,
     centre: Path,
@@ -171,12 +175,23 @@ def test_the_page_lists_the_checks_of_the_suite():
     assert re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) == list(CHECKS)
 
 
-# The shapes of the third part ---------------------------------------------------------------------
+# The how-to pages ---------------------------------------------------------------------
 
 
-def test_every_plugin_of_the_page_is_tested():
-    found = re.findall(r"^class (\w+)\(Plugin\):", PAGE, re.MULTILINE)
-    assert set(found) == {*SHAPES.values(), "Centre"}
+def test_every_plugin_of_the_pages_is_tested():
+    pattern = re.compile(r"^class (\w+)\(Plugin\):", re.MULTILINE)
+    assert pattern.findall(PAGE) == ["Centre"]
+    found = {name: pattern.findall(text) for name, text in HOWTO.items()}
+    assert [name for name, plugins in found.items() if not plugins] == []
+    assert {plugin for plugins in found.values() for plugin in plugins} == set(SHAPES.values())
+
+
+def test_every_page_is_short_and_linked():
+    for name, text in HOWTO.items():
+        assert f"](howto/{name}.md)" in PAGE
+        assert len(text.splitlines()) <= 100, name
+    tasks = {"data_set", "protocol", "sampler", "second_stream", "labeler", "stage"}
+    assert {*tasks, "adversarial_update"} <= set(HOWTO)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -194,6 +209,8 @@ def test_every_shape_conforms(
         ("silhouette", {"main:silhouette/shape/ce", "main:silhouette/shape/triplet"}),
         ("camera_blind", {"camera_blind/learn:camera_blind/learn", "main:camera_blind/confuse"}),
         ("tones", {"tones/learn:tones/colour"}),
+        ("agreement", {"main:agreement/apart"}),
+        ("distilled", {"main:distilled/follow"}),
     ],
 )
 def test_a_shape_adds_its_terms(
@@ -210,6 +227,29 @@ def test_the_labeler_serves_the_head(shapes: dict[str, type[Plugin]], reid_cache
     drawn = assembly.ctx.main.samples[0].fields["parts"]
     assert "stripes" in str(drawn)
     assert "stripes" not in str(assembly.truth.samples[0].path)
+
+
+def test_the_sampler_makes_pairs_and_another_one_is_refused(
+    shapes: dict[str, type[Plugin]], reid_cache: Path
+):
+    recorder = Recorder(tiny_assembly(("agreement",), cache=reid_cache, classes=shapes))
+    streams = recorder.streams(1)
+    batch = recorder.batches(streams)["main"]
+    for stream in streams.values():
+        stream.close()
+    assert batch.pid[0::2].equal(batch.pid[1::2])
+    assert not batch.index[0::2].equal(batch.index[1::2])
+    chosen = {"data": {"sampler": "pk"}}
+    with pytest.raises(ConfigError, match=r"needs data\.sampler = 'pairs' \(given: 'pk'\)"):
+        tiny_assembly(("agreement",), chosen, cache=reid_cache, classes=shapes)
+
+
+def test_the_teacher_of_the_stage_stays_as_it_is(shapes: dict[str, type[Plugin]], reid_cache: Path):
+    recorder = Recorder(tiny_assembly(("distilled",), cache=reid_cache, classes=shapes))
+    teacher = recorder.assembly.ctx.module("distilled/teacher")
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    recorder.fit()
+    assert all(value.equal(before[name]) for name, value in teacher.state_dict().items())
 
 
 def test_mixup_adds_a_mixed_row_per_image(shapes: dict[str, type[Plugin]], reid_cache: Path):
@@ -230,8 +270,9 @@ def test_the_criterion_replaces_the_cores(shapes: dict[str, type[Plugin]], reid_
 
 
 def test_the_encoder_is_built_on_request(shapes: dict[str, type[Plugin]], reid_cache: Path):
-    encoder = _recorded("small", shapes, reid_cache).assembly.model.encoder
-    assert type(encoder).__name__ == "SmallEncoder"
+    for name, width in (("small", 32), ("narrow", 16)):
+        encoder = _recorded(name, shapes, reid_cache).assembly.model.encoder
+        assert (type(encoder).__name__, encoder.width) == ("SmallEncoder", width)
 
 
 def test_the_table_becomes_a_data_set(

@@ -1,4 +1,4 @@
-"""The reference pages are what the source says, and every hook is documented and in use."""
+"""What is made from the source is up to date, and every hook is documented and in use."""
 
 import importlib.util
 import inspect
@@ -24,10 +24,17 @@ MADE = generate.made()
 
 
 @pytest.mark.parametrize("path", MADE, ids=lambda path: path.name)
-def test_a_page_is_what_the_source_says(path: Path):
-    assert path.read_text(encoding="utf-8") == MADE[path], (
+def test_a_file_is_what_the_source_says(path: Path):
+    assert path.read_bytes() == MADE[path].encode(), (
         f"{path.name} is behind the source: run python docs/generate.py"
     )
+
+
+def test_the_example_has_no_file_that_the_command_does_not_write():
+    folder = ROOT / "plugins" / "reid_example"
+    made = {".pytest_cache", "__pycache__", "dist"}
+    found = {p for p in folder.rglob("*") if p.is_file() and not made & {*p.parts}}
+    assert found == {path for path in MADE if path.is_relative_to(folder)}
 
 
 def test_the_hooks_are_all_that_the_specifications_have():
@@ -36,16 +43,16 @@ def test_the_hooks_are_all_that_the_specifications_have():
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_hooks_documented(hook: str):
+def test_hooks_documented_and_tested(hook: str):
     spec = getattr(hookspecs, hook)
     doc = generate.docstring(spec)
     assert "Called" in doc.text, f"{hook}: the docstring does not say when it is called"
     annotations = inspect.get_annotations(spec)
     assert set(annotations) == {*inspect.signature(spec).parameters, "return"}
     page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
-    assert f"\n## {hook}\n" in page
+    section = page.partition(f"\n## {hook}\n")[2].partition("\n## ")[0]
+    assert "\nExample" in section, f"{hook}: no page of docs/ shows a plugin that implements it"
     used = [*ROOT.glob("**/tests/test_*.py"), *ROOT.glob("reid_core/src/reid_core/testing/*.py")]
-    used.append(ROOT / "docs" / "writing_a_plugin.md")
     implemented = re.compile(rf"^\s+def {hook}\(self", re.MULTILINE)
     assert any(implemented.search(path.read_text(encoding="utf-8")) for path in used), (
         f"{hook} is implemented by no test and no probe plugin"

@@ -88,11 +88,12 @@ def test_help_lists_the_commands(reid: Reid) -> None:
         ),
         (
             ("eval",),
-            "--data --data-root --protocol --distance --vector --flip --rerank --device --json "
-            "--picture --help",
+            "--data --data-root --protocol --distance --vector --flip --rerank --device "
+            "--precision --json --picture --help",
         ),
         (("export",), "--out --help"),
         (("plugins", "list"), "--json --help"),
+        (("plugins", "new"), "--into --author --summary --help"),
         (("data", "show"), "--data-root --out --identities --images --help"),
         (("data", "check"), "--data-root --protocol --no-files --threads --help"),
     ],
@@ -141,10 +142,26 @@ def test_plugins_are_listed_as_json(reid: Reid, site: FakeSite) -> None:
         "summary": "Stripes",
     }
     for name, known in catalogue().items():
-        row = rows[name]
-        assert row["summary"] == known.summary
-        if not row["installed"]:
-            assert row["install"] == known.install
+        assert rows[name]["summary"] == known.summary
+
+
+def test_known_plugins_that_are_not_installed_have_the_line_that_installs_them(
+    reid: Reid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reid_core.cli import plugins
+    from reid_core.plugins.discovery import KnownPlugin
+
+    known = KnownPlugin("zebra", "reid-zebra", "Stripes")
+    monkeypatch.setattr(plugins, "catalogue", lambda: {"zebra": known})
+    rows = {row["name"]: row for row in json.loads(reid("plugins", "list", "--json")[1])}
+    assert rows["zebra"] == {
+        "name": "zebra",
+        "installed": False,
+        "distribution": "reid-zebra",
+        "install": "pip install reid-zebra",
+        "summary": "Stripes",
+    }
+    assert "  zebra        Stripes  [pip install reid-zebra]" in reid("plugins", "list")[1]
 
 
 def test_a_plugin_is_checked(reid: Reid, site: FakeSite) -> None:
@@ -156,10 +173,64 @@ def test_a_plugin_is_checked(reid: Reid, site: FakeSite) -> None:
         "  zebra/head: encoder/map -> zebra/logits",
         "  core/global: deployed",
         "  main: passes main on main",
-        "    zebra/parts x 1",
+        "    core/global/triplet x 1 on main, trains encoder",
+        "    zebra/parts x 1 on main, trains encoder, zebra/head",
+        "  zebra/head: 776",  # 96 channels, 8 classes, a bias each
     ):
         assert line in out.splitlines(), out
     assert "in training" in out.splitlines()[-1]
+
+
+def test_a_check_follows_updates_that_are_not_due_at_once_and_generated_images(
+    reid: Reid, site: FakeSite
+) -> None:
+    late = """
+    from reid_core import LossTerm, Plugin, Schedule, Update, Pass, hookimpl
+    from reid_core.testing.probes import Adversarial, Head
+
+    class Late(Plugin):
+        @hookimpl
+        def reid_schedule(self, ctx, params):
+            again = Pass("late/again", branches=("core/*",))
+            third = Update("late/third", shares=("encoder",), passes=(again,), every=(3, 2))
+            return Schedule(updates=(third,))
+
+        @hookimpl
+        def reid_losses(self, ctx, step):
+            if step.update != "late/third":
+                return []
+            return [LossTerm("late/size", step.passes["late/again"].output("core/pooled").mean())]
+    """
+    classes = {"late": "Late", "rival": "Adversarial", "top": "Head"}
+    entries = {name: f"late_module:{cls}" for name, cls in classes.items()}
+    site.add("reid-late", entries, modules={"late_module": late})
+    code, out, err = reid("plugins", "check", "top,rival,late")
+    assert code == 0, err
+    lines = out.splitlines()
+    at = lines.index("  late/third, in steps 2 modulo 3: passes late/again on main")
+    assert lines[at + 1] == "    late/size x 1 on late/again, trains encoder"
+    assert "  main: passes main on main, rival/recoloured on generated images" in lines
+    terms = [line.split()[0] for line in lines if " on main" in line and " x " in line]
+    assert len(terms) == len(set(terms)), "a term that is due in several steps is shown once"
+    assert "    top/parts x 1 on main, rival/recoloured, trains encoder, top/head" in lines
+    assert "    rival/keep x 1 on main, trains rival/generator" in lines
+
+
+def test_a_check_of_two_that_want_one_slot_names_both(reid: Reid, site: FakeSite) -> None:
+    both = """
+    from reid_core import Plugin
+    from reid_core.testing.probe_plugins import PROBES
+
+    class Zebra(PROBES["clustering"]):
+        pass
+    """
+    names = {"zebra": "zebra_module:Zebra", "zorse": "zebra_module:Zebra"}
+    site.add("reid-zebra", names, modules={"zebra_module": both})
+    code, out, err = reid("plugins", "check", "zebra,zorse")
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    for words in ("plugins 'zebra' and 'zorse' both claim the slot", "--own "):
+        assert words in line
 
 
 def test_a_check_that_fails_names_the_plugins(reid: Reid, site: FakeSite) -> None:
@@ -235,8 +306,9 @@ def test_evaluation_reproduces_the_results_of_the_run(
 ) -> None:
     written, picture = tmp_path / "eval.json", tmp_path / "ranked.png"
     code, out, err = reid(
-        "eval", run_folder, "--data", "toy:tiny", "--json", written, "--picture", picture
-    )
+        "eval", run_folder, "--data", "toy:tiny", "--json", written, "--picture", picture,
+        "--precision", "fp32",
+    )  # fmt: skip
     assert code == 0, err
     stored = json.loads((run_folder / "results.json").read_text())["results"]
     assert json.loads(written.read_text()) == stored

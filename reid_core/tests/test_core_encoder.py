@@ -190,6 +190,19 @@ def test_an_honest_encoder_passes_and_no_mode_changes() -> None:
     verify_taps(Liar(HONEST), (64, 32), "zebra")
 
 
+class Pooled(Encoder):
+    """Two poolings and nothing to learn."""
+
+    taps = (Tap("encoder/map", 3, 4),)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"encoder/map": nn.functional.avg_pool2d(image, 4)}
+
+
+def test_an_encoder_may_have_no_parameters() -> None:
+    verify_taps(Pooled(), (64, 32), "zebra")
+
+
 def test_weights_from_a_file(tmp_path: Path) -> None:
     trained = TimmEncoder("test_resnet", (64, 32))
     path = tmp_path / "weights.pth"

@@ -144,6 +144,16 @@ def test_shares_may_be_patterns_and_never_repeat_own_groups() -> None:
     assert plan.updates[1].shares == ("core/global/neck", "encoder", "gnu/net")
 
 
+def test_shares_of_a_part_follow_its_parameters_into_another_plugin_s_group() -> None:
+    slow = Group("gnu/slow", ("encoder", "gnu/net"), frozen_until=1)
+    some = Group("gnu/some", ("branches.ant/head.w",))
+    shares = ("encoder", "ant/*", "core/*/neck")
+    own = update("ant/x", shares=shares)
+    plan = merged(("ant", Schedule(updates=(own,))), ("gnu", Schedule(groups=(slow, some))))
+    assert "encoder" not in plan.groups
+    assert plan.updates[1].shares == ("ant/head", "core/global/neck", "gnu/slow", "gnu/some")
+
+
 def test_two_updates_of_one_group_are_both_named() -> None:
     with pytest.raises(ConflictError, match=r"'encoder' .*'ant/x' and 'gnu/x'.*share"):
         merged(

@@ -58,6 +58,18 @@ def test_another_setting_or_other_data_is_another_stage(tmp_path: Path) -> None:
     assert stage_key(ctx, logs_more_often) == stage_key(ctx, stage())
 
 
+def test_a_rehearsed_stage_is_one_step_that_no_run_takes_for_the_stage(tmp_path: Path) -> None:
+    ctx = tiny_assembly(cache=tmp_path).ctx
+    trained = stage_key(ctx, stage())
+    ctx.rehearsal = True
+    rehearsed = run_stage(ctx, stage())
+    assert rehearsed.assembly.ctx.progress.iteration == 1
+    assert rehearsed.assembly.ctx.rehearsal, "a stage's own stages are rehearsed, too"
+    assert rehearsed.key != trained
+    ctx.rehearsal = False
+    assert stage_key(ctx, stage()) == trained
+
+
 def test_a_stage_without_identities_sees_none(tmp_path: Path) -> None:
     result = run_stage(tiny_assembly(cache=tmp_path).ctx, stage(identities=False))
     source = result.assembly.ctx.main
@@ -188,6 +200,15 @@ def test_contrastive_pre_training_starts_the_encoder(tmp_path: Path) -> None:
     assert result.assembly.config.data.sampler == "twice"
     for name, value in result.model.encoder.state_dict().items():
         assert torch.equal(value, assembly.model.encoder.state_dict()[name]), name
+
+
+def test_contrastive_pre_training_may_have_larger_batches(tmp_path: Path) -> None:
+    for rows, expected in ((None, 8), (32, 32)):
+        start = {"model": {"start": "contrastive", "start_epochs": 1, "start_batch_size": rows}}
+        assembly = tiny_assembly((), start, cache=tmp_path)
+        [one] = assembly.plugins["core"].starts(assembly.config)
+        assert one.stage.settings["data"]["batch_size"] == expected
+        assert assembly.config.data.batch_size == 8
 
 
 def test_nt_xent_by_hand() -> None:

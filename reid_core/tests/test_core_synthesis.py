@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +297,28 @@ def test_two_sets_of_images_of_one_name_are_refused(reid_cache: Path) -> None:
     assembly = tiny_assembly(("ant",), cache=reid_cache, classes={"ant": generating(make)})
     with pytest.raises(PluginError, match=r"'ant/made'.*twice"):
         Recorder(assembly).train_epoch()
+
+
+class OfTheCore(PROBES["adversarial"]):  # type: ignore[misc]
+    """Identity of its images is asked of the core's embedding alone."""
+
+    @hookimpl
+    def reid_data_synthesis(self, ctx: Any, batch: Batch, feats: Any, update: str) -> list[Any]:
+        made = super().reid_data_synthesis(ctx, batch, feats, update)
+        return [replace(one, identity_of=("core/*",)) for one in made]
+
+
+@pytest.mark.parametrize(
+    ("cls", "judging"),
+    [(PROBES["adversarial"], ["core/global", "stream/shape"]), (OfTheCore, ["core/global"])],
+)
+def test_identity_of_generated_images_is_asked_of_the_embeddings_named(
+    cls: type[Plugin], judging: list[str], reid_cache: Path
+) -> None:
+    classes = {**PROBES, "adversarial": cls}
+    settings = {"plugins": {"adversarial": {"identity_weight": 1.0}}}
+    names = ("adversarial", "stream")
+    trainer = Recorder(tiny_assembly(names, settings, cache=reid_cache, classes=classes))
+    trainer.fit()
+    seen = {name.split("@")[0] for name in trainer.trace[0] if "@" in name}
+    assert sorted({name[5:].rpartition("/")[0] for name in seen}) == judging

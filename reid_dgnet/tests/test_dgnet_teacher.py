@@ -7,7 +7,8 @@ from torch import nn
 
 from reid_core import CheckpointError, ConfigError
 from reid_core.testing.tiny import Recorder, tiny_assembly
-from reid_dgnet.teacher import label_order
+from reid_dgnet.settings import DgnetSettings
+from reid_dgnet.teacher import label_order, teacher_stage
 
 STAGED = {"plugins": {"dgnet": {**SMALL["plugins"]["dgnet"], "picture": 0}}}
 
@@ -135,3 +136,13 @@ def test_the_teacher_s_other_styles_train(style, run, reid_cache):
     trainer = Recorder(with_teacher(run.ctx.folder / "teacher", reid_cache, labels=style))
     trainer.train_epoch()
     assert trainer.trace[0]["main:dgnet/primary"] > 0
+
+
+@pytest.mark.parametrize(("backbone", "stride"), [("test_resnet", 2), ("osnet_x0_25", 1)])
+def test_its_encoder_has_a_last_stride_of_2_where_there_is_one_to_set(backbone, stride, reid_cache):
+    settings = {**STAGED["plugins"]["dgnet"], "teacher": "none"}
+    layers = {"plugins": {"dgnet": settings}, "model": {"backbone": backbone}}
+    ctx = tiny_assembly(("dgnet",), layers, cache=reid_cache).ctx
+    assert teacher_stage(ctx, DgnetSettings()).settings["model"] == {"last_stride": stride}
+    chosen = DgnetSettings(teacher_stride=1)
+    assert teacher_stage(ctx, chosen).settings["model"] == {"last_stride": 1}

@@ -16,10 +16,12 @@ from safetensors import safe_open
 from reid_core import ConfigError, DataError, load_embedder
 from reid_core.data.decoding import read_field
 from reid_core.data.fields import SHARED_FIELDS
+from reid_core.engine.assembly import assemble
 from reid_core.engine.events import RunBegan, RunEnded
 from reid_core.engine.extraction import extract
+from reid_core.model.encoder import TimmEncoder
 from reid_core.resolve import resolve
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 
 STREAMS = ("fsam/coarse", "fsam/extractor", "fsam/parser")
 
@@ -143,6 +145,29 @@ def test_it_composes_with_the_baselines(reid_cache: Path, name: str) -> None:
     assembly = fsam(reid_cache, name, settings=settings, plugins=plugins, model=model, data=data)
     _, report = forward(assembly)
     assert {"fsam/similarity", "fsam/divergence", "fsam/shape/ce"} <= set(report.terms)
+
+
+def test_beside_a_plugin_s_encoder_the_shape_stream_is_the_paper_s(reid_cache: Path) -> None:
+    model = {"backbone": "osnet_x0_25"}
+    assembly = fsam(reid_cache, settings={"branches": "single"}, model=model)
+    extractor = assembly.model.branches["fsam/extractor"]
+    assert extractor.deploy_spec()["kwargs"]["name"] == "resnet50"
+
+
+def test_a_file_of_weights_is_the_encoder_s_alone(reid_cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    trunk = TimmEncoder("test_resnet", (64, 32)).trunk
+    torch.save(trunk.state_dict(), path)
+    flags = tiny_flags(
+        ("fsam",),
+        {"plugins": {"fsam": {**TINY, "extractor": "resnet10t"}}, "model": {"pretrained": path}},
+    )
+    lines: list[str] = []
+    assembly = assemble(resolve(flags), cache=reid_cache, say=lines.append)
+    for name, value in trunk.state_dict().items():
+        assert torch.equal(assembly.model.encoder.trunk.state_dict()[name], value)
+    said = "fsam: model.pretrained is a file for test_resnet; the shape extractor, resnet10t, "
+    assert f"{said}starts from random weights" in lines
 
 
 def test_partaware_sits_on_the_appearance_stream(reid_cache: Path) -> None:

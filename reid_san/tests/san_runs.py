@@ -34,7 +34,8 @@ def san(
     **sections: Any,
 ) -> Assembly:
     """Assemble a tiny run of SAN, and others beside it."""
-    layer = {"plugins": {"san": {**SHORT, **(settings or {})}}}
+    beside = sections.pop("plugins_too", {})
+    layer = {"plugins": {"san": {**SHORT, **(settings or {})}, **beside}}
     flags = tiny_flags(("san", *others), layer, sections)
     say = (lambda line: None) if said is None else said.append
     resolved = resolve(flags, classes={**PROBES, **(classes or {})})

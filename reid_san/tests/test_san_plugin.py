@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reid_core import ConfigError, ConflictError, Encoder, Plugin, Tap, hookimpl
 from reid_core.testing.tiny import tiny_assembly
+from reid_san.pretraining import reconstructed
 from reid_san.regressing import mean_field
 
 NO_IDENTITY = {"ce_weight": 0.0, "triplet_weight": 0.0}
@@ -346,3 +347,22 @@ def test_without_the_constraints_any_batch_will_do(reid_cache: Path) -> None:
     run = Run(san(reid_cache, {"tr": 0.0}, data={"sampler": "random"}))
     assert set(run.forward()[1].terms) >= {"san/rec"}
     assert "san/tr" not in run.forward()[1].terms
+
+
+def test_rows_that_another_plugin_joins_to_the_batch_have_no_texture_to_regress(
+    reid_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[tuple[str, int, int | None]] = []
+    plain = reconstructed
+
+    def noted(guide: Any, view: Any, rows: int | None = None) -> Any:
+        counted.append((view.name, len(view.batch), rows))
+        value = plain(guide, view, rows)
+        everything = plain(guide, view)
+        assert torch.equal(value, everything) == (rows is None)
+        return value
+
+    monkeypatch.setattr("reid_san.plugin.reconstructed", noted)
+    run = Run(san(reid_cache, {}, "adversarial", plugins_too={"adversarial": {"route": "join"}}))
+    run.step()
+    assert counted == [("main", 16, 8), ("san/pair", 4, None)]

@@ -137,6 +137,8 @@ class ModelSection(Section):
     """``contrastive`` pre-trains the encoder without labels, in a stage of its own."""
     start_epochs: Count = 10
     """Length of that stage."""
+    start_batch_size: Count | None = None
+    """Rows of its batches, two views of each image; none takes ``data.batch_size``."""
 
     @model_validator(mode="after")
     def _dim_needs_fc(self) -> ModelSection:

@@ -178,9 +178,16 @@ class Dgnet(Plugin):
         donors = scene.anchors[scene.partners], scene.anchors
         # The embedding's weight stands for four means, equation 6 for two.
         weight = self.settings.identity_generated / (2 * self.settings.identity)
-        made = [
-            Synthetic(self.own("imitated"), images, *donors, "frozen_copy", identity_weight=weight)
-        ]
+        imitated = Synthetic(
+            self.own("imitated"),
+            images,
+            *donors,
+            "frozen_copy",
+            identity_weight=weight,
+            # Another stream may tell people by their shape, which here is somebody else's.
+            identity_of=(f"{ctx.slots['embedding']}/*",),
+        )
+        made = [imitated]
         if self.settings.feed and ctx.progress.iteration > self.settings.warmup_begin:
             made.append(Synthetic(self.own("composed"), images, *donors, "detached"))
         return made

@@ -56,8 +56,9 @@ class DgnetSettings(Settings):
     """Steps of an epoch; none takes one pass over the data."""
     teacher_lr: Positive | None = None
     """Learning rate of the teacher's encoder; none takes the run's."""
-    teacher_stride: Literal[1, 2] = 2
-    """Last stride of the teacher's encoder."""
+    teacher_stride: Literal[1, 2] | None = None
+    """Last stride of the teacher's encoder; none takes 2, or the run's where the encoder is a
+    plugin's and may have no stride to change."""
     labels: Literal["soft", "hard", "appearance", "uniform", "masked"] = "soft"
     """What the primary embedding should say about generated images; all but ``appearance`` and
     ``uniform`` ask the teacher."""

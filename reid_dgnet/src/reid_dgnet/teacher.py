@@ -72,18 +72,21 @@ class TeacherTraining(Plugin):
         ]
 
 
-def teacher_stage(settings: DgnetSettings) -> Stage:
+def teacher_stage(ctx: RunContext, settings: DgnetSettings) -> Stage:
     """Return the stage that trains the teacher on the run's own identities.
 
     Data, augmentation, encoder and optimiser are the run's; random erasing is off, and batches are
     drawn at random, because cross-entropy needs no pairs.
     """
+    model = ctx.config.model
+    of_a_plugin = ctx.providers.backbone(model.backbone) is not None
+    stride = settings.teacher_stride or (model.last_stride if of_a_plugin else 2)
     iterations, lr = settings.teacher_iterations, settings.teacher_lr
     epochs = settings.teacher_epochs
     own: dict[str, Mapping[str, object]] = {
         "data": {"sampler": "random"},
         "augment": {"erasing": 0.0},
-        "model": {"last_stride": settings.teacher_stride},
+        "model": {"last_stride": stride},
         "optim": {} if lr is None else {"lr": lr},
         "schedule": {
             "epochs": epochs,
@@ -109,7 +112,7 @@ def trained_teacher(ctx: RunContext, settings: DgnetSettings) -> Teacher:
     folder = settings.teacher_folder
     if folder is not None:
         return load_teacher(folder, ctx, settings)
-    result = ctx.stage(teacher_stage(settings))
+    result = ctx.stage(teacher_stage(ctx, settings))
     embedder = result.embedder()
     criterion = result.model.criteria[EMBEDDING]
     classifier: nn.Linear = criterion.classifier  # type: ignore[assignment]

@@ -222,7 +222,8 @@ class San(Plugin):
         """Start encoder and decoder from SAN-PG (section 3.2, step 2)."""
         if self.settings.start == "none" or self._stage is None:
             return ()
-        return (Start(self._stage, ("encoder.*", f"branches.{DECODER}.*")),)
+        entries = ("encoder.*", f"branches.{DECODER}.*")
+        return (Start(self._stage, entries, remedy="set -s san.start=none"),)
 
     # Model ---------------------------------------------------------------------------------------
 
@@ -312,7 +313,11 @@ class San(Plugin):
 
         terms = []
         if step.wants(self.own("rec")):
-            values = [reconstructed(self.guide, view) for view in views]
+            # Rows that another plugin joins to the batch may wear other clothes than the texture of
+            # the image that they were made of; a pass of their own has the texture that it shows.
+            real = ctx.config.data.batch_size // ctx.world_size if self.guide.spec else None
+            rows = [real, *(None for _ in views[1:])]
+            values = [reconstructed(self.guide, v, n) for v, n in zip(views, rows, strict=True)]
             terms.append(LossTerm(self.own("rec"), torch.stack(values).mean(), self.settings.rec))
         if self.settings.tr and step.wants(self.own("tr")):
             value = self._triplet_reid(ctx, step, views[0])

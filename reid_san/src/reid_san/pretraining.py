@@ -108,13 +108,19 @@ def size_of(guide: Guide, ctx: RunContext, last: Tap, source: Source) -> tuple[i
     return regressed_size(guide, ctx.image_size, own, stored)
 
 
-def reconstructed(guide: Guide, view: PassView) -> Any:
-    """Return L_Rec of a pass."""
+def reconstructed(guide: Guide, view: PassView, rows: int | None = None) -> Any:
+    """Return L_Rec of a pass.
+
+    Args:
+        guide: what is regressed.
+        view: the pass.
+        rows: how many of its rows count, from the first on; None takes all.
+    """
     from reid_san.losses import reconstruction
 
     found = view.output(REGRESSED)
     size = (found.shape[2], found.shape[3])
-    return reconstruction(found, target(guide, view.batch, size))
+    return reconstruction(found[:rows], target(guide, view.batch, size)[:rows])
 
 
 def pretraining_stage(settings: SanSettings, config: RunConfig, name: str, count: int) -> Stage:

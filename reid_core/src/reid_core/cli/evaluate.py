@@ -30,6 +30,12 @@ import click
 )
 @click.option("--rerank", is_flag=True, help="Report k-reciprocal re-ranking, too.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    help="As engine.precision of a run; give the same to get the same figures.",
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw ranked lists.")
 def evaluate(
@@ -42,6 +48,7 @@ def evaluate(
     flip: str,
     rerank: bool,
     device: str,
+    precision: str,
     json_path: Path | None,
     picture: Path | None,
 ) -> None:
@@ -79,7 +86,7 @@ def evaluate(
             "reranking": "k_reciprocal" if rerank else "none",
         }
     )
-    engine = EngineSection(device=device)
+    engine = EngineSection.model_validate({"device": device, "precision": precision})
     evaluator = Evaluator(
         dataset,
         chosen_protocols(protocols, dataset, providers.protocol),

@@ -64,13 +64,11 @@ def list_plugins(as_json: bool) -> None:
 def check(names: str, **options: Any) -> None:
     """Resolve and build a combination on a tiny model, run one step, and tell what happens.
 
-    Prints who fills which slot, the order of branches and updates, which loss term runs on which
-    pass, and the parameters per group. A conflict ends with exit code 2.
+    Prints who fills which slot, the order of branches and updates, on which passes each loss term
+    is computed and what it trains, and the parameters per group. A conflict ends with exit code 2.
     """
     from tempfile import TemporaryDirectory
 
-    from reid_core.engine.assembly import assemble
-    from reid_core.engine.reporting import report_lines
     from reid_core.resolve import resolve
 
     options["plugins"] = names
@@ -87,8 +85,14 @@ def check(names: str, **options: Any) -> None:
         flags[section] = {**values, **flags.get(section, {})}
     try:
         resolved = resolve(flags, recipe=options["recipe"])
+        # What torch is not needed to refuse is refused without waiting for it.
+        from reid_core.engine.assembly import assemble
+        from reid_core.engine.reporting import report_lines
+
         with TemporaryDirectory() as folder:
-            assembly = assemble(resolved, folder=Path(folder), say=lambda line: None)
+            assembly = assemble(
+                resolved, folder=Path(folder), say=lambda line: None, rehearsal=True
+            )
             for line in report_lines(assembly):
                 click.echo(line)
     except ReidError as error:
@@ -111,16 +115,18 @@ def new(name: str, into: Path, author: str, summary: str) -> None:
     It installs, conforms and trains as it is: a head, a loss, settings, a recipe and tests.
     Nothing is overwritten.
     """
+    import shlex
+
     from reid_core.plugins.scaffold import Scaffold, write_distribution
 
     folder = write_distribution(Scaffold(name, author, summary), into)
-    shown = folder if folder.is_absolute() else f"./{folder}"
+    shown = str(folder) if folder.is_absolute() else f"./{folder}"
     click.echo(f"{folder}: {sum(path.is_file() for path in folder.rglob('*'))} files")
     click.echo("next:")
     for line in (
-        f"pip install -e '{shown}[test]'",
+        f"pip install -e {shlex.quote(f'{shown}[test]')}",
         f"reid plugins check {name}",
-        f"pytest {folder}",
+        f"pytest {shlex.quote(shown)}",
         f"reid run --recipe {name}/quick",
     ):
         click.echo(f"  {line}")

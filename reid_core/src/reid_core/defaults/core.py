@@ -55,7 +55,10 @@ class Core(Plugin):
 
         if config.model.start != "contrastive":
             return ()
-        return (Start(contrastive_stage(config.model.start_epochs)),)
+        # All other images of a batch are negatives: small batches teach little.
+        rows = config.model.start_batch_size or config.data.batch_size
+        stage = contrastive_stage(config.model.start_epochs, data={"batch_size": rows})
+        return (Start(stage, remedy="set -s model.start=random"),)
 
     @hookimpl
     def reid_backbone(self, ctx: RunContext) -> Encoder:

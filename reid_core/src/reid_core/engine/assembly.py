@@ -20,7 +20,7 @@ from reid_core.data.samples import DataSet, Source
 from reid_core.data.sampling import Sampler
 from reid_core.data.validation import split_validation
 from reid_core.engine.context import RunContext
-from reid_core.engine.declarations import MAIN
+from reid_core.engine.declarations import MAIN, Start
 from reid_core.engine.device import autocast_of, choose_device, memory_format_of
 from reid_core.engine.distributed import (
     rank_0_first,
@@ -48,7 +48,7 @@ from reid_core.engine.sources import (
     sampler_of,
     two_rows,
 )
-from reid_core.engine.starts import apply_starts
+from reid_core.engine.starts import apply_starts, check_starts
 from reid_core.engine.step import StepParts
 from reid_core.errors import DataError, PluginError
 from reid_core.evaluation.protocols import STANDARD, Protocol
@@ -129,6 +129,7 @@ def assemble(
     cache: Path | None = None,
     say: Callable[[str], None] = print,
     dataset: DataSet | None = None,
+    rehearsal: bool = False,
 ) -> Assembly:
     """Assemble a run.
 
@@ -138,12 +139,14 @@ def assemble(
         cache: the user's cache folder; None takes the platform's.
         say: prints one line for the user.
         dataset: a data set that needs no provider (tests, notebooks).
+        rehearsal: train every stage for a single step, to see what a run would do.
 
     Raises:
         ReidError: anything that cannot work, in one line, before the first second of training.
     """
     plugins, calls = resolved.plugins, resolved.calls
     ctx, held_out = _context(resolved, folder, cache or cache_folder(), say, dataset)
+    ctx.rehearsal = rehearsal
     config, main = ctx.config, ctx.main
     owned = [
         (owner, labeler)
@@ -157,13 +160,15 @@ def assemble(
     chosen = {name: by for name, by in config.labels.items() if name not in config.fields}
     makers = field_makers(owned, ctx.slots, chosen, main.fields)
     check_needs(plugins, ctx.slots, makers, main)
+    starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
+    check_starts(ctx, starts, plugins)
     named = chosen_protocols(config.evaluation.protocols, ctx.dataset, ctx.providers.protocol)
     evaluator = _evaluator(ctx, ctx.dataset, named)
     # The published protocols speak of the test split; held-out people take the plain one.
     validator = None if held_out is None else _evaluator(ctx, held_out, (STANDARD,))
     truth = _make_labels(ctx, plugins, makers)
     add_sources(ctx, plugins)
-    model = _model(ctx, plugins, calls)
+    model = _model(ctx, calls, starts)
     deployed = embedder_of(model, config.data.size, config.evaluation.embed)
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it
@@ -265,12 +270,11 @@ def _make_labels(
     return truth
 
 
-def _model(ctx: RunContext, plugins: Mapping[str, Plugin], calls: HookCalls) -> ReidModel:
+def _model(ctx: RunContext, calls: HookCalls, starts: Sequence[tuple[str, Start]]) -> ReidModel:
     config = ctx.config
     everything = sorted({f for source in ctx.sources.values() for f in source.fields})
     probes = {name: two_rows(ctx, source, everything) for name, source in ctx.sources.items()}
     model = build_model(ctx, calls, probes)
-    starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
     apply_starts(ctx, starts, model)
     return model.to(device=ctx.device, memory_format=memory_format_of(config.engine))  # type: ignore[call-overload,no-any-return]
 

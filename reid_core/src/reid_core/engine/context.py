@@ -54,6 +54,7 @@ class RunContext:
         say: prints one line for the user.
         rank, world_size: this process and how many there are.
         progress: epoch and iteration.
+        rehearsal: whether this is only a check of what happens, so that a step of a stage will do.
     """
 
     config: RunConfig
@@ -68,6 +69,7 @@ class RunContext:
     world_size: int = 1
     progress: Progress = field(default_factory=Progress)
     providers: Providers = field(kw_only=True)
+    rehearsal: bool = field(default=False, kw_only=True)
     model: ReidModel | None = None
 
     @property

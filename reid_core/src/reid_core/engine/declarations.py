@@ -288,7 +288,9 @@ class Start:
         stage: where they come from.
         entries: patterns (fnmatch) of entries of the state dict, ``encoder.*`` say; each must match
             something that has the same name and shape in both models.
+        remedy: what the user can set to do without it, such as ``set -s san.start=none``.
     """
 
     stage: Stage
     entries: tuple[str, ...] = ("encoder.*",)
+    remedy: str = ""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reid_core.engine.assembly import Assembly
+from reid_core.engine.declarations import Update
+from reid_core.engine.reach import Reach, follow_terms
 from reid_core.engine.trainer import Trainer
 
 
 def report_lines(assembly: Assembly) -> Iterator[str]:
-    """Run one step and yield lines that describe the run.
+    """Run the first steps and yield lines that describe the run.
 
     Who fills which slot, the order of branches, updates with their passes and the terms that they
-    sum, parameters per group, parameters deployed.
+    sum, for each term the passes that it is computed on and what it trains, parameters per group,
+    parameters deployed.
     """
     ctx, model, plan = assembly.ctx, assembly.model, assembly.parts.plan
     yield "slots:"
@@ -31,15 +34,13 @@ def report_lines(assembly: Assembly) -> Iterator[str]:
     for name, embedding in model.embeddings.items():
         role = "deployed" if embedding.at_test else "training only"
         yield f"  {name}: {role}"
-    reports = _reports_of_one_epoch(assembly)
+    reaches = follow_terms(assembly)
+    Trainer(assembly).train_epoch()
     yield "updates, in order:"
     for update in plan.updates:
-        period, offset = update.every
-        when = "" if period == 1 else f", in steps {offset} modulo {period}"
-        passes = ", ".join(f"{one.name} on {one.source}" for one in update.passes)
-        yield f"  {update.name}{when}: passes {passes}"
-        for term, weight in sorted(reports.get(update.name, {}).items()):
-            yield f"    {term} x {weight:g}"
+        # A term that is due in several of the steps is one term.
+        terms = {one.term: one for one in reaches if one.update == update.name}
+        yield from _lines_of(update, [terms[name] for name in sorted(terms)])
     yield "parameters per group:"
     for name, group in plan.groups.items():
         count = sum(model.get_parameter(parameter).numel() for parameter in group.parameters)
@@ -49,9 +50,17 @@ def report_lines(assembly: Assembly) -> Iterator[str]:
     yield f"parameters: {total:,} in training, {deployed:,} deployed"
 
 
-def _reports_of_one_epoch(assembly: Assembly) -> dict[str, dict[str, float]]:
-    """Return weights of terms by update, from the first steps of the run."""
-    trainer = Trainer(assembly)
-    assembly.model.train()
-    trainer.train_epoch()
-    return trainer.metrics.terms_by_update
+def _lines_of(update: Update, reaches: list[Reach]) -> Iterator[str]:
+    """Yield an update's passes, then of each term where it is computed and what it trains."""
+    period, offset = update.every
+    when = "" if period == 1 else f", in steps {offset} modulo {period}"
+    declared = [one.name for one in update.passes]
+    generated = {name for one in reaches for name in one.passes} - set(declared)
+    passes = [f"{one.name} on {one.source}" for one in update.passes]
+    passes += [f"{name} on generated images" for name in sorted(generated)]
+    yield f"  {update.name}{when}: passes {', '.join(passes)}"
+    for one in reaches:
+        # What reads detached vectors or images alone leaves no trace of its pass.
+        read = ", ".join(one.passes or declared)
+        trained = ", ".join(one.parts) or "nothing"
+        yield f"    {one.term} x {one.weight:g} on {read}, trains {trained}"

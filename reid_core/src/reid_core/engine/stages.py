@@ -113,6 +113,7 @@ def prepare_stage(ctx: RunContext, stage: Stage) -> tuple[Trainer, Path, str]:
         cache=ctx.cache,
         say=lambda line: ctx.say(f"[{stage.name}] {line}"),
         dataset=dataset,
+        rehearsal=ctx.rehearsal,
     )
     key = content_key(assembly, dataset)
     folder = ctx.cache / "stages" / stage.name / key
@@ -164,6 +165,10 @@ def _sections(ctx: RunContext, stage: Stage) -> dict[str, Any]:
     # would never reach, and whom it holds out, who are gone from the source already.
     for section, key, plain in (("model", "start", "random"), ("data", "validation", 0.0)):
         sections[section][key] = stage.settings.get(section, {}).get(key, plain)
+    if ctx.rehearsal:
+        # Part of the key, so that no run takes a rehearsed stage for a trained one.
+        once = {"epochs": 1, "iterations_per_epoch": 1, "warmup_epochs": 0}
+        sections["schedule"] = {**sections.get("schedule", {}), **once}
     sections["run"] = {"plugins": list(stage.plugins), "seed": ctx.config.run.seed}
     return sections
 

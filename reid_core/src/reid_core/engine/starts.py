@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -12,6 +13,51 @@ from reid_core.engine.context import RunContext
 from reid_core.engine.declarations import Start
 from reid_core.errors import ConflictError, PluginError
 from reid_core.model.graph import ReidModel
+from reid_core.plugins.calls import CORE
+from reid_core.plugins.plugin import Plugin
+
+_START = "model.start"
+"""The key by which the core starts the encoder, which a plugin may have wished."""
+
+
+def check_starts(
+    ctx: RunContext, owned: Sequence[tuple[str, Start]], plugins: Mapping[str, Plugin]
+) -> None:
+    """Refuse starts that cannot be, before any stage is made for them.
+
+    Args:
+        ctx: the run.
+        owned: pairs of plugin and start.
+        plugins: the run's plugins; the core's start is that of the plugin that wished it.
+
+    Raises:
+        ConflictError: two plugins start the same entry, or one starts an encoder that another
+            brings; both are named, with what to set.
+    """
+    wish = getattr(ctx.config.model, _START.partition(".")[2])
+    wished = [name for name, plugin in plugins.items() if plugin.defaults.get(_START) == wish]
+    asking = [((wished or [CORE])[0] if owner == CORE else owner, start) for owner, start in owned]
+    for (one, first), (two, second) in combinations(asking, 2):
+        same = [a for a in first.entries for b in second.entries if _overlap(a, b)]
+        if one != two and same:
+            remedies = " or ".join(dict.fromkeys(filter(None, (first.remedy, second.remedy))))
+            raise ConflictError(
+                f"plugins '{one}' and '{two}' both start '{same[0]}' from a stage, "
+                f"'{first.stage.name}' and '{second.stage.name}'; {remedies or 'leave one out'}"
+            )
+    home = ctx.slots["backbone"]
+    for owner, start in asking:
+        encoder = any(entry.startswith("encoder.") for entry in start.entries)
+        if encoder and home not in (CORE, owner, *start.stage.plugins):
+            raise ConflictError(
+                f"plugin '{owner}' starts the encoder from the stage '{start.stage.name}', but "
+                f"plugin '{home}' brings an encoder of its own (slot 'backbone'); "
+                f"{start.remedy or 'leave one out'}"
+            )
+
+
+def _overlap(one: str, other: str) -> bool:
+    return fnmatch.fnmatchcase(one, other) or fnmatch.fnmatchcase(other, one)
 
 
 def apply_starts(ctx: RunContext, owned: Sequence[tuple[str, Start]], model: ReidModel) -> None:
@@ -23,7 +69,7 @@ def apply_starts(ctx: RunContext, owned: Sequence[tuple[str, Start]], model: Rei
         model: the run's model.
 
     Raises:
-        ConflictError: two plugins start the same entry; both are named.
+        ConflictError: two plugins start the same entry by different patterns; both are named.
         PluginError: a pattern matches nothing that both models have.
     """
     ours = model.state_dict()

@@ -38,8 +38,8 @@ _FILES = {
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
-_IN_TEMPLATE = ("Annotated", "Field", "Mapping")
-"""What the template imports from elsewhere than `reid_core`."""
+_IN_TEMPLATE = ("Annotated", "Field", "Mapping", "StripeHead")
+"""Classes that the template imports from elsewhere than `reid_core`."""
 
 _OWNERS = ("core", "encoder")
 """Owners of the core's own names, such as ``core/global`` and ``encoder/map``."""
@@ -159,7 +159,11 @@ def check_name(scaffold: Scaffold) -> None:
             "configuration that are called so; choose another one"
         )
     cls = scaffold.cls
-    if keyword.iskeyword(cls) or hasattr(builtins, cls) or cls in {*reid_core.__all__, *_IN_TEMPLATE}:
+    if (
+        keyword.iskeyword(cls)
+        or hasattr(builtins, cls)
+        or cls in {*reid_core.__all__, *_IN_TEMPLATE}
+    ):
         raise ConfigError(
             f"'{name}' cannot be the name of a plugin here: its class would be '{cls}', which is a "
             "name of Python or of reid_core; choose another one"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reid_core.plugins.plugin import Plugin
-from reid_core.testing.probes import Adversarial, Head, Stream
+from reid_core.testing.probes import Adversarial, Head, Rival, Stream
 from reid_core.testing.probes_of_data import Clustering, Pairs, Staged
 
 PROBES: dict[str, type[Plugin]] = {
@@ -15,3 +15,6 @@ PROBES: dict[str, type[Plugin]] = {
     "staged": Staged,
 }
 """The probe plugins by name."""
+
+RIVAL: dict[str, type[Plugin]] = {"rival": Rival}
+"""Who takes the slot ``embedding`` from a plugin that claims it."""

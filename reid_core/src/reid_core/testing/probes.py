@@ -253,3 +253,22 @@ class Adversarial(Plugin):
             LossTerm(self.own("fool"), fooled.float(), weight),
             LossTerm(self.own("keep"), kept.float(), weight),
         ]
+
+
+class Rival(Plugin):
+    """A claimant of the slot ``embedding``: what describes a person is the mean of the map."""
+
+    claims = ("embedding",)
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
+        """Embed the pooled map, where the slot is its own."""
+        from reid_core.model.blocks import GlobalPool
+
+        if not ctx.owns(self.name, "embedding"):
+            return []
+        pooled = self.own("pooled")
+        embedding = Embedding(self.own("global"), reads=pooled)
+        return [
+            Branch(self.own("pool"), GlobalPool("avg"), (ENCODER_MAP,), (pooled,), (embedding,))
+        ]

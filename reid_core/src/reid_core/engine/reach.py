@@ -39,12 +39,14 @@ class Reach:
 def follow_terms(assembly: Assembly) -> list[Reach]:
     """Return the reach of all loss terms in a run's first steps, as many as its updates' period.
 
-    Nothing is stepped: gradients are taken term by term, at the weights with which the run starts.
+    Gradients are taken term by term, at the weights with which the run starts; nothing is stepped,
+    and what batch normalisation moves is put back.
 
     Args:
-        assembly: of one process.
+        assembly: of one process, before its training.
     """
     trainer, parts, ctx = Trainer(assembly), assembly.parts, assembly.ctx
+    before = {name: value.clone() for name, value in assembly.model.state_dict().items()}
     forward = cast(UpdateForward, parts.forward)
     assembly.model.train()
     trainer.begin_epoch()
@@ -64,6 +66,7 @@ def follow_terms(assembly: Assembly) -> list[Reach]:
     for stream in streams.values():
         stream.close()
     ctx.progress.iteration = 0
+    assembly.model.load_state_dict(before)
     return found
 
 
