@@ -77,7 +77,7 @@ class SanSettings(DecoderSettings):
     embed: Literal["core", "fc512"] = "core"
     """``core``: the core's global embedding; ``fc512``: the public code's, of length 512."""
 
-    pg_epochs: Count = 6
+    pg_epochs: Count = 3
     """Length of SAN-PG's training."""
     pg_iterations: Annotated[int, Field(ge=0)] = 20
     """Steps of its epochs; 0 goes through the pairs once."""

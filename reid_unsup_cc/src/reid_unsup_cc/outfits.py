@@ -1,0 +1,222 @@
+"""Images of the same people in other clothes: made once and cached, or in every step."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reid_core import FieldKind, FieldSpec, Synthetic
+from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD, normalise
+from reid_core.data.label_store import content_hash
+from reid_unsup_cc.templates import GARMENTS, Picture, TemplatePool, read_picture, stacked
+
+if TYPE_CHECKING:
+    from reid_core import Batch, RunContext, Sample, Source
+    from reid_core.data.samples import FieldValue
+    from reid_unsup_cc.dressing import Dresser
+    from reid_unsup_cc.settings import SynthesisSettings
+
+_ROWS = 32
+"""Images that are dressed at once."""
+
+_ONLINE_POOL = 64
+"""Templates that are kept on the device where each image gets some of its own in every step."""
+
+
+def outfits_spec(name: str) -> FieldSpec:
+    """Return the field of synthetic images: several images that share the sample's geometry."""
+    return FieldSpec(name, FieldKind.IMAGE)
+
+
+@dataclass(frozen=True)
+class Wardrobe:
+    """A dresser with the templates that it dresses people after.
+
+    Args:
+        dresser: on ``device``, in evaluation mode where it is a network.
+        pool: where templates are from.
+        settings: how many, and whether all images have the same ones.
+        size: height and width that the dresser works at; None takes each image's own.
+        device: where to compute.
+    """
+
+    dresser: Dresser
+    pool: TemplatePool
+    settings: SynthesisSettings
+    size: tuple[int, int] | None
+    device: torch.device
+
+
+class Outfits(Sequence[NDArray[np.uint8]]):
+    """Synthetic images of many samples, made while they are gone through.
+
+    Args:
+        wardrobe: who dresses them, and in what.
+        source: of the samples, with garment maps.
+        samples: the images to dress.
+    """
+
+    def __init__(self, wardrobe: Wardrobe, source: Source, samples: Sequence[Sample]) -> None:
+        self._wardrobe, self._source, self._samples = wardrobe, source, samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, place: int) -> NDArray[np.uint8]:  # type: ignore[override]
+        """Return the images of one sample, made anew."""
+        return next(self._made(self._samples[place : place + 1 or None]))
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield uint8 ``S 3 H W``, in the samples' order."""
+        return self._made(self._samples)
+
+    def _made(self, samples: Sequence[Sample]) -> Iterator[NDArray[np.uint8]]:
+        settings, pool = self._wardrobe.settings, self._wardrobe.pool
+        count = settings.outfits
+        fixed = pool.pictures(pool.distinct(count)) if settings.templates == "fixed" else None
+        pending = iter(samples)
+        while group := list(islice(pending, max(1, _ROWS // count))):
+            people = [read_picture(self._source, sample) for sample in group]
+            templates = [
+                pool.pictures(pool.drawn_for(sample, count)) if fixed is None else fixed
+                for sample in group
+            ]
+            yield from self._dressed(people, templates)
+
+    @torch.inference_mode()
+    def _dressed(
+        self, people: Sequence[Picture], templates: Sequence[Sequence[Picture]]
+    ) -> list[NDArray[np.uint8]]:
+        """Dress people; those of one size go together."""
+        wardrobe, found = self._wardrobe, {}
+        sizes = [wardrobe.size or person.size for person in people]
+        for size in dict.fromkeys(sizes):
+            places = [place for place, own in enumerate(sizes) if own == size]
+            repeated = [people[p].resized(size) for p in places for _ in templates[p]]
+            wanted = [t.resized(size) for p in places for t in templates[p]]
+            arguments = (*stacked(repeated), *stacked(wanted))
+            made = wardrobe.dresser(*(tensor.to(wardrobe.device) for tensor in arguments))
+            pixels = (255 * made).round().clamp(0, 255).byte().cpu().numpy()
+            for place, images in zip(places, np.split(pixels, len(places)), strict=True):
+                found[place] = images
+        return [found[place] for place in range(len(people))]
+
+
+class OnlineTemplates:
+    """Templates at the network's input size, for synthesis in every step.
+
+    Args:
+        wardrobe: see `Wardrobe`; its device holds the templates.
+        size: height and width of the network's input.
+    """
+
+    def __init__(self, wardrobe: Wardrobe, size: tuple[int, int]) -> None:
+        settings, pool = wardrobe.settings, wardrobe.pool
+        rows = (
+            pool.distinct(settings.outfits)
+            if settings.templates == "fixed"
+            else np.linspace(0, len(pool.source) - 1, _ONLINE_POOL).astype(int).tolist()
+        )
+        self.wardrobe, self._size = wardrobe, wardrobe.size or size
+        pictures = [
+            picture.resized(self._size) for picture in pool.pictures(list(dict.fromkeys(rows)))
+        ]
+        images, garments = stacked(pictures)
+        self._images, self._garments = images.to(wardrobe.device), garments.to(wardrobe.device)
+
+    @torch.no_grad()
+    def dress(self, images: Tensor, garments: Tensor) -> Tensor:
+        """Return each person in S outfits, ``B * S 3 H W``, normalised like the images.
+
+        Args:
+            images: ``B 3 H W``, ImageNet-normalised.
+            garments: uint8 ``B H W``.
+        """
+        settings = self.wardrobe.settings
+        count, rows = settings.outfits, len(images)
+        if settings.templates == "fixed":
+            chosen = torch.arange(count, device=images.device).repeat(rows)
+        else:
+            chosen = torch.randint(len(self._images), (rows * count,)).to(images.device)
+        mean, std = (
+            torch.tensor(values, device=images.device).view(3, 1, 1)
+            for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )
+        people, worn = (images * std + mean).clamp(0, 1), garments
+        if self._size != tuple(images.shape[2:]):
+            people = F.interpolate(people, self._size, mode="bilinear", antialias=True)
+            worn = F.interpolate(worn[:, None].float(), self._size, mode="nearest-exact")[:, 0]
+        people = people.repeat_interleave(count, 0)
+        worn = worn.long().repeat_interleave(count, 0)
+        made = self.wardrobe.dresser(people, worn, self._images[chosen], self._garments[chosen])
+        if self._size != tuple(images.shape[2:]):
+            made = F.interpolate(made, images.shape[2:], mode="bilinear", antialias=True)
+        return (made - mean) / std
+
+
+def joined_outfits(name: str, images: Tensor, rows: int) -> Synthetic:
+    """Return synthetic images as rows that join the batch; all labels are their source image's.
+
+    Args:
+        name: ``owner/name`` of the images.
+        images: ``rows * S 3 H W``, normalised; the S of one image side by side.
+        rows: rows of the batch.
+    """
+    source = torch.arange(rows, device=images.device).repeat_interleave(len(images) // rows)
+    return Synthetic(name, images, spatial_from=source, identity_from=source, route="join")
+
+
+def cached_outfits(batch: Batch, field: str) -> Tensor:
+    """Return a batch's cached synthetic images, ``B * S 3 H W``, normalised."""
+    return normalise(batch.fields[field].flatten(0, 1))
+
+
+def outfits_key(
+    ctx: RunContext, owner: str, settings: SynthesisSettings, pool: Source, version: str
+) -> str:
+    """Return what cached synthetic images depend on, beside the image itself.
+
+    Garment maps that a labeler will make are known by who makes them: by the settings of the plugin
+    that the user chose, otherwise of all other plugins, any of which might.
+
+    Args:
+        ctx: the run, before fields are made.
+        owner: the plugin that asks.
+        settings: of the synthesis.
+        pool: where templates are from.
+        version: of the dresser.
+    """
+    drawn = settings.model_dump(mode="json", include={"outfits", "templates", "texture", "shading"})
+    images = _digest(sample.path for sample in pool.samples)
+    worn = _garments_key(ctx, owner, ctx.main)
+    theirs = worn if pool is ctx.main else _garments_key(ctx, owner, pool)
+    return f"{version}|{drawn}|pool {images} {theirs}|garments {worn}"
+
+
+def _garments_key(ctx: RunContext, owner: str, source: Source) -> str:
+    config = ctx.config
+    chosen = config.labels.get(GARMENTS) if source is ctx.main else None
+    if GARMENTS in source.fields and chosen is None:
+        return _digest(sample.fields[GARMENTS] for sample in source.samples)
+    makers = {chosen} if chosen else set(config.plugins) - {owner}
+    return str({name: config.plugins.get(name) for name in sorted(makers)})
+
+
+def _digest(values: Iterable[FieldValue]) -> str:
+    digest = hashlib.sha256()
+    for value in values:
+        content = (
+            content_hash(value) if isinstance(value, Path) else str(np.asarray(value).tolist())
+        )
+        digest.update(content.encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,169 @@
+"""`pise`: clothing transfer through the codes of garment regions, after PISE (Zhang et al., 2021).
+
+A style encoder turns an image into one code per garment class, the mean of a map over the region.
+A structure encoder says what is where. The fusion paints codes onto the structure, region by
+region, after it has normalised away what each region looked like. Somebody is dressed by the
+exchange of the codes of clothing. The network that PISE calls ParsingNet and its attention stage
+have no part in it: pose and parsing stay, and attention would bring the old texture back.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reid_core.data.fields import GARMENT_CLASSES
+from reid_unsup_cc.dressing import CLOTHING
+from reid_unsup_cc.pise_blocks import (
+    Codes,
+    Decoder,
+    MapEncoder,
+    Norm,
+    RegionFusion,
+    Residual,
+    exchange,
+    region_means,
+)
+
+PAPER_WIDTH, PAPER_JOINTS = 64, 18
+"""Of the published model, which works at 256 x 256."""
+
+STRIDE = 16
+"""Heights and widths are padded to its multiples."""
+
+CODE_STRIDE = 4
+
+
+class PISE(nn.Module):
+    """Put the clothing of templates on people; a `Dresser`.
+
+    Args:
+        width: of all layers; the codes have ``4 * width`` numbers.
+        joints: maps of body joints that the structure encoder reads beside image and garments.
+        norm: see `Norm`; the published model has ``instance``.
+        keep: leave every pixel as it is whose clothing is not exchanged. The published model paints
+            all of them.
+        flat: let codes carry the mean colour of their region, too, and paint the difference from
+            it. The published model has to learn colours from nothing.
+    """
+
+    def __init__(
+        self,
+        width: int = 16,
+        joints: int = 0,
+        norm: Norm = "sample",
+        keep: bool = True,
+        flat: bool = True,
+    ) -> None:
+        super().__init__()
+        wide, classes = 4 * width, len(GARMENT_CLASSES)
+        self.joints, self.keep, self.flat = joints, keep, flat
+        self.style = nn.Sequential(
+            MapEncoder(3, width, norm, gated=False), nn.Conv2d(wide, wide, 1), nn.Tanh()
+        )
+        # Garments twice: of the pose that is shown, and of the one that is wanted.
+        self.structure = MapEncoder(2 * classes + joints + 3, width, norm, gated=True)
+        self.fusion = RegionFusion(wide, classes)
+        self.refine = Residual(wide, norm)
+        self.decoder = Decoder(width, norm)
+        if flat:
+            self.decoder.start_small()
+
+    def forward(
+        self,
+        images: Tensor,
+        garments: Tensor,
+        template_images: Tensor,
+        template_garments: Tensor,
+        pose: Tensor | None = None,
+    ) -> Tensor:
+        """Return the people of ``images`` in the templates' clothing; see `Dresser.__call__`.
+
+        Args:
+            images, garments, template_images, template_garments: as of a `Dresser`.
+            pose: maps of the ``joints`` that the network was made for, ``B J H W``; None has none
+                visible.
+        """
+        own = self.codes(images, garments)
+        other = self.codes(template_images, template_garments)
+        painted = self.paint(images, garments, exchange(own, other, CLOTHING), pose)
+        painted = painted.clamp(0, 1)
+        if not self.keep:
+            return painted
+        return torch.where(changed(garments, other)[:, None], painted, images.to(painted.dtype))
+
+    def codes(self, images: Tensor, garments: Tensor) -> Codes:
+        """Return the codes of images ``B 3 H W`` in 0 .. 1 with garments int64 ``B H W``."""
+        images, garments = padded(images, garments)
+        centred = 2 * images - 1
+        codes = region_means(self.style(centred), self._regions(garments))
+        if not self.flat:
+            return codes
+        colours = region_means(centred, one_hot(garments))
+        return Codes(torch.cat([codes.rows, colours.rows], 2), codes.present)
+
+    def paint(
+        self, images: Tensor, garments: Tensor, codes: Codes, pose: Tensor | None = None
+    ) -> Tensor:
+        """Return the images with every region painted after its code, float32, about 0 .. 1.
+
+        Raises:
+            ValueError: other maps of joints than the network was made for.
+        """
+        if pose is not None and pose.shape[1] != self.joints:
+            raise ValueError(f"{pose.shape[1]} maps of joints for a network of {self.joints}")
+        height, width = garments.shape[1:]
+        images, garments = padded(images, garments)
+        shown = one_hot(garments).to(images.dtype)
+        inputs = [shown, shown, 2 * images - 1]
+        if self.joints:
+            inputs.insert(2, self._joint_maps(pose, images))
+        maps = self.structure(torch.cat(inputs, 1))
+        used = codes.used()
+        wide = len(self.fusion.own.weight)
+        maps = self.fusion(maps, used[:, :, :wide], self._regions(garments))
+        painted: Tensor = self.decoder(self.refine(maps)).float()
+        if self.flat:
+            colours = used[:, :, wide:].float()
+            painted = painted + torch.einsum("bkc,bkhw->bchw", colours, shown.float())
+        return ((painted + 1) / 2)[:, :, :height, :width]
+
+    def _joint_maps(self, pose: Tensor | None, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        if pose is None:
+            return images.new_zeros(len(images), self.joints, height, width)
+        below, right = height - pose.shape[2], width - pose.shape[3]
+        return F.pad(pose.to(images.dtype), (0, right, 0, below))
+
+    def _regions(self, garments: Tensor) -> Tensor:
+        height, width = (length // CODE_STRIDE for length in garments.shape[1:])
+        small = F.interpolate(garments[:, None].float(), (height, width), mode="nearest-exact")
+        return one_hot(small[:, 0].long())
+
+
+def one_hot(garments: Tensor) -> Tensor:
+    """Return bool ``B K H W`` of classes int64 ``B H W``: every pixel in exactly one region."""
+    classes = torch.arange(len(GARMENT_CLASSES), device=garments.device)
+    return garments[:, None] == classes[:, None, None]
+
+
+def changed(garments: Tensor, template: Codes) -> Tensor:
+    """Return which pixels wear something that the template shows, bool ``B H W``."""
+    shown = torch.zeros_like(template.present)
+    shown[:, list(CLOTHING)] = template.present[:, list(CLOTHING)]
+    return shown.gather(1, garments.flatten(1)).view_as(garments)
+
+
+def padded(images: Tensor, garments: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both, filled up to multiples of `STRIDE` at the bottom and on the right.
+
+    Images repeat their last row and column; garments are background.
+    """
+    below, right = (-length % STRIDE for length in garments.shape[1:])
+    if not below and not right:
+        return images, garments
+    return (
+        F.pad(images, (0, right, 0, below), mode="replicate"),
+        F.pad(garments, (0, right, 0, below)),
+    )

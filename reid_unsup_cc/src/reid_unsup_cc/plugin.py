@@ -1,0 +1,354 @@
+"""The plugin: clusters as identities, memories in place of classifiers, people in other clothes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reid_core import (
+    ENCODER_MAP,
+    Branch,
+    ConfigError,
+    Embedding,
+    EpochEnded,
+    FieldKind,
+    FieldSpec,
+    Labeler,
+    LossTerm,
+    Need,
+    Plugin,
+    RunBegan,
+    hookimpl,
+)
+from reid_unsup_cc.settings import UnsupCCSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from reid_core import (
+        Batch,
+        IdentityCriterion,
+        LabelContext,
+        PassView,
+        RunContext,
+        Source,
+        Stage,
+        StepView,
+        Synthetic,
+        Tap,
+    )
+    from reid_core.config import RunConfig
+    from reid_core.engine.events import Event
+    from reid_core.engine.stages import StageResult
+    from reid_unsup_cc.memory import ClusterMemory
+    from reid_unsup_cc.outfits import OnlineTemplates, Outfits, Wardrobe
+    from reid_unsup_cc.quality import ClusterReport
+
+_SHOWN = 12
+"""People in the picture of synthetic images."""
+
+
+class UnsupCC(Plugin):
+    """Sync-Person-Cloud: unsupervised cloth-changing re-identification (Zhang et al., 2022).
+
+    At every epoch's start clusters of the current features become the identities. Every embedding
+    of the run, whoever declares it, contrasts its vectors with memories of the clusters. Every
+    image is accompanied by images of the same person in other clothes, whose features are pulled
+    together.
+    """
+
+    Settings = UnsupCCSettings
+    settings: UnsupCCSettings
+
+    defaults: Mapping[str, Any] = {"data.sampler": "pk", "model.start": "contrastive"}
+    """Camera labels would be supervision; and clusters of random features have no meaning."""
+
+    def __init__(self, name: str, settings: UnsupCCSettings | None = None) -> None:
+        super().__init__(name, settings)
+        self._run: RunContext | None = None
+        self.report: ClusterReport | None = None
+        """The clusters of the last epoch that has begun, in numbers."""
+        self._online: OnlineTemplates | None = None
+
+    @property
+    def claims(self) -> Sequence[str]:  # type: ignore[override]
+        """Identities and their supervision; the embedding, where it is pooled by `gem`."""
+        gem = ("embedding",) if self.settings.pooling == "gem" else ()
+        return ("labels:pid", "identity", *gem)
+
+    @property
+    def needs(self) -> Sequence[Need]:  # type: ignore[override]
+        """Garment maps, and the images made from them, where there is synthesis."""
+        synthesis = self.settings.synthesis
+        if synthesis.method == "none":
+            return ()
+        remedy = (
+            "reid-parsing labels any data set: --plugins parsing,... --label garments=parsing; or "
+            f"do without other clothes with -s {self.name}.synthesis.method=none"
+        )
+        garments = Need("garments", remedy)
+        return (garments,) if synthesis.online else (garments, Need(self.own("outfits")))
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse batches in which there is nothing to contrast."""
+        people = config.data.batch_size // config.data.instances
+        if config.data.sampler.startswith("pk") and people < 2:
+            raise ConfigError(
+                f"a batch of {people} pseudo-identity has nothing to be contrasted with: set "
+                "data.batch_size to at least twice data.instances"
+            )
+        if config.data.sampler == "twice":
+            raise ConfigError(
+                f"data.sampler = 'twice' draws images without regard to clusters, which "
+                f"'{self.name}' learns from: set -s data.sampler=pk"
+            )
+
+    # Identities ----------------------------------------------------------------------------------
+
+    @hookimpl
+    def reid_pseudo_labels(self, ctx: RunContext) -> Sequence[Labeler]:
+        """Offer identities at every epoch's start, and once the images in other clothes."""
+        self._run = ctx
+        identities = Labeler(FieldSpec("pid", FieldKind.SCALAR), self._cluster, when="epoch")
+        synthesis = self.settings.synthesis
+        if synthesis.method == "none" or synthesis.online:
+            return [identities]
+        from reid_unsup_cc.outfits import outfits_key, outfits_spec
+
+        pool = self._pool(ctx)
+        key = outfits_key(ctx, self.name, synthesis, pool, f"{synthesis.method} 1")
+        spec = outfits_spec(self.own("outfits"))
+        return [identities, Labeler(spec, self._dress, key=key, stage=self._stage(ctx))]
+
+    def _cluster(self, labels: LabelContext) -> NDArray[np.int64]:
+        import numpy as np
+
+        from reid_unsup_cc.clustering import find_clusters
+        from reid_unsup_cc.quality import describe
+
+        data = labels.run.config.data
+        least = data.batch_size // data.instances if data.sampler.startswith("pk") else 2
+        section = f"{self.name}.clustering"
+        clusters = find_clusters(
+            labels.features(), self.settings.clustering, least, labels.run.say, section
+        )
+        source = labels.source
+        truth = np.array([sample.pid for sample in source.samples], np.int64)
+        known = source.identities and bool((truth >= 0).all())
+        self.report = describe(clusters, labels.epoch, truth if known else None)
+        labels.run.say(self.report.line())
+        return clusters.labels
+
+    @hookimpl
+    def reid_identity(
+        self, ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
+    ) -> IdentityCriterion:
+        """Give every embedding memories of its own."""
+        import numpy as np
+
+        from reid_unsup_cc.memory import ClusterMemory
+
+        def draw() -> np.random.Generator:
+            seed, letters = ctx.config.run.seed, list(embedding.name.encode())
+            return np.random.default_rng([seed, ctx.progress.epoch, *letters])
+
+        return ClusterMemory(embedding, dims["unit"], self.settings.memory, draw)
+
+    # Model ---------------------------------------------------------------------------------------
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
+        """Pool by the generalised mean where asked; prepare synthesis in every step."""
+        branches = []
+        synthesis = self.settings.synthesis
+        if synthesis.online and synthesis.method != "none":
+            self._prepare_online(ctx)
+        if self.settings.pooling == "gem" and ctx.owns(self.name, "embedding"):
+            from reid_unsup_cc.pooling import GeneralisedMean
+
+            pooled, model = self.own("pooled"), ctx.config.model
+            embedding = Embedding(self.own("global"), pooled, neck=model.neck, dim=model.dim)
+            pool = self.own("pool")
+            branches.append(
+                Branch(pool, GeneralisedMean(), (ENCODER_MAP,), (pooled,), (embedding,))
+            )
+        return branches
+
+    # Other clothes -------------------------------------------------------------------------------
+
+    def _pool(self, ctx: RunContext) -> Source:
+        """Return where templates are from."""
+        from reid_core.engine.distributed import rank_0_first
+        from reid_core.engine.sources import load_source
+
+        name = self.settings.synthesis.template_data
+        if name is None:
+            return ctx.main
+        with rank_0_first():
+            return load_source(name, ctx.config.data.root, ctx.cache, ctx.providers)
+
+    def _stage(self, ctx: RunContext) -> Stage | None:
+        """Return the stage that trains the dresser, where it is a network."""
+        from reid_unsup_cc.pise_training import pise_stage
+
+        return pise_stage(self.settings.pise) if self.settings.synthesis.method == "pise" else None
+
+    def _wardrobe(self, ctx: RunContext, stage: StageResult | None) -> Wardrobe:
+        from reid_unsup_cc.outfits import Wardrobe
+        from reid_unsup_cc.pise_training import trained_pise
+        from reid_unsup_cc.recolor import Recolor
+        from reid_unsup_cc.templates import TemplatePool
+
+        synthesis, pool = self.settings.synthesis, TemplatePool(self._pool(ctx))
+        if stage is None:
+            recolor = Recolor(synthesis.texture, synthesis.shading)
+            return Wardrobe(recolor, pool, synthesis, None, ctx.device)
+        network = trained_pise(stage).to(ctx.device)
+        return Wardrobe(network, pool, synthesis, self.settings.pise.size, ctx.device)
+
+    def _dress(self, labels: LabelContext) -> Outfits:
+        from reid_unsup_cc.outfits import Outfits
+
+        return Outfits(self._wardrobe(labels.run, labels.stage), labels.source, labels.samples)
+
+    def _prepare_online(self, ctx: RunContext) -> None:
+        """Make everything that synthesis in every step needs, the dresser's training included."""
+        from reid_unsup_cc.outfits import OnlineTemplates
+
+        stage = self._stage(ctx)
+        wardrobe = self._wardrobe(ctx, None if stage is None else ctx.stage(stage))
+        self._online = OnlineTemplates(wardrobe, ctx.image_size)
+
+    @hookimpl
+    def reid_data_synthesis(
+        self,
+        ctx: RunContext,
+        batch: Batch,
+        feats: Mapping[str, PassView] | None,
+        update: str,
+    ) -> list[Synthetic]:
+        """Let the images in other clothes join the batch (equation 5)."""
+        synthesis = self.settings.synthesis
+        if update != "main" or feats is not None or synthesis.method == "none":
+            return []
+        from reid_unsup_cc.outfits import cached_outfits, joined_outfits
+
+        name = self.own("outfits")
+        if self._online is None:
+            images = cached_outfits(batch, name)
+        else:
+            images = self._online.dress(batch.image, batch.fields["garments"])
+        return [joined_outfits(name, images, len(batch))]
+
+    # Losses --------------------------------------------------------------------------------------
+
+    @hookimpl
+    def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
+        """Return the self-identity constraint, where the step has images in other clothes."""
+        if step.update != "main":
+            return []
+        if self.settings.memory.mode == "instance":
+            rows = ctx.gather(step.main.batch.index)
+            for criterion in self._criteria(ctx).values():
+                criterion.note_rows(rows)
+        # A pass of generated images is called like them; so is the main one, whose they may join.
+        views = [v for v in step.passes.values() if v.shared and v.name == v.batch.source]
+        real = ctx.config.data.batch_size // ctx.world_size
+        if sum(len(view.batch) for view in views) == real:
+            return []
+        term = self.own("self_identity")
+        return [LossTerm(term, self._constraint(ctx, step, views), self.settings.constraint_weight)]
+
+    def _constraint(self, ctx: RunContext, step: StepView, views: Sequence[PassView]) -> Tensor:
+        """Return L_s (equation 9), summed over supervised embeddings by their weights."""
+        import torch
+
+        from reid_core.engine.declarations import weight_at
+        from reid_unsup_cc.divergence import log_distributions, self_identity
+
+        assert ctx.model is not None
+        settings, values = self.settings, []
+        for name in sorted(ctx.model.criteria):
+            seen = [view for view in views if name in view.embedded]
+            tau, space = settings.memory.temperature, settings.constraint_space
+            found = [log_distributions(view.embedded[name], space, tau) for view in seen]
+            groups = torch.cat([view.batch.origin for view in seen])
+            everybody = ctx.gather(groups + ctx.rank * len(groups))
+            value = self_identity(ctx.gather(torch.cat(found)), everybody)
+            weight = ctx.model.embeddings[name].weight
+            values.append(weight_at(weight, step.iteration) * value)
+        return torch.stack(values).sum()
+
+    def _criteria(self, ctx: RunContext) -> dict[str, ClusterMemory]:
+        from reid_unsup_cc.memory import ClusterMemory
+
+        assert ctx.model is not None
+        found: dict[str, Any] = dict(sorted(ctx.model.criteria.items()))
+        return {name: c for name, c in found.items() if isinstance(c, ClusterMemory)}
+
+    # Reports -------------------------------------------------------------------------------------
+
+    @hookimpl
+    def reid_observe(self, event: Event) -> None:
+        """Leave ``<plugin>/outfits.png`` and, for every epoch, a line in ``clusters.jsonl``."""
+        if self._run is None or self._run.folder is None:
+            return
+        folder = self._run.folder / self.name
+        if isinstance(event, RunBegan):
+            self._run.say(self._supervision(self._run))
+            self._draw(self._run, folder / "outfits.png")
+        elif isinstance(event, EpochEnded) and self.report is not None:
+            from reid_unsup_cc.reporting import append_line
+
+            append_line(folder / "clusters.jsonl", {**self.report.to_json(), **self._agreed()})
+
+    def _supervision(self, ctx: RunContext) -> str:
+        """Return what the run is supervised by, though not by identities."""
+        helped = []
+        synthesis = self.settings.synthesis
+        if synthesis.method != "none":
+            helped.append("garment maps")
+        if synthesis.method == "pise":
+            helped.append(f"people in two outfits ('{self.settings.pise.data}')")
+        if ctx.config.model.pretrained:
+            helped.append("the labels behind the encoder's pretrained weights")
+        others = ", ".join(sorted(name for name in ctx.config.run.plugins if name != self.name))
+        if others:
+            helped.append(f"what other plugins learn from ({others})")
+        listed = "; supervision of other kinds: " + ", ".join(helped) if helped else ""
+        return f"{self.name}: no identity label is read in training{listed}"
+
+    def _agreed(self) -> dict[str, Any]:
+        """Return, by embedding, how often the hardest vector is also that of smallest cosine."""
+        assert self._run is not None
+        shares = {}
+        for name, criterion in self._criteria(self._run).items():
+            same, updated = criterion.agreement.tolist()
+            if updated:
+                shares[name] = same / updated
+        return {"hardest_by_cosine": shares}
+
+    def _draw(self, ctx: RunContext, path: Path) -> None:
+        import numpy as np
+
+        from reid_core.data.decoding import read_field
+        from reid_unsup_cc.outfits import Outfits
+        from reid_unsup_cc.reporting import draw_outfits
+        from reid_unsup_cc.templates import read_picture
+
+        if self.settings.synthesis.method == "none":
+            return
+        source = ctx.main
+        places = np.linspace(0, len(source) - 1, min(_SHOWN, len(source))).astype(int)
+        samples = [source.samples[place] for place in places]
+        people = [read_picture(source, sample).image for sample in samples]
+        if self._online is not None:
+            made: Iterable[NDArray[np.uint8]] = Outfits(self._online.wardrobe, source, samples)
+        else:
+            spec = source.fields[self.own("outfits")]
+            made = [read_field(sample.fields[spec.name], spec) for sample in samples]
+        draw_outfits(people, made, path)

@@ -1,0 +1,296 @@
+"""The plugin in a run: every row of the tables, other plugins' embeddings and labels, reports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from unsup_cc_runs import TINY, forward, unsup_cc
+
+from reid_core import ConfigError, DataError, Embedded
+from reid_core.data.decoding import read_field
+from reid_core.engine.events import RunBegan
+from reid_core.engine.synthesis import joined
+from reid_core.resolve import resolve
+from reid_core.testing.tiny import TINY as RUN
+from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_unsup_cc.memory import ClusterMemory
+
+CONTRAST, CONSTRAINT = "core/global/contrast", "unsup_cc/self_identity"
+NO_SYNTHESIS = {"synthesis": {"method": "none"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "terms"),
+    [
+        ({}, {CONTRAST, CONSTRAINT}),
+        (NO_SYNTHESIS, {CONTRAST}),
+        ({"synthesis": {"online": True}}, {CONTRAST, CONSTRAINT}),
+        ({"synthesis": {"online": True, "templates": "random"}}, {CONTRAST, CONSTRAINT}),
+        ({"synthesis": {"templates": "random", "texture": 0.5}}, {CONTRAST, CONSTRAINT}),
+        ({"synthesis": {"template_data": "toy:tiny"}}, {CONTRAST, CONSTRAINT}),
+        ({"memory": {"mode": "instance"}, **NO_SYNTHESIS}, {CONTRAST}),
+        ({"memory": {"combine": "union", "hardest": "kl_bn"}}, {CONTRAST, CONSTRAINT}),
+        ({"constraint_space": "unit_tau"}, {CONTRAST, CONSTRAINT}),
+    ],
+    ids=str,
+)
+def test_every_variant_trains(reid_cache: Path, settings: dict[str, Any], terms: set[str]) -> None:
+    trainer = Recorder(unsup_cc(reid_cache, settings=settings))
+    trainer.train_epoch()
+    for step in trainer.trace:
+        assert {name.partition(":")[2] for name in step} == terms
+        assert all(np.isfinite(list(step.values())))
+    real, outfits = 8, 0 if "method" in settings.get("synthesis", {}) else 2
+    assert trainer.rows[1:] == [real * (1 + outfits)] * 2
+
+
+def test_batches_are_of_clusters(reid_cache: Path) -> None:
+    trainer = Recorder(unsup_cc(reid_cache))
+    trainer.begin_epoch()
+    assembly = trainer.assembly
+    labels = np.array([sample.pid for sample in assembly.ctx.main.samples])
+    truth = np.array([sample.pid for sample in assembly.truth.samples])
+    assert (labels != truth).any()
+    for rows in assembly.samplers["main"].epoch(0, 5):
+        drawn = labels[rows].reshape(4, 2)
+        assert (drawn >= 0).all()
+        assert (drawn[:, :1] == drawn).all(), "the images of a cluster lie side by side"
+        assert len(set(drawn[:, 0].tolist())) == 4
+
+
+def test_rows_in_other_clothes_follow_their_source(reid_cache: Path) -> None:
+    assembly = unsup_cc(reid_cache, "head")
+    trainer = Recorder(assembly)
+    assembly.model.train()
+    trainer.begin_epoch()
+    batch = trainer.batches(trainer.streams(1))["main"]
+    [made] = assembly.plugins["unsup_cc"].reid_data_synthesis(assembly.ctx, batch, None, "main")
+    source = torch.arange(8).repeat_interleave(2)
+    assert torch.equal(made.spatial_from, source)
+    assert torch.equal(made.identity_from, source)
+    step, report = forward(assembly)
+    assert report.labels is not None
+    assert torch.equal(report.labels[8:], report.labels[:8].repeat_interleave(2))
+    assert set(report.terms) == {CONTRAST, CONSTRAINT, "head/parts"}
+    assert step.isfinite()
+
+
+def test_identity_templates_change_no_pixel_and_cost_nothing(reid_cache: Path) -> None:
+    """One geometry for a whole group: undressed copies are equal after flips, crops and padding."""
+    assembly = unsup_cc(reid_cache, augment={"pad": 4, "flip": 0.5, "erasing": 0.0})
+    main = assembly.ctx.main
+    samples = main.samples
+    from reid_unsup_cc.templates import read_picture
+
+    values = [np.stack([read_picture(main, sample).image] * 4) for sample in samples]
+    spec = main.fields["unsup_cc/outfits"]
+    same = main.with_field(spec, values)
+    assembly.truth = same
+    trainer = Recorder(assembly)
+    assembly.model.train()
+    trainer.begin_epoch()
+    batch = trainer.batches(trainer.streams(1))["main"]
+    [made] = assembly.plugins["unsup_cc"].reid_data_synthesis(assembly.ctx, batch, None, "main")
+    assert len(made.images) == 32
+    assert torch.equal(made.images, batch.image.repeat_interleave(4, 0))
+    update = next(u for u in assembly.parts.plan.updates if u.name == "main")
+    _, report = assembly.parts.forward(update, {"main": batch})
+    assert abs(report.terms[CONSTRAINT].item()) < 1e-6
+
+
+def test_the_memories_move_after_the_step_only(reid_cache: Path) -> None:
+    trainer = Recorder(unsup_cc(reid_cache))
+    trainer.begin_epoch()
+    criterion: Any = trainer.assembly.model.criteria["core/global"]
+    before = [bank.clone() for bank in criterion.clusters()]
+    update = next(u for u in trainer.assembly.parts.plan.updates if u.name == "main")
+    batches = trainer.batches(trainer.streams(1))
+    loss, _ = trainer.assembly.parts.forward(update, batches)  # type: ignore[misc]
+    loss.backward()
+    assert all(torch.equal(a, b) for a, b in zip(before, criterion.clusters(), strict=True))
+    trainer.train_epoch()
+    assert criterion.agreement[1] > 0
+
+
+@pytest.mark.parametrize(("other", "count"), [("pcb", 6), ("mgn", 8)])
+def test_every_embedding_has_memories_of_its_own(reid_cache: Path, other: str, count: int) -> None:
+    trainer = Recorder(unsup_cc(reid_cache, other, data={"height": 96}))
+    trainer.train_epoch()
+    found: dict[str, Any] = dict(trainer.assembly.model.criteria.items())
+    assert len(found) == count
+    assert all(isinstance(criterion, ClusterMemory) for criterion in found.values())
+    banks = [criterion.average for criterion in found.values()]
+    assert len({bank.data_ptr() for bank in banks}) == count
+    assert {f"main:{name}/contrast" for name in found} <= {n for t in trainer.trace for n in t}
+
+
+def test_partaware_supervises_people_in_other_clothes(reid_cache: Path) -> None:
+    assembly = unsup_cc(reid_cache, "partaware")
+    trainer = Recorder(assembly)
+    assembly.model.train()
+    trainer.begin_epoch()
+    batch = trainer.batches(trainer.streams(1))["main"]
+    update = next(u for u in assembly.parts.plan.updates if u.name == "main")
+    _, report = assembly.parts.forward(update, {"main": batch})
+    # Labels of people in other clothes are their source's: other labels of the source count.
+    other = replace(batch, fields={**batch.fields, "parts": batch.fields["parts"].flip(1)})
+    _, moved = assembly.parts.forward(update, {"main": other})
+    assert set(report.terms) == {CONTRAST, CONSTRAINT, "partaware/parts"}
+    assert moved.terms["partaware/parts"] != report.terms["partaware/parts"]
+    assert moved.terms[CONTRAST] == report.terms[CONTRAST]
+    [made] = assembly.plugins["unsup_cc"].reid_data_synthesis(assembly.ctx, batch, None, "main")
+    longer, _ = joined(batch, [made])
+    parts = longer.fields["parts"]
+    assert torch.equal(parts[8:], parts[:8].repeat_interleave(2, 0))
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_a_network_dresses_people(reid_cache: Path, online: bool) -> None:
+    pise = {"data": "synthpeople-redressed:tiny", "width": 2, "size": (32, 16)}
+    pise |= {"epochs": 1, "iterations": 2, "batch": 4}
+    settings = {"synthesis": {"method": "pise", "online": online}, "pise": pise}
+    trainer = Recorder(unsup_cc(reid_cache, settings=settings))
+    main = trainer.assembly.ctx.main
+    if not online:
+        spec = main.fields["unsup_cc/outfits"]
+        images = read_field(main.samples[0].fields[spec.name], spec)
+        assert images.shape == (2, 3, 32, 16)
+    trainer.train_epoch()
+    assert trainer.rows[1:] == [24, 24]
+    assert {name.partition(":")[2] for name in trainer.trace[-1]} == {CONTRAST, CONSTRAINT}
+
+
+def test_another_plugin_s_identities_and_memories_go_with_the_constraint(reid_cache: Path) -> None:
+    own = {"identity": "clustering", "labels:pid": "clustering"}
+    trainer = Recorder(unsup_cc(reid_cache, "clustering", own=own))
+    trainer.train_epoch()
+    assert {name.partition(":")[2] for name in trainer.trace[-1]} == {CONTRAST, CONSTRAINT}
+    assert trainer.assembly.plugins["unsup_cc"].report is None  # type: ignore[attr-defined]
+
+
+def test_it_starts_from_pre_training_without_labels(reid_cache: Path) -> None:
+    from unsup_cc_runs import START
+
+    flags = {**RUN, "run": {"plugins": ["unsup_cc"]}, "plugins": {"unsup_cc": TINY}}
+    assert resolve(flags).config.model.start == "contrastive"
+    assert resolve(flags).config.data.sampler == "pk"
+    assert START["start"] == "random"
+
+
+def test_generalised_mean_takes_the_embedding(reid_cache: Path) -> None:
+    trainer = Recorder(unsup_cc(reid_cache, settings={"pooling": "gem"}))
+    trainer.train_epoch()
+    assert list(trainer.assembly.model.criteria) == ["unsup_cc/global"]
+    assert "main:unsup_cc/global/contrast" in trainer.trace[-1]
+
+
+def test_a_run_reports_clusters_and_draws_outfits(reid_cache: Path, tmp_path: Path) -> None:
+    assembly = unsup_cc(reid_cache, folder=tmp_path)
+    trainer = Recorder(assembly)
+    trainer.emit(RunBegan(assembly.config, tmp_path, {}))
+    trainer.fit()
+    lines = (tmp_path / "unsup_cc" / "clusters.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [line["epoch"] for line in found] == [0, 1]
+    for line in found:
+        assert line["images"] == 48
+        assert line["clusters"] >= 4
+        assert set(line["agreement"]) == {"nmi", "ari", "ari_all", "purity"}
+        assert 0 <= line["hardest_by_cosine"]["core/global"] <= 1
+    with Image.open(tmp_path / "unsup_cc" / "outfits.png") as picture:
+        assert picture.size == (4 * 3 * 66, 3 * 130)
+
+
+def test_what_else_supervises_is_said(reid_cache: Path) -> None:
+    assembly = unsup_cc(reid_cache, "partaware")
+    plugin: Any = assembly.plugins["unsup_cc"]
+    assert plugin._supervision(assembly.ctx) == (
+        "unsup_cc: no identity label is read in training; supervision of other kinds: garment "
+        "maps, what other plugins learn from (partaware)"
+    )
+    plain: Any = unsup_cc(reid_cache, settings=NO_SYNTHESIS).plugins["unsup_cc"]
+    assert plain._supervision(assembly.ctx).endswith(
+        "kinds: what other plugins learn from (partaware)"
+    )
+
+
+def test_nothing_of_the_training_is_deployed(reid_cache: Path) -> None:
+    embedder = unsup_cc(reid_cache).embedder()
+    assert list(embedder.heads) == ["core/global"]
+    assert not [name for name in embedder.state_dict() if "average" in name or "hard" in name]
+
+
+def test_without_garment_maps_the_remedy_is_named(
+    reid_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reid_core.engine.assembly import assemble
+    from reid_core.finding import open_dataset
+    from reid_core.testing.tiny import tiny_flags
+
+    dataset = open_dataset("toy:tiny", cache=reid_cache)
+    bare = replace(dataset.train, fields={})
+    flags = tiny_flags(("unsup_cc",), {"plugins": {"unsup_cc": TINY}, "model": {"start": "random"}})
+    with pytest.raises(DataError, match=r"'garments'.*--plugins parsing,.*synthesis.method=none"):
+        assemble(resolve(flags), cache=reid_cache, dataset=replace(dataset, train=bare))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"batch_size": 4, "instances": 4}, "a batch of 1 pseudo-identity has nothing to be"),
+        ({"sampler": "twice"}, "draws images without regard to clusters"),
+    ],
+)
+def test_batches_that_cannot_work(data: dict[str, Any], message: str) -> None:
+    flags = {"run": {"plugins": ["unsup_cc"]}, "data": data}
+    with pytest.raises(ConfigError, match=message):
+        resolve(flags)
+
+
+def test_too_few_clusters_stop_the_run_or_take_another_eps(reid_cache: Path) -> None:
+    strict = {**TINY["clustering"], "min_samples": 40, "stuck": "stop"}
+    assembly = unsup_cc(reid_cache, settings={"clustering": strict})
+    with pytest.raises(DataError, match=r"no cluster; raise -s unsup_cc.clustering.eps"):
+        Recorder(assembly).train_epoch()
+    wide = {**TINY["clustering"], "eps": 1.0}
+    trainer = Recorder(unsup_cc(reid_cache, settings={"clustering": wide}))
+    trainer.train_epoch()
+    assert trainer.assembly.ctx.num_identities >= 4
+    report = trainer.assembly.plugins["unsup_cc"].report  # type: ignore[attr-defined]
+    assert report.eps < 1.0
+
+
+def test_the_probes_see_the_same_rows_in_whatever_order(reid_cache: Path) -> None:
+    """Images that another plugin joins to the batch are supervised by the memories, too."""
+    trainer = Recorder(
+        unsup_cc(reid_cache, "adversarial", plugins={"adversarial": {"route": "join"}})
+    )
+    trainer.train_epoch()
+    assert trainer.rows[-1] == 8 + 8 + 16
+
+
+def test_the_constraint_has_weight_alpha(reid_cache: Path) -> None:
+    _, report = forward(unsup_cc(reid_cache))
+    assert report.weights == {CONTRAST: 1.0, CONSTRAINT: 0.3}
+    expected = report.terms[CONTRAST] + 0.3 * report.terms[CONSTRAINT]
+    assert report.total.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_names_and_embedded_are_the_core_s(reid_cache: Path) -> None:
+    assembly = tiny_assembly(
+        ("unsup_cc",),
+        {"plugins": {"unsup_cc": {**TINY, **NO_SYNTHESIS}}, "model": {"start": "random"}},
+        cache=reid_cache,
+    )
+    Recorder(assembly).begin_epoch()
+    criterion: Any = assembly.model.criteria["core/global"]
+    vectors = torch.randn(2, criterion.average.shape[1])
+    logits = criterion.logits(Embedded(vectors, vectors, vectors))
+    assert logits.shape == (2, len(criterion.average))

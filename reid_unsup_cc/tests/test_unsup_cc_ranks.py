@@ -1,0 +1,86 @@
+"""Two gloo ranks: equal memories, clusters and losses, and those of one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from unsup_cc_runs import TINY, unsup_cc
+
+from reid_core.data.samples import DataSet
+from reid_core.engine.state import trainable_state
+from reid_core.testing.tiny import Recorder
+
+MEMORIES = {
+    "both": {},
+    "sequential": {"memory": {"mode": "average", "average": "sequential"}},
+    "instance": {"memory": {"mode": "instance"}},
+}
+
+
+def trained(cache: Path, kind: str) -> dict[str, Any]:
+    assembly = unsup_cc(
+        cache,
+        settings={**TINY, **MEMORIES[kind]},
+        optim={"name": "sgd", "lr": 0.01},
+        schedule={"epochs": 2},
+        augment={"erasing": 0.0},
+    )
+    trainer = Recorder(assembly)
+    trainer.fit()
+    criterion: Any = assembly.model.criteria["core/global"]
+    return {
+        "banks": criterion.clusters(),
+        "labels": [sample.pid for sample in assembly.ctx.main.samples],
+        "state": {k: v.clone() for k, v in trainable_state(assembly.model).items()},
+        "trace": trainer.trace,
+    }
+
+
+def work(rank: int, cache: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    try:
+        found = {kind: trained(cache, kind) for kind in MEMORIES}
+        torch.save(found, folder / f"rank{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(
+    toy_tiny: DataSet, reid_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    whole = {kind: trained(reid_cache, kind) for kind in MEMORIES}
+    mp.spawn(work, (reid_cache, folder), nprocs=2)
+    first, second = (torch.load(folder / f"rank{rank}.pt") for rank in range(2))
+    return first, second, whole
+
+
+@pytest.mark.parametrize("kind", MEMORIES)
+def test_both_ranks_hold_the_same(ranks: Any, kind: str) -> None:
+    first, second = ranks[0][kind], ranks[1][kind]
+    assert first["labels"] == second["labels"]
+    for ours, theirs in zip(first["banks"], second["banks"], strict=True):
+        assert torch.equal(ours, theirs)
+    for name, value in first["state"].items():
+        assert torch.equal(value, second["state"][name]), name
+
+
+@pytest.mark.parametrize("kind", MEMORIES)
+def test_two_ranks_compute_what_one_process_does(ranks: Any, kind: str) -> None:
+    first, whole = ranks[0][kind], ranks[2][kind]
+    assert first["labels"] == whole["labels"]
+    for ours, theirs in zip(first["trace"], whole["trace"], strict=True):
+        assert (
+            set(ours) == set(theirs) == {"main:core/global/contrast", "main:unsup_cc/self_identity"}
+        )
+        for name in theirs:
+            assert ours[name] == pytest.approx(theirs[name], rel=2e-2, abs=2e-3), name
+    for ours, theirs in zip(first["banks"], whole["banks"], strict=True):
+        assert torch.allclose(ours, theirs, atol=5e-3)
