@@ -48,6 +48,7 @@ def flags_of(arm: str, given: argparse.Namespace, seed: int) -> dict[str, Any]:
         },
         "augment": {"flip": 0.5, "pad": 4},
         "model": {"backbone": "resnet18", "pretrained": False},
+        "optim": {"name": "adam", "lr": 1e-2, "weight_decay": 5e-4},
         "schedule": {
             "epochs": given.epochs, "iterations_per_epoch": 20, "warmup_epochs": 1,
             "decay": "cosine", "floor": 0.02, "per_iteration": True,
