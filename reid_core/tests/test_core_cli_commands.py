@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,9 @@ import tomli_w
 from fake_distributions import FakeSite, fake_site
 
 from reid_core.cli import main
+from reid_core.testing.fixtures import RunReid
 from reid_core.testing.tiny import TINY
 
-Reid = Callable[..., tuple[int, str, str]]
 HEAD = """
 from reid_core.testing.probes import Head
 
@@ -32,29 +32,12 @@ def site(tmp_path: Path) -> Iterator[FakeSite]:
 
 
 @pytest.fixture
-def reid(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    reid_cache: Path,
-) -> Reid:
-    """Return a function that runs the command line and returns exit code, output and errors."""
+def reid(run_reid: RunReid, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunReid:
+    """Return `run_reid` in an empty folder, with warnings shown as before when it is done."""
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
-    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["reid", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return run_reid
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +53,7 @@ def run_folder(reid_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder / "run"
 
 
-def test_help_lists_the_commands(reid: Reid) -> None:
+def test_help_lists_the_commands(reid: RunReid) -> None:
     code, out, _ = reid("--help")
     assert code == 0
     for name in ("run", "eval", "export", "plugins", "data"):
@@ -98,20 +81,20 @@ def test_help_lists_the_commands(reid: Reid) -> None:
         (("data", "check"), "--data-root --protocol --no-files --threads --help"),
     ],
 )
-def test_options_are_these(arguments: tuple[str, ...], options: str, reid: Reid) -> None:
+def test_options_are_these(arguments: tuple[str, ...], options: str, reid: RunReid) -> None:
     code, out, _ = reid(*arguments, "--help")
     assert code == 0
     shown = {word.rstrip(",.") for word in out.split() if word.startswith("--")}
     assert shown == set(options.split())
 
 
-def test_an_unknown_command_is_answered_with_the_nearest(reid: Reid) -> None:
+def test_an_unknown_command_is_answered_with_the_nearest(reid: RunReid) -> None:
     code, _, err = reid("rnu")
     assert code == 2
     assert "no command 'rnu'; did you mean 'run'?" in err
 
 
-def test_plugins_are_listed_although_one_is_broken(reid: Reid, site: FakeSite) -> None:
+def test_plugins_are_listed_although_one_is_broken(reid: RunReid, site: FakeSite) -> None:
     site.add(
         "reid-broken",
         {"zz_broken": "broken_module:X"},
@@ -127,7 +110,7 @@ def test_plugins_are_listed_although_one_is_broken(reid: Reid, site: FakeSite) -
         assert word in line
 
 
-def test_plugins_are_listed_as_json(reid: Reid, site: FakeSite) -> None:
+def test_plugins_are_listed_as_json(reid: RunReid, site: FakeSite) -> None:
     from reid_core.plugins.discovery import catalogue
 
     site.add("reid-zebra", {"zz_zebra": "zebra_module:Zebra"}, version="0.3", summary="Stripes")
@@ -146,7 +129,7 @@ def test_plugins_are_listed_as_json(reid: Reid, site: FakeSite) -> None:
 
 
 def test_known_plugins_that_are_not_installed_have_the_line_that_installs_them(
-    reid: Reid, monkeypatch: pytest.MonkeyPatch
+    reid: RunReid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from reid_core.cli import plugins
     from reid_core.plugins.discovery import KnownPlugin
@@ -164,7 +147,7 @@ def test_known_plugins_that_are_not_installed_have_the_line_that_installs_them(
     assert "  zebra        Stripes  [pip install reid-zebra]" in reid("plugins", "list")[1]
 
 
-def test_a_plugin_is_checked(reid: Reid, site: FakeSite) -> None:
+def test_a_plugin_is_checked(reid: RunReid, site: FakeSite) -> None:
     site.add("reid-zebra", {"zebra": "zebra_module:Made"}, modules={"zebra_module": HEAD})
     code, out, err = reid("plugins", "check", "zebra")
     assert code == 0, err
@@ -182,7 +165,7 @@ def test_a_plugin_is_checked(reid: Reid, site: FakeSite) -> None:
 
 
 def test_a_check_follows_updates_that_are_not_due_at_once_and_generated_images(
-    reid: Reid, site: FakeSite
+    reid: RunReid, site: FakeSite
 ) -> None:
     late = """
     from reid_core import LossTerm, Plugin, Schedule, Update, Pass, hookimpl
@@ -216,7 +199,7 @@ def test_a_check_follows_updates_that_are_not_due_at_once_and_generated_images(
     assert "    rival/keep x 1 on main, trains rival/generator" in lines
 
 
-def test_a_check_of_two_that_want_one_slot_names_both(reid: Reid, site: FakeSite) -> None:
+def test_a_check_of_two_that_want_one_slot_names_both(reid: RunReid, site: FakeSite) -> None:
     both = """
     from reid_core import Plugin
     from reid_core.testing.probe_plugins import PROBES
@@ -233,7 +216,7 @@ def test_a_check_of_two_that_want_one_slot_names_both(reid: Reid, site: FakeSite
         assert words in line
 
 
-def test_a_check_that_fails_names_the_plugins(reid: Reid, site: FakeSite) -> None:
+def test_a_check_that_fails_names_the_plugins(reid: RunReid, site: FakeSite) -> None:
     site.add("reid-zebra", {"zebra": "zebra_module:Made"}, modules={"zebra_module": HEAD})
     code, _, err = reid("plugins", "check", "zebra", "-s", "zebra.stream=gnu/map")
     assert code == 2
@@ -243,7 +226,7 @@ def test_a_check_that_fails_names_the_plugins(reid: Reid, site: FakeSite) -> Non
 
 
 def test_a_plugins_command_is_offered_and_imported_only_when_called(
-    reid: Reid, site: FakeSite
+    reid: RunReid, site: FakeSite
 ) -> None:
     source = """
     import click
@@ -268,7 +251,7 @@ def test_a_plugins_command_is_offered_and_imported_only_when_called(
     assert "command 'limp' (reid-zebra 1.2) cannot be imported: ModuleNotFoundError" in err
 
 
-def test_data_sets_are_listed(reid: Reid) -> None:
+def test_data_sets_are_listed(reid: RunReid) -> None:
     code, out, _ = reid("data", "list")
     assert code == 0
     lines = out.splitlines()
@@ -278,7 +261,7 @@ def test_data_sets_are_listed(reid: Reid) -> None:
     assert "[core]" in out
 
 
-def test_a_data_set_is_shown(reid: Reid, tmp_path: Path) -> None:
+def test_a_data_set_is_shown(reid: RunReid, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
     code, out, _ = reid("data", "show", "toy:tiny", "--out", sheet, "--identities", 2)
     assert code == 0
@@ -302,7 +285,7 @@ def test_a_run_prints_its_results_and_leaves_its_files(run_folder: Path) -> None
 
 
 def test_evaluation_reproduces_the_results_of_the_run(
-    reid: Reid, run_folder: Path, tmp_path: Path
+    reid: RunReid, run_folder: Path, tmp_path: Path
 ) -> None:
     written, picture = tmp_path / "eval.json", tmp_path / "ranked.png"
     code, out, err = reid(
@@ -316,7 +299,7 @@ def test_evaluation_reproduces_the_results_of_the_run(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_evaluation_by_another_protocol(reid: Reid, run_folder: Path, tmp_path: Path) -> None:
+def test_evaluation_by_another_protocol(reid: RunReid, run_folder: Path, tmp_path: Path) -> None:
     written = tmp_path / "eval.json"
     arguments = ("eval", run_folder / "embedder.safetensors", "-d", "toy:tiny", "--json", written)
     code, _, err = reid(
@@ -332,7 +315,7 @@ def test_evaluation_by_another_protocol(reid: Reid, run_folder: Path, tmp_path: 
 
 
 def test_export_writes_onnx_and_says_how_close_it_is(
-    reid: Reid, run_folder: Path, tmp_path: Path
+    reid: RunReid, run_folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.onnx"
     code, out, err = reid("export", run_folder, "--out", path)

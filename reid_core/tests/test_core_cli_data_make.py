@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fake_distributions import FakeSite, fake_site
 
-from reid_core.cli import main
+from reid_core.testing.fixtures import RunReid
 from reid_core.testing.toy import make_toy, make_toy_pairs
-
-Reid = Callable[..., tuple[int, str, str]]
 
 MADE = """
 from reid_core import DataProvider, Plugin, Settings, hookimpl
@@ -53,39 +50,19 @@ def site(tmp_path: Path) -> Iterator[FakeSite]:
         yield made
 
 
-@pytest.fixture
-def reid(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reid_cache: Path
-) -> Reid:
-    """Return a function that runs the command line and returns exit code, output and errors."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["reid", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-def test_its_options_are_these(reid: Reid) -> None:
-    code, out, _ = reid("data", "make", "--help")
+def test_its_options_are_these(run_reid: RunReid) -> None:
+    code, out, _ = run_reid("data", "make", "--help")
     shown = {word.rstrip(",.") for word in out.split() if word.startswith("--")}
     assert (code, shown) == (0, {"--out", "--set", "--help"})
-    assert "\n  make " in reid("data", "--help")[1]
+    assert "\n  make " in run_reid("data", "--help")[1]
 
 
 @pytest.mark.parametrize("make", [make_toy, make_toy_pairs])
 def test_the_toy_data_are_made(
-    make: Callable[[Path, str], object], reid: Reid, tmp_path: Path
+    make: Callable[[Path, str], object], run_reid: RunReid, tmp_path: Path
 ) -> None:
     name = "toy" if make is make_toy else "toy-pairs"
-    code, out, err = reid("data", "make", f"{name}:tiny", "--out", tmp_path / "made")
+    code, out, err = run_reid("data", "make", f"{name}:tiny", "--out", tmp_path / "made")
     assert (code, out, err) == (0, f"{name}:tiny is in {tmp_path / 'made'}\n", "")
     make(tmp_path / "known", "tiny")
     made, known = (
@@ -96,20 +73,22 @@ def test_the_toy_data_are_made(
 
 
 def test_request_folder_and_settings_reach_the_plugin(
-    reid: Reid, site: FakeSite, tmp_path: Path
+    run_reid: RunReid, site: FakeSite, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
-    code, _, _ = reid("data", "make", "swatches/wide:many", "-o", folder, "-s", "made.colour=red")
+    code, _, _ = run_reid(
+        "data", "make", "swatches/wide:many", "-o", folder, "-s", "made.colour=red"
+    )
     assert code == 0
     assert (folder / "asked.txt").read_text() == "swatches/wide:many red"
 
 
 def test_progress_is_shown_on_a_terminal(
-    reid: Reid, site: FakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_reid: RunReid, site: FakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    code, _, err = reid("data", "make", "swatches:few", "-o", tmp_path / "out")
+    code, _, err = run_reid("data", "make", "swatches:few", "-o", tmp_path / "out")
     assert code == 0
     assert "swatches:few" in err
     assert "2/2" in err
@@ -128,9 +107,9 @@ def test_progress_is_shown_on_a_terminal(
     ],
 )
 def test_what_cannot_be_made_is_said_in_a_line(
-    arguments: tuple[str, ...], said: str, reid: Reid, site: FakeSite, tmp_path: Path
+    arguments: tuple[str, ...], said: str, run_reid: RunReid, site: FakeSite, tmp_path: Path
 ) -> None:
-    code, out, err = reid("data", "make", *arguments, "-o", tmp_path / "out")
+    code, out, err = run_reid("data", "make", *arguments, "-o", tmp_path / "out")
     assert (code, out) == (2, "")
     assert said in err
     assert err.startswith("reid: ")
@@ -138,7 +117,7 @@ def test_what_cannot_be_made_is_said_in_a_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_out_is_required(reid: Reid) -> None:
-    code, _, err = reid("data", "make", "toy:tiny")
+def test_out_is_required(run_reid: RunReid) -> None:
+    code, _, err = run_reid("data", "make", "toy:tiny")
     assert code == 2
     assert "Missing option '--out'" in err

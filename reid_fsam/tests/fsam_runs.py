@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from reid_core.engine.assembly import Assembly
-from reid_core.engine.forward import UpdateReport
 from reid_core.testing.probe_plugins import PROBES
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.testing.tiny import first_forward, tiny_assembly
 
 TINY = {"parser_data": "toy:tiny", "parser_epochs": 1, "parser_iterations": 2}
 """A parser of the plugin's stage in a second."""
@@ -31,17 +30,6 @@ def fsam(
     return tiny_assembly(("fsam", *others), layers, cache=cache, classes=PROBES, folder=folder)
 
 
-def forward(assembly: Assembly) -> tuple[Tensor, UpdateReport]:
-    """Return loss and report of the update main on a first batch."""
-    trainer = Recorder(assembly)
-    assembly.model.train()
-    trainer.begin_epoch()
-    main = next(update for update in assembly.parts.plan.updates if update.name == "main")
-    batches = trainer.batches(trainer.streams(1))
-    found: tuple[Tensor, UpdateReport] = assembly.parts.forward(main, batches)
-    return found
-
-
 def gradients(assembly: Assembly, *terms: str) -> dict[str, Tensor]:
     """Return the gradients of some terms, all others at weight 0 but none left out of the trace.
 
@@ -49,7 +37,7 @@ def gradients(assembly: Assembly, *terms: str) -> dict[str, Tensor]:
         assembly: of a run whose ``loss_weights`` leave only ``terms``.
         terms: what must be left.
     """
-    loss, report = forward(assembly)
+    loss, report = first_forward(assembly)
     left = {name for name, weight in report.weights.items() if weight}
     assert left == set(terms), f"{left} have weight, not {terms}"
     loss.backward()

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from fsam_runs import ALL, alone, forward, fsam, gradients, moved
+from fsam_runs import ALL, alone, fsam, gradients, moved
 
 from reid_core.engine.state import trainable_state
-from reid_core.testing.tiny import Recorder
+from reid_core.testing.tiny import Recorder, first_forward
 
 PARSER, SHAPE, APPEARANCE = "branches.fsam/parser.", "branches.fsam/extractor.", "encoder."
 PARTS = (APPEARANCE, PARSER, SHAPE)
@@ -67,7 +67,7 @@ def test_with_the_frozen_mask_no_parser_learns(reid_cache: Path) -> None:
 
 def test_without_mutual_learning_the_streams_are_strangers(reid_cache: Path) -> None:
     assembly = fsam(reid_cache, settings={"mutual": "none"})
-    _, report = forward(assembly)
+    _, report = first_forward(assembly)
     assert set(report.terms) == set(ALL) - {"fsam/divergence", "fsam/similarity"}
 
 
@@ -103,7 +103,7 @@ def test_the_gradients_of_similarity_and_identity_are_compared_once(reid_cache: 
 def test_norms_differ_as_they_should(reid_cache: Path) -> None:
     values: dict[str, Any] = {}
     for norm in ("fro", "sq", "mean"):
-        _, report = forward(fsam(reid_cache, settings={"si_norm": norm}))
+        _, report = first_forward(fsam(reid_cache, settings={"si_norm": norm}))
         values[norm] = float(report.terms["fsam/similarity"])
     batch = 8
     assert values["sq"] == pytest.approx(batch**2 * values["mean"], rel=1e-5)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fsam_runs import ALL, TINY, forward, fsam
+from fsam_runs import ALL, TINY, fsam
 from PIL import Image
 from safetensors import safe_open
 
@@ -21,7 +21,7 @@ from reid_core.engine.events import RunBegan, RunEnded
 from reid_core.engine.extraction import extract
 from reid_core.model.encoder import TimmEncoder
 from reid_core.resolve import resolve
-from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
+from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly, tiny_flags
 
 STREAMS = ("fsam/coarse", "fsam/extractor", "fsam/parser")
 
@@ -143,7 +143,7 @@ def test_it_composes_with_the_baselines(reid_cache: Path, name: str) -> None:
     data = {"height": 96, "width": 48} if name == "mgn" else {"height": 96, "width": 32}
     settings = {"extractor": "test_resnet"}
     assembly = fsam(reid_cache, name, settings=settings, plugins=plugins, model=model, data=data)
-    _, report = forward(assembly)
+    _, report = first_forward(assembly)
     assert {"fsam/similarity", "fsam/divergence", "fsam/shape/ce"} <= set(report.terms)
 
 
@@ -221,7 +221,7 @@ def test_without_keypoints_the_error_says_who_could_provide_them(
     # Parts are not needed: the parser learns from labelled data of its own.
     assert (
         "fsam/shape/ce"
-        in forward(fsam(reid_cache, settings={"branches": "single"}, data=data))[1].terms
+        in first_forward(fsam(reid_cache, settings={"branches": "single"}, data=data))[1].terms
     )
 
 
@@ -275,7 +275,7 @@ def test_settings_that_contradict_each_other_are_refused(
     reid_cache: Path, settings: dict[str, Any], sections: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        forward(fsam(reid_cache, settings=settings, **sections))
+        first_forward(fsam(reid_cache, settings=settings, **sections))
 
 
 def test_an_unknown_setting_is_an_error() -> None:

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from reid_core import ConfigError, DataError, Encoder, Plugin, Tap, hookimpl
 from reid_core.engine.assembly import Assembly
-from reid_core.engine.forward import UpdateReport
 from reid_core.testing.probe_plugins import PROBES
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly
 
 NAME = "partaware"
 HEAD = "branches.partaware/head."
@@ -61,19 +60,8 @@ def partaware(cache: Path, *plugins: str, **settings: Any) -> Assembly:
     return assembled(cache, NAME, *plugins, plugins={NAME: settings})
 
 
-def forward(assembly: Assembly) -> tuple[Tensor, UpdateReport]:
-    trainer = Recorder(assembly)
-    assembly.model.train()
-    trainer.begin_epoch()
-    (main,) = assembly.parts.plan.updates
-    found: tuple[Tensor, UpdateReport] = assembly.parts.forward(
-        main, trainer.batches(trainer.streams(1))
-    )
-    return found
-
-
 def gradients(assembly: Assembly) -> dict[str, Tensor]:
-    loss, _ = forward(assembly)
+    loss, _ = first_forward(assembly)
     loss.backward()
     return {
         name: parameter.grad
@@ -83,7 +71,7 @@ def gradients(assembly: Assembly) -> dict[str, Tensor]:
 
 
 def test_the_loss_is_the_identity_s_plus_lambda_times_that_of_the_parts(reid_cache: Path) -> None:
-    loss, report = forward(partaware(reid_cache, weight=0.25))
+    loss, report = first_forward(partaware(reid_cache, weight=0.25))
     terms = {name: float(value) for name, value in report.terms.items()}
     assert set(terms) == {"core/global/ce", "core/global/triplet", "partaware/parts"}
     expected = terms["core/global/ce"] + terms["core/global/triplet"] + terms["partaware/parts"] / 4
@@ -101,7 +89,7 @@ def test_without_weight_every_other_gradient_is_the_baseline_s(reid_cache: Path)
 def test_the_part_loss_reaches_the_encoder_and_the_head_and_nothing_else(reid_cache: Path) -> None:
     identity = {"ce_weight": 0.0, "triplet_weight": 0.0}
     assembly = assembled(reid_cache, NAME, identity=identity)
-    assert set(forward(assembly)[1].terms) == {"partaware/parts"}
+    assert set(first_forward(assembly)[1].terms) == {"partaware/parts"}
     reached = gradients(assembly)
     heads = {name for name in reached if name.startswith(HEAD)}
     assert len(heads) == 5, "deconvolution, batch norm and the last layer with its bias"
@@ -134,7 +122,7 @@ def test_a_granularity_has_its_classes(reid_cache: Path, granularity: str, class
     assembly = partaware(reid_cache, granularity=granularity)
     last = assembly.model.branches["partaware/head"].head[-1]
     assert last.out_channels == classes
-    assert "partaware/parts" in forward(assembly)[1].terms
+    assert "partaware/parts" in first_forward(assembly)[1].terms
 
 
 def test_one_head_sits_on_all_last_maps_of_an_encoder_with_several(reid_cache: Path) -> None:
@@ -153,10 +141,10 @@ def test_one_head_sits_on_all_last_maps_of_an_encoder_with_several(reid_cache: P
 
 
 def test_the_loss_on_several_maps_is_the_mean(reid_cache: Path) -> None:
-    whole = float(forward(partaware(reid_cache, "trio"))[1].terms["partaware/parts"])
+    whole = float(first_forward(partaware(reid_cache, "trio"))[1].terms["partaware/parts"])
     single = [
         float(
-            forward(partaware(reid_cache, "trio", stream=(f"encoder/map_{n}",)))[1].terms[
+            first_forward(partaware(reid_cache, "trio", stream=(f"encoder/map_{n}",)))[1].terms[
                 "partaware/parts"
             ]
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from unsup_cc_runs import TINY, forward, unsup_cc
+from unsup_cc_runs import TINY, unsup_cc
 
 from reid_core import ConfigError, DataError, Embedded
 from reid_core.data.decoding import read_field
@@ -19,7 +19,7 @@ from reid_core.engine.events import RunBegan
 from reid_core.engine.synthesis import joined
 from reid_core.resolve import resolve
 from reid_core.testing.tiny import TINY as RUN
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly
 from reid_unsup_cc.memory import ClusterMemory
 
 CONTRAST, CONSTRAINT = "core/global/contrast", "unsup_cc/self_identity"
@@ -77,7 +77,7 @@ def test_rows_in_other_clothes_follow_their_source(reid_cache: Path) -> None:
     source = torch.arange(8).repeat_interleave(2)
     assert torch.equal(made.spatial_from, source)
     assert torch.equal(made.identity_from, source)
-    step, report = forward(assembly)
+    step, report = first_forward(assembly)
     assert report.labels is not None
     assert torch.equal(report.labels[8:], report.labels[:8].repeat_interleave(2))
     assert set(report.terms) == {CONTRAST, CONSTRAINT, "head/parts"}
@@ -279,7 +279,7 @@ def test_the_probes_see_the_same_rows_in_whatever_order(reid_cache: Path) -> Non
 
 
 def test_the_constraint_has_weight_alpha(reid_cache: Path) -> None:
-    _, report = forward(unsup_cc(reid_cache))
+    _, report = first_forward(unsup_cc(reid_cache))
     assert report.weights == {CONTRAST: 1.0, CONSTRAINT: 0.3}
     expected = report.terms[CONTRAST] + 0.3 * report.terms[CONSTRAINT]
     assert report.total.item() == pytest.approx(expected.item(), rel=1e-6)

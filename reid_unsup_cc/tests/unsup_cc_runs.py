@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from reid_core.engine.assembly import Assembly
-from reid_core.engine.forward import UpdateReport
 from reid_core.testing.probe_plugins import PROBES
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.testing.tiny import tiny_assembly
 
 TINY: dict[str, Any] = {"clustering": {"k1": 6, "k2": 3, "min_samples": 2}}
 """Neighbourhoods that fit 48 images."""
@@ -31,14 +28,3 @@ def unsup_cc(
     plugins = {"unsup_cc": {**TINY, **(settings or {})}, **sections.pop("plugins", {})}
     layers = {"plugins": plugins, **sections, "model": {**START, **sections.get("model", {})}}
     return tiny_assembly(("unsup_cc", *others), layers, cache=cache, classes=PROBES, folder=folder)
-
-
-def forward(assembly: Assembly) -> tuple[Tensor, UpdateReport]:
-    """Return loss and report of the update main on a first batch."""
-    trainer = Recorder(assembly)
-    assembly.model.train()
-    trainer.begin_epoch()
-    main = next(update for update in assembly.parts.plan.updates if update.name == "main")
-    batches = trainer.batches(trainer.streams(1))
-    found: tuple[Tensor, UpdateReport] = assembly.parts.forward(main, batches)
-    return found

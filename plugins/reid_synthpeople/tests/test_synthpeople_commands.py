@@ -1,6 +1,5 @@
 """The commands that make and show synthetic people."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,35 +7,17 @@ import pytest
 from PIL import Image
 
 from reid_core import DataSet
-from reid_core.cli import main
-
-Reid = Callable[..., tuple[int, str, str]]
+from reid_core.testing.fixtures import RunReid
 
 
 @pytest.fixture
-def reid(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tiny: Callable[[str], DataSet],
-) -> Reid:
-    """Return a function that runs the command line and returns exit code, output and errors."""
+def reid(run_reid: RunReid, tiny: Callable[[str], DataSet]) -> RunReid:
+    """Return `run_reid` with a data set that is made already."""
     tiny("mixed")
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["reid", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return run_reid
 
 
-def test_it_is_listed(reid: Reid) -> None:
+def test_it_is_listed(reid: RunReid) -> None:
     _, out, _ = reid("data", "list")
     assert "synthpeople/{mixed,market,prcc,ltcc,vcclothes}:{quick,tiny,full}: synthetic" in out
     assert "synthpeople-pairs:{quick,tiny,full} (training source): other synthetic" in out
@@ -44,7 +25,7 @@ def test_it_is_listed(reid: Reid) -> None:
 
 
 def test_make_writes_a_folder_that_show_and_run_read(
-    reid: Reid, tmp_path: Path, tiny: Callable[[str], DataSet]
+    reid: RunReid, tmp_path: Path, tiny: Callable[[str], DataSet]
 ) -> None:
     root = tmp_path / "people"
     code, out, err = reid("data", "make", "synthpeople:tiny", "--out", root)
@@ -61,7 +42,7 @@ def test_make_writes_a_folder_that_show_and_run_read(
         assert min(picture.size) > 800
 
 
-def test_settings_act(reid: Reid, tmp_path: Path) -> None:
+def test_settings_act(reid: RunReid, tmp_path: Path) -> None:
     for name, settings in (("a", ()), ("b", ("-s", "synthpeople.seed=7"))):
         code, _, _ = reid(
             "data", "make", "synthpeople-pairs:tiny", "-o", tmp_path / name, *settings
@@ -81,7 +62,7 @@ def test_settings_act(reid: Reid, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_made_is_said(
-    arguments: tuple[str, ...], said: str, reid: Reid, tmp_path: Path
+    arguments: tuple[str, ...], said: str, reid: RunReid, tmp_path: Path
 ) -> None:
     code, _, err = reid("data", "make", *arguments, "-o", tmp_path / "set")
     assert code == 2

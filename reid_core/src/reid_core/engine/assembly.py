@@ -145,21 +145,10 @@ def assemble(
         ReidError: anything that cannot work, in one line, before the first second of training.
     """
     plugins, calls = resolved.plugins, resolved.calls
-    ctx, held_out = _context(resolved, folder, cache or cache_folder(), say, dataset)
-    ctx.rehearsal = rehearsal
-    config, main = ctx.config, ctx.main
-    owned = [
-        (owner, labeler)
-        for owner, labeler in calls.pseudo_labels(ctx)
-        # Who claimed identities and lost them to the user's choice stays silent.
-        if labeler.spec.name != "pid"
-        or "labels:pid" not in plugins[owner].claims
-        or ctx.owns(owner, "labels:pid")
-    ]
-    # Files that the user names rule over a labeler that a plugin prefers.
-    chosen = {name: by for name, by in config.labels.items() if name not in config.fields}
-    makers = field_makers(owned, ctx.slots, chosen, main.fields)
-    check_needs(plugins, ctx.slots, makers, main)
+    ctx, held_out = _context(resolved, folder, cache or cache_folder(), say, dataset, rehearsal)
+    config = ctx.config
+    makers = _makers(ctx, plugins, calls)
+    check_needs(plugins, ctx.slots, makers, ctx.main)
     starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
     check_starts(ctx, starts, plugins)
     named = chosen_protocols(config.evaluation.protocols, ctx.dataset, ctx.providers.protocol)
@@ -213,6 +202,7 @@ def _context(
     cache: Path,
     say: Callable[[str], None],
     dataset: DataSet | None,
+    rehearsal: bool,
 ) -> tuple[RunContext, DataSet | None]:
     """Return the run's context and the held-out validation set, where there is one."""
     config = resolved.config
@@ -248,8 +238,27 @@ def _context(
         rank,
         ranks,
         providers=providers,
+        rehearsal=rehearsal,
     )
     return ctx, held_out
+
+
+def _makers(
+    ctx: RunContext, plugins: Mapping[str, Plugin], calls: HookCalls
+) -> dict[str, tuple[str, Labeler]]:
+    """Return who makes which field."""
+    owned = [
+        (owner, labeler)
+        for owner, labeler in calls.pseudo_labels(ctx)
+        # Who claimed identities and lost them to the user's choice stays silent.
+        if labeler.spec.name != "pid"
+        or "labels:pid" not in plugins[owner].claims
+        or ctx.owns(owner, "labels:pid")
+    ]
+    # Files that the user names rule over a labeler that a plugin prefers.
+    config = ctx.config
+    chosen = {name: by for name, by in config.labels.items() if name not in config.fields}
+    return field_makers(owned, ctx.slots, chosen, ctx.main.fields)
 
 
 def _make_labels(

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,31 @@ import pytest
 
 if TYPE_CHECKING:
     from reid_core.data.samples import DataSet
+
+RunReid = Callable[..., tuple[int, str, str]]
+"""Takes the words behind ``reid``; returns exit code, output and errors."""
+
+
+@pytest.fixture
+def run_reid(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reid_cache: Path
+) -> RunReid:
+    """Return a function that runs the command line in this process, on a wide terminal."""
+    from reid_core.cli import main
+
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["reid", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
 
 
 @pytest.fixture(scope="session")

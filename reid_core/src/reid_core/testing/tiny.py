@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from reid_core.engine.assembly import Assembly, assemble
+from reid_core.engine.forward import UpdateReport
 from reid_core.engine.trainer import Trainer
 from reid_core.plugins.plugin import Plugin
 from reid_core.resolve import resolve
@@ -52,6 +55,18 @@ def tiny_assembly(
     """
     resolved = resolve(tiny_flags(plugins, *layers), classes=classes)
     return assemble(resolved, cache=cache, folder=folder, say=lambda line: None)
+
+
+def first_forward(assembly: Assembly) -> tuple[Tensor, UpdateReport]:
+    """Return loss and report of the update ``main`` on a run's first batch; nothing is stepped."""
+    trainer = Recorder(assembly)
+    assembly.model.train()
+    trainer.begin_epoch()
+    main = next(update for update in assembly.parts.plan.updates if update.name == "main")
+    found: tuple[Tensor, UpdateReport] = assembly.parts.forward(
+        main, trainer.batches(trainer.streams(1))
+    )
+    return found
 
 
 class Recorder(Trainer):
