@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 from fake_distributions import FakeSite, fake_site
 
-from reid_core.cli import main
 from reid_core.data.doctor import (
     Finding,
     check_cameras,
@@ -27,6 +25,7 @@ from reid_core.data.file_check import check_files, count_files, read_files
 from reid_core.data.folder import load_folder
 from reid_core.data.samples import Counts, DataRequest, DataSet, Sample, Source
 from reid_core.evaluation.protocols import CROSS_CLOTHES, NO_CAMERA, STANDARD, JunkRule, Protocol
+from reid_core.testing.fixtures import RunReid
 
 Doctor = Callable[..., tuple[int, list[str]]]
 
@@ -58,23 +57,11 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def doctor(
-    root: Path,
-    reid_cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Doctor:
+def doctor(root: Path, run_reid: RunReid) -> Doctor:
     """Return a function that runs ``reid data check`` and returns exit code and lines."""
 
     def call(*arguments: str, name: str = "folder") -> tuple[int, list[str]]:
-        words = ["reid", "data", "check", name, "--data-root", str(root), *arguments]
-        monkeypatch.setattr(sys, "argv", words)
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
+        code, out, err = run_reid("data", "check", name, "--data-root", root, *arguments)
         return code, [" ".join(line.split()) for line in (out + err).splitlines()]
 
     return call

@@ -61,6 +61,7 @@ def partaware(cache: Path, *plugins: str, **settings: Any) -> Assembly:
 
 
 def gradients(assembly: Assembly) -> dict[str, Tensor]:
+    assert len(assembly.parts.plan.updates) == 1
     loss, _ = first_forward(assembly)
     loss.backward()
     return {

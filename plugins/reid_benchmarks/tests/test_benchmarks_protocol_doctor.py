@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from benchmark_twins import TWINS
 
-from reid_core.cli import main
+from reid_core.testing.fixtures import RunReid
 
 Doctor = Callable[..., tuple[int, list[str]]]
 
 
 @pytest.fixture
-def doctor(
-    tmp_path: Path,
-    reid_cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Doctor:
+def doctor(tmp_path: Path, run_reid: RunReid) -> Doctor:
     """Return a function that writes a twin, checks it and returns exit code and lines."""
 
     def call(
@@ -31,14 +25,7 @@ def doctor(
         TWINS[root.name](root)
         if spoil is not None:
             spoil(root)
-        words = ["reid", "data", "check", name, "--data-root", str(root), *arguments]
-        monkeypatch.setattr(sys, "argv", words)
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
+        code, out, err = run_reid("data", "check", name, "--data-root", root, *arguments)
         return code, [" ".join(line.split()) for line in (out + err).splitlines()]
 
     return call
