@@ -67,6 +67,7 @@ BROKEN = [
         "composition",
         r"the conflict names \[\], not both plugins: the head trains alone",
     ),
+    ("Waiting", "device", "a step waits for the device: .* at broken_probes.py:"),
     ("Attached", "pickling", "'attached/pairs' cannot be pickled"),
     ("Lonely", "ranks", "after training 'branches.head/head.* differs between ranks"),
     ("Centred", "ranks", "vectors of 'stream/shape' differ from those of one process"),

@@ -4,9 +4,11 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 
 from reid_core.data.fields import COCO_JOINTS
 from reid_core.errors import ConfigError, DataError
+from reid_core.testing.elsewhere import ELSEWHERE, elsewhere
 from reid_synthpeople.pictures import Picture
 from reid_synthpeople.scenes import Scenes
 from reid_synthpeople.world import Shot, World, WorldSettings
@@ -53,6 +55,26 @@ def test_shapes_and_types(pictures: list[Picture]) -> None:
 def test_the_same_seed_gives_the_same_bytes(pictures: list[Picture]) -> None:
     for one, other in zip(pictures, World(SETTINGS, SIZE).render(SHOTS), strict=True):
         assert_same(one, other)
+
+
+def test_another_device_is_used_for_everything(pictures: list[Picture]) -> None:
+    with elsewhere():
+        there = World(SETTINGS, SIZE, device=ELSEWHERE).render(SHOTS)
+    for one, other in zip(pictures, there, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_gpu_gives_the_same_pictures_up_to_rounding(pictures: list[Picture]) -> None:
+    for one, other in zip(
+        pictures, World(SETTINGS, SIZE, device="cuda").render(SHOTS), strict=True
+    ):
+        # A sample on an edge may fall to its neighbour, where sums are rounded otherwise.
+        for left, right in zip(labels(one)[:3], labels(other)[:3], strict=True):
+            assert (left != right).mean() < 0.005
+        np.testing.assert_allclose(one.keypoints, other.keypoints, atol=1e-3)
+        off = np.abs(one.image.astype(int) - other.image)
+        assert (off > 1).mean() < 0.005
 
 
 def test_another_seed_gives_other_people(pictures: list[Picture]) -> None:

@@ -75,7 +75,8 @@ def _built(
                 f"branch '{branch.name}': its factory returned a {type(module).__name__}, not a "
                 "torch.nn.Module"
             )
-    branch = replace(branch, module=module)
+    # A stage's model lies on the run's device; everything is tried out on the CPU.
+    branch = replace(branch, module=module.cpu())
     for source, outputs in known.items():
         wanted = branch.sources is None or source in branch.sources
         if branch.reads and wanted and all(read in outputs for read in branch.reads):

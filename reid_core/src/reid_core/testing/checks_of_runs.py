@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from reid_core.engine.state import trainable_state
+from reid_core.engine.step import train_step
 from reid_core.errors import ConflictError
+from reid_core.testing.elsewhere import ELSEWHERE, elsewhere
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.subject import Subject
 from reid_core.testing.tiny import Recorder, tiny_assembly
@@ -147,3 +149,39 @@ def check_compile(subject: Subject, device: str = "cuda") -> None:
     theirs = set(trainer.assembly.model.state_dict())
     ours = set(subject.assemble(engine=engine).model.state_dict())
     assert theirs == ours, f"compiled, entries are called {sorted(theirs - ours)[:3]}"
+
+
+def check_device(subject: Subject) -> None:
+    """On another device than the CPU it computes the same, and no step waits for the device."""
+    here, _ = _epoch_on(subject, "cpu", [])
+    with elsewhere() as waits:
+        there, waited = _epoch_on(subject, ELSEWHERE.type, waits)
+    assert len(waited) <= subject.waits * len(there), f"a step waits for the device: {waited[-1]}"
+    for step, (ours, theirs) in enumerate(zip(here, there, strict=True)):
+        for name, value in ours.items():
+            assert theirs[name] == value, (
+                f"step {step}: {name} is {value} on the CPU and {theirs[name]} on another device"
+            )
+
+
+def _epoch_on(
+    subject: Subject, device: str, waits: list[str]
+) -> tuple[list[dict[str, float]], list[str]]:
+    """Train an epoch; return every step's losses, and which of the waits were the steps'."""
+    trainer = Recorder(subject.assemble(engine={"device": device}))
+    assembly = trainer.assembly
+    trainer.begin_epoch()
+    steps = assembly.steps_per_epoch(0)
+    streams = trainer.streams(steps)
+    reports = []
+    before = len(waits)
+    for step in range(steps):
+        batches = trainer.batches(streams)
+        reports.append(train_step(assembly.parts, batches, step / steps))
+        trainer.advance(assembly.config.data.batch_size)
+    waited = waits[before:]
+    for stream in streams.values():
+        stream.close()
+    for report in reports:
+        trainer.metrics.add(report)
+    return trainer.trace, waited

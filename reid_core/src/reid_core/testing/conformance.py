@@ -27,6 +27,7 @@ from reid_core.testing.checks_of_runs import (
     check_bf16,
     check_compile,
     check_composition,
+    check_device,
     check_inert,
     check_order,
     check_resume,
@@ -45,6 +46,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "inert": check_inert,
     "order": check_order,
     "composition": check_composition,
+    "device": check_device,
     "resume": check_resume,
     "export": check_export,
     "pickling": check_pickling,
@@ -64,6 +66,7 @@ def conformance_suite(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     classes: Mapping[str, type[Plugin]] | None = None,
+    waits: int = 0,
 ) -> Callable[..., None]:
     """Return a test function that runs every check on a plugin.
 
@@ -75,6 +78,7 @@ def conformance_suite(
         settings: configuration that the plugin needs on tiny data, by section; its own settings
             under ``plugins``: ``{"plugins": {"san": {"weight": 0.5}}}``.
         classes: plugin classes by name that need no entry point.
+        waits: how often a step may wait for the device; the reason belongs beside the number.
     """
     import pytest
 
@@ -82,7 +86,7 @@ def conformance_suite(
 
     @pytest.mark.parametrize("check", list(checks))
     def test_conforms(check: str, reid_cache: Path, tmp_path: Path) -> None:
-        subject = Subject(name, reid_cache, tmp_path, settings or {}, classes or {})
+        subject = Subject(name, reid_cache, tmp_path, settings or {}, classes or {}, waits)
         checks[check](subject)
 
     return test_conforms

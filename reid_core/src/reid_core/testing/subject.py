@@ -22,6 +22,7 @@ class Subject:
         cache, folder: a cache folder and an empty folder for files.
         settings: configuration over the tiny run's: sections, and ``plugins.<name>``.
         classes: plugin classes that need no entry point.
+        waits: how often a step may wait for the device.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Subject:
     folder: Path
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     classes: Mapping[str, type[Plugin]] = field(default_factory=dict)
+    waits: int = 0
 
     def assemble(
         self, *others: str, reverse: bool = False, **sections: Mapping[str, Any]
