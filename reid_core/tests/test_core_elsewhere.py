@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from reid_core.testing.elsewhere import ELSEWHERE, elsewhere
+from reid_core.testing.tiny import Recorder, tiny_assembly
 
 
 def test_results_elsewhere_are_those_of_the_cpu() -> None:
@@ -92,3 +95,16 @@ def test_views_and_changes_in_place_reach_the_same_tensor_in_inference_too() -> 
         there[0].add_(torch.ones(3).to(there))
         there[1].copy_(torch.full((3,), 2.0))
         assert torch.equal(there.cpu(), torch.tensor([[1.0, 1, 1], [2, 2, 2]]))
+
+
+def test_a_run_elsewhere_trains_and_evaluates_as_on_the_cpu(reid_cache: Path) -> None:
+    def run(device: torch.device) -> tuple[list[dict[str, float]], list[dict[str, object]]]:
+        trainer = Recorder(tiny_assembly((), {"engine": {"device": device.type}}, cache=reid_cache))
+        trainer.fit()
+        results = trainer.evaluate("end")
+        assert results is not None
+        return trainer.trace, [result.to_json() for result in results.results]
+
+    with elsewhere():
+        there = run(ELSEWHERE)
+    assert there == run(torch.device("cpu"))

@@ -16,6 +16,7 @@ from reid_core.errors import ConfigError, DataError
 from reid_core.evaluation import blocks, neighbours
 from reid_core.evaluation.features import FloatArray
 from reid_core.evaluation.neighbours import Gallery, Neighbours, Precision, nearest
+from reid_core.testing.elsewhere import ELSEWHERE, elsewhere
 
 DEVICES = [None, torch.device("cpu")]
 if torch.cuda.is_available():
@@ -156,6 +157,19 @@ def test_a_gallery_in_the_order_of_similarity(descending: bool, precision: Preci
     for distance in ("cosine", "euclidean"):
         found = nearest(queries, gallery, 5, distance=distance, precision=precision)
         assert_exact(found, queries, gallery, distance)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.usefixtures("small_blocks")
+def test_blocks_on_another_device_never_meet_the_host_s(
+    precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "_device_for", lambda queries, gallery: ELSEWHERE)
+    queries, gallery = integers(20, 5, 1, 1), integers(330, 5, 2, 1)
+    with elsewhere():
+        for distance in ("cosine", "euclidean"):
+            found = nearest(queries, gallery, 21, distance=distance, precision=precision)
+            assert_exact(found, queries, gallery, distance)
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)
