@@ -72,8 +72,9 @@ def test_vcclothes(size: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_mixed_has_the_names_of_the_core_s_folder(size: str) -> None:
-    for entry, file in entries_of("mixed", size):
+@pytest.mark.parametrize("variant", ["mixed", "tracks"])
+def test_some_have_the_names_of_the_core_s_folder(variant: str, size: str) -> None:
+    for entry, file in entries_of(variant, size):
         match = FOLDER.fullmatch(file.name)
         assert match, file
         pid, camera, outfit = map(int, match.groups())

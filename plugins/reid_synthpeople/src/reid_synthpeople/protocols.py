@@ -48,5 +48,6 @@ PROTOCOLS = {
     "prcc": tuple(p.name for p in OWN_PROTOCOLS if p.name.startswith("synthpeople/prcc/")),
     "ltcc": _CHANGING,
     "vcclothes": ("standard", "synthpeople/vcclothes/sc", "synthpeople/vcclothes/cc"),
+    "tracks": _CHANGING,
 }
 """What each variant reports, the first one first."""
