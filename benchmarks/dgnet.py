@@ -6,6 +6,8 @@ images of different people and compares the result with the true masks and colou
 - `colour`: how far a garment's mean colour has moved from the structure's own (0) to the
   appearance's (1), in the mask of the structure's garment, where both people wear one; a regression
   over all pairs.
+- `tint`: the same of what is left of colours without their brightness, which the structure encoder
+  sees: its input is grey.
 - `outline`: contrast along the outline of the structure's person over that along the outline of the
   appearance's person, in the same composed image; 1 if the image showed neither more.
 - `error`: mean absolute error of self-reconstruction over that of the mean image, in normalised
@@ -85,6 +87,11 @@ def contrast(pixels: Tensor, person: Tensor) -> Tensor:
     return (steps * outline).sum((1, 2)) / outline.sum((1, 2)).clamp(min=1)
 
 
+def slope(moved: Tensor, wanted: Tensor) -> float:
+    """Return the share of what was wanted that was moved, by least squares."""
+    return float((moved * wanted).sum() / wanted.square().sum())
+
+
 def measure(composer: Composer, pairs: int, seed: int) -> dict[str, float]:
     """Compose random pairs of different people; return the figures of the module's text."""
     rng, samples = np.random.default_rng(seed), list(composer.samples)
@@ -113,10 +120,11 @@ def measure(composer: Composer, pairs: int, seed: int) -> dict[str, float]:
             person = masks(some, "parts", composer.size) > 0
             found[key].append(contrast(pixels_of(swapped), person))
     joined = {key: torch.cat(values) for key, values in found.items()}
-    share = (joined["moved"] * joined["wanted"]).sum() / joined["wanted"].square().sum()
+    moved, wanted = joined["moved"], joined["wanted"]
     return {
         "error": float(torch.cat(errors).mean() / torch.cat(plain).mean()),
-        "colour": float(share),
+        "colour": slope(moved, wanted),
+        "tint": slope(moved - moved.mean(1, keepdim=True), wanted - wanted.mean(1, keepdim=True)),
         "outline": float(joined["own"].mean() / joined["other"].mean()),
     }
 

@@ -36,7 +36,6 @@ from reid_core.resolve import resolve
 from reid_core.testing.tiny import Recorder
 from reid_unsup_cc.plugin import UnsupCC
 
-RECIPE = "unsup_cc/quick"
 ROWS: dict[str, dict[str, Any]] = {
     "recolor": {},
     "none": {"synthesis": {"method": "none"}},
@@ -57,14 +56,14 @@ def trained(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     schedule = {"epochs": options.epochs, "iterations_per_epoch": options.iterations}
     flags: dict[str, Any] = {
         "run": {"seed": seed},
-        "data": {"name": options.data, "threads": 1, **(SMALL if options.small else {})},
+        "data": {"threads": 1, **(SMALL if options.small else {})},
         "engine": {"device": "cpu", "precision": "bf16" if options.bf16 else "fp32"},
         "model": {"start_epochs": options.start_epochs} if options.start_epochs else {},
         "evaluation": {"protocols": tuple(PROTOCOLS.values())},
         "plugins": {"unsup_cc": ROWS[row]},
         "schedule": {key: value for key, value in schedule.items() if value is not None},
     }
-    trainer = Recorder(assemble(resolve(flags, recipe=RECIPE), say=print))
+    trainer = Recorder(assemble(resolve(flags, recipe=options.recipe), say=print))
     plugin = trainer.assembly.plugins["unsup_cc"]
     assert isinstance(plugin, UnsupCC)
     before = scores(trainer)
@@ -141,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", default="recolor,none")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--data", default="synthpeople/prcc:quick")
+    parser.add_argument("--recipe", default="unsup_cc/tracks")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--start-epochs", type=int)
@@ -153,7 +152,6 @@ def main() -> None:
     facts = {
         **{key: value for key, value in vars(options).items() if key != "json"},
         "synthetic": True,
-        "recipe": RECIPE,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
