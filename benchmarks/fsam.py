@@ -170,6 +170,9 @@ def main() -> None:
                     "synthetic": True,
                     "recipe": RECIPE,
                     "bf16": options.bf16,
+                    "epochs": options.epochs,
+                    "iterations": options.iterations,
+                    "small": options.small,
                 }
                 facts |= {"torch": torch.__version__, "python": platform.python_version()}
                 options.json.write_text(json.dumps({**facts, **found}, indent=2) + "\n", "utf-8")
