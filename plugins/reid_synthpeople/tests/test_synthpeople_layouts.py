@@ -31,8 +31,9 @@ def test_market(size: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_prcc(size: str) -> None:
-    for entry, file in entries_of("prcc", size):
+@pytest.mark.parametrize("variant", ["prcc", "tracks"])
+def test_prcc(variant: str, size: str) -> None:
+    for entry, file in entries_of(variant, size):
         camera = "ABC"[entry.shot.camid]
         root, rgb, split, *between, name = file.parts
         assert (root, rgb) == ("prcc", "rgb")
@@ -72,9 +73,8 @@ def test_vcclothes(size: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("variant", ["mixed", "tracks"])
-def test_some_have_the_names_of_the_core_s_folder(variant: str, size: str) -> None:
-    for entry, file in entries_of(variant, size):
+def test_mixed_has_the_names_of_the_core_s_folder(size: str) -> None:
+    for entry, file in entries_of("mixed", size):
         match = FOLDER.fullmatch(file.name)
         assert match, file
         pid, camera, outfit = map(int, match.groups())

@@ -18,6 +18,7 @@ ROOTS = {
     "prcc": "prcc",
     "ltcc": "LTCC_ReID",
     "vcclothes": "VC-Clothes",
+    "tracks": "prcc",
 }
 """The folder in which each official tree begins; the other variants begin at the top."""
 

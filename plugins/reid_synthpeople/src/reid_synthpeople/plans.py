@@ -292,7 +292,7 @@ _PLANNERS: dict[str, Callable[[Scale, WorldSettings], Iterator[_Taken]]] = {
     "prcc": _prcc,
     "ltcc": _ltcc,
     "vcclothes": _vcclothes,
-    "tracks": _mixed,
+    "tracks": _prcc,
     PAIRS: _source,
     CROPS: _source,
     REDRESSED: _source,

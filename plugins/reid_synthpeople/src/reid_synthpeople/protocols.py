@@ -42,12 +42,14 @@ OWN_PROTOCOLS = (
 
 _CHANGING = ("standard", "cross-clothes", "same-clothes")
 
+_PRCC = tuple(p.name for p in OWN_PROTOCOLS if p.name.startswith("synthpeople/prcc/"))
+
 PROTOCOLS = {
     "mixed": _CHANGING,
     "market": ("standard",),
-    "prcc": tuple(p.name for p in OWN_PROTOCOLS if p.name.startswith("synthpeople/prcc/")),
+    "prcc": _PRCC,
     "ltcc": _CHANGING,
     "vcclothes": ("standard", "synthpeople/vcclothes/sc", "synthpeople/vcclothes/cc"),
-    "tracks": _CHANGING,
+    "tracks": _PRCC,
 }
 """What each variant reports, the first one first."""

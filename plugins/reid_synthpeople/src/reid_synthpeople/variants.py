@@ -62,12 +62,12 @@ _SCALES = {
         "quick": Scale(_USUAL, 300, 50, 3, 3),
         "full": Scale(_USUAL, 750, 750, 5, 6),
     },
-    # Few people, each seen often before a camera, as the trackers' sets are and PRCC is: what looks
-    # for groups of like images without labels needs more of them than its neighbourhoods hold.
+    # Few people, each seen often before a camera, as in PRCC: what looks for groups of like images
+    # without labels needs more of them than its neighbourhoods hold.
     "tracks": {
         "tiny": Scale(_TINY, 8, 8, 4, 2),
-        "quick": Scale(_USUAL, 50, 40, 16, 4),
-        "full": Scale(_USUAL, 150, 70, 30, 10, sessions=3),
+        "quick": Scale(_USUAL, 50, 50, 20, 4),
+        "full": Scale(_USUAL, 150, 71, 65, 10),
     },
     # Of a source all people are trained on; SAN's synthetic set has 929 textures in 10 poses each.
     PAIRS: {
@@ -124,7 +124,7 @@ _WORLDS = {
         p_occlusion=0.06,
     ),
     "vcclothes": replace(_CHANGING, cameras=4, yaw0=_FRONTS),
-    "tracks": replace(_OWN_CLOTHES, cameras=4, yaw0=_FRONTS),
+    "tracks": replace(_OWN_CLOTHES, cameras=3, yaw0=(0.35, -0.35, 0.1)),
     PAIRS: replace(_ANYWHERE, cameras=12),
     CROPS: replace(_ANYWHERE, cameras=12),
     REDRESSED: replace(_ANYWHERE, cameras=16, wardrobe=0.0),
