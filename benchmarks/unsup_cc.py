@@ -1,13 +1,13 @@
 """What Sync-Person-Cloud learns from synthetic people whose identities it never sees.
 
-Every row is the recipe `unsup_cc/tracks` with the row's settings: the same people, the same encoder
+Every row is the recipe `unsup_cc/quick` with the row's settings: the same people, the same encoder
 after the core's self-supervised stage, as many steps. `recolor` has images in other clothes and the
 constraint, `pise` likewise with the network's, `unconstrained` no constraint, `none` neither;
 `average`, `hard` and `instance` have `recolor` and one memory only (table 3).
 
     python benchmarks/unsup_cc.py [--recipe NAME] [--rows recolor,none] [--seeds 0,1] [--batch N]
-                                  [--epochs N] [--iterations N] [--start-epochs N] [--small]
-                                  [--bf16] [--json FILE]
+                                  [--epochs N] [--iterations N] [--start-epochs N] [--bf16]
+                                  [--json FILE]
 
 Reported are rank-1 and mAP of the features that training begins with and ends with, across clothes
 and in the same ones, and at every epoch's start and after the last step the clusters: how many, how
@@ -46,9 +46,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "hard": {"memory": {"mode": "hard"}},
     "instance": {"memory": {"mode": "instance"}},
 }
-SMALL = {"height": 64, "width": 32}
-"""A quarter of the pixels, for `--small`."""
-
 PROTOCOLS = {"cc": "cross-clothes", "sc": "same-clothes"}
 
 
@@ -58,7 +55,7 @@ def trained(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     batch = {"batch_size": options.batch} if options.batch else {}
     flags: dict[str, Any] = {
         "run": {"seed": seed},
-        "data": {"threads": 1, **batch, **(SMALL if options.small else {})},
+        "data": {"threads": 1, **batch},
         "engine": {"device": "cpu", "precision": "bf16" if options.bf16 else "fp32"},
         "model": {"start_epochs": options.start_epochs} if options.start_epochs else {},
         "evaluation": {"protocols": tuple(PROTOCOLS.values())},
@@ -142,12 +139,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", default="recolor,none")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--recipe", default="unsup_cc/tracks")
+    parser.add_argument("--recipe", default="unsup_cc/quick")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--start-epochs", type=int)
     parser.add_argument("--batch", type=int, help="images; 4 of each pseudo-identity")
-    parser.add_argument("--small", action="store_true")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -106,7 +106,7 @@ def test_protocols_are_named_and_exist(name: str) -> None:
 def test_the_quick_one_is_small() -> None:
     found = config("quick")
     data, schedule = found.data, found.schedule
-    assert (data.name, data.batch_size, data.instances) == ("synthpeople/prcc:quick", 16, 4)
+    assert (data.name, data.batch_size, data.instances) == ("synthpeople/tracks:quick", 16, 4)
     assert settings("quick").synthesis.outfits == 2
     assert settings("quick").synthesis.method == "recolor"
     assert schedule.epochs * (schedule.iterations_per_epoch or 0) <= 300
