@@ -97,6 +97,44 @@ def test_views_and_changes_in_place_reach_the_same_tensor_in_inference_too() -> 
         assert torch.equal(there.cpu(), torch.tensor([[1.0, 1, 1], [2, 2, 2]]))
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda t, i, v: t.__setitem__(i, v),
+        lambda t, i, v: t.index_copy_(0, i, v),
+        lambda t, i, v: t.scatter(0, i, v),
+    ],
+    ids=["index_put", "index_copy", "scatter"],
+)
+def test_different_values_do_not_go_to_one_place(write: object) -> None:
+    with elsewhere():
+        twice = torch.tensor([1, 2, 1]).to(ELSEWHERE)
+        for values in ([1.0, 2, 1], [1.0, 2, 3], [float("nan"), 2, float("nan")]):
+            there = torch.zeros(4, device=ELSEWHERE), twice, torch.tensor(values).to(ELSEWHERE)
+            if values[2] == 3:
+                with pytest.raises(RuntimeError, match="one place"):
+                    write(*there)  # type: ignore[operator]
+            else:
+                write(*there)  # type: ignore[operator]
+        # A sum takes all of them.
+        torch.zeros(4).to(ELSEWHERE).index_put_((twice,), torch.rand(3).to(ELSEWHERE), True)
+
+
+def test_last_digits_may_differ() -> None:
+    numbers = torch.rand(1000) * 6 - 3
+    with elsewhere(ulps=4):
+        there = numbers.to(ELSEWHERE)
+        assert torch.equal((there * 3 + 1).cpu(), numbers * 3 + 1)
+        assert torch.equal(there[:5].cpu(), numbers[:5])
+        sines, total = there.sin().cpu(), there.sum().cpu()
+        in_place = there.clone().exp_().cpu()
+    for found, exact in ((sines, numbers.sin()), (in_place, numbers.exp())):
+        off = (found / exact - 1).abs().max() / torch.finfo(torch.float32).eps
+        assert 2 < off < 6
+    # What cancels out leaves the rounding of the terms behind.
+    assert 0 < abs(float(total - numbers.sum())) < 1e-3
+
+
 def test_a_run_elsewhere_trains_and_evaluates_as_on_the_cpu(reid_cache: Path) -> None:
     def run(device: torch.device) -> tuple[list[dict[str, float]], list[dict[str, object]]]:
         trainer = Recorder(tiny_assembly((), {"engine": {"device": device.type}}, cache=reid_cache))

@@ -116,9 +116,6 @@ def load_class(name: str) -> type[Plugin]:
         PluginError: it is not installed (with the nearest name and the line that installs it), it
             fails to import, or it is no plugin (with its distribution and version).
     """
-    # The base class brings pydantic; listing plugins must not pay for it.
-    from reid_core.plugins.plugin import Plugin
-
     records = installed()
     record = records.get(name)
     if record is None:
@@ -128,10 +125,22 @@ def load_class(name: str) -> type[Plugin]:
         hint = did_you_mean(name, [*records, *catalogue()])
         listed = ", ".join(records) or "none"
         raise PluginError(f"there is no plugin '{name}'{hint} (installed: {listed})")
-    where = f"plugin '{name}' ({record.distribution} {record.version}, {record.target})"
+    return load_recorded(record)
+
+
+def load_recorded(record: PluginRecord) -> type[Plugin]:
+    """Import an installed plugin's class.
+
+    Raises:
+        PluginError: it fails to import, or it is no plugin (with its distribution and version).
+    """
+    # The base class brings pydantic; listing plugins must not pay for it.
+    from reid_core.plugins.plugin import Plugin
+
+    where = f"plugin '{record.name}' ({record.distribution} {record.version}, {record.target})"
     module, _, attribute = record.target.partition(":")
     try:
-        loaded = metadata.EntryPoint(name, f"{module}:{attribute}", PLUGIN_GROUP).load()
+        loaded = metadata.EntryPoint(record.name, f"{module}:{attribute}", PLUGIN_GROUP).load()
     except Exception as error:
         raise PluginError(
             f"{where} cannot be imported: {type(error).__name__}: "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from reid_core.errors import ConflictError, DataError, ReidError, did_you_mean
 from reid_core.plugins.calls import CORE, HookCalls
-from reid_core.plugins.discovery import catalogue, installed, load_class
+from reid_core.plugins.discovery import catalogue, installed, load_recorded
 
 if TYPE_CHECKING:
     from reid_core.data.samples import DataProvider, DataRequest
@@ -120,10 +120,10 @@ class Providers:
         """Return what installed plugins offer that nobody requested; broken ones are noted."""
         if self._others is None:
             self._others = {}
-            for name in installed():
+            for name, record in installed().items():
                 if name not in self._calls.plugins:
                     with self._noted(name):
-                        self._others[name] = HookCalls({name: load_class(name)(name)})
+                        self._others[name] = HookCalls({name: load_recorded(record)(name)})
         offers: list[tuple[str, N]] = []
         for name, calls in self._others.items():
             with self._noted(name):

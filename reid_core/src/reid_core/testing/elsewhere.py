@@ -2,9 +2,11 @@
 
 Inside `elsewhere`, tensors on `ELSEWHERE` are computed on the CPU and claim to lie on another
 device. They do not mix with the CPU's, have no NumPy array, and every moment at which Python waits
-for their values is noted. So tests see without a GPU what would be on the wrong device there, and
-what would make a training step wait. They do not see what only the device itself can show: missing
-kernels, memory, other sums, mixed precision, code that asks for ``cuda`` by name.
+for their values is noted. Different values written to one place at once are refused, for a GPU
+keeps any of them. On request results are rounded otherwise than the CPU's. So tests see without a
+GPU what would be on the wrong device there, what would make a training step wait, and what hangs on
+the last digit. They do not see what only the device itself can show: missing kernels, memory, mixed
+precision, code that asks for ``cuda`` by name.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from reid_core.testing.rounding import Rounding, plain_name
 
 ELSEWHERE = torch.device("meta")
 """What tensors claim to lie on: the one device that every build of torch knows besides the CPU."""
@@ -44,13 +48,17 @@ _INDEXING = {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.defau
 
 
 @contextmanager
-def elsewhere() -> Iterator[list[str]]:
+def elsewhere(ulps: float = 0.0) -> Iterator[list[str]]:
     """Let there be a second device; yield the list of places that wait for it.
 
     A place is ``operation at module.py:line``, of the innermost line outside torch. Caches that
     outlive the context may keep tensors of the device; they remain usable.
+
+    Args:
+        ulps: how far float32 numbers lie from the CPU's at most, in units of their last place (see
+            `Rounding`); 0 gives the CPU's to the bit, 2 to 4 is what libraries for GPUs promise.
     """
-    devices = _Devices()
+    devices = _Devices(Rounding(ulps))
     with ExitStack() as stack:
         stack.enter_context(patch.object(torch, "Generator", _Generator))
         stack.enter_context(patch.object(torch, "autocast", _autocast))
@@ -98,9 +106,10 @@ class _Far(Tensor):
 class _Devices(TorchDispatchMode):
     """Decides for every operation where its result lies."""
 
-    def __init__(self) -> None:
+    def __init__(self, rounding: Rounding) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.waits: list[str] = []
+        self._rounding = rounding
 
     def __torch_dispatch__(
         self,
@@ -128,9 +137,10 @@ class _Devices(TorchDispatchMode):
         if far and (lies == _CPU or func in _WAITING or _masks(func, leaves)):
             self.waits.append(f"{func} at {_place()}")
         near_args, near_kwargs = tree_map(_nearby, (tuple(args), dict(kwargs)))
-        found = func(*near_args, **near_kwargs)
         if lies != ELSEWHERE:
-            return found
+            return func(*near_args, **near_kwargs)
+        found = self._rounding.call(func, near_args, near_kwargs)
+        _refuse_race(func, near_args, found)
         known = {id(tensor.near): tensor for tensor in far}
         return tree_map(lambda leaf: self._moved(leaf, known), found)
 
@@ -205,6 +215,22 @@ def _refuse_mixture(func: Any, args: Sequence[Any], leaves: Sequence[Any]) -> No
             raise RuntimeError(
                 f"{func}: expected all tensors to be on the same device, found {ELSEWHERE} and cpu"
             )
+
+
+def _refuse_race(func: Any, args: Sequence[Any], found: Any) -> None:
+    """Refuse what was written over by another value of the same operation."""
+    match plain_name(func), args:
+        case "index_put", [_, where, values, *rest] if not any(rest):
+            kept = _aten.index(found, where)
+        case "index_copy", [_, dim, where, values]:
+            kept = found.index_select(dim, where)
+        case "scatter", [_, dim, where, Tensor() as values]:
+            kept = found.gather(dim, where)
+        case _:
+            return
+    values = values.expand_as(kept)
+    if ((kept != values) & ~(kept.isnan() & values.isnan())).any():
+        raise RuntimeError(f"{func}: different values are written to one place")
 
 
 def _refuse_foreign_generator(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
