@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reid_core.errors import ConfigError, PluginError
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.declarations import Embedding, Tap
-from reid_core.model.encoder import Encoder, TimmEncoder, verify_taps
+from reid_core.model.encoder import Encoder, NoEncoder, TimmEncoder, verify_taps
 
 SIZE = (256, 128)
 
@@ -265,3 +265,10 @@ def test_pretrained_weights_offline_are_one_line_that_names_the_cache(tmp_path: 
     (line,) = done.stdout.splitlines()
     for word in ("'test_resnet'", str(home / "hub"), "model.pretrained=false", "pretrained=FILE"):
         assert word in line
+
+
+def test_the_stand_in_for_an_encoder_has_nothing_to_train() -> None:
+    encoder = NoEncoder()
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    image = torch.ones(1, 3, 40, 24)
+    assert torch.equal(encoder(image)["encoder/map"], torch.ones(1, 3, 3, 2))

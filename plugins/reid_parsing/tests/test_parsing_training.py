@@ -4,7 +4,7 @@ import torch
 from reid_core.engine.stages import prepare_stage
 from reid_core.testing.tiny import Recorder, tiny_assembly
 from reid_parsing import RECIPES, build_parser, parser_stage, trained_parser
-from reid_parsing.networks.in_training import NetworkInTraining, NoEncoder
+from reid_parsing.networks.in_training import NetworkInTraining
 from reid_parsing.training import NETWORK, ParserTraining
 
 
@@ -58,13 +58,6 @@ def test_in_evaluation_nothing_is_moved():
     moved, logits = network.train()(image, labels)
     assert moved.shape == (2, 16, 16)
     assert logits.shape == (2, 8, 8, 8)
-
-
-def test_the_stand_in_for_an_encoder_has_nothing_to_train():
-    encoder = NoEncoder()
-    assert not any(parameter.requires_grad for parameter in encoder.parameters())
-    image = torch.ones(1, 3, 40, 24)
-    assert torch.equal(encoder(image)["encoder/map"], torch.ones(1, 3, 3, 2))
 
 
 def test_the_author_s_recipe():

@@ -74,7 +74,7 @@ _PUBLIC = {
         "Tap",
     ),
     "reid_core.model.embedder": ("Embedder", "load_embedder"),
-    "reid_core.model.encoder": ("Encoder", "TimmEncoder"),
+    "reid_core.model.encoder": ("Encoder", "NoEncoder", "TimmEncoder"),
     "reid_core.model.losses": ("batch_hard_triplet", "identity_cross_entropy"),
     "reid_core.plugins.plugin": ("Need", "Plugin", "Settings"),
     "reid_core.running": ("restore", "run"),
@@ -268,6 +268,9 @@ if TYPE_CHECKING:
     )
     from reid_core.model.encoder import (
         Encoder as Encoder,
+    )
+    from reid_core.model.encoder import (
+        NoEncoder as NoEncoder,
     )
     from reid_core.model.encoder import (
         TimmEncoder as TimmEncoder,

@@ -96,7 +96,7 @@ class PISETraining(Plugin):
     @hookimpl
     def reid_backbone(self, ctx: RunContext) -> Encoder:
         """Give the run an encoder without parameters: nothing is embedded."""
-        from reid_parsing.networks.in_training import NoEncoder
+        from reid_core import NoEncoder
 
         return NoEncoder()
 

@@ -53,7 +53,7 @@ class ParserTraining(Plugin):
     @hookimpl
     def reid_backbone(self, ctx: RunContext) -> Encoder:
         """Give the run an encoder without parameters: a parser has no embedding."""
-        from reid_parsing.networks.in_training import NoEncoder
+        from reid_core import NoEncoder
 
         return NoEncoder()
 

@@ -97,19 +97,18 @@ class StepScopes:
         generator = torch.default_generator
         state = generator.get_state()
         cuda_state = torch.cuda.get_rng_state() if self._cuda else None
+
+        def begin(part: str) -> None:
+            digest = self._prefix.copy()
+            digest.update(part.encode())
+            seed = int.from_bytes(digest.digest()[:8], "big") >> 1
+            generator.manual_seed(seed)
+            if self._cuda:
+                torch.cuda.manual_seed(seed)
+
         try:
-            yield self._begin
+            yield begin
         finally:
             generator.set_state(state)
             if cuda_state is not None:
                 torch.cuda.set_rng_state(cuda_state)
-
-    def _begin(self, part: str) -> None:
-        import torch
-
-        digest = self._prefix.copy()
-        digest.update(part.encode())
-        seed = int.from_bytes(digest.digest()[:8], "big") >> 1
-        torch.default_generator.manual_seed(seed)
-        if self._cuda:
-            torch.cuda.manual_seed(seed)

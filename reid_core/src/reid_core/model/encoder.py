@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_core.errors import ConfigError, PluginError, did_you_mean
@@ -39,6 +40,28 @@ class Encoder(nn.Module):
         The exported embedder stores it; loading makes the class and loads the weights.
         """
         raise TypeError(f"{type(self).__name__} must define deploy_spec to be exported")
+
+
+class NoEncoder(Encoder):
+    """Stand in for an encoder where nothing is embedded: the image in small, nothing to train.
+
+    Stages that train a network of their own give it as their backbone.
+    """
+
+    taps = (Tap(ENCODER_MAP, 3, 16),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Type and place of the input are read from an encoder's parameters.
+        self.place = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the image's mean colours in squares of 16 pixels."""
+        return {ENCODER_MAP: F.avg_pool2d(image, 16, ceil_mode=True)}
+
+    def deploy_spec(self) -> dict[str, Any]:
+        """See `Encoder.deploy_spec`."""
+        return {"factory": "reid_core.model.encoder:NoEncoder", "kwargs": {}}
 
 
 class TimmEncoder(Encoder):
