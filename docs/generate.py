@@ -3,12 +3,12 @@
 Whole pages of this folder are made of docstrings and signatures (`PAGES`); tables stand in pages
 that are otherwise written by hand, between a pair of ``generated`` comments (`TABLES`);
 ``plugins/reid_example`` is what ``reid plugins new example`` writes. A test compares what is
-committed with what this script makes.
+committed with what this script makes. ``composition.md`` takes minutes, for it trains every pair of
+plugins, and has a script of its own.
 """
 
 from __future__ import annotations
 
-import runpy
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -103,5 +103,3 @@ if __name__ == "__main__":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         print(path.relative_to(ROOT))
-    # It trains every pair of plugins, so it is compared by a test of its own.
-    runpy.run_path(str(DOCS / "composition.py"), run_name="__main__")
