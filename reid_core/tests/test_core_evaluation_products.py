@@ -167,6 +167,21 @@ def test_libraries_that_cannot_be_taken(monkeypatch: pytest.MonkeyPatch) -> None
         pass
 
 
+BY_OPERATOR = hasattr(torch.backends.mkldnn, "matmul")
+
+
+@pytest.mark.skipif(BY_OPERATOR, reason="this torch has a switch for every operator")
+def test_an_older_torch_stays_in_float32_and_its_switch_is_set_back() -> None:
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with full_precision():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.skipif(not BY_OPERATOR, reason="this torch has one switch for all operators")
 @pytest.mark.parametrize("permitted", ["legacy", "by operator"])
 def test_torch_stays_in_float32_and_its_switches_are_set_back(permitted: str) -> None:
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]

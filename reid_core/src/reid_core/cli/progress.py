@@ -24,6 +24,9 @@ class Screen:
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
         """Show a bar of ``total`` images on a terminal; 0 shows a count without an end."""
+        if not self._console.is_terminal:
+            yield lambda images: None
+            return
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -41,7 +44,6 @@ class Screen:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        quiet = not self._console.is_terminal
-        with Progress(*columns, console=self._console, disable=quiet) as bars:
+        with Progress(*columns, console=self._console) as bars:
             task = bars.add_task(label, total=total or None)
             yield lambda images: bars.advance(task, images)
