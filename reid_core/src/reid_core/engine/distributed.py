@@ -3,6 +3,10 @@
 A run under ``torchrun`` has one process per device. Batches are divided by rows; the vectors that
 identity criteria see are gathered with their gradient, and batch normalisation takes its
 statistics over all ranks, so that N ranks compute what one process with the whole batch would.
+
+Tensors of a step go from device to device. What is on the host anyway, plain data, arrays and the
+waiting for each other, goes from host to host: it takes no memory of a GPU and does not wait for
+its work, and the hosts' patience may be long while rank 0 makes data or labels.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +26,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reid_core.errors import DeviceError
+
+_PATIENCE = timedelta(days=1)
+"""How long hosts wait for one of them; where a process fails, ``torchrun`` ends all of them."""
+
+_hosts: dist.ProcessGroup | None = None
+"""Of this process's `process_group`; None is the only group that there is."""
 
 
 def world() -> tuple[int, int]:
@@ -52,30 +63,33 @@ def process_group(device: str) -> Iterator[None]:
                 f"{torch.cuda.device_count()}); start fewer processes"
             )
         torch.cuda.set_device(local)
+    global _hosts
     dist.init_process_group("nccl" if cuda else "gloo")
+    _hosts = dist.new_group(timeout=_PATIENCE, backend="gloo")
     try:
         yield
     finally:
+        _hosts = None
         dist.destroy_process_group()
 
 
 def barrier() -> None:
     """Wait until all ranks are here."""
     if world()[1] > 1:
-        dist.barrier()
+        dist.barrier(_hosts)
 
 
 @contextmanager
 def rank_0_first() -> Iterator[None]:
     """Let rank 0 run the block before the others, so that what it makes is there for them."""
-    rank, ranks = world()
-    if ranks > 1 and rank > 0:
-        dist.barrier()
+    rank = world()[0]
+    if rank > 0:
+        barrier()
     try:
         yield
     finally:
-        if ranks > 1 and rank == 0:
-            dist.barrier()
+        if rank == 0:
+            barrier()
 
 
 def broadcast(value: Any) -> Any:
@@ -83,14 +97,16 @@ def broadcast(value: Any) -> Any:
     if world()[1] == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    dist.broadcast_object_list(box, src=0, group=_hosts)
     return box[0]
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
+def any_rank(flag: bool) -> bool:
     """Return whether the flag is set on any rank."""
-    value = torch.tensor(int(flag), device=device)
-    dist.all_reduce(value, dist.ReduceOp.MAX)
+    if world()[1] == 1:
+        return flag
+    value = torch.tensor(int(flag))
+    dist.all_reduce(value, dist.ReduceOp.MAX, group=_hosts)
     return bool(value)
 
 
@@ -145,12 +161,14 @@ def gather_array(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     Args:
         rows: ``n D``; ``n`` may differ between ranks.
     """
-    ranks = world()[1]
-    if ranks == 1:
-        return rows
-    parts: list[Any] = [None] * ranks
-    dist.all_gather_object(parts, rows)
-    return np.concatenate(parts)
+    return np.concatenate(gather_objects(rows)) if world()[1] > 1 else rows
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Return the values of all ranks in rank order; plain data or arrays."""
+    parts: list[Any] = [None] * world()[1]
+    dist.all_gather_object(parts, value, group=_hosts)
+    return parts
 
 
 class _AcrossRanks:

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from reid_core.config import EvaluationSection
 from reid_core.data.samples import DataSet
-from reid_core.engine.distributed import broadcast, world
+from reid_core.engine.distributed import broadcast, gather_objects, world
 from reid_core.engine.extraction import extract
 from reid_core.errors import ConfigError, DataError
 from reid_core.evaluation.features import FeatureSet
@@ -194,15 +192,7 @@ def chosen_protocols(
 def _share() -> Share:
     """Return which of the ranks this is."""
     rank, ranks = world()
-    if ranks == 1:
-        return ALONE
-
-    def gather(part: Any) -> list[Any]:
-        parts: list[Any] = [None] * ranks
-        dist.all_gather_object(parts, part)
-        return parts
-
-    return Share(rank, ranks, gather)
+    return ALONE if ranks == 1 else Share(rank, ranks, gather_objects)
 
 
 def _features_text(embedder: Embedder, vector: str) -> str:

@@ -123,9 +123,7 @@ class Trainer:
 
     def _stops(self) -> bool:
         """Return whether to end here; ranks end together, for each waits for all in a step."""
-        if self.assembly.ctx.world_size == 1:
-            return self._interrupted
-        return any_rank(self._interrupted, self.assembly.ctx.device)
+        return any_rank(self._interrupted)
 
     def _stop(self) -> None:
         progress = self.assembly.ctx.progress
