@@ -2,11 +2,13 @@
 #
 #   PYTHON=python3.12     the interpreter that makes the environment (3.11 or newer)
 #   VENV=.venv            where the environment lies
+#   CONSTRAINTS=FILE      the versions that are installed (constraints.txt)
 #   WORKERS=2 THREADS=1   processes of the test run, and threads of each
 #   PYTEST_ARGS='-k loss' what else pytest is told
 
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 WORKERS ?= 2
 THREADS ?= 1
 PYTEST_ARGS ?=
@@ -15,14 +17,14 @@ BENCHMARKS ?= benchmarks/loader.py benchmarks/step.py
 
 # -P keeps the root off the import path, where the folder reid_core/ would pass for a package.
 RUN = $(VENV)/bin/python -P
-PIP = $(RUN) -m pip install --disable-pip-version-check -c constraints.txt
+PIP = $(RUN) -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
 
 DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard reid_*/pyproject.toml plugins/*/pyproject.toml))
 EDITABLE := -e "./reid_core[fast,onnx,plots,test]" -e "./plugins/reid_benchmarks[mat]" \
     $(patsubst %,-e ./%,$(filter-out reid_core plugins/reid_benchmarks,$(DISTRIBUTIONS)))
 
 # An installation is valid for this place and these files; a change of any gives another stamp.
-KEY := $(shell { pwd; cat pyproject.toml constraints.txt $(DISTRIBUTIONS:%=%/pyproject.toml); } | cksum | cut -d ' ' -f 1)
+KEY := $(shell { pwd; cat pyproject.toml $(CONSTRAINTS) $(DISTRIBUTIONS:%=%/pyproject.toml); } | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/installed-$(KEY)
 
 export PYTHONUTF8 = 1

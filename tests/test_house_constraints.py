@@ -7,6 +7,7 @@ import pytest
 from house import DISTRIBUTIONS, ROOT, read_toml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 
 def _pins() -> dict[str, str]:
@@ -42,6 +43,23 @@ def test_every_requirement_is_pinned_to_a_version_that_it_accepts():
         if version is None or version not in requirement.specifier:
             wrong.append(f"{owner}: {requirement} (here: {version or 'not pinned'})")
     assert wrong == []
+
+
+def test_every_range_begins_with_the_oldest_version_that_is_tested():
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="ascii").splitlines()
+    oldest = dict(line.split("==") for line in lines if not line.startswith("#"))
+    own = {distribution.project["name"] for distribution in DISTRIBUTIONS}
+    wrong, named = [], set()
+    for owner, requirement in _requirements():
+        name = canonicalize_name(requirement.name)
+        if name in own or owner == "pyproject.toml" or name in ("hatchling", "editables"):
+            continue
+        named.add(name)
+        first = [s.version for s in requirement.specifier if s.operator == ">="]
+        if name not in oldest or [Version(v) for v in first] != [Version(oldest[name])]:
+            wrong.append(f"{owner}: {requirement} (oldest: {oldest.get(name, 'not named')})")
+    assert wrong == []
+    assert set(oldest) == named
 
 
 @pytest.mark.parametrize("name", ["torch", "torchvision"])
