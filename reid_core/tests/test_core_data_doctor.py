@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fake_distributions import FakeSite, fake_site
 
+from reid_core.data.counts import differences, load_counted, splits_of
 from reid_core.data.doctor import (
     Finding,
     check_cameras,
@@ -17,13 +18,12 @@ from reid_core.data.doctor import (
     check_labels,
     check_people,
     check_queries,
-    splits_of,
     verdict,
 )
 from reid_core.data.encoding import image_bytes
 from reid_core.data.file_check import check_files, count_files, read_files
 from reid_core.data.folder import load_folder
-from reid_core.data.samples import Counts, DataRequest, DataSet, Sample, Source
+from reid_core.data.samples import Counts, DataProvider, DataRequest, DataSet, Sample, Source
 from reid_core.evaluation.protocols import CROSS_CLOTHES, NO_CAMERA, STANDARD, JunkRule, Protocol
 from reid_core.testing.fixtures import RunReid
 
@@ -339,3 +339,30 @@ def test_the_verdict_is_one_line() -> None:
 
 def test_a_data_set_as_loaded_has_the_label_person(root: Path) -> None:
     assert [s.extra["person"] for s in load(root).train.samples] == [1, 1, 2, 2]
+
+
+def test_differences_are_told_split_by_split() -> None:
+    wanted = {"query": Counts(10, 5, 2), "gallery": Counts(None, 5, None)}
+    found = {"query": Counts(1_000, 5, 1), "gallery": Counts(3, 5, 9)}
+    assert differences(wanted, found) == [
+        "query 1,000 images (official 10), 1 cameras (official 2)"
+    ]
+    assert differences(wanted, {**found, "query": Counts(10, 5, 2)}) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "notice"),
+    [
+        (None, "x: not the official copy: train 0 images (official 3)"),
+        ("x: drawn", "x: drawn; not the official copy: train 0 images (official 3)"),
+    ],
+)
+def test_a_part_of_a_set_says_so_on_every_run(own: str | None, notice: str) -> None:
+    dataset = DataSet("x", Source("main", ()), notice=own)
+    request = DataRequest("x", None, None, None, Path())
+    for images, found in ((3, notice), (0, own)):
+        official = {"train": Counts(images=images)}
+        provider = DataProvider("x", lambda _: dataset, expected=lambda _, o=official: o)
+        loaded = load_counted(provider, request)
+        assert isinstance(loaded, DataSet)
+        assert loaded.notice == found

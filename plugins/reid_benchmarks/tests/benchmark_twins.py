@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from reid_benchmarks.datasets.table import BENCHMARKS
+from reid_core.data.counts import load_counted
 from reid_core.data.samples import DataRequest, DataSet
 from reid_core.plugins.providers import check_request
 
@@ -21,7 +22,7 @@ def load(name: str, root: Path, variant: str | None = None, size: str | None = N
     """Load a data set as ``--data NAME/VARIANT:SIZE --data-root ROOT`` would."""
     request = DataRequest(name, variant, size, root, root / "cache")
     check_request(PROVIDERS[name], request)
-    found = PROVIDERS[name].load(request)
+    found = load_counted(PROVIDERS[name], request)
     assert isinstance(found, DataSet)
     return found
 

@@ -100,7 +100,7 @@ def test_test_people_without_an_image_are_told(tmp_path: Path) -> None:
     testsets = [[[1, 1], [1, 700]]]
     (tmp_path / "testsets.json").write_text(json.dumps(testsets), encoding="utf-8")
     notice = load(tmp_path, "classic-labeled").notice
-    assert str(notice).endswith("1 test people of split 1 have no image")
+    assert "1 test people of split 1 have no image" in str(notice)
 
 
 @pytest.mark.parametrize("extracted", [False, True])

@@ -17,9 +17,9 @@ from benchmark_twins import (
 )
 
 from reid_benchmarks import Benchmarks
-from reid_benchmarks.datasets.records import counts_of, differences
 from reid_benchmarks.datasets.table import BENCHMARKS
 from reid_benchmarks.protocols import PROTOCOLS
+from reid_core.data.counts import counts_of
 from reid_core.data.samples import Counts, DataRequest
 from reid_core.evaluation.labels import Labels
 from reid_core.evaluation.search import Search
@@ -127,15 +127,6 @@ def test_the_protocols_of_a_set_find_the_labels_that_they_need(
             own, junk = search.own(row)
             answerable += bool(len(own) and not junk.all())
         assert answerable, f"{protocol_name}: no query of the twin can be answered"
-
-
-def test_differences_are_told_split_by_split() -> None:
-    wanted = {"query": Counts(10, 5, 2), "gallery": Counts(None, 5, None)}
-    found = {"query": Counts(1_000, 5, 1), "gallery": Counts(3, 5, 9)}
-    assert differences(wanted, found) == [
-        "query 1,000 images (official 10), 1 cameras (official 2)"
-    ]
-    assert differences(wanted, {**found, "query": Counts(10, 5, 2)}) == []
 
 
 def test_junk_and_distractors_count_as_nobody(tmp_path: Path) -> None:

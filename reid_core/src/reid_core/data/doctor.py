@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from reid_core.data.counts import counts_of
 from reid_core.data.samples import Counts, DataSet, Sample
 from reid_core.errors import DataError
 from reid_core.evaluation.labels import Labels
@@ -58,20 +59,10 @@ def check_labels(
         yield check_queries(dataset, protocol)
 
 
-def splits_of(dataset: DataSet) -> dict[str, Sequence[Sample]]:
-    """Return the samples of every split; query images of another split stand for themselves."""
-    found: dict[str, list[Sample]] = {"train": list(dataset.train.samples), "query": []}
-    named = any(sample.split == "query" for sample in dataset.query)
-    for sample in dataset.query:
-        found.setdefault(sample.split if named else "query", []).append(sample)
-    return {**found, "gallery": dataset.gallery}
-
-
 def check_counts(dataset: DataSet, expected: Mapping[str, Counts]) -> Iterator[Finding]:
     """Compare images, people and cameras of every split with the official numbers."""
-    for split, samples in splits_of(dataset).items():
+    for split, found in counts_of(dataset).items():
         official = expected.get(split, Counts())
-        found = Counts(len(samples), len(_people(samples)), len({s.camid for s in samples}))
         parts, differs, known = [], False, False
         for what in ("images", "people", "cameras"):
             have, want = getattr(found, what), getattr(official, what)
@@ -82,7 +73,7 @@ def check_counts(dataset: DataSet, expected: Mapping[str, Counts]) -> Iterator[F
         if differs:
             remedy = "; get the whole copy again, or compare results with nobody's"
             yield Finding("counts", f"{split}: {', '.join(parts)}{remedy}", "problem")
-        elif samples or known:
+        elif found.images or known:
             as_official = ", as officially" if known else ""
             yield Finding("counts", f"{split}: {', '.join(parts)}{as_official}")
 

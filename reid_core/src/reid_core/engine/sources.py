@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from reid_core.config import AugmentSection
 from reid_core.data.augmentation import DeviceAugmentation, ErasingPolicy, PhotometricPolicy
 from reid_core.data.batches import Batch
+from reid_core.data.counts import load_counted
 from reid_core.data.draws import Draw
 from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.loading import BatchLoader
@@ -57,7 +58,7 @@ def _load(name: str, root: Path | None, cache: Path, providers: Providers) -> Da
     provider = providers.dataset(title)
     request = DataRequest(title, variant, size, root, cache)
     check_request(provider, request)
-    return provider.load(request)
+    return load_counted(provider, request)
 
 
 def add_sources(ctx: RunContext, plugins: Mapping[str, Plugin]) -> None:

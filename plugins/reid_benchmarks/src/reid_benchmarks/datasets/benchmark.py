@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reid_benchmarks.datasets.records import Records, assemble, counts_of, differences
+from reid_benchmarks.datasets.records import Records, assemble
 from reid_core.data.samples import Counts, DataProvider, DataRequest, DataSet
 from reid_core.errors import DataError
 
@@ -142,14 +142,8 @@ class Benchmark:
         dataset = assemble(
             title, records, (*own, *records.protocols), people_together=self.people_together
         )
-        notices = [self.notice] if self.notice else []
-        wrong = differences(self.counts[variant], counts_of(dataset))
-        if wrong:
-            notices.append(f"not the official copy: {'; '.join(wrong)}")
-        notices += records.notices
-        if not notices:
-            return dataset
-        return replace(dataset, notice=f"{title}: {'; '.join(notices)}")
+        notices = [*([self.notice] if self.notice else []), *records.notices]
+        return replace(dataset, notice=f"{title}: {'; '.join(notices)}") if notices else dataset
 
     def _variant(self, request: DataRequest) -> str:
         return request.variant or next(iter(self.counts))

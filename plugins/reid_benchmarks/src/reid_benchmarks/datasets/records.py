@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reid_core.data.samples import Counts, DataSet, Sample, Source
+from reid_core.data.samples import DataSet, Sample, Source
 
 DISTRACTOR = -2
 """Identity of gallery images that show none of the people: a negative to every query.
@@ -91,38 +91,6 @@ def assemble(
         gallery=tuple(_sample(r, "gallery", r.pid, worn_in_test) for r in records.gallery),
         protocols=protocols,
     )
-
-
-def counts_of(dataset: DataSet) -> dict[str, Counts]:
-    """Return the number of images, people and cameras of every split."""
-    splits = {
-        "train": dataset.train.samples,
-        "query": tuple(s for s in dataset.query if s.split == "query"),
-        "gallery": dataset.gallery,
-    }
-    return {
-        split: Counts(
-            len(samples),
-            len({s.pid for s in samples if s.pid >= 0}),
-            len({s.camid for s in samples}),
-        )
-        for split, samples in splits.items()
-    }
-
-
-def differences(official: Mapping[str, Counts], found: Mapping[str, Counts]) -> list[str]:
-    """Return where a copy differs from the official counts, a phrase for each split."""
-    phrases = []
-    for split, counts in official.items():
-        parts = [
-            f"{have:,} {what} (official {want:,})"
-            for what in ("images", "people", "cameras")
-            if (want := getattr(counts, what)) is not None
-            and (have := getattr(found[split], what)) != want
-        ]
-        if parts:
-            phrases.append(f"{split} {', '.join(parts)}")
-    return phrases
 
 
 def _number_outfits(records: Iterable[Record], start: int) -> dict[tuple[int, int | str], int]:

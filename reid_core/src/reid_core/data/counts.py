@@ -1,0 +1,60 @@
+"""How many images, people and cameras a data set has, beside what its owners say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from reid_core.data.samples import Counts, DataProvider, DataRequest, DataSet, Sample, Source
+
+
+def load_counted(provider: DataProvider, request: DataRequest) -> DataSet | Source:
+    """Load what is asked for; where a copy has other numbers than the official, it is noticed.
+
+    Parts of a set stay usable so, and nobody takes their results for the whole one's.
+    """
+    found = provider.load(request)
+    if provider.expected is None or not isinstance(found, DataSet):
+        return found
+    wrong = differences(provider.expected(request), counts_of(found))
+    if not wrong:
+        return found
+    own = found.notice or f"{found.name}:"
+    joint = "; " if found.notice else " "
+    return replace(found, notice=f"{own}{joint}not the official copy: {'; '.join(wrong)}")
+
+
+def splits_of(dataset: DataSet) -> dict[str, Sequence[Sample]]:
+    """Return the samples of every split; query images of another split stand for themselves."""
+    found: dict[str, list[Sample]] = {"train": list(dataset.train.samples), "query": []}
+    named = any(sample.split == "query" for sample in dataset.query)
+    for sample in dataset.query:
+        found.setdefault(sample.split if named else "query", []).append(sample)
+    return {**found, "gallery": dataset.gallery}
+
+
+def counts_of(dataset: DataSet) -> dict[str, Counts]:
+    """Return the number of images, people and cameras of every split."""
+    return {
+        split: Counts(
+            len(samples),
+            len({sample.pid for sample in samples if sample.pid >= 0}),
+            len({sample.camid for sample in samples}),
+        )
+        for split, samples in splits_of(dataset).items()
+    }
+
+
+def differences(official: Mapping[str, Counts], found: Mapping[str, Counts]) -> list[str]:
+    """Return where a copy differs from the official counts, a phrase for each split."""
+    phrases = []
+    for split, counts in official.items():
+        parts = [
+            f"{have:,} {what} (official {want:,})"
+            for what in ("images", "people", "cameras")
+            if (want := getattr(counts, what)) is not None
+            and (have := getattr(found.get(split, Counts(0, 0, 0)), what)) != want
+        ]
+        if parts:
+            phrases.append(f"{split} {', '.join(parts)}")
+    return phrases
