@@ -116,9 +116,14 @@ def seen_texels(samples: Sequence[Sample], side: int, reach: int) -> Iterator[to
 
 
 def textures(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Train SAN, and measure what SAN-PG and SAN regress on test people."""
-    seeds = []
+    """Train SAN, and measure what SAN-PG and SAN regress on test people.
+
+    Seeds that the JSON file has of the same budget are not trained again.
+    """
+    seeds: list[dict[str, Any]] = stored(given).get("textures", [])
     for seed in given.seeds:
+        if seed in [known["seed"] for known in seeds]:
+            continue
         out = folder / f"textures-{seed}"
         _, seconds = trained(given, "", seed, out)
         assembly = restore(out, say=lambda line: None)
@@ -156,6 +161,7 @@ def textures(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 },
             }
         )
+        store(given, {"textures": seeds})
     return {"textures": seeds}
 
 
