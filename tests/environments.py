@@ -47,7 +47,10 @@ class Environment:
     def _link(self, distribution: metadata.Distribution, site: Path) -> None:
         tops = {path.parts[0] for path in distribution.files or ()} - {"..", "__pycache__"}
         for top in tops:
-            (site / top).symlink_to(Path(str(distribution.locate_file(top))).resolve())
+            link, target = site / top, Path(str(distribution.locate_file(top))).resolve()
+            # Distributions may share a namespace, as those of CUDA's libraries do.
+            if not (link.is_symlink() and link.resolve() == target):
+                link.symlink_to(target)
         for entry in distribution.entry_points.select(group="console_scripts"):
             words = {"module": entry.module, "attribute": entry.attr.partition(".")[0]}
             script = self.bin / entry.name

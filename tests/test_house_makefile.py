@@ -9,7 +9,7 @@ from house import ROOT
 
 
 def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    ours = ("MAKE", "MFLAGS", "PYTHON", "VENV")
+    ours = ("MAKE", "MFLAGS", "PYTHON", "VENV", "CONSTRAINTS")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     return subprocess.run(
         ["make", "--no-print-directory", *arguments],
