@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
+from time import sleep
 
 import numpy as np
 import pytest
@@ -252,3 +255,22 @@ def test_broken_npy_is_refused(tmp_path: Path) -> None:
         (tmp_path / "k.npy").write_bytes(broken)
         with pytest.raises(DataError, match=r"k\.npy"):
             read_field(tmp_path / "k.npy", SHARED_FIELDS["keypoints"])
+
+
+def test_threads_read_headers_of_arrays_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "k.npy", np.zeros((2, 3), np.float32))
+    load, reading = np.load, Lock()
+
+    def alone(*args: object, **options: object) -> object:
+        assert reading.acquire(blocking=False), "two threads at once"
+        sleep(0.001)
+        reading.release()
+        return load(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(np, "load", alone)
+    spec = FieldSpec("x/points", FieldKind.POINTS)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: read_field(tmp_path / "k.npy", spec), range(20)))
+    assert {array.shape for array in found} == {(2, 3)}

@@ -13,6 +13,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,9 +178,15 @@ def _read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+_NPY = Lock()
+"""NumPy reads headers with `ast`, which in Python before 3.11.8 may fail in two threads at once."""
+
+
 def _read_npy(path: Path) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(io.BytesIO(_read_bytes(path)), allow_pickle=False)
+        content = io.BytesIO(_read_bytes(path))
+        with _NPY:
+            array: NDArray[Any] = np.load(content, allow_pickle=False)
     except _BROKEN as error:
         raise DataError(f"{path}: cannot be read as .npy ({_one_line(error)})") from error
     return array

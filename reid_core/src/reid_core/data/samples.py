@@ -160,8 +160,8 @@ class DataProvider:
         layout: the folder layout that it reads, in one line, and where to request the files.
         make: writes the data set that is asked for into an empty or half-written folder, so that
             it can be looked at and kept; ``advance(done, total)`` is told how far it is.
-        expected: returns the owners' official counts of ``train``, ``query`` and ``gallery``. A copy
-            with other numbers is noticed on every run, and a problem to `reid data check`.
+        expected: returns the owners' official counts of ``train``, ``query`` and ``gallery``. That
+            a copy has others is noticed on every run, and a problem to `reid data check`.
     """
 
     name: str
