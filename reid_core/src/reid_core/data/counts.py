@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from reid_core.data.samples import Counts, DataProvider, DataRequest, DataSet, Sample, Source
@@ -19,9 +19,8 @@ def load_counted(provider: DataProvider, request: DataRequest) -> DataSet | Sour
     wrong = differences(provider.expected(request), counts_of(found))
     if not wrong:
         return found
-    own = found.notice or f"{found.name}:"
-    joint = "; " if found.notice else " "
-    return replace(found, notice=f"{own}{joint}not the official copy: {'; '.join(wrong)}")
+    begun = f"{found.notice};" if found.notice else f"{found.name}:"
+    return replace(found, notice=f"{begun} not the official copy: {'; '.join(wrong)}")
 
 
 def splits_of(dataset: DataSet) -> dict[str, Sequence[Sample]]:
@@ -33,16 +32,27 @@ def splits_of(dataset: DataSet) -> dict[str, Sequence[Sample]]:
     return {**found, "gallery": dataset.gallery}
 
 
+def people_of(samples: Iterable[Sample]) -> set[int]:
+    """Return the identities of samples, without junk and distractors."""
+    return {sample.pid for sample in samples if sample.pid >= 0}
+
+
 def counts_of(dataset: DataSet) -> dict[str, Counts]:
     """Return the number of images, people and cameras of every split."""
     return {
         split: Counts(
             len(samples),
-            len({sample.pid for sample in samples if sample.pid >= 0}),
+            len(people_of(samples)),
             len({sample.camid for sample in samples}),
         )
         for split, samples in splits_of(dataset).items()
     }
+
+
+def compared(found: Counts, official: Counts) -> list[tuple[str, int, int | None]]:
+    """Return what is counted, how many there are, and how many there officially are."""
+    names = ("images", "people", "cameras")
+    return [(name, getattr(found, name), getattr(official, name)) for name in names]
 
 
 def differences(official: Mapping[str, Counts], found: Mapping[str, Counts]) -> list[str]:
@@ -51,9 +61,8 @@ def differences(official: Mapping[str, Counts], found: Mapping[str, Counts]) -> 
     for split, counts in official.items():
         parts = [
             f"{have:,} {what} (official {want:,})"
-            for what in ("images", "people", "cameras")
-            if (want := getattr(counts, what)) is not None
-            and (have := getattr(found.get(split, Counts(0, 0, 0)), what)) != want
+            for what, have, want in compared(found.get(split, Counts(0, 0, 0)), counts)
+            if want is not None and have != want
         ]
         if parts:
             phrases.append(f"{split} {', '.join(parts)}")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from reid_core.data.counts import counts_of
+from reid_core.data.counts import compared, counts_of, people_of
 from reid_core.data.samples import Counts, DataSet, Sample
 from reid_core.errors import DataError
 from reid_core.evaluation.labels import Labels
@@ -62,10 +62,8 @@ def check_labels(
 def check_counts(dataset: DataSet, expected: Mapping[str, Counts]) -> Iterator[Finding]:
     """Compare images, people and cameras of every split with the official numbers."""
     for split, found in counts_of(dataset).items():
-        official = expected.get(split, Counts())
         parts, differs, known = [], False, False
-        for what in ("images", "people", "cameras"):
-            have, want = getattr(found, what), getattr(official, what)
+        for what, have, want in compared(found, expected.get(split, Counts())):
             differs |= want is not None and have != want
             known |= want is not None
             note = f" (official: {want:,})" if want is not None and have != want else ""
@@ -115,7 +113,7 @@ def check_people(dataset: DataSet) -> Iterator[Finding]:
         yield Finding("people", text, "note")
         return
     trained = {sample.extra[PERSON] for sample in train.samples}
-    shared = sorted(_people(tested) & trained)
+    shared = sorted(people_of(tested) & trained)
     if shared:
         text = f"{len(shared):,} people are in training and in test: {some(shared)}"
         yield Finding("people", f"{text}; results would be too good", "problem")
@@ -185,7 +183,3 @@ def span(values: Sequence[int]) -> str:
     """Return the least and the greatest value: ``2 to 6``."""
     low, high = min(values), max(values)
     return f"{low}" if low == high else f"{low} to {high}"
-
-
-def _people(samples: Iterable[Sample]) -> set[int]:
-    return {sample.pid for sample in samples if sample.pid >= 0}
