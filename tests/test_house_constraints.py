@@ -9,32 +9,44 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-
-def _pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text(encoding="ascii").splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+TESTED, OLDEST = "constraints.txt", "constraints-lowest.txt"
 
 
-def _requirements() -> Iterator[tuple[str, Requirement]]:
+def _lines(file: str) -> list[str]:
+    lines = (ROOT / file).read_text(encoding="ascii").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def _pins(file: str) -> dict[str, str]:
+    return dict(line.split("==") for line in _lines(file))
+
+
+def _needed_to_run() -> Iterator[tuple[str, Requirement]]:
     for distribution in DISTRIBUTIONS:
-        lines = read_toml(distribution.folder / "pyproject.toml")["build-system"]["requires"]
-        lines += distribution.project.get("dependencies", [])
+        lines = list(distribution.project.get("dependencies", []))
         for extra in distribution.project.get("optional-dependencies", {}).values():
             lines += extra
         yield from ((str(distribution), Requirement(line)) for line in lines)
+
+
+def _requirements() -> Iterator[tuple[str, Requirement]]:
+    yield from _needed_to_run()
+    for distribution in DISTRIBUTIONS:
+        for line in read_toml(distribution.folder / "pyproject.toml")["build-system"]["requires"]:
+            yield str(distribution), Requirement(line)
     for line in read_toml(ROOT / "pyproject.toml")["dependency-groups"]["dev"]:
         yield "pyproject.toml", Requirement(line)
 
 
-def test_every_line_is_one_exact_version():
-    lines = (ROOT / "constraints.txt").read_text(encoding="ascii").splitlines()
-    pins = [line for line in lines if not line.startswith("#")]
+@pytest.mark.parametrize("file", [TESTED, OLDEST])
+def test_every_line_is_one_exact_version(file: str):
+    pins = _lines(file)
     assert [line for line in pins if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*", line)] == []
     assert pins == sorted(set(pins), key=lambda line: line.split("=="))
 
 
 def test_every_requirement_is_pinned_to_a_version_that_it_accepts():
-    pins = _pins()
+    pins = _pins(TESTED)
     own = {distribution.project["name"]: distribution.project for distribution in DISTRIBUTIONS}
     wrong = []
     for owner, requirement in _requirements():
@@ -46,13 +58,12 @@ def test_every_requirement_is_pinned_to_a_version_that_it_accepts():
 
 
 def test_every_range_begins_with_the_oldest_version_that_is_tested():
-    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="ascii").splitlines()
-    oldest = dict(line.split("==") for line in lines if not line.startswith("#"))
+    oldest = _pins(OLDEST)
     own = {distribution.project["name"] for distribution in DISTRIBUTIONS}
     wrong, named = [], set()
-    for owner, requirement in _requirements():
+    for owner, requirement in _needed_to_run():
         name = canonicalize_name(requirement.name)
-        if name in own or owner == "pyproject.toml" or name in ("hatchling", "editables"):
+        if name in own:
             continue
         named.add(name)
         first = [s.version for s in requirement.specifier if s.operator == ">="]
