@@ -51,6 +51,7 @@ def process_group(device: str) -> Iterator[None]:
     Raises:
         DeviceError: there are more local ranks than CUDA devices.
     """
+    global _hosts
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
@@ -63,10 +64,9 @@ def process_group(device: str) -> Iterator[None]:
                 f"{torch.cuda.device_count()}); start fewer processes"
             )
         torch.cuda.set_device(local)
-    global _hosts
     dist.init_process_group("nccl" if cuda else "gloo")
-    _hosts = dist.new_group(timeout=_PATIENCE, backend="gloo")
     try:
+        _hosts = dist.new_group(timeout=_PATIENCE, backend="gloo")
         yield
     finally:
         _hosts = None
