@@ -9,8 +9,8 @@ import pytest
 import torch
 from whole_models import SIX, Run, count, whole
 
-from reid_baselines.osnet import WIDTHS
 from reid_baselines.osnet_encoder import AggregationGate, OsnetEncoder, OsnetFc
+from reid_baselines.osnet_widths import WIDTHS
 from reid_core import ConfigError
 from reid_core.model.encoder import verify_taps
 from reid_core.resolve import resolve

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from whole_models import SIX
 
-from reid_baselines.osnet import WIDTHS
 from reid_baselines.osnet_encoder import OsnetEncoder, OsnetFc
 from reid_baselines.osnet_weights import load_encoder, load_fc, published_name, read_published
+from reid_baselines.osnet_widths import WIDTHS
 from reid_core import ConfigError
 from reid_core.testing.tiny import tiny_assembly
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
+from reid_core import moved
+
 _PUBLIC = {
     "reid_core.config": ("RunConfig",),
     "reid_core.data.batches": ("Batch",),
@@ -84,6 +86,8 @@ _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = sorted(_HOME)
 __version__ = metadata.version("reid-core")
+
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

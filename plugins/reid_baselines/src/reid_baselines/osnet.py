@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from reid_baselines.osnet_widths import WIDTHS
 from reid_core import (
     Branch,
     ConfigError,
@@ -25,14 +26,6 @@ from reid_core.model.declarations import ENCODER_MAP
 
 if TYPE_CHECKING:
     from reid_core import Encoder, RunConfig, RunContext, Tap
-
-WIDTHS = {
-    "osnet_x1_0": (64, 256, 384, 512),
-    "osnet_x0_75": (48, 192, 288, 384),
-    "osnet_x0_5": (32, 128, 192, 256),
-    "osnet_x0_25": (16, 64, 96, 128),
-}
-"""Channels of the stem and of the three stages, by name."""
 
 FC_DIM = 512
 """Length of the embedding that the network brings, whatever its width."""

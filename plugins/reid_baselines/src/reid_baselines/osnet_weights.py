@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reid_baselines.osnet import WIDTHS
 from reid_baselines.osnet_encoder import OsnetEncoder, OsnetFc
+from reid_baselines.osnet_widths import WIDTHS
 from reid_core import ConfigError
 
 _HEADS = ("fc.", "classifier.")

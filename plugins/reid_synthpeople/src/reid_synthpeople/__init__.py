@@ -2,7 +2,8 @@
 
 from importlib.metadata import version
 
-from reid_synthpeople.plugin import Synthpeople, SynthpeopleSettings
+from reid_synthpeople.plugin import Synthpeople
+from reid_synthpeople.settings import SynthpeopleSettings
 
 __all__ = ["Synthpeople", "SynthpeopleSettings"]
 __version__ = version("reid-synthpeople")

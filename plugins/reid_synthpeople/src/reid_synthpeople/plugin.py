@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
-from reid_core import DataProvider, Plugin, Protocol, Settings, hookimpl
+from reid_core import DataProvider, Plugin, Protocol, hookimpl
 from reid_synthpeople.names import (
     CROPS,
     DRESSED,
@@ -25,23 +23,13 @@ from reid_synthpeople.names import (
     TEMPLATE_GARMENTS,
     VARIANTS,
 )
+from reid_synthpeople.settings import SynthpeopleSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reid_core import DataSet, Source
     from reid_core.data.samples import DataRequest
-
-
-class SynthpeopleSettings(Settings):
-    """The run's section ``[plugins.synthpeople]``; it acts where data are made."""
-
-    seed: Annotated[int, Field(ge=0, lt=1 << 30)] = 0
-    """Of people, outfits, cameras and pictures."""
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that render; 0 takes one per core. The files do not depend on it."""
-    mask_noise: Annotated[float, Field(ge=0, le=3)] = 0.0
-    """Noise of the label maps (shifts, erosion, swapped labels): 0 is the truth, 1 a parser's."""
 
 
 class Synthpeople(Plugin):

@@ -14,7 +14,7 @@ from reid_synthpeople.writing import Advance, made, write
 
 if TYPE_CHECKING:
     from reid_core.data.samples import DataRequest
-    from reid_synthpeople.plugin import SynthpeopleSettings
+    from reid_synthpeople.settings import SynthpeopleSettings
 
 
 def load_dataset(request: DataRequest, settings: SynthpeopleSettings) -> DataSet:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
+
+from reid_core import Settings
 from reid_core.errors import ConfigError
 
 _SEEDS = 1 << 32
@@ -68,3 +72,14 @@ class WorldSettings:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"synthpeople: {name} is {value}; use 0 or more")
+
+
+class SynthpeopleSettings(Settings):
+    """The run's section ``[plugins.synthpeople]``; it acts where data are made."""
+
+    seed: Annotated[int, Field(ge=0, lt=1 << 30)] = 0
+    """Of people, outfits, cameras and pictures."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that render; 0 takes one per core. The files do not depend on it."""
+    mask_noise: Annotated[float, Field(ge=0, le=3)] = 0.0
+    """Noise of the label maps (shifts, erosion, swapped labels): 0 is the truth, 1 a parser's."""

@@ -1,0 +1,9 @@
+"""The four widths of OSNet, for whoever lists, builds or recognises them."""
+
+WIDTHS = {
+    "osnet_x1_0": (64, 256, 384, 512),
+    "osnet_x0_75": (48, 192, 288, 384),
+    "osnet_x0_5": (32, 128, 192, 256),
+    "osnet_x0_25": (16, 64, 96, 128),
+}
+"""Channels of the stem and of the three stages, by name."""

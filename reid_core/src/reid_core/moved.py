@@ -1,0 +1,82 @@
+"""Old paths of modules: what stood there is still found there, with a warning.
+
+Nothing of this is imported by the core itself. An old path is a module without content that looks
+up whatever is asked of it where it stands now.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+MODULES: Mapping[str, tuple[str, ...]] = {}
+"""Old path to the modules that have its content now; a folder of old modules has none."""
+
+NAMES: Mapping[str, Mapping[str, str]] = {}
+"""Module that is still there to the names that left it, and the module where each is now."""
+
+
+class OldModule(ModuleType):
+    """A module that has moved: its names are looked up in its new places."""
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("__"):
+            for place in MODULES[self.__name__]:
+                found = import_module(place)
+                if hasattr(found, name):
+                    _warn(self.__name__, name, place)
+                    return getattr(found, name)
+        raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Find old paths; asked last, after everything that is really there."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in MODULES:
+            return None
+        folder = any(old.startswith(f"{fullname}.") for old in MODULES)
+        return ModuleSpec(fullname, self, is_package=folder)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return OldModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module empty."""
+
+
+def former_names(module: str) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module that some names have left.
+
+    Args:
+        module: its path, a key of `NAMES`.
+    """
+
+    def look_up(name: str) -> Any:
+        place = NAMES[module].get(name)
+        if place is None:
+            raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        _warn(module, name, place)
+        return getattr(import_module(place), name)
+
+    return look_up
+
+
+def install() -> None:
+    """Let old paths be imported."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
+
+
+def _warn(old: str, name: str, place: str) -> None:
+    public = name in import_module("reid_core").__all__
+    advice = f"from reid_core import {name}" if public else f"it is in {place} now"
+    warnings.warn(f"{old}.{name} is deprecated: {advice}", DeprecationWarning, stacklevel=3)

@@ -1,0 +1,88 @@
+"""Old paths of modules: whatever stood there is still found there, with a warning."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import reid_core
+from reid_core import moved
+
+OLD_PATHS = Path(__file__).with_name("old_paths.txt")
+"""Every module of the core before it was divided into rooms, with its public names."""
+
+
+def _old() -> Iterator[tuple[str, list[str]]]:
+    for line in OLD_PATHS.read_text("utf-8").splitlines():
+        module, _, names = line.partition(":")
+        yield module, names.split()
+
+
+@pytest.mark.parametrize(("module", "names"), _old(), ids=lambda value: str(value)[:60])
+def test_an_old_path_has_what_it_had(module: str, names: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = importlib.import_module(module)
+        assert [name for name in names if not hasattr(found, name)] == []
+
+
+def test_no_old_path_is_listed_whose_module_is_there() -> None:
+    for module in moved.MODULES:
+        assert importlib.util.find_spec(module).loader.__class__.__module__ == moved.__name__
+
+
+@pytest.fixture
+def _moved_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"reid_core.rooms": (), "reid_core.rooms.attic": ("reid_core.errors",)}
+    monkeypatch.setattr(moved, "MODULES", {**moved.MODULES, **places})
+    for name in places:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.mark.usefixtures("_moved_module")
+def test_an_old_name_is_the_same_object_and_says_where_it_is_now() -> None:
+    with pytest.warns(DeprecationWarning, match="attic.did_you_mean is .* in reid_core.errors now"):
+        from reid_core.rooms.attic import did_you_mean
+    from reid_core.rooms import attic
+
+    with pytest.warns(DeprecationWarning, match="from reid_core import DataError") as caught:
+        assert attic.DataError is reid_core.DataError
+    assert did_you_mean is reid_core.errors.did_you_mean
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.usefixtures("_moved_module")
+def test_what_never_stood_there_is_not_found() -> None:
+    with pytest.raises(ImportError, match="cannot import name 'Attic'"):
+        from reid_core.rooms.attic import Attic  # noqa: F401
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("reid_core.rooms.cellar")
+
+
+def test_a_name_that_left_its_module_is_found_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"some.module": {"Plugin": "reid_core.errors", "did_you_mean": "reid_core.errors"}}
+    monkeypatch.setattr(moved, "NAMES", names)
+    look_up = moved.former_names("some.module")
+    with pytest.warns(DeprecationWarning, match=r"some\.module\.did_you_mean is deprecated"):
+        assert look_up("did_you_mean") is reid_core.errors.did_you_mean
+    with pytest.raises(AttributeError, match=r"'some\.module' has no attribute"):
+        look_up("other")
+
+
+def test_the_core_itself_uses_no_old_path() -> None:
+    code = """
+import pkgutil, sys, warnings
+warnings.simplefilter("error", DeprecationWarning)
+import reid_core
+for name in reid_core.__all__:
+    getattr(reid_core, name)
+print(*sorted(set(sys.modules) & set(reid_core.moved.MODULES)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
