@@ -23,7 +23,9 @@ def _texts() -> Iterator[tuple[Path, str]]:
         folders[:] = sorted(
             name for name in folders if name == ".ci" or not (name in MADE or name.startswith("."))
         )
-        for name in sorted(files):
+        for name in sorted(
+            {*files} - {".git"}
+        ):  # a checkout beside its repository says where that is
             path = Path(folder, name)
             try:
                 yield path.relative_to(ROOT), path.read_text(encoding="utf-8")
