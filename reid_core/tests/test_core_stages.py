@@ -202,6 +202,20 @@ def test_contrastive_pre_training_starts_the_encoder(tmp_path: Path) -> None:
         assert torch.equal(value, assembly.model.encoder.state_dict()[name]), name
 
 
+def test_the_neck_starts_with_the_encoder(tmp_path: Path) -> None:
+    start = {"start": "contrastive", "start_epochs": 1}
+    assembly = tiny_assembly((), {"model": start}, cache=tmp_path)
+    [one] = assembly.plugins["core"].starts(assembly.config)
+    stages = run_stage(assembly.ctx, one.stage).model.heads["core/global"].neck
+    neck: Any = assembly.model.heads["core/global"].neck
+    assert torch.equal(neck.running_mean, stages.running_mean)
+    assert torch.equal(neck.running_var, stages.running_var)
+    assert neck.running_mean.abs().max() > 0
+    # A neck that the stage has not is a new one.
+    plain = {"model": {**start, "neck": "none"}}
+    assert not tiny_assembly((), plain, cache=tmp_path).model.heads["core/global"].state_dict()
+
+
 def test_contrastive_pre_training_may_have_larger_batches(tmp_path: Path) -> None:
     for rows, expected in ((None, 8), (32, 32)):
         start = {"model": {"start": "contrastive", "start_epochs": 1, "start_batch_size": rows}}

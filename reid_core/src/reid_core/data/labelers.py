@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from reid_core.data.fields import FieldSpec
     from reid_core.data.samples import Sample, Source
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
     from reid_core.engine.stages import StageResult
 
     LabelMaker = Callable[["LabelContext"], Sequence[Any] | NDArray[np.int64]]
+    Change = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+
+
+class FeatureMaker(Protocol):
+    """Compute features of all images of a source at an epoch's start."""
+
+    def __call__(
+        self, change: Change | None = None, fields: Sequence[str] = ()
+    ) -> NDArray[np.float32]:
+        """Return ``N D`` unit features.
+
+        Args:
+            change: makes of normalised images ``B 3 H W`` and their fields what the network sees
+                (a background taken away, say); None shows images as they are.
+            fields: names of the fields that it reads.
+        """
 
 
 @dataclass(frozen=True)
@@ -28,7 +45,8 @@ class LabelContext:
         source: the source to label.
         rows: rows of ``source`` that need a label (those that the cache lacks).
         features: computes ``N D`` float32 unit features of all of ``source`` with the current
-            model in evaluation mode and the test transform; only at an epoch's start.
+            model in evaluation mode and the test transform; only at an epoch's start. It can be
+            told to change the images first.
         epoch: 0-based; -1 before training.
         stage: the result of the labeler's stage, where it names one.
     """
@@ -36,7 +54,7 @@ class LabelContext:
     run: RunContext
     source: Source
     rows: NDArray[np.int64]
-    features: Callable[[], NDArray[np.float32]]
+    features: FeatureMaker
     epoch: int = -1
     stage: StageResult | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.data.label_store import LabelStore
-from reid_core.data.labelers import LabelContext, Labeler
+from reid_core.data.labelers import FeatureMaker, LabelContext, Labeler
 from reid_core.data.samples import Source
 from reid_core.engine.distributed import barrier, broadcast
 from reid_core.errors import DataError, PluginError
@@ -67,7 +67,7 @@ def make_identities(
     owner: str,
     labeler: Labeler,
     source: Source,
-    features: Callable[[], NDArray[np.float32]],
+    features: FeatureMaker,
 ) -> NDArray[np.int64]:
     """Return an epoch's identity of every row, ``0 .. N-1`` without gaps; ``-1`` is left out.
 
@@ -98,8 +98,8 @@ def make_identities(
     return labels
 
 
-def _no_features(owner: str) -> Callable[[], NDArray[np.float32]]:
-    def refuse() -> NDArray[np.float32]:
+def _no_features(owner: str) -> FeatureMaker:
+    def refuse(change: object = None, fields: Sequence[str] = ()) -> NDArray[np.float32]:
         raise PluginError(
             f"plugin '{owner}': features of the model exist only for labelers that run at each "
             "epoch's start"

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _TOY_SIZES = ("quick", "tiny")
 """The first one is the default."""
 
+_NECK = "heads.core/global.neck.running_*"
+"""Statistics of the neck ``bn``: that of a started encoder fits its vectors."""
+
 
 class Core(Plugin):
     """What the core itself contributes to every run."""
@@ -58,7 +61,9 @@ class Core(Plugin):
         # All other images of a batch are negatives: small batches teach little.
         rows = config.model.start_batch_size or config.data.batch_size
         stage = contrastive_stage(config.model.start_epochs, data={"batch_size": rows})
-        return (Start(stage, remedy="set -s model.start=random"),)
+        # With a fresh neck, features before the first step would not be standardised, and clusters
+        # of them not what they will be from the first step on.
+        return (Start(stage, remedy="set -s model.start=random", optional=(_NECK,)),)
 
     @hookimpl
     def reid_backbone(self, ctx: RunContext) -> Encoder:

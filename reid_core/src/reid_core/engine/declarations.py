@@ -289,8 +289,11 @@ class Start:
         entries: patterns (fnmatch) of entries of the state dict, ``encoder.*`` say; each must match
             something that has the same name and shape in both models.
         remedy: what the user can set to do without it, such as ``set -s san.start=none``.
+        optional: patterns of entries that are copied, too, where both models have them: what stands
+            behind the encoder and should fit its new weights, a neck's statistics say.
     """
 
     stage: Stage
     entries: tuple[str, ...] = ("encoder.*",)
     remedy: str = ""
+    optional: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.modes import evaluating
 
 if TYPE_CHECKING:
+    from reid_core.data.labelers import Change
     from reid_core.engine.assembly import Assembly
 
 
@@ -39,6 +40,7 @@ def extract(
     flip: str = "off",
     vector: Vector | None = None,
     compute: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
+    fields: Sequence[str] = (),
     width: int | None = None,
     threads: int = 2,
     memory_format: torch.memory_format = torch.contiguous_format,
@@ -54,6 +56,7 @@ def extract(
         specs: fields that the samples carry, for embedders that read some.
         batch_size: images per forward.
         compute: makes ``B D`` of normalised images and fields; None takes the deployed feature.
+        fields: names of the fields that ``compute`` reads beside the embedder's.
         width: the ``D`` of ``compute`` where it is not the deployed feature's.
         flip: how the mirrored image's feature is added (`merge_mirrored`), or ``off``; not
             possible where the embedder reads fields.
@@ -66,7 +69,8 @@ def extract(
     if not samples:
         return np.empty((0, embedder.dim), np.float32)
     source = Source("test", tuple(samples), dict(specs or {}))
-    loader = BatchLoader(source, embedder.size, embedder.fields, threads=threads)
+    read = sorted({*embedder.fields, *fields})
+    loader = BatchLoader(source, embedder.size, read, threads=threads)
     prepare = DeviceAugmentation(memory_format=memory_format).prepare
     make = compute or partial(embedder.embed_normalised, vector=vector)
     width = width or (embedder.width(vector) if vector else embedder.dim)
@@ -112,39 +116,49 @@ class EpochFeatures:
 
     def of(self, embedding: str) -> NDArray[np.float32]:
         """Return the unit vectors ``N D`` of an embedding."""
-        return self._all()[embedding]
+        return self._plain()[embedding]
 
-    def deployed(self) -> NDArray[np.float32]:
-        """Return what the run evaluates: the test embeddings together, with length one, ``N D``."""
-        assembly = self._assembly
-        embeddings = assembly.embedder().embeddings
-        parts = [self.of(name) * e.test_weight for name, e in embeddings.items()]
+    def deployed(
+        self, change: Change | None = None, fields: Sequence[str] = ()
+    ) -> NDArray[np.float32]:
+        """Return what the run evaluates: the test embeddings together, with length one, ``N D``.
+
+        See `FeatureMaker` for the arguments; features of changed images are computed on every call.
+        """
+        found = self._plain() if change is None else self._seen(change, fields)
+        embeddings = self._assembly.embedder().embeddings
+        parts = [found[name] * e.test_weight for name, e in embeddings.items()]
         joined = np.concatenate(parts, axis=1)
         norms = np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), 1e-12)
         return np.asarray(joined / norms, np.float32)
 
-    def _all(self) -> dict[str, NDArray[np.float32]]:
+    def _plain(self) -> dict[str, NDArray[np.float32]]:
         if self._known is None:
-            assembly, config = self._assembly, self._assembly.config
-            wanted = {*assembly.model.criteria, *assembly.embedder().heads}
-            embedder = embedder_of(assembly.model, config.data.size, sorted(wanted))
-
-            def units(image: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
-                vectors = embedder.vectors(image, fields)
-                return torch.cat([vectors[name].unit for name in embedder.heads], 1)
-
-            found = extract(
-                embedder,
-                assembly.truth.samples,
-                assembly.ctx.device,
-                specs=assembly.truth.fields,
-                batch_size=config.evaluation.batch_size,
-                compute=units,
-                threads=config.data.threads,
-                memory_format=memory_format_of(config.engine),
-                autocast=assembly.parts.autocast,
-            )
-            ends = np.cumsum([head.dim for head in embedder.heads.values()])
-            split = np.split(found, ends[:-1], axis=1)
-            self._known = dict(zip(embedder.heads, split, strict=True))
+            self._known = self._seen(None, ())
         return self._known
+
+    def _seen(self, change: Change | None, fields: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        assembly, config = self._assembly, self._assembly.config
+        wanted = {*assembly.model.criteria, *assembly.embedder().heads}
+        embedder = embedder_of(assembly.model, config.data.size, sorted(wanted))
+
+        def units(image: Tensor, carried: Mapping[str, Tensor]) -> Tensor:
+            seen = image if change is None else change(image, carried)
+            vectors = embedder.vectors(seen, carried)
+            return torch.cat([vectors[name].unit for name in embedder.heads], 1)
+
+        found = extract(
+            embedder,
+            assembly.truth.samples,
+            assembly.ctx.device,
+            specs=assembly.truth.fields,
+            batch_size=config.evaluation.batch_size,
+            compute=units,
+            fields=fields,
+            threads=config.data.threads,
+            memory_format=memory_format_of(config.engine),
+            autocast=assembly.parts.autocast,
+        )
+        ends = np.cumsum([head.dim for head in embedder.heads.values()])
+        split = np.split(found, ends[:-1], axis=1)
+        return dict(zip(embedder.heads, split, strict=True))

@@ -38,7 +38,8 @@ def check_starts(
     wished = [name for name, plugin in plugins.items() if plugin.defaults.get(_START) == wish]
     asking = [((wished or [CORE])[0] if owner == CORE else owner, start) for owner, start in owned]
     for (one, first), (two, second) in combinations(asking, 2):
-        same = [a for a in first.entries for b in second.entries if _overlap(a, b)]
+        ours, theirs = ((*s.entries, *s.optional) for s in (first, second))
+        same = [a for a in ours for b in theirs if _overlap(a, b)]
         if one != two and same:
             remedies = " or ".join(dict.fromkeys(filter(None, (first.remedy, second.remedy))))
             raise ConflictError(
@@ -76,9 +77,9 @@ def apply_starts(ctx: RunContext, owned: Sequence[tuple[str, Start]], model: Rei
     started: dict[str, str] = {}
     for owner, start in owned:
         theirs = ctx.stage(start.stage).model.state_dict()
-        for pattern in start.entries:
+        for pattern in (*start.entries, *start.optional):
             names = [name for name in fnmatch.filter(theirs, pattern) if _fits(name, ours, theirs)]
-            if not names:
+            if not names and pattern in start.entries:
                 raise PluginError(
                     f"plugin '{owner}': nothing in stage '{start.stage.name}' fits '{pattern}' of "
                     "the run's model by name and shape"

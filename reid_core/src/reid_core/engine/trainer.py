@@ -22,6 +22,7 @@ from reid_core.engine.events import EpochEnded, Evaluated, Event, StepEnded
 from reid_core.engine.extraction import EpochFeatures
 from reid_core.engine.metrics import StepMetrics, check_loss_weights
 from reid_core.engine.rates import rate_factor
+from reid_core.engine.recalibration import recalibrate
 from reid_core.engine.selection import Selection
 from reid_core.engine.sources import loader_of, relabelled, sampler_of
 from reid_core.engine.state import load_checkpoint, save_checkpoint
@@ -90,6 +91,8 @@ class Trainer:
                 self._stop()
             progress.epoch, progress.step = epoch + 1, 0
             last = progress.epoch == config.schedule.epochs
+            if last:
+                self.calibrate()
             if self.checkpoint and (last or progress.epoch % config.engine.checkpoint_every == 0):
                 self.save()
             self._say_epoch(epoch)
@@ -170,6 +173,7 @@ class Trainer:
         assembly, ctx = self.assembly, self.assembly.ctx
         features = EpochFeatures(assembly)
         if assembly.identities is not None:
+            self.calibrate()
             owner, labeler = assembly.identities
             labels = make_identities(ctx, owner, labeler, assembly.truth, features.deployed)
             ctx.sources[MAIN] = relabelled(assembly.truth, labels)
@@ -179,6 +183,11 @@ class Trainer:
         pids = np.array([sample.pid for sample in ctx.main.samples], np.int64)
         for name, criterion in assembly.model.criteria.items():
             criterion.begin(pids, partial(features.of, name))  # type: ignore[operator]
+
+    def calibrate(self) -> None:
+        """Bring batch normalisation to real images, where ``evaluation.batch_norm`` says so."""
+        if self.assembly.config.evaluation.batch_norm == "real":
+            recalibrate(self.assembly)
 
     def streams(self, steps: int) -> dict[str, Generator[Batch]]:
         """Return what is left of the epoch's host batches of every source; close them when done."""
@@ -248,6 +257,7 @@ class Trainer:
         evaluator = assembly.validator if when == "validation" else assembly.evaluator
         if evaluator is None:
             return None
+        self.calibrate()
         evaluation = evaluator.evaluate(assembly.embedder(), advance)
         results: dict[str, Any] = {r.label: r.to_json() for r in evaluation.results}
         self.emit(Evaluated(when, progress.epoch - 1, progress.iteration - 1, results))

@@ -1,0 +1,116 @@
+"""Statistics of batch normalisation on real images: their values, and when they are taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reid_core.data.draws import in_order
+from reid_core.engine.assembly import Assembly
+from reid_core.engine.recalibration import batches_of, recalibrate
+from reid_core.testing.probe_plugins import PROBES
+from reid_core.testing.tiny import Recorder, tiny_assembly
+
+REAL = {"evaluation": {"batch_norm": "real"}}
+
+
+def neck_of(assembly: Assembly) -> Any:
+    return assembly.model.heads["core/global"].neck
+
+
+def pooled(assembly: Assembly) -> torch.Tensor:
+    """What the neck sees of all images as they are, with the encoder's own statistics."""
+    loader, made = assembly.loaders["main"], []
+    with torch.no_grad():
+        for host in loader.load(in_order(len(assembly.truth), 48), epoch=0):
+            batch = assembly.prepare(host, assembly.ctx.device)
+            known = assembly.model.encoder(batch.image)
+            made.append(assembly.model.branches["core/pool"](known["encoder/map"]))
+    return torch.cat(made)
+
+
+def test_statistics_are_those_of_the_images_as_they_are(reid_cache: Path) -> None:
+    plain = {"augment": {"pad": 0, "flip": 0.0, "erasing": 0.0}}
+    assembly = tiny_assembly((), plain, cache=reid_cache)
+    assembly.model.train()
+    neck = neck_of(assembly)
+    neck.running_mean.fill_(7.0)
+    recalibrate(assembly)
+    assert assembly.model.training
+    assert neck.momentum == 0.1
+    # All 48 images are one batch, so the encoder normalised by their statistics, too.
+    seen = pooled(assembly)
+    assert torch.allclose(neck.running_mean, seen.mean(0), atol=1e-5)
+    assert torch.allclose(neck.running_var, seen.var(0), atol=1e-5)
+
+
+def test_what_is_kept_in_evaluation_mode_stays(reid_cache: Path) -> None:
+    assembly = tiny_assembly((), cache=reid_cache)
+    assembly.model.train()
+    assembly.model.encoder.eval()
+    before = {name: value.clone() for name, value in assembly.model.encoder.named_buffers()}
+    recalibrate(assembly)
+    assert before
+    assert all(torch.equal(v, before[n]) for n, v in assembly.model.encoder.named_buffers())
+    assert not assembly.model.encoder.training
+    assert neck_of(assembly).running_mean.abs().max() > 0
+
+
+def test_batches_are_of_one_size_and_mixed() -> None:
+    found = batches_of(100, 32, ranks=2)
+    assert [len(rows) for rows in found] == [32, 32, 32]
+    rows = np.concatenate(found)
+    assert len(set(rows.tolist())) == 96
+    assert rows.max() < 100
+    assert np.abs(np.diff(rows)).mean() > 10, "neighbours are like each other"
+    assert [len(rows) for rows in batches_of(7, 128, ranks=2)] == [6]
+    assert sum(map(len, batches_of(100_000, 128))) == 4096
+
+
+@pytest.mark.parametrize(("setting", "moves"), [("running", False), ("real", True)])
+def test_labels_and_evaluation_see_them(reid_cache: Path, setting: str, moves: bool) -> None:
+    sections = {"evaluation": {"batch_norm": setting}}
+    assembly = tiny_assembly(("clustering",), sections, cache=reid_cache, classes=PROBES)
+    trainer = Recorder(assembly)
+    assembly.model.train()
+    for look in (trainer.begin_epoch, lambda: trainer.evaluate("final")):
+        neck_of(assembly).running_mean.fill_(7.0)
+        look()
+        assert (neck_of(assembly).running_mean.max() < 7).item() == moves
+
+
+def test_the_last_checkpoint_holds_them(reid_cache: Path, tmp_path: Path) -> None:
+    trainer = Recorder(tiny_assembly((), REAL, cache=reid_cache), tmp_path / "checkpoint.pt")
+    trainer.fit()
+    stored = {k: v.clone() for k, v in trainer.assembly.model.state_dict().items()}
+    again = Recorder(tiny_assembly((), REAL, cache=reid_cache), tmp_path / "checkpoint.pt")
+    again.resume()
+    again.assembly.model.train()
+    name = "heads.core/global.neck.running_mean"
+    assert torch.equal(again.assembly.model.state_dict()[name], stored[name])
+    recalibrate(again.assembly)
+    assert torch.equal(again.assembly.model.state_dict()[name], stored[name])
+
+
+def test_a_labeler_can_change_what_the_network_sees(reid_cache: Path) -> None:
+    from reid_core.engine.extraction import EpochFeatures
+
+    assembly = tiny_assembly((), cache=reid_cache)
+    features, read = EpochFeatures(assembly), []
+
+    def uncovered(image: torch.Tensor, fields: Any) -> torch.Tensor:
+        read.append(sorted(fields))
+        return image * (fields["garments"] > 0)[:, None]
+
+    plain = features.deployed()
+    changed = features.deployed(uncovered, ("garments",))
+    assert changed.shape == plain.shape
+    assert np.abs(changed - plain).max() > 1e-3
+    assert read[0] == ["garments"]
+    same = features.deployed(lambda image, fields: image)
+    assert same == pytest.approx(plain, abs=1e-6)
+    assert features.of("core/global") == pytest.approx(plain, abs=1e-6)
