@@ -28,6 +28,8 @@ KEY := $(shell { pwd; cat pyproject.toml $(CONSTRAINTS) $(DISTRIBUTIONS:%=%/pypr
 STAMP := $(VENV)/installed-$(KEY)
 
 export PYTHONUTF8 = 1
+# Siblings are named by version: pip cannot resolve editable ones by path.
+export REID_RELEASE = 1
 
 .PHONY: install demo test lint format typecheck imports pytest bench clean
 .NOTPARALLEL:

@@ -11,6 +11,8 @@ from house import DISTRIBUTIONS
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the wheels of all distributions, built once per test run."""
     folder = tmp_path_factory.mktemp("wheels")
-    for distribution in DISTRIBUTIONS:
-        list(WheelBuilder(str(distribution.folder)).build(directory=str(folder)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REID_RELEASE", "1")
+        for distribution in DISTRIBUTIONS:
+            list(WheelBuilder(str(distribution.folder)).build(directory=str(folder)))
     return folder

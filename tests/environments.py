@@ -132,8 +132,7 @@ def declared(requirements: Iterable[str]) -> Iterator[metadata.Distribution]:
 
 
 def _asked_by_ours(name: str, extras: Iterable[str]) -> list[str]:
-    project = OURS[name].project
-    lines = list(project.get("dependencies", ()))
+    lines = OURS[name].dependencies
     for extra in extras:
-        lines += project["optional-dependencies"][extra]
+        lines += OURS[name].extras[extra]
     return lines

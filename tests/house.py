@@ -26,6 +26,19 @@ class Distribution:
     def source(self) -> Path:
         return self.folder / "src" / self.package
 
+    @property
+    def dependencies(self) -> list[str]:
+        """Return what it needs to run, siblings by version, as a release names them."""
+        pyproject = read_toml(self.folder / "pyproject.toml")
+        if "dependencies" in pyproject["project"]:
+            return list(pyproject["project"]["dependencies"])
+        return list(pyproject["tool"]["hatch"]["metadata"]["hooks"]["custom"]["dependencies"])
+
+    @property
+    def extras(self) -> dict[str, list[str]]:
+        """Return what each extra adds to that."""
+        return dict(self.project.get("optional-dependencies", {}))
+
     def __str__(self) -> str:
         return self.package
 

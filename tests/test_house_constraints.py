@@ -23,8 +23,8 @@ def _pins(file: str) -> dict[str, str]:
 
 def _needed_to_run() -> Iterator[tuple[str, Requirement]]:
     for distribution in DISTRIBUTIONS:
-        lines = list(distribution.project.get("dependencies", []))
-        for extra in distribution.project.get("optional-dependencies", {}).values():
+        lines = distribution.dependencies
+        for extra in distribution.extras.values():
             lines += extra
         yield from ((str(distribution), Requirement(line)) for line in lines)
 

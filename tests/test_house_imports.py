@@ -23,9 +23,8 @@ def test_the_import_contracts_hold(capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
 def test_every_import_is_declared(distribution: Distribution):
-    project = distribution.project
-    lines = [*project.get("dependencies", ())]
-    for extra in project.get("optional-dependencies", {}).values():
+    lines = distribution.dependencies
+    for extra in distribution.extras.values():
         lines += extra
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     own = {distribution.package, *sys.stdlib_module_names}

@@ -4,12 +4,17 @@ import json
 import re
 import zipfile
 from email import message_from_bytes
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from environments import Environment
+from environments import OURS, Environment
 from hatchling.builders.wheel import WheelBuilder
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
 from house import DISTRIBUTIONS, ROOT, Distribution
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from reid_core.plugins.discovery import catalogue
 from reid_core.plugins.scaffold import Scaffold, write_distribution
@@ -68,13 +73,16 @@ def test_a_clean_environment_has_what_was_installed_and_nothing_else(visited: En
     assert "plugins" in visited.run("reid", "--help").stdout
     rows = json.loads(visited.run("reid", "plugins", "list", "--json").stdout)
     there = {row["name"]: row["distribution"] for row in rows if row["installed"]}
-    assert there == {"san": "reid-san", "stranger": "reid-stranger"}
+    assert there == {
+        **{name: f"reid-{name}" for name in ("san", "partaware", "parsing", "synthpeople")},
+        "stranger": "reid-stranger",
+    }
     (stranger,) = (row for row in rows if row["name"] == "stranger")
     assert (stranger["version"], stranger["summary"]) == ("0.1.0", "Somebody else's")
     known = {row["name"]: row.get("install") for row in rows if not row["installed"]}
-    expected = {name: entry.install for name, entry in catalogue().items() if name != "san"}
+    expected = {name: entry.install for name, entry in catalogue().items() if name not in there}
     assert known == expected
-    assert known["partaware"] == "pip install reid-partaware"
+    assert known["pcb"] == "pip install reid-baselines"
 
 
 def test_a_stranger_s_wheel_is_checked_beside_the_core(visited: Environment, reid_cache: Path):
@@ -83,9 +91,75 @@ def test_a_stranger_s_wheel_is_checked_beside_the_core(visited: Environment, rei
 
 
 def test_what_is_not_installed_is_one_line_with_its_remedy(visited: Environment):
-    done = visited.run("reid", "plugins", "check", "stranger,partaware", code=2)
+    done = visited.run("reid", "plugins", "check", "stranger,pcb", code=2)
     (line,) = done.stderr.splitlines()
-    assert "plugin 'partaware' is not installed: pip install reid-partaware" in line
+    assert "plugin 'pcb' is not installed: pip install reid-baselines" in line
+
+
+def test_the_user_s_own_line_works_from_wheels(visited: Environment, reid_cache: Path):
+    done = visited.run("reid", "plugins", "check", "san,partaware", REID_CACHE=str(reid_cache))
+    assert "partaware/head" in done.stdout
+    assert "san/decoder" in done.stdout
+
+
+def test_the_user_s_own_line_works_from_a_checkout(wheels: Path, tmp_path: Path, reid_cache: Path):
+    environment = Environment(tmp_path / "venv", wheels, "reid-core", PAPER, "hatchling")
+    # No wheel of this house is at hand: siblings are found beside one another.
+    places = [ROOT / "reid_core", ROOT / "reid_san"]
+    environment.run("pip", "install", *places, PIP_FIND_LINKS="", REID_RELEASE="0")
+    done = environment.run("reid", "plugins", "check", "san,partaware", REID_CACHE=str(reid_cache))
+    assert "partaware/head" in done.stdout
+    assert "san/decoder" in done.stdout
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
+def test_the_first_run_of_a_readme_needs_nothing_that_is_not_declared(distribution: Distribution):
+    readme = (distribution.folder / "README.md").read_text("utf-8")
+    line = re.search(r"^reid run( .*)?$", readme, re.MULTILINE)
+    if line is None or re.search(r"NAME|DIR", line[0]):
+        pytest.skip("no run on data that everybody has")
+    owners = {name: entry.distribution for name, entry in catalogue().items()}
+    words = line[0].partition("#")[0].split()
+    named = {"synthpeople"} if "--data" not in words else set()
+    for option, value in pairwise(words):
+        if option == "--plugins":
+            named |= set(value.split(","))
+        elif option in ("--data", "--backbone", "--recipe"):
+            named.add(value.partition("/")[0].partition("_")[0])
+    installed = re.findall(r"^pip install ([\w -]+)", readme, re.MULTILINE)
+    asked = {distribution.project["name"], *(installed[0].split() if installed else ())}
+    there = asked | {Requirement(line).name for name in asked for line in _closure(name)}
+    assert {owners[name] for name in named & set(owners)} <= there
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
+def test_siblings_are_named_by_place_in_a_checkout_and_by_version_in_a_release(
+    distribution: Distribution, monkeypatch: pytest.MonkeyPatch
+):
+    plugin = distribution.folder / "hatch_build.py"
+    if not plugin.exists():
+        assert distribution.package == "reid_example"  # as a stranger's
+        return
+    assert plugin.read_bytes() == (ROOT / "reid_core" / "hatch_build.py").read_bytes()
+    ours = [line for line in distribution.dependencies if line.startswith("reid-")]
+    for released, expected in [
+        ("1", set(ours)),
+        ("0", {f"{name} @ {_place(name)}" for name in (Requirement(line).name for line in ours)}),
+    ]:
+        monkeypatch.setenv("REID_RELEASE", released)
+        lines = ProjectMetadata(str(distribution.folder), PluginManager()).core.dependencies
+        found = {line for line in lines if line.startswith("reid-")}
+        assert found == {str(Requirement(line)) for line in expected}
+
+
+def _place(name: str) -> str:
+    (found,) = (d.folder for d in DISTRIBUTIONS if d.project["name"] == name)
+    return found.as_uri()
+
+
+def _closure(name: str) -> set[str]:
+    lines = set(OURS[name].dependencies) if name in OURS else set()
+    return lines.union(*(_closure(canonicalize_name(Requirement(line).name)) for line in lines))
 
 
 def test_a_paper_is_tested_with_nothing_but_what_it_declares(lonely: Environment, tmp_path: Path):
