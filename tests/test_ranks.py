@@ -15,7 +15,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from reid_core.data.samples import DataSet
-from reid_core.engine.distributed import gather, gather_array, rank_0_first
+from reid_core.engine.distributed import (
+    gather,
+    gather_array,
+    rank_0_first,
+    synchronise_batch_norms,
+)
 from reid_core.engine.state import trainable_state
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import TINY, Recorder, tiny_assembly
@@ -66,6 +71,35 @@ def distance(
     return float(torch.stack(gaps).sum().sqrt())
 
 
+NORMS = [(mean, spread) for mean in (0.0, 3.3, 10.0, 1000.0) for spread in (1.0, 0.1, 0.0)]
+"""A channel each: its mean, and how far its values spread."""
+
+
+def normalised(rank: int, ranks: int) -> dict[str, torch.Tensor]:
+    """Normalise a rank's share of a batch; return output, statistics, gradient, and a penalty's."""
+    draw = torch.Generator().manual_seed(0)
+    means, spreads = (torch.tensor(v).view(1, -1, 1, 1) for v in zip(*NORMS, strict=True))
+    batch = torch.randn(8, len(NORMS), 5, 3, generator=draw) * spreads + means
+    weight = torch.randn(8, len(NORMS), 5, 3, generator=draw)
+    norm = torch.nn.BatchNorm2d(len(NORMS))
+    if ranks > 1:
+        synchronise_batch_norms(norm)
+    own = slice(rank * 8 // ranks, (rank + 1) * 8 // ranks)
+    rows = batch[own].requires_grad_()
+    out = norm(rows)
+    (grad,) = torch.autograd.grad((out.sigmoid() * weight[own]).sum(), rows, create_graph=True)
+    (penalty,) = torch.autograd.grad(grad[:, :3].square().sum(), rows)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return {
+        "out": out.detach(),
+        "grad": grad.detach(),
+        "penalty": penalty,
+        "mean": norm.running_mean,
+        "variance": norm.running_var,
+    }
+
+
 def work(rank: int, ranks: int, cache: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
@@ -77,6 +111,7 @@ def work(rank: int, ranks: int, cache: Path, folder: Path) -> None:
         rows = torch.arange(2.0)[:, None] + 10 * rank
         rows.requires_grad_(True)
         (gather(rows) * torch.arange(4.0)[:, None]).sum().backward()
+        found["norms"] = normalised(rank, ranks)
         found["gather"] = {"rows": gather(rows).detach(), "grad": rows.grad}
         found["array"] = torch.from_numpy(gather_array(rows.detach().numpy()))
         with rank_0_first():
@@ -128,6 +163,24 @@ def test_rank_0_alone_writes_checkpoints_and_goes_first(
     found, folder = ranks
     assert all((folder / f"{name}.pt").is_file() for name in PLUGINS)
     assert [rank["first"] for rank in found] == [False, True]
+
+
+def test_batch_norms_of_two_ranks_are_those_of_one_process(
+    ranks: tuple[list[dict[str, Any]], Path],
+) -> None:
+    whole, shares = normalised(0, 1), [rank["norms"] for rank in ranks[0]]
+    for name in ("out", "grad", "penalty"):
+        found = torch.cat([share[name] for share in shares])
+        assert found.isfinite().all(), name
+        for channel, (mean, spread) in enumerate(NORMS):
+            ours, theirs = found[:, channel], whole[name][:, channel]
+            # What float32 keeps of a mean, divided by the spread; of no spread, by sqrt(eps).
+            rounding = 2e-7 * mean / max(spread, 1e-5**0.5)
+            apart = float((ours - theirs).norm() / theirs.norm().clamp(min=1))
+            assert apart < 1e-5 + 10 * rounding, (name, mean, spread, apart)
+    for share in shares:
+        assert torch.allclose(share["mean"], whole["mean"], rtol=1e-5, atol=1e-6)
+        assert torch.allclose(share["variance"], whole["variance"], rtol=1e-4, atol=1e-6)
 
 
 def test_gathered_rows_carry_the_gradient_of_all_ranks(

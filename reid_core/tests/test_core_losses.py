@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reid_core.model.losses import batch_hard_triplet, identity_cross_entropy
+from reid_core.model.precision import full_precision, inner_products
 
 POINTS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
 IDS = torch.tensor([0, 0, 1, 1])
@@ -51,6 +52,43 @@ def test_triplet_of_collapsed_classes_at_distance_one_is_zero() -> None:
     assert loss.item() == 0.0
     loss.backward()
     assert torch.isfinite(vectors.grad).all()
+
+
+def hardest(vectors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the farthest positive and the nearest negative of every row, in float64."""
+    distances = torch.cdist(vectors.double(), vectors.double())
+    same = labels[:, None] == labels[None, :]
+    positive = distances.masked_fill(~same, -1).argmax(1)
+    return positive, distances.masked_fill(same, torch.inf).argmin(1)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_mixed_precision_mines_what_float32_mines(kind: torch.dtype) -> None:
+    # Features of norm 26 whose distances differ by less than what bfloat16 keeps of their squares.
+    draw = torch.Generator().manual_seed(0)
+    vectors = 26 / 16 * (1 + 0.02 * torch.randn(32, 256, generator=draw))
+    vectors, labels = vectors.to(kind), torch.arange(32) // 4
+    positive, negative = hardest(vectors, labels)
+    exact = vectors.double()
+    gaps = (exact - exact[positive]).norm(dim=1) - (exact - exact[negative]).norm(dim=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = batch_hard_triplet(vectors, labels, margin=0.3)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx((gaps + 0.3).clamp(min=0).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float64])
+def test_products_of_features_ignore_mixed_precision(kind: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(0)
+    rows, others = (torch.randn(n, 64, generator=draw).to(kind) for n in (5, 7))
+    with torch.autocast("cpu", torch.bfloat16):
+        found, own = inner_products(rows, others), inner_products(rows)
+        with full_precision(rows):
+            assert (rows.float() @ others.float().T).dtype == torch.float32
+    wanted = torch.float64 if kind == torch.float64 else torch.float32
+    assert found.dtype == own.dtype == wanted
+    assert torch.allclose(found.double(), rows.double() @ others.double().T, atol=1e-4)
+    assert torch.allclose(own.double(), rows.double() @ rows.double().T, atol=1e-4)
 
 
 def test_soft_margin_of_equal_embeddings_is_ln_2() -> None:

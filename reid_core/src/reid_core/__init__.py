@@ -78,6 +78,7 @@ _PUBLIC = {
     "reid_core.model.embedder": ("Embedder", "load_embedder"),
     "reid_core.model.encoder": ("Encoder", "NoEncoder", "TimmEncoder"),
     "reid_core.model.losses": ("batch_hard_triplet", "identity_cross_entropy"),
+    "reid_core.model.precision": ("full_precision", "inner_products"),
     "reid_core.plugins.plugin": ("Need", "Plugin", "Settings"),
     "reid_core.running": ("restore", "run"),
 }
@@ -284,6 +285,12 @@ if TYPE_CHECKING:
     )
     from reid_core.model.losses import (
         identity_cross_entropy as identity_cross_entropy,
+    )
+    from reid_core.model.precision import (
+        full_precision as full_precision,
+    )
+    from reid_core.model.precision import (
+        inner_products as inner_products,
     )
     from reid_core.plugins.plugin import (
         Need as Need,

@@ -15,6 +15,7 @@ from reid_core import (
     PassView,
     RunContext,
     StepView,
+    full_precision,
     identity_cross_entropy,
 )
 from reid_core.engine.declarations import weight_at
@@ -100,7 +101,7 @@ def discriminator_terms(
     settings, own = plugin.settings, plugin.own
     with torch.no_grad():
         fake = scene.composed(generator)
-    with torch.autocast(fake.device.type, enabled=False):
+    with full_precision(fake):
         real = scene.images.detach().float().requires_grad_(bool(settings.r1))
         scores = discriminator(real)
         judged = discriminator_loss(scores, discriminator(fake.float()), settings.gan)
@@ -143,7 +144,7 @@ def generator_terms(
 def _judged(discriminator: nn.Module, images: Tensor) -> list[Tensor]:
     """Return the scores, in float32, by a copy of the discriminator without gradient."""
     fixed = {name: value.detach() for name, value in discriminator.named_parameters()}
-    with torch.autocast(images.device.type, enabled=False):
+    with full_precision(images):
         scores: list[Tensor] = torch.func.functional_call(discriminator, fixed, (images.float(),))
     return scores
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid_core import inner_products
+
 Norm = Literal["fro", "sq", "mean"]
 
 
@@ -27,9 +29,8 @@ def mask_drift(mask: Tensor, coarse: Tensor) -> Tensor:
 
 def similarity_matrix(vectors: Tensor) -> Tensor:
     """Return the cosines ``B B`` between rows of ``B D`` (equation 8)."""
-    with torch.autocast(vectors.device.type, enabled=False):
-        unit = F.normalize(vectors if vectors.dtype.itemsize > 2 else vectors.float(), dim=1)
-        return unit @ unit.T
+    unit = F.normalize(vectors if vectors.dtype.itemsize > 2 else vectors.float(), dim=1)
+    return inner_products(unit)
 
 
 def dense_similarity(

@@ -118,7 +118,7 @@ class MutualLearning:
             gradients.append(torch.zeros_like(feature) if found is None else found)
         similar, classified = (gather(g.float().flatten(1)).flatten() for g in gradients)
         lengths = similar.norm(), classified.norm().clamp(min=1e-12)
-        cosine = similar @ classified / (lengths[0].clamp(min=1e-12) * lengths[1])
+        cosine = (similar * classified).sum() / (lengths[0].clamp(min=1e-12) * lengths[1])
         ratio = self._settings.si_weight * lengths[0] / lengths[1]
         return [
             LossTerm(self._own("similarity_gradient_cosine"), cosine.detach(), 0.0),

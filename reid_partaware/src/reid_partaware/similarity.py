@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import ConfigError, DataError
+from reid_core import ConfigError, DataError, inner_products
 
 if TYPE_CHECKING:
     from reid_core import Sample
@@ -28,7 +28,7 @@ def part_similarity(parts: Tensor) -> Tensor:
         ``B S S``, symmetric, 1 on the diagonal; in 0 .. 1 where the parts are not negative.
     """
     unit = F.normalize(parts.float(), dim=2)
-    return unit @ unit.transpose(1, 2)
+    return inner_products(unit)
 
 
 def mean_part_similarity(

@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid_core import inner_products
+
 if TYPE_CHECKING:
     from reid_unsup_cc.settings import Combination
 
 
 def similarities(unit: Tensor, memory: Tensor) -> Tensor:
     """Return inner products ``B N`` with the vectors of a memory, never in half precision."""
-    with torch.autocast(unit.device.type, enabled=False):
-        return unit @ memory.to(unit.dtype).T
+    return inner_products(unit, memory)
 
 
 def info_nce(cosines: Tensor, labels: Tensor, temperature: float, printed: bool = False) -> Tensor:

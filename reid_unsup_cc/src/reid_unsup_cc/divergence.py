@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid_core import full_precision
+
 if TYPE_CHECKING:
     from reid_core import Embedded
     from reid_unsup_cc.settings import Space
@@ -55,7 +57,7 @@ def self_identity(log_probabilities: Tensor, groups: Tensor) -> Tensor:
         groups: int64 ``B``, below ``B``: rows with equal numbers show one person in other clothes.
     """
     rows = len(groups)
-    with torch.autocast(log_probabilities.device.type, enabled=False):
+    with full_precision(log_probabilities):
         probabilities = log_probabilities.exp()
         sizes = torch.zeros_like(log_probabilities[:, 0]).index_add(
             0, groups, torch.ones_like(log_probabilities[:, 0])

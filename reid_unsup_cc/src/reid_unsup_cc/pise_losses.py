@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from reid_core import full_precision
 from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from reid_unsup_cc.dressing import CLOTHING
 from reid_unsup_cc.pise import PISE
@@ -110,7 +111,8 @@ def weighted_errors(painted: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
         weights: ``B H W``.
     """
     basis = torch.tensor(OPPONENT, device=wanted.device)
-    off = torch.einsum("kc,bchw->bkhw", basis, painted.float() - wanted).abs().mean(1)
+    with full_precision(painted):
+        off = torch.einsum("kc,bchw->bkhw", basis, painted.float() - wanted.float()).abs().mean(1)
     return torch.stack([(off * weights).sum((1, 2)), weights.sum((1, 2))], 1)
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid_core import full_precision
 from reid_unsup_cc.dressing import CLOTHING
 
 _LEAST = 8
@@ -38,7 +39,7 @@ class Recolor:
         """Return the people of ``images`` in the templates' clothing; see `Dresser.__call__`."""
         from kornia.color import lab_to_rgb, rgb_to_lab
 
-        with torch.autocast(images.device.type, enabled=False):
+        with full_precision(images):
             own, other = rgb_to_lab(images.float()), rgb_to_lab(template_images.float())
             dressed, changed = own, torch.zeros_like(garments, dtype=torch.bool)
             for kind in CLOTHING:

@@ -79,9 +79,11 @@ def nt_xent(vectors: Tensor, images: Tensor, temperature: float) -> Tensor:
     import torch
     import torch.nn.functional as F
 
+    from reid_core.model.precision import inner_products
+
     unit = F.normalize(vectors.float(), dim=1)
     own = torch.eye(len(images), dtype=torch.bool, device=images.device)
-    similarity = (unit @ unit.T / temperature).masked_fill(own, -torch.inf)
+    similarity = (inner_products(unit) / temperature).masked_fill(own, -torch.inf)
     positive = (images[:, None] == images[None, :]) & ~own
     hits = similarity.masked_fill(~positive, -torch.inf)
     return (similarity.logsumexp(1) - hits.logsumexp(1)).mean()

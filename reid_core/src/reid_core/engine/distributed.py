@@ -121,8 +121,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         # Every rank's loss depends on every rank's rows.
-        summed = grads[0].contiguous()
-        dist.all_reduce(summed)
+        summed = cast(Tensor, _Sum.apply(grads[0]))  # type: ignore[no-untyped-call]
         start = dist.get_rank() * ctx.count
         return summed[start : start + ctx.count]
 
@@ -130,15 +129,14 @@ class _Gather(torch.autograd.Function):
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone()
+        total = values.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        total = grads[0].clone()
-        dist.all_reduce(total)
-        return total
+        # A function again, so that a gradient's gradient (a penalty) is summed, too.
+        return cast(Tensor, _Sum.apply(grads[0]))  # type: ignore[no-untyped-call]
 
 
 def gather(rows: Tensor) -> Tensor:
@@ -171,6 +169,24 @@ def gather_objects(value: Any) -> list[Any]:
     return parts
 
 
+def _moments(values: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Return mean, biased variance and number of values per channel, over all ranks.
+
+    Every rank's own are put together as Chan et al. (1979) do. A difference of squares would lose
+    all digits, and even its sign, where the mean is large against the spread.
+
+    Args:
+        values: float32 ``B C ...``, as many on every rank.
+    """
+    axes = [0, *range(2, values.dim())]
+    variance, mean = torch.var_mean(values, axes, correction=0)
+    means, variances = gather(torch.stack([mean, variance])[None]).unbind(1)
+    total = means.mean(0)
+    between = (means - total).square().mean(0)
+    count = values.numel() // values.shape[1] * len(means)
+    return total, variances.mean(0) + between, count
+
+
 class _AcrossRanks:
     """Mixed into a batch normalisation: statistics over the batches of all ranks."""
 
@@ -179,16 +195,10 @@ class _AcrossRanks:
         if not norm.training:
             out = super().forward(x)  # type: ignore[misc]
             return cast(Tensor, out)
-        axes = [0, *range(2, x.dim())]
         values = x.float()
-        count = values.new_full((1,), values.numel() / values.shape[1])
-        local = torch.cat([values.sum(axes), values.square().sum(axes), count])
-        total = cast(Tensor, _Sum.apply(local))  # type: ignore[no-untyped-call]
-        channels = values.shape[1]
-        mean = total[:channels] / total[-1]
-        variance = total[channels:-1] / total[-1] - mean.square()
+        mean, variance, count = _moments(values)
         if norm.track_running_stats and norm.running_mean is not None:
-            self._move(norm, mean.detach(), variance.detach(), total[-1].detach())
+            self._move(norm, mean.detach(), variance.detach(), count)
         shape = [1, -1, *[1] * (x.dim() - 2)]
         out = (values - mean.view(shape)) * (variance.view(shape) + norm.eps).rsqrt()
         if norm.affine:
@@ -201,7 +211,7 @@ class _AcrossRanks:
         return cast(Tensor, out)
 
     @staticmethod
-    def _move(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    def _move(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.num_batches_tracked is not None
@@ -210,7 +220,7 @@ class _AcrossRanks:
         if share is None:
             share = 1.0 / float(norm.num_batches_tracked)
         norm.running_mean.lerp_(mean, share)
-        norm.running_var.lerp_(variance * count / (count - 1), share)
+        norm.running_var.lerp_(variance * (count / (count - 1)), share)
 
 
 def synchronise_batch_norms(model: nn.Module) -> None:

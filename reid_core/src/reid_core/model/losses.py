@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid_core.model.precision import inner_products
+
 
 def batch_hard_triplet(
     vectors: Tensor, labels: Tensor, margin: float = 0.3, soft_margin: bool = False
@@ -32,7 +34,7 @@ def batch_hard_triplet(
     other = (labels[:, None] != labels[None, :]) & known[:, None] & known[None, :]
     with torch.no_grad():
         squares = vectors.square().sum(1)
-        distances = squares[:, None] + squares[None, :] - 2 * vectors @ vectors.T
+        distances = squares[:, None] + squares[None, :] - 2 * inner_products(vectors)
         own = torch.arange(len(labels), device=labels.device)
         # An anchor may be its own positive only where there is no other one.
         far = distances.masked_fill(~same, -torch.inf)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from reid_core.engine.views import Embedded
 from reid_core.model.criteria import IdentityCriterion, IdentityOutput
 from reid_core.model.declarations import Embedding
+from reid_core.model.precision import inner_products
 
 
 class PartHead(nn.Sequential):
@@ -105,7 +106,7 @@ class ClusterMemory(IdentityCriterion):
 
     def logits(self, embedded: Embedded) -> Tensor:
         """Return similarities to the memories, divided by the temperature."""
-        return embedded.unit @ self.memory.T / 0.05
+        return inner_products(embedded.unit, self.memory) / 0.05
 
     def forward(
         self, embedded: Embedded, labels: Tensor, soft_targets: Tensor | None = None

@@ -157,10 +157,12 @@ class Stream(Plugin):
         kept = (view.output(self.own("map")) - view.output(self.own("map0"))).square().mean()
         terms = [LossTerm(self.own("keep"), kept.float(), self.settings.weight)]
         others = [n for n in sorted(view.embedded) if n != self.own("shape")]
+        from reid_core.model.precision import inner_products
+
         shape = ctx.gather(view.embedded[self.own("shape")].unit)
         for name in others[:1]:
             unit = ctx.gather(view.embedded[name].unit)
-            gap = (shape @ shape.T - unit @ unit.T).square().mean()
+            gap = (inner_products(shape) - inner_products(unit)).square().mean()
             terms.append(LossTerm(self.own("similar"), gap, self.settings.weight))
         return terms
 
