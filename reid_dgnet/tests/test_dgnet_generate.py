@@ -94,7 +94,7 @@ def test_a_generated_set_can_be_trained_on(folder, ctx, tmp_path):
 
 def test_a_set_does_not_overwrite_anything(folder, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="is not empty; choose another --out"):
+    with pytest.raises(ConfigError, match="holds something already; name another folder"):
         invoke("generate", "set", folder, "--out", tmp_path)
 
 

@@ -79,6 +79,12 @@ _PUBLIC = {
     "reid_core.model.encoder": ("Encoder", "NoEncoder", "TimmEncoder"),
     "reid_core.model.losses": ("batch_hard_triplet", "identity_cross_entropy"),
     "reid_core.model.precision": ("full_precision", "inner_products"),
+    "reid_core.outputs": (
+        "FIGURE_SUFFIXES",
+        "PICTURE_SUFFIXES",
+        "checked_folder",
+        "checked_output",
+    ),
     "reid_core.plugins.plugin": ("Need", "Plugin", "Settings"),
     "reid_core.running": ("restore", "run"),
 }
@@ -292,6 +298,10 @@ if TYPE_CHECKING:
     from reid_core.model.precision import (
         inner_products as inner_products,
     )
+    from reid_core.outputs import FIGURE_SUFFIXES as FIGURE_SUFFIXES
+    from reid_core.outputs import PICTURE_SUFFIXES as PICTURE_SUFFIXES
+    from reid_core.outputs import checked_folder as checked_folder
+    from reid_core.outputs import checked_output as checked_output
     from reid_core.plugins.plugin import (
         Need as Need,
     )

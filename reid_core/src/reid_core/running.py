@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reid_core.config import RunConfig
 from reid_core.errors import ConfigError
 from reid_core.evaluation.results import RetrievalResult
+from reid_core.outputs import checked_folder
 from reid_core.resolve import Resolved, resolve
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:
     """Return the run's folder; nothing is overwritten.
 
     Raises:
-        ConfigError: it holds a run already.
+        ConfigError: it holds a run already, or cannot be written to.
     """
     if out is None:
         name = "-".join(config.run.plugins) or "baseline"
@@ -211,7 +212,7 @@ def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:
     holds = (out / "config.toml").exists()
     if holds and not resume:
         raise ConfigError(f"{out} holds a run already; choose another --out, or add --resume")
-    return out
+    return checked_folder(out, empty=False)
 
 
 def describe(assembly: Assembly) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from reid_core import PICTURE_SUFFIXES, checked_folder, checked_output
+
 if TYPE_CHECKING:
     from reid_dgnet.generating import Composer
 
@@ -37,6 +39,7 @@ def swaps(run: Path, people: int, out: Path) -> None:
     """Draw everybody's appearance in everybody's structure (figures 1 and 6)."""
     from reid_dgnet.pictures import draw_swaps
 
+    checked_output(out, PICTURE_SUFFIXES)
     click.echo(f"one appearance per row: {draw_swaps(_composer(run), people, out)}")
 
 
@@ -57,6 +60,7 @@ def interpolate(
     """Draw images between two people (figures 5 and 9)."""
     from reid_dgnet.pictures import draw_interpolations
 
+    checked_output(out, PICTURE_SUFFIXES)
     path = draw_interpolations(_composer(run), codes, rows, steps, out)
     click.echo(f"{codes} codes from left to right: {path}")
 
@@ -76,6 +80,7 @@ def write_set(run: Path, per_image: int, seed: int, with_real: bool, out: Path) 
     from reid_core.cli.progress import Screen
     from reid_dgnet.offline import write_generated
 
+    checked_folder(out)
     assembly = _restored(run)
     total = per_image * len(assembly.ctx.main.samples)
     with Screen().bar("generating", total) as advance:
@@ -100,6 +105,8 @@ def quality(
     """Measure generated images: diversity (SSIM) and realism (FID), as in table 2."""
     from reid_dgnet.quality import frechet_distance, similarity_within_people
 
+    if json_path is not None:
+        checked_output(json_path, option="--json")
     assembly = _restored(run)
     found: dict[str, Any] = {"data": assembly.config.data.name, "seed": seed, "pairs": pairs}
     found |= similarity_within_people(assembly.ctx, pairs, seed)

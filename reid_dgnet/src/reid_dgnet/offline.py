@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from reid_core import ConfigError, RunContext
+from reid_core import RunContext, checked_folder
 from reid_dgnet.generating import BATCH, Composer, pixels_of
 
 
@@ -35,10 +35,9 @@ def write_generated(
         advance: is told how many more images are done.
 
     Raises:
-        ConfigError: the folder holds something.
+        ConfigError: the folder holds something, or cannot be written to.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty; choose another --out")
+    checked_folder(folder)
     composer, samples = Composer.of(ctx), list(ctx.main.samples)
     train = folder / "train"
     train.mkdir(parents=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from reid_core import PICTURE_SUFFIXES, checked_output
+
 
 @click.group()
 def fsam() -> None:
@@ -24,6 +26,7 @@ def masks(runs: tuple[Path, ...], out: Path) -> None:
     """
     from reid_fsam.comparing import compare_masks
 
+    checked_output(out, PICTURE_SUFFIXES)
     for line in compare_masks(runs, out):
         click.echo(line)
     click.echo(str(out))

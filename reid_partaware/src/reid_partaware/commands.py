@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from reid_core import FIGURE_SUFFIXES, PICTURE_SUFFIXES, checked_output
+
 if TYPE_CHECKING:
     from reid_core import DataSet
 
@@ -52,6 +54,8 @@ def similarity(
     from reid_partaware.pictures import draw_matrix
     from reid_partaware.similarity import mean_part_similarity, summary
 
+    checked_output(out, FIGURE_SUFFIXES)
+    figures_path = checked_output(out.with_suffix(".json"))
     place = choose_device(device)
     dataset = _test_set(data, data_root)
     names, matrix = mean_part_similarity(
@@ -61,7 +65,7 @@ def similarity(
         [name.strip() for name in embed.split(",")] if embed else (),
     )
     content = {"data": data, "parts": names, "matrix": matrix.round(6).tolist()} | summary(matrix)
-    out.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    figures_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     figures = ", ".join(f"{name} {value:.3f}" for name, value in summary(matrix).items())
     click.echo(f"{figures}; {draw_matrix(names, matrix, out)}")
 
@@ -82,6 +86,7 @@ def gradcam(run: Path, embedding: str | None, feature: str | None, images: int, 
     from reid_partaware.gradcam import explain
     from reid_partaware.pictures import draw_over_images
 
+    checked_output(out, FIGURE_SUFFIXES)
     assembly = restore(run, say=_silent)
     found = explain(assembly, images, embedding, feature)
     draw_over_images(list(found.images), list(found.maps), found.titles, out)
@@ -114,6 +119,8 @@ def parts(
     from reid_core.engine.device import choose_device
     from reid_partaware.single_part import evaluate_parts
 
+    if json_path is not None:
+        checked_output(json_path, option="--json")
     place = choose_device(device)
     dataset = _test_set(data, data_root)
     rule = find_protocol(protocol or dataset.protocols[0])
@@ -144,6 +151,7 @@ def segment(run: Path, images: int, out: Path) -> None:
     from reid_partaware.pictures import draw_parts
     from reid_partaware.segmenting import evenly, measure, predict
 
+    checked_output(out, PICTURE_SUFFIXES)
     assembly = restore(run, say=_silent)
     samples = evenly(assembly.ctx.dataset.query or assembly.ctx.main.samples, images)
     click.echo(f"part maps: {draw_parts(predict(assembly, samples), out)}")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from reid_core import PICTURE_SUFFIXES, checked_output
+
 
 @click.group()
 def san() -> None:
@@ -27,6 +29,7 @@ def textures(run: Path, images: int, out: Path) -> None:
     from reid_san.plugin import San
     from reid_san.reporting import draw_and_measure
 
+    checked_output(out, PICTURE_SUFFIXES)
     assembly = restore(run, say=_silent)
     plugin = assembly.plugins.get("san")
     if not isinstance(plugin, San):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from reid_core import checked_folder, checked_output
 from reid_core.data.fields import SHARED_FIELDS
 from reid_parsing.plugin import FIELDS
 
@@ -77,8 +78,10 @@ def label(data: str, data_root: Path | None, out: Path, split: str, **options: A
     parser is taken from the cache.
     """
     from reid_core.engine.randomness import deterministic
-    from reid_parsing.exporting import export_labels
+    from reid_parsing.exporting import export_labels, sheet_beside
 
+    checked_folder(out)
+    checked_output(sheet_beside(out))
     ctx, plugin = open_context(data, data_root, options)
     samples, specs = ctx.dataset.train.samples, ctx.dataset.train.fields
     if split != "train":
@@ -137,8 +140,7 @@ def train(data: str | None, data_root: Path | None, out: Path, **options: Any) -
     from reid_core.errors import ConfigError
     from reid_parsing.weights import save_parser
 
-    if out.suffix != ".safetensors":
-        raise ConfigError(f"--out {out}: a parser is kept as .safetensors")
+    checked_output(out, (".safetensors",))
     if data is not None:
         options["settings"] = (*options["settings"], f'parsing.labelled="{data}"')
     if data_root is not None:

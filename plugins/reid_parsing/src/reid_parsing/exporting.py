@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from reid_core import checked_folder
 from reid_core.data.decoding import read_field, read_image
 from reid_core.data.fields import FieldSpec
 from reid_core.data.geometry import Geometry, transform_labels
@@ -49,11 +50,11 @@ def export_labels(
         Lines for the user.
 
     Raises:
-        ConfigError: the folder holds something, or the parser makes other fields.
+        ConfigError: the folder holds something or cannot be written to, or the parser makes other
+            fields.
         DataError: there are no images, or two have one name.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} holds something already; choose another --out")
+    checked_folder(out)
     if not samples:
         raise DataError(f"'{ctx.dataset.name}' has no such images to label")
     names = Counter(sample.path.stem for sample in samples)
@@ -74,7 +75,7 @@ def export_labels(
     for sample, made in zip(samples, files, strict=True):
         shutil.copyfile(made, out / f"{sample.path.stem}.png")
     yield f"{len(files)} label maps: {out}; bring them into a run with --field {field}={out}"
-    yield f"contact sheet: {_sheet(samples, files, spec, out.parent / f'{out.name}.png')}"
+    yield f"contact sheet: {_sheet(samples, files, spec, sheet_beside(out))}"
     if truth:
         scores = Confusion(spec.classes)
         for true, made in zip(truth, files, strict=True):
@@ -85,6 +86,11 @@ def export_labels(
             f"against the truth that the data set carries: pixel accuracy "
             f"{100 * scores.pixel_accuracy:.1f} %, mIoU {100 * scores.mean_iou:.1f}"
         )
+
+
+def sheet_beside(folder: Path) -> Path:
+    """Return where the contact sheet of a folder of labels is drawn."""
+    return folder.parent / f"{folder.name}.png"
 
 
 def _sheet(samples: Sequence[Sample], files: Sequence[Path], spec: FieldSpec, path: Path) -> Path:

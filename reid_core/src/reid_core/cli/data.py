@@ -11,6 +11,7 @@ import click
 
 from reid_core.cli.data_check import check
 from reid_core.cli.data_make import make
+from reid_core.outputs import PICTURE_SUFFIXES, checked_output
 
 _LISTED = 8
 """Sizes or variants that are listed one by one."""
@@ -81,6 +82,7 @@ def show(name: str, data_root: Path | None, out: Path, identities: int, images: 
     from reid_core.data.contact_sheet import contact_sheet
     from reid_core.finding import open_dataset
 
+    checked_output(out, PICTURE_SUFFIXES)
     dataset = open_dataset(name, data_root)
     if dataset.notice:
         click.echo(dataset.notice)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reid_core.outputs import checked_folder
+
 if TYPE_CHECKING:
     from reid_core.data.samples import DataProvider
 
@@ -41,6 +43,7 @@ def make(name: str, out: Path, settings: tuple[str, ...]) -> None:
     from reid_core.errors import DataError
     from reid_core.plugins.providers import check_request, parse_data_name
 
+    checked_folder(out, empty=False)
     title, variant, size = parse_data_name(name)
     provider, write = _maker_of(title, settings)
     request = DataRequest(title, variant, size, None, cache_folder())

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from reid_core.outputs import PICTURE_SUFFIXES, checked_output
+
 
 @click.command("eval")
 @click.argument("model", type=click.Path(path_type=Path))
@@ -56,6 +58,11 @@ def evaluate(
 
     MODEL is a run's folder or an embedder.safetensors. No plugin needs to be requested.
     """
+    if json_path is not None:
+        checked_output(json_path, option="--json")
+    if picture is not None:
+        checked_output(picture, PICTURE_SUFFIXES, option="--picture")
+
     from rich.console import Console
 
     from reid_core.cli.progress import Screen

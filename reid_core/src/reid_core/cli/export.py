@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from reid_core.outputs import checked_output
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
@@ -19,8 +21,11 @@ def export(model: Path, out: Path | None) -> None:
     from reid_core.model.embedder import load_embedder
     from reid_core.model.onnx import export_onnx
 
+    if out is not None:
+        checked_output(out, (".onnx",))
     embedder = load_embedder(model)
-    path = out or (model if model.is_dir() else model.parent) / "embedder.onnx"
+    folder = model if model.is_dir() else model.parent
+    path = out or checked_output(folder / "embedder.onnx")
     worst = export_onnx(embedder, path)
     height, width = embedder.size
     click.echo(

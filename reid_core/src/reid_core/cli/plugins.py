@@ -10,6 +10,7 @@ import click
 
 from reid_core.cli.options import run_options, to_flags
 from reid_core.errors import ReidError
+from reid_core.outputs import checked_folder
 from reid_core.plugins.discovery import catalogue, installed
 
 
@@ -119,6 +120,7 @@ def new(name: str, into: Path, author: str, summary: str) -> None:
 
     from reid_core.plugins.scaffold import Scaffold, write_distribution
 
+    checked_folder(into, empty=False, option="--into")
     folder = write_distribution(Scaffold(name, author, summary), into)
     shown = str(folder) if folder.is_absolute() else f"./{folder}"
     click.echo(f"{folder}: {sum(path.is_file() for path in folder.rglob('*'))} files")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reid_core.cli.options import run_options, to_flags
+from reid_core.outputs import FIGURE_SUFFIXES, checked_folder, checked_output
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +40,9 @@ def sweep(over: tuple[str, ...], seeds: str, out: Path, plot: Path | None, **opt
     from reid_core.cli.progress import Screen
     from reid_core.errors import ConfigError
 
+    checked_folder(out, empty=False)
+    if plot is not None:
+        checked_output(plot, FIGURE_SUFFIXES, option="--plot")
     values = dict(_values(text) for text in over)
     if plot is not None and len(values) != 1:
         raise ConfigError("--plot needs one --over, whose values are its horizontal axis")

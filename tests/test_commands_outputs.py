@@ -1,0 +1,122 @@
+"""Every command of every distribution looks at where it writes before it works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from reid_core.cli.main import cli
+from reid_core.testing.fixtures import RunReid
+
+READ = {"--data-root", "--inception"}
+"""Options that name what is read; every other option that takes a path names what is written."""
+
+WITHOUT_SUFFIX = {"--json"}
+FOLDERS = {
+    ("run", "--out"),
+    ("sweep", "--out"),
+    ("plugins", "new", "--into"),
+    ("data", "make", "--out"),
+    ("dgnet", "generate", "set", "--out"),
+    ("parsing", "label", "--out"),
+}
+"""Everything else is a file."""
+
+
+def commands(group: click.Group, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*words, name))
+        else:
+            yield (*words, name)
+
+
+def command_of(words: tuple[str, ...]) -> click.Command:
+    found: click.Command = cli
+    for word in words:
+        assert isinstance(found, click.Group)
+        command = found.get_command(click.Context(found), word)
+        assert command is not None
+        found = command
+    return found
+
+
+def outputs() -> Iterator[tuple[str, ...]]:
+    """Yield the words of a command and its option that names what is written."""
+    for words in commands(cli, ()):
+        for option in command_of(words).params:
+            if isinstance(option, click.Option) and isinstance(option.type, click.Path):
+                name = option.opts[0]
+                if name not in READ:
+                    yield (*words, name)
+
+
+OUTPUTS = sorted(outputs())
+
+
+def call(words: tuple[str, ...], option: str, value: Path, reid: RunReid) -> tuple[int, str, str]:
+    """Call a command on what does not exist, so that any work would end in another error."""
+    given: list[str] = []
+    for parameter in command_of(words).params:
+        if isinstance(parameter, click.Argument):
+            given.append("nowhere")
+        elif parameter.required and option not in parameter.opts:
+            taken = "new.png" if isinstance(parameter.type, click.Path) else "nothing"
+            given += [parameter.opts[0], taken]
+    return reid(*words, *given, option, value)
+
+
+@pytest.fixture(autouse=True)
+def empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_there_are_outputs_to_check() -> None:
+    assert len(OUTPUTS) >= 18
+    assert set(OUTPUTS) >= FOLDERS
+
+
+@pytest.mark.parametrize("found", OUTPUTS, ids=" ".join)
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(
+    found: tuple[str, ...], run_reid: RunReid, tmp_path: Path
+) -> None:
+    *words, option = found
+    file = tmp_path / "file"
+    file.touch()
+    suffix = "" if found in FOLDERS else ".png"
+    suffix = {"export": ".onnx", "train": ".safetensors"}.get(words[-1], suffix)
+    code, _, err = call(tuple(words), option, file / f"x{suffix}", run_reid)
+    assert code == 2
+    assert err.startswith(f"reid: {option} ")
+    assert "cannot be written (Not a directory" in err
+
+
+@pytest.mark.parametrize(
+    "found", [o for o in OUTPUTS if o not in FOLDERS and o[-1] not in WITHOUT_SUFFIX], ids=" ".join
+)
+def test_another_suffix_is_refused_before_the_work(
+    found: tuple[str, ...], run_reid: RunReid, tmp_path: Path
+) -> None:
+    *words, option = found
+    code, _, err = call(tuple(words), option, tmp_path / "x.xyz", run_reid)
+    assert code == 2
+    assert err.startswith(f"reid: {option} ")
+    assert "x.xyz: the file's name must end in ." in err
+
+
+@pytest.mark.parametrize(
+    "found", [("dgnet", "generate", "set", "--out"), ("parsing", "label", "--out")], ids=" ".join
+)
+def test_a_folder_that_holds_something_is_refused_before_the_work(
+    found: tuple[str, ...], run_reid: RunReid, tmp_path: Path
+) -> None:
+    *words, option = found
+    (tmp_path / "x").touch()
+    code, _, err = call(tuple(words), option, tmp_path, run_reid)
+    assert code == 2
+    assert "holds something already; name another folder" in err
