@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from reid_core.data.fields import SHARED_FIELDS
+from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.engine.randomness import deterministic
 from reid_core.engine.sources import load_dataset
 from reid_parsing.commands import open_context

@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reid_core.data.fields import PART_CLASSES
+from reid_core.contract.fields import PART_CLASSES
 from reid_synthpeople.mask_noise import MaskNoise, spoil_labels
 from reid_synthpeople.world import Shot, World, WorldSettings
 

@@ -15,8 +15,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from reid_core.contract.step import Synthetic
 from reid_core.engine.assembly import Assembly
-from reid_core.engine.declarations import Synthetic
 from reid_core.engine.reach import Reach, follow_terms
 from reid_core.errors import ConflictError
 from reid_core.plugins.discovery import installed

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import reid_core
-from reid_core import config, hookspecs
+from reid_core import config
+from reid_core.contract import hookspecs
 
 DOCS = Path(__file__).resolve().parent
 NOTE = "<!-- Made by docs/generate.py from the source. Do not edit. -->"

@@ -6,8 +6,8 @@ import re
 import pytest
 from house import ROOT
 
-from reid_core import hookspecs
-from reid_core.hookspecs import HOOKS
+from reid_core.contract import hookspecs
+from reid_core.contract.hookspecs import HOOKS
 
 
 def test_every_key_of_the_configuration_is_described():

@@ -15,9 +15,9 @@ from reid_core import Plugin, hookimpl
 from reid_core.cli.main import cli
 from reid_core.cli.options import to_flags
 from reid_core.config import RunConfig, known_keys
+from reid_core.contract.hookspecs import HOOKS
 from reid_core.defaults import Core
 from reid_core.evaluation.protocols import GENERIC_PROTOCOLS
-from reid_core.hookspecs import HOOKS
 from reid_core.resolve import resolve
 from reid_core.running import run
 from reid_core.testing.tiny import tiny_flags

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from house import ROOT
 
-from reid_core import hookspecs
-from reid_core.data.fields import SHARED_FIELDS
-from reid_core.hookspecs import HOOKS
+from reid_core.contract import hookspecs
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.hookspecs import HOOKS
 
 _spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
 assert _spec

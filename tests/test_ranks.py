@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from reid_core.data.samples import DataSet
+from reid_core.contract.samples import DataSet
 from reid_core.engine.distributed import (
     gather,
     gather_array,

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from reid_core.data.samples import DataProvider, Source
-from reid_core.engine.declarations import SourceRequest
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.model import Branch
+from reid_core.contract.plugin import Plugin
+from reid_core.contract.samples import DataProvider, Source
+from reid_core.contract.step import SourceRequest
 from reid_core.errors import ConflictError
-from reid_core.hookspecs import hookimpl
-from reid_core.model.declarations import Branch
-from reid_core.plugins.plugin import Plugin
 from reid_core.testing.probe_modules import PartHead
 from reid_core.testing.probe_modules import Stream as StreamNetwork
 from reid_core.testing.probes import Head, Rival, Stream

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reid_core.data.samples import DataSet, Source
+from reid_core.contract.samples import DataSet, Source
 from reid_core.engine.assembly import assemble
 from reid_core.errors import DataError
 from reid_core.resolve import resolve

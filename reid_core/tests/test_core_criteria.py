@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from reid_core.config import IdentitySection
-from reid_core.engine.views import Embedded
+from reid_core.contract.model import Embedding, Supervision
+from reid_core.contract.views import Embedded
 from reid_core.errors import PluginError
 from reid_core.model.blocks import EmbeddingHead, GlobalPool, build_neck
 from reid_core.model.criteria import CrossEntropyTriplet, IdentityCriterion
-from reid_core.model.declarations import Embedding, Supervision
 
 
 @pytest.fixture(autouse=True)

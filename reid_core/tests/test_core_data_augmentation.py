@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
+from reid_core.contract.batches import Batch
 from reid_core.data.augmentation import (
     ERASING,
     IMAGENET_MEAN,
@@ -22,7 +23,6 @@ from reid_core.data.augmentation import (
     erase,
     normalise,
 )
-from reid_core.data.batches import Batch
 from reid_core.errors import ConfigError
 
 SIZE = (64, 32)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.data import decoding
 from reid_core.data.decoding import read_field, read_image, read_labels
-from reid_core.data.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.errors import DataError
 
 IMAGE = FieldSpec("x/image", FieldKind.IMAGE)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fake_distributions import FakeSite, fake_site
 
+from reid_core.contract.samples import Counts, DataProvider, DataRequest, DataSet, Sample, Source
 from reid_core.data.counts import differences, load_counted, splits_of
 from reid_core.data.doctor import (
     Finding,
@@ -23,7 +24,6 @@ from reid_core.data.doctor import (
 from reid_core.data.encoding import image_bytes
 from reid_core.data.file_check import check_files, count_files, read_files
 from reid_core.data.folder import load_folder
-from reid_core.data.samples import Counts, DataProvider, DataRequest, DataSet, Sample, Source
 from reid_core.evaluation.protocols import CROSS_CLOTHES, NO_CAMERA, STANDARD, JunkRule, Protocol
 from reid_core.testing.fixtures import RunReid
 

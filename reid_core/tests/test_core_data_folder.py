@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reid_core.data.fields import SHARED_FIELDS
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.samples import DataRequest, DataSet
 from reid_core.data.folder import load_folder
-from reid_core.data.samples import DataRequest, DataSet
 from reid_core.errors import DataError
 
 TRAIN = ("0007_c1_o1_a.jpg", "0007_c3_o2.jpg", "0012_c1.png", "0012_c12_0_1.JPEG", "0003_c3.jpg")

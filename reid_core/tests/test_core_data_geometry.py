@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.data.encoding import label_colours
-from reid_core.data.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.data.geometry import (
     GEOMETRY_NUMBERS,
     Geometry,

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
+from reid_core.contract.samples import Sample, Source
 from reid_core.data.decoding import read_field
 from reid_core.data.encoding import image_bytes, label_colours, write_whole
-from reid_core.data.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.data.label_store import LabelStore, content_hash
-from reid_core.data.samples import Sample, Source
 from reid_core.errors import DataError
 
 RNG = np.random.default_rng(0)

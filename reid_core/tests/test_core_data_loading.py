@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
+from reid_core.contract.batches import Batch
+from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
+from reid_core.contract.samples import Source
 from reid_core.data import loading
 from reid_core.data.augmentation import DeviceAugmentation, ErasingPolicy, PhotometricPolicy
-from reid_core.data.batches import Batch
 from reid_core.data.draws import Draw, in_order, row_uniforms
-from reid_core.data.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.loading import BatchLoader
-from reid_core.data.samples import Source
 from reid_core.data.sampling import make_sampler, shard
 from reid_core.errors import ConfigError, DataError, DeviceError
 from reid_core.testing.toy import make_toy

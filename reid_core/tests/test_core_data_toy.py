@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reid_core.contract.fields import COCO_JOINTS, GARMENT_CLASSES, PART_CLASSES, SHARED_FIELDS
+from reid_core.contract.samples import DataRequest, DataSet
 from reid_core.data.decoding import read_field, read_image, read_labels
-from reid_core.data.fields import COCO_JOINTS, GARMENT_CLASSES, PART_CLASSES, SHARED_FIELDS
-from reid_core.data.samples import DataRequest, DataSet
 from reid_core.errors import DataError
 from reid_core.testing import toy
 from reid_core.testing.toy import load_toy, load_toy_pairs, make_toy, make_toy_pairs

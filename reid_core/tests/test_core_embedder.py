@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from reid_core.data.samples import DataSet
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.model import Branch, Embedding, Supervision
+from reid_core.contract.plugin import Plugin
+from reid_core.contract.samples import DataSet
 from reid_core.errors import CheckpointError, ConfigError, DataError, PluginError
-from reid_core.hookspecs import hookimpl
 from reid_core.model.blocks import GlobalPool
-from reid_core.model.declarations import Branch, Embedding, Supervision
 from reid_core.model.embedder import Embedder, embedder_of, load_embedder
-from reid_core.plugins.plugin import Plugin
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reid_core.contract.model import Embedding, Tap
 from reid_core.errors import ConfigError, PluginError
 from reid_core.model.blocks import EmbeddingHead
-from reid_core.model.declarations import Embedding, Tap
 from reid_core.model.encoder import Encoder, NoEncoder, TimmEncoder, verify_taps
 
 SIZE = (256, 128)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor, ImageFont
 
-from reid_core.data.samples import Sample
+from reid_core.contract.samples import Sample
 from reid_core.errors import DataError
 from reid_core.evaluation.pictures import MATCH, MISS, QUERY, choose_queries, ranked_list_picture
 from reid_core.evaluation.results import QueryScores

@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from reid_core.config import EvaluationSection
-from reid_core.data.samples import DataSet
+from reid_core.contract.samples import DataSet
 from reid_core.engine.evaluating import Evaluator
 from reid_core.errors import ConfigError
 from reid_core.evaluation import products

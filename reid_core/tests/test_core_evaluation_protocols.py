@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid_core.data.samples import Sample
+from reid_core.contract.samples import Sample
 from reid_core.errors import ConfigError, DataError
 from reid_core.evaluation.labels import Labels
 from reid_core.evaluation.protocols import (

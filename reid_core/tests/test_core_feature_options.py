@@ -10,11 +10,11 @@ import torch
 from pydantic import ValidationError
 
 from reid_core.config import EvaluationSection
-from reid_core.data.samples import DataSet
+from reid_core.contract.model import Vector
+from reid_core.contract.samples import DataSet
 from reid_core.engine.evaluating import Evaluator
 from reid_core.engine.extraction import extract, merge_mirrored
 from reid_core.evaluation.protocols import STANDARD
-from reid_core.model.declarations import Vector
 from reid_core.model.embedder import Embedder
 from reid_core.testing.tiny import tiny_assembly
 

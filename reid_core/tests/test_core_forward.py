@@ -11,13 +11,13 @@ import torch
 from one_update import Run, scale
 from torch import Tensor
 
-from reid_core.engine.declarations import LinearRamp, LossTerm
-from reid_core.engine.views import StepView
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.model import Branch, Embedding, Supervision
+from reid_core.contract.plugin import Plugin
+from reid_core.contract.step import LinearRamp, LossTerm
+from reid_core.contract.views import StepView
 from reid_core.errors import PluginError, ReidError
-from reid_core.hookspecs import hookimpl
 from reid_core.model.blocks import GlobalPool
-from reid_core.model.declarations import Branch, Embedding, Supervision
-from reid_core.plugins.plugin import Plugin
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 

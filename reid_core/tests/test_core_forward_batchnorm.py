@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.plugin import Plugin
+from reid_core.contract.step import Pass, Schedule
 from reid_core.engine.batchnorm import pass_mode
-from reid_core.engine.declarations import Pass, Schedule
-from reid_core.hookspecs import hookimpl
-from reid_core.plugins.plugin import Plugin
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

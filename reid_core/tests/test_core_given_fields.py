@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reid_core.data.fields import SHARED_FIELDS
-from reid_core.data.labelers import LabelContext, Labeler
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.labelers import LabelContext, Labeler
+from reid_core.contract.plugin import Need, Plugin
 from reid_core.engine.assembly import Assembly
-from reid_core.hookspecs import hookimpl
-from reid_core.plugins.plugin import Need, Plugin
 from reid_core.testing.tiny import tiny_assembly
 
 

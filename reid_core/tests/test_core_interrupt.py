@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reid_core.data.samples import DataSet
+from reid_core.contract.samples import DataSet
 from reid_core.engine.state import read_checkpoint, trainable_state
 from reid_core.engine.trainer import Interrupted
 from reid_core.resolve import resolve

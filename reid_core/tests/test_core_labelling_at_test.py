@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from reid_core.data.fields import SHARED_FIELDS
-from reid_core.data.labelers import LabelContext, Labeler
-from reid_core.hookspecs import hookimpl
-from reid_core.model.declarations import Branch, Embedding, Tap
-from reid_core.plugins.plugin import Need, Plugin
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.labelers import LabelContext, Labeler
+from reid_core.contract.model import Branch, Embedding, Tap
+from reid_core.contract.plugin import Need, Plugin
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reid_core.data.fields import SHARED_FIELDS, FieldKind, FieldSpec
-from reid_core.data.labelers import Labeler
-from reid_core.data.samples import DataProvider, Sample, Source
+from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
+from reid_core.contract.labelers import Labeler
+from reid_core.contract.plugin import Need, Plugin
+from reid_core.contract.samples import DataProvider, Sample, Source
 from reid_core.engine.needs import (
     check_needs,
     choose_source_provider,
@@ -20,7 +21,6 @@ from reid_core.engine.needs import (
     with_field_folders,
 )
 from reid_core.errors import ConfigError, ConflictError, DataError, PluginError
-from reid_core.plugins.plugin import Need, Plugin
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.probes import Head
 from reid_core.testing.tiny import tiny_assembly

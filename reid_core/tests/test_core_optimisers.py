@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from reid_core.config import OptimSection
-from reid_core.engine.declarations import Group, Optimiser, Pass, Schedule, Update
+from reid_core.contract.step import Group, Optimiser, Pass, Schedule, Update
 from reid_core.engine.optimisers import Optimisers, global_norm_clipper
 from reid_core.engine.plan import StepPlan, merge_schedules
 from reid_core.errors import CheckpointError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid_core.engine.declarations import Group, Pass, Schedule, Update
+from reid_core.contract.step import Group, Pass, Schedule, Update
 from reid_core.engine.plan import StepPlan, merge_schedules
 from reid_core.errors import ConflictError, PluginError
 

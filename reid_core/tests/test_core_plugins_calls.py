@@ -11,13 +11,13 @@ from typing import Any
 import pluggy
 import pytest
 
-from reid_core import hookspecs
-from reid_core.engine.events import EpochEnded, Event
+from reid_core.contract import hookspecs
+from reid_core.contract.events import EpochEnded, Event
+from reid_core.contract.hookspecs import HOOKS, hookimpl
+from reid_core.contract.plugin import Plugin
 from reid_core.engine.randomness import StepScopes
 from reid_core.errors import PluginError
-from reid_core.hookspecs import HOOKS, hookimpl
 from reid_core.plugins.calls import HookCalls
-from reid_core.plugins.plugin import Plugin
 
 marker = pluggy.HookimplMarker("reid")
 
@@ -154,7 +154,7 @@ def test_an_implementation_gets_the_arguments_that_it_names() -> None:
     class Zebra(Plugin):
         @hookimpl
         def reid_schedule(self, params: Any) -> Any:
-            from reid_core.engine.declarations import Schedule
+            from reid_core.contract.step import Schedule
 
             seen.append(params)
             return Schedule()
@@ -242,8 +242,8 @@ def test_an_observer_is_not_caught_when_the_user_interrupts() -> None:
 
 def test_the_core_observes_into_the_runs_folder(tmp_path: Path) -> None:
     from reid_core.config import RunConfig
+    from reid_core.contract.events import RunBegan, RunEnded, StepEnded
     from reid_core.defaults import Core
-    from reid_core.engine.events import RunBegan, RunEnded, StepEnded
 
     calls = HookCalls({"core": Core("core")})
     config = RunConfig.model_validate({"engine": {"tensorboard": False}})

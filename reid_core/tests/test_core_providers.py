@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from fake_distributions import FakeSite, fake_site
 
-from reid_core.data.samples import DataProvider, DataRequest
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.model import EncoderProvider
+from reid_core.contract.plugin import Plugin
+from reid_core.contract.samples import DataProvider, DataRequest
 from reid_core.defaults import Core
 from reid_core.errors import ConflictError, DataError
-from reid_core.hookspecs import hookimpl
-from reid_core.model.declarations import EncoderProvider
 from reid_core.plugins import providers as providers_module
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.discovery import KnownPlugin
-from reid_core.plugins.plugin import Plugin
 from reid_core.plugins.providers import Providers, check_request, parse_data_name
 
 OFFERING = """

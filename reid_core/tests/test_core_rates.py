@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_core.config import ScheduleSection
-from reid_core.engine.declarations import LinearRamp, Update, weight_at
+from reid_core.contract.step import LinearRamp, Update, weight_at
 from reid_core.engine.rates import rate_factor
 
 FSAM = ScheduleSection(epochs=80, warmup_epochs=10, warmup_start=0.1, milestones=(40, 70))

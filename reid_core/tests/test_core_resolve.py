@@ -11,8 +11,8 @@ import tomli_w
 from fake_distributions import PLUGIN, FakeSite, fake_site
 
 from reid_core.config import RunConfig
+from reid_core.contract.plugin import Plugin, Settings
 from reid_core.errors import ConfigError, ConflictError, PluginError
-from reid_core.plugins.plugin import Plugin, Settings
 from reid_core.resolve import load_recipe, resolve
 
 

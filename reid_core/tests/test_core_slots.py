@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.names import check_owned, check_unique
+from reid_core.contract.plugin import SLOTS, Plugin
 from reid_core.errors import ConfigError, ConflictError, PluginError
-from reid_core.hookspecs import hookimpl
-from reid_core.plugins.names import check_owned, check_unique
-from reid_core.plugins.plugin import SLOTS, Plugin
 from reid_core.plugins.slots import assign_slots
 
 HOOK = {

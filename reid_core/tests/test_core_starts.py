@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from reid_core.config import RunConfig
-from reid_core.engine.declarations import Stage, Start
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.plugin import Plugin
+from reid_core.contract.step import Stage, Start
 from reid_core.errors import ConflictError
-from reid_core.hookspecs import hookimpl
 from reid_core.model.encoder import Encoder, TimmEncoder
-from reid_core.plugins.plugin import Plugin
 from reid_core.testing.tiny import tiny_assembly
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from one_update import Run, scale
 
-from reid_core.engine.declarations import Group, LossTerm, Optimiser, Pass, Schedule, Update
-from reid_core.engine.views import StepView
+from reid_core.contract.step import Group, LossTerm, Optimiser, Pass, Schedule, Update
+from reid_core.contract.views import StepView
 
 SGD = Optimiser("sgd", lr=1.0, momentum=0.0, follows_schedule=False)
 

@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_core.data.batches import Batch
-from reid_core.data.fields import SHARED_FIELDS
+from reid_core.contract.batches import Batch
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.plugin import Plugin
+from reid_core.contract.step import LossTerm, Synthetic
+from reid_core.contract.views import PassView, StepView
 from reid_core.engine.assembly import Assembly
-from reid_core.engine.declarations import LossTerm, Synthetic
 from reid_core.engine.synthesis import check_synthetic, joined, labelled
-from reid_core.engine.views import PassView, StepView
 from reid_core.errors import PluginError
-from reid_core.hookspecs import hookimpl
 from reid_core.model.graph import ReidModel
-from reid_core.plugins.plugin import Plugin
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

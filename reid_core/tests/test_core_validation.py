@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reid_core.config import RunConfig
-from reid_core.data.samples import DataSet
+from reid_core.contract.samples import DataSet
 from reid_core.data.validation import split_validation
 from reid_core.engine.selection import Selection
 from reid_core.errors import CheckpointError, ConfigError, DataError

@@ -14,10 +14,10 @@ from PIL import Image
 from safetensors import safe_open
 
 from reid_core import ConfigError, DataError, load_embedder
+from reid_core.contract.events import RunBegan, RunEnded
+from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.data.decoding import read_field
-from reid_core.data.fields import SHARED_FIELDS
 from reid_core.engine.assembly import assemble
-from reid_core.engine.events import RunBegan, RunEnded
 from reid_core.engine.extraction import extract
 from reid_core.model.encoder import TimmEncoder
 from reid_core.resolve import resolve

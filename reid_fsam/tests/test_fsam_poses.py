@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from reid_core import DataError, Sample
-from reid_core.data.fields import COCO_JOINTS
+from reid_core.contract.fields import COCO_JOINTS
 from reid_fsam.keypoints import joints_of_field, joints_of_file, read_people, relative_joints
 from reid_fsam.poses import PoseClusters, cluster_poses
 from reid_fsam.reporting import pose_sheet

@@ -14,8 +14,8 @@ from PIL import Image
 from san_runs import SHORT, Run, san, write_pairs
 
 from reid_core import DataError, DataProvider, DataRequest, Plugin, Source, hookimpl, open_source
+from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.data.decoding import read_field
-from reid_core.data.fields import SHARED_FIELDS
 from reid_core.testing.tiny import tiny_assembly
 from reid_san.guides import GUIDES, check_size, regressed_size, target
 from reid_san.regressing import Distances, evenly, regress, to_pixels

@@ -12,8 +12,8 @@ import torch
 from unsup_cc_runs import TINY, unsup_cc
 
 from reid_core import ConfigError, DataError, FieldKind, RunContext
+from reid_core.contract.samples import DataSet, Source
 from reid_core.data.decoding import read_field
-from reid_core.data.samples import DataSet, Source
 from reid_core.testing.tiny import Recorder
 from reid_unsup_cc.outfits import OnlineTemplates, Outfits, Wardrobe, outfits_key
 from reid_unsup_cc.recolor import Recolor

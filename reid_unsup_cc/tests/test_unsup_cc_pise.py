@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from reid_core.data.fields import GARMENT_CLASSES
+from reid_core.contract.fields import GARMENT_CLASSES
 from reid_unsup_cc.dressing import CLOTHING
 from reid_unsup_cc.pise import (
     PAPER_JOINTS,

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from reid_core import DataProvider, FieldKind, FieldSpec, Plugin, Sample, Source, hookimpl
-from reid_core.data.fields import GARMENT_CLASSES
+from reid_core.contract.fields import GARMENT_CLASSES
 from reid_core.engine.stages import prepare_stage
 from reid_core.errors import ReidError
 from reid_core.testing.tiny import tiny_assembly

@@ -14,8 +14,8 @@ from PIL import Image
 from unsup_cc_runs import TINY, unsup_cc
 
 from reid_core import ConfigError, DataError, Embedded
+from reid_core.contract.events import RunBegan
 from reid_core.data.decoding import read_field
-from reid_core.engine.events import RunBegan
 from reid_core.engine.synthesis import joined
 from reid_core.resolve import resolve
 from reid_core.testing.tiny import TINY as RUN

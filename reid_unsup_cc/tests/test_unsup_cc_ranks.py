@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from unsup_cc_runs import TINY, unsup_cc
 
-from reid_core.data.samples import DataSet
+from reid_core.contract.samples import DataSet
 from reid_core.engine.state import trainable_state
 from reid_core.testing.tiny import Recorder
 

@@ -8,7 +8,7 @@ import torch
 from kornia.color import rgb_to_lab
 from torch import Tensor
 
-from reid_core.data.fields import GARMENT_CLASSES
+from reid_core.contract.fields import GARMENT_CLASSES
 from reid_unsup_cc.dressing import CLOTHING
 from reid_unsup_cc.recolor import Recolor
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from reid_benchmarks.datasets.table import BENCHMARKS
+from reid_core.contract.samples import DataRequest, DataSet
 from reid_core.data.counts import load_counted
-from reid_core.data.samples import DataRequest, DataSet
 from reid_core.plugins.providers import check_request
 
 PROVIDERS = {benchmark.name: benchmark.provider() for benchmark in BENCHMARKS}

@@ -19,8 +19,8 @@ from benchmark_twins import (
 from benchmark_twins import load as load_benchmark
 
 from reid_benchmarks.datasets.cuhk03_release import extract_release
+from reid_core.contract.samples import DataSet
 from reid_core.data.decoding import read_image
-from reid_core.data.samples import DataSet
 from reid_core.errors import DataError
 
 CONFIG = "cuhk03_new_protocol_config_labeled.mat"

@@ -17,7 +17,7 @@ from benchmark_twins import (
 )
 
 from reid_benchmarks.datasets.records import DISTRACTOR
-from reid_core.data.samples import Sample
+from reid_core.contract.samples import Sample
 from reid_core.errors import DataError
 
 

@@ -19,8 +19,8 @@ from benchmark_twins import (
 from reid_benchmarks import Benchmarks
 from reid_benchmarks.datasets.table import BENCHMARKS
 from reid_benchmarks.protocols import PROTOCOLS
+from reid_core.contract.samples import Counts, DataRequest
 from reid_core.data.counts import counts_of
-from reid_core.data.samples import Counts, DataRequest
 from reid_core.evaluation.labels import Labels
 from reid_core.evaluation.search import Search
 from reid_core.testing import conformance_suite

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reid_core.data.samples import Sample
+from reid_core.contract.samples import Sample
 from reid_core.errors import ConfigError, DataError
 from reid_parsing import LABEL_SETS, BodyParser, LabelMaps, Parser, ParserOutputs, parse
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reid_core.data.fields import SHARED_FIELDS
+from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.errors import ConfigError, DataError
 from reid_parsing import (
     GRANULARITIES,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.samples import DataProvider, DataRequest, DataSet, Sample, Source
 from reid_core.data.decoding import read_field, read_labels
 from reid_core.data.encoding import label_bytes
-from reid_core.data.fields import SHARED_FIELDS
-from reid_core.data.samples import DataProvider, DataRequest, DataSet, Sample, Source
 from reid_core.errors import ConfigError, DataError
 from reid_parsing.providers.folder import load_labelled_folder
 from reid_parsing.sources import choose_labelled, hold_out, load_labelled

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reid_core import DataSet
-from reid_core.data.samples import DataRequest
+from reid_core.contract.samples import DataRequest
 from reid_synthpeople import Synthpeople
 from reid_synthpeople.provider import load_dataset
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from reid_core import SHARED_FIELDS, DataError, DataSet, FieldKind, Sample
+from reid_core.contract.samples import DataRequest
 from reid_core.data.decoding import read_field, read_image
-from reid_core.data.samples import DataRequest
 from reid_core.engine.needs import choose_source_provider
 from reid_core.evaluation.labels import Labels
 from reid_core.evaluation.search import Search

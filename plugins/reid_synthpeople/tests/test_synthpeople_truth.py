@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core.data.fields import COCO_JOINTS, GARMENT_CLASSES, PART_CLASSES
+from reid_core.contract.fields import COCO_JOINTS, GARMENT_CLASSES, PART_CLASSES
 from reid_synthpeople.atlas import CHARTS
 from reid_synthpeople.garments import Outfit
 from reid_synthpeople.painting import paint_surface

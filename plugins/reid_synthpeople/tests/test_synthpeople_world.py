@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core.data.fields import COCO_JOINTS
+from reid_core.contract.fields import COCO_JOINTS
 from reid_core.errors import ConfigError, DataError
 from reid_core.testing.elsewhere import ELSEWHERE, elsewhere
 from reid_synthpeople.pictures import Picture

@@ -13,10 +13,10 @@ from reid_core import moved
 
 _PUBLIC = {
     "reid_core.config": ("RunConfig",),
-    "reid_core.data.batches": ("Batch",),
-    "reid_core.data.fields": ("SHARED_FIELDS", "FieldKind", "FieldSpec"),
-    "reid_core.data.labelers": ("LabelContext", "Labeler"),
-    "reid_core.data.samples": (
+    "reid_core.contract.batches": ("Batch",),
+    "reid_core.contract.fields": ("SHARED_FIELDS", "FieldKind", "FieldSpec"),
+    "reid_core.contract.labelers": ("LabelContext", "Labeler"),
+    "reid_core.contract.samples": (
         "Counts",
         "DataProvider",
         "DataRequest",
@@ -24,8 +24,8 @@ _PUBLIC = {
         "Sample",
         "Source",
     ),
-    "reid_core.engine.context": ("RunContext",),
-    "reid_core.engine.declarations": (
+    "reid_core.contract.context": ("RunContext",),
+    "reid_core.contract.step": (
         "Group",
         "LinearRamp",
         "LossTerm",
@@ -38,7 +38,7 @@ _PUBLIC = {
         "Synthetic",
         "Update",
     ),
-    "reid_core.engine.events": (
+    "reid_core.contract.events": (
         "EpochEnded",
         "Evaluated",
         "Event",
@@ -46,7 +46,7 @@ _PUBLIC = {
         "RunEnded",
         "StepEnded",
     ),
-    "reid_core.engine.views": ("Embedded", "PassView", "StepView"),
+    "reid_core.contract.views": ("Embedded", "PassView", "StepView"),
     "reid_core.errors": (
         "CheckpointError",
         "ConfigError",
@@ -64,10 +64,10 @@ _PUBLIC = {
         "Subset",
     ),
     "reid_core.finding": ("find_protocol", "open_context", "open_dataset", "open_source"),
-    "reid_core.hookspecs": ("hookimpl",),
+    "reid_core.contract.hookspecs": ("hookimpl",),
     "reid_core.model.blocks": ("GlobalPool",),
     "reid_core.model.criteria": ("CrossEntropyTriplet", "IdentityCriterion", "IdentityOutput"),
-    "reid_core.model.declarations": (
+    "reid_core.contract.model": (
         "ENCODER_MAP",
         "Branch",
         "Embedding",
@@ -85,7 +85,7 @@ _PUBLIC = {
         "checked_folder",
         "checked_output",
     ),
-    "reid_core.plugins.plugin": ("Need", "Plugin", "Settings"),
+    "reid_core.contract.plugin": ("Need", "Plugin", "Settings"),
     "reid_core.running": ("restore", "run"),
 }
 
@@ -109,99 +109,127 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from reid_core.config import RunConfig as RunConfig
-    from reid_core.data.batches import Batch as Batch
-    from reid_core.data.fields import (
-        SHARED_FIELDS as SHARED_FIELDS,
-    )
-    from reid_core.data.fields import (
-        FieldKind as FieldKind,
-    )
-    from reid_core.data.fields import (
-        FieldSpec as FieldSpec,
-    )
-    from reid_core.data.labelers import (
-        LabelContext as LabelContext,
-    )
-    from reid_core.data.labelers import (
-        Labeler as Labeler,
-    )
-    from reid_core.data.samples import (
-        Counts as Counts,
-    )
-    from reid_core.data.samples import (
-        DataProvider as DataProvider,
-    )
-    from reid_core.data.samples import (
-        DataRequest as DataRequest,
-    )
-    from reid_core.data.samples import (
-        DataSet as DataSet,
-    )
-    from reid_core.data.samples import (
-        Sample as Sample,
-    )
-    from reid_core.data.samples import (
-        Source as Source,
-    )
-    from reid_core.engine.context import RunContext as RunContext
-    from reid_core.engine.declarations import (
-        Group as Group,
-    )
-    from reid_core.engine.declarations import (
-        LinearRamp as LinearRamp,
-    )
-    from reid_core.engine.declarations import (
-        LossTerm as LossTerm,
-    )
-    from reid_core.engine.declarations import (
-        Optimiser as Optimiser,
-    )
-    from reid_core.engine.declarations import (
-        Pass as Pass,
-    )
-    from reid_core.engine.declarations import (
-        Schedule as Schedule,
-    )
-    from reid_core.engine.declarations import (
-        SourceRequest as SourceRequest,
-    )
-    from reid_core.engine.declarations import (
-        Stage as Stage,
-    )
-    from reid_core.engine.declarations import (
-        Start as Start,
-    )
-    from reid_core.engine.declarations import (
-        Synthetic as Synthetic,
-    )
-    from reid_core.engine.declarations import (
-        Update as Update,
-    )
-    from reid_core.engine.events import (
+    from reid_core.contract.batches import Batch as Batch
+    from reid_core.contract.context import RunContext as RunContext
+    from reid_core.contract.events import (
         EpochEnded as EpochEnded,
     )
-    from reid_core.engine.events import (
+    from reid_core.contract.events import (
         Evaluated as Evaluated,
     )
-    from reid_core.engine.events import (
+    from reid_core.contract.events import (
         Event as Event,
     )
-    from reid_core.engine.events import (
+    from reid_core.contract.events import (
         RunBegan as RunBegan,
     )
-    from reid_core.engine.events import (
+    from reid_core.contract.events import (
         RunEnded as RunEnded,
     )
-    from reid_core.engine.events import (
+    from reid_core.contract.events import (
         StepEnded as StepEnded,
     )
-    from reid_core.engine.views import (
+    from reid_core.contract.fields import (
+        SHARED_FIELDS as SHARED_FIELDS,
+    )
+    from reid_core.contract.fields import (
+        FieldKind as FieldKind,
+    )
+    from reid_core.contract.fields import (
+        FieldSpec as FieldSpec,
+    )
+    from reid_core.contract.hookspecs import hookimpl as hookimpl
+    from reid_core.contract.labelers import (
+        LabelContext as LabelContext,
+    )
+    from reid_core.contract.labelers import (
+        Labeler as Labeler,
+    )
+    from reid_core.contract.model import (
+        ENCODER_MAP as ENCODER_MAP,
+    )
+    from reid_core.contract.model import (
+        Branch as Branch,
+    )
+    from reid_core.contract.model import (
+        Embedding as Embedding,
+    )
+    from reid_core.contract.model import (
+        EncoderProvider as EncoderProvider,
+    )
+    from reid_core.contract.model import (
+        Supervision as Supervision,
+    )
+    from reid_core.contract.model import (
+        Tap as Tap,
+    )
+    from reid_core.contract.plugin import (
+        Need as Need,
+    )
+    from reid_core.contract.plugin import (
+        Plugin as Plugin,
+    )
+    from reid_core.contract.plugin import (
+        Settings as Settings,
+    )
+    from reid_core.contract.samples import (
+        Counts as Counts,
+    )
+    from reid_core.contract.samples import (
+        DataProvider as DataProvider,
+    )
+    from reid_core.contract.samples import (
+        DataRequest as DataRequest,
+    )
+    from reid_core.contract.samples import (
+        DataSet as DataSet,
+    )
+    from reid_core.contract.samples import (
+        Sample as Sample,
+    )
+    from reid_core.contract.samples import (
+        Source as Source,
+    )
+    from reid_core.contract.step import (
+        Group as Group,
+    )
+    from reid_core.contract.step import (
+        LinearRamp as LinearRamp,
+    )
+    from reid_core.contract.step import (
+        LossTerm as LossTerm,
+    )
+    from reid_core.contract.step import (
+        Optimiser as Optimiser,
+    )
+    from reid_core.contract.step import (
+        Pass as Pass,
+    )
+    from reid_core.contract.step import (
+        Schedule as Schedule,
+    )
+    from reid_core.contract.step import (
+        SourceRequest as SourceRequest,
+    )
+    from reid_core.contract.step import (
+        Stage as Stage,
+    )
+    from reid_core.contract.step import (
+        Start as Start,
+    )
+    from reid_core.contract.step import (
+        Synthetic as Synthetic,
+    )
+    from reid_core.contract.step import (
+        Update as Update,
+    )
+    from reid_core.contract.views import (
         Embedded as Embedded,
     )
-    from reid_core.engine.views import (
+    from reid_core.contract.views import (
         PassView as PassView,
     )
-    from reid_core.engine.views import (
+    from reid_core.contract.views import (
         StepView as StepView,
     )
     from reid_core.errors import (
@@ -242,7 +270,6 @@ if TYPE_CHECKING:
     from reid_core.finding import (
         open_source as open_source,
     )
-    from reid_core.hookspecs import hookimpl as hookimpl
     from reid_core.model.blocks import GlobalPool as GlobalPool
     from reid_core.model.criteria import (
         CrossEntropyTriplet as CrossEntropyTriplet,
@@ -252,24 +279,6 @@ if TYPE_CHECKING:
     )
     from reid_core.model.criteria import (
         IdentityOutput as IdentityOutput,
-    )
-    from reid_core.model.declarations import (
-        ENCODER_MAP as ENCODER_MAP,
-    )
-    from reid_core.model.declarations import (
-        Branch as Branch,
-    )
-    from reid_core.model.declarations import (
-        Embedding as Embedding,
-    )
-    from reid_core.model.declarations import (
-        EncoderProvider as EncoderProvider,
-    )
-    from reid_core.model.declarations import (
-        Supervision as Supervision,
-    )
-    from reid_core.model.declarations import (
-        Tap as Tap,
     )
     from reid_core.model.embedder import (
         Embedder as Embedder,
@@ -302,14 +311,5 @@ if TYPE_CHECKING:
     from reid_core.outputs import PICTURE_SUFFIXES as PICTURE_SUFFIXES
     from reid_core.outputs import checked_folder as checked_folder
     from reid_core.outputs import checked_output as checked_output
-    from reid_core.plugins.plugin import (
-        Need as Need,
-    )
-    from reid_core.plugins.plugin import (
-        Plugin as Plugin,
-    )
-    from reid_core.plugins.plugin import (
-        Settings as Settings,
-    )
     from reid_core.running import restore as restore
     from reid_core.running import run as run

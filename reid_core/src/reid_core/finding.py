@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reid_core.data.samples import DataSet, Source
-    from reid_core.engine.context import RunContext
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.plugin import Plugin
+    from reid_core.contract.samples import DataSet, Source
     from reid_core.evaluation.protocols import Protocol
-    from reid_core.plugins.plugin import Plugin
 
 
 def open_dataset(name: str, root: Path | None = None, cache: Path | None = None) -> DataSet:
@@ -75,9 +75,9 @@ def open_context(
     Raises:
         ReidError: the configuration or the data set cannot be used.
     """
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.samples import DataSet, Source
     from reid_core.data.labelling import cache_folder
-    from reid_core.data.samples import DataSet, Source
-    from reid_core.engine.context import RunContext
     from reid_core.engine.device import choose_device
     from reid_core.engine.sources import load_dataset
     from reid_core.plugins.providers import Providers

@@ -15,7 +15,20 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-MODULES: Mapping[str, tuple[str, ...]] = {}
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "reid_core.data.batches": ("reid_core.contract.batches",),
+    "reid_core.data.fields": ("reid_core.contract.fields",),
+    "reid_core.data.labelers": ("reid_core.contract.labelers",),
+    "reid_core.data.samples": ("reid_core.contract.samples",),
+    "reid_core.engine.context": ("reid_core.contract.context",),
+    "reid_core.engine.declarations": ("reid_core.contract.step",),
+    "reid_core.engine.events": ("reid_core.contract.events",),
+    "reid_core.engine.views": ("reid_core.contract.views",),
+    "reid_core.hookspecs": ("reid_core.contract.hookspecs",),
+    "reid_core.model.declarations": ("reid_core.contract.model",),
+    "reid_core.plugins.names": ("reid_core.contract.names",),
+    "reid_core.plugins.plugin": ("reid_core.contract.plugin",),
+}
 """Old path to the modules that have its content now; a folder of old modules has none."""
 
 NAMES: Mapping[str, Mapping[str, str]] = {}

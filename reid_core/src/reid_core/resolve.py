@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from reid_core.config import RunConfig, known_keys
+from reid_core.contract.plugin import Plugin
 from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
 from reid_core.plugins.calls import CORE, HookCalls
 from reid_core.plugins.discovery import catalogue, installed, load_class
-from reid_core.plugins.plugin import Plugin
 
 DEFAULT_RECIPE = "core/quick"
 

@@ -96,8 +96,8 @@ def _run(
     say: Callable[[str], None],
     bars: Progress,
 ) -> RunSummary:
+    from reid_core.contract.events import RunBegan, RunEnded
     from reid_core.engine.assembly import assemble
-    from reid_core.engine.events import RunBegan, RunEnded
     from reid_core.engine.trainer import Interrupted, Trainer
 
     config = resolved.config

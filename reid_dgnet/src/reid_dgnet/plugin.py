@@ -23,7 +23,7 @@ from reid_core import (
     Update,
     hookimpl,
 )
-from reid_core.model.declarations import ENCODER_MAP
+from reid_core.contract.model import ENCODER_MAP
 from reid_dgnet.settings import DgnetSettings
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from reid_core import (
     Supervision,
     hookimpl,
 )
-from reid_core.model.declarations import ENCODER_MAP
+from reid_core.contract.model import ENCODER_MAP
 
 if TYPE_CHECKING:
     from torch import nn

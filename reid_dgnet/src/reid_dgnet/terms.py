@@ -18,9 +18,9 @@ from reid_core import (
     full_precision,
     identity_cross_entropy,
 )
-from reid_core.engine.declarations import weight_at
+from reid_core.contract.model import ENCODER_MAP
+from reid_core.contract.step import weight_at
 from reid_core.engine.randomness import scope_seed
-from reid_core.model.declarations import ENCODER_MAP
 from reid_dgnet.composing import Generator, anchor_rows, partner_rows, positive_rows
 from reid_dgnet.labels import BY_TEACHER, primary_targets
 from reid_dgnet.losses import (

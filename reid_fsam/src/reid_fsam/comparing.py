@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from reid_core import ConfigError, Sample, restore
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.samples import Source
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
-from reid_core.data.fields import SHARED_FIELDS
 from reid_core.data.loading import BatchLoader
-from reid_core.data.samples import Source
 from reid_core.engine.assembly import Assembly
 from reid_core.model.modes import evaluating
 from reid_fsam.losses import mask_drift

@@ -12,8 +12,8 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from reid_core import DataError, Sample
+from reid_core.contract.fields import COCO_JOINTS, SHARED_FIELDS, FieldSpec
 from reid_core.data.decoding import read_field
-from reid_core.data.fields import COCO_JOINTS, SHARED_FIELDS, FieldSpec
 
 Joints = NDArray[np.float32]
 """``N 17 3``: x, y and visibility 0 to 1, joints in COCO's order."""

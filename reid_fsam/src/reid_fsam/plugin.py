@@ -22,14 +22,14 @@ from reid_core import (
     Supervision,
     hookimpl,
 )
-from reid_core.data.fields import SHARED_FIELDS
-from reid_core.model.declarations import CLEAN_IMAGE
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.model import CLEAN_IMAGE
 from reid_fsam.settings import FsamSettings
 
 if TYPE_CHECKING:
     from reid_core import LossTerm, RunContext, StepView, Tap
     from reid_core.config import RunConfig
-    from reid_core.engine.events import Event
+    from reid_core.contract.events import Event
     from reid_fsam.extractor import ShapeExtractor
     from reid_fsam.parsing import MaskingParser
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from reid_core import Sample
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.samples import Source
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.decoding import read_field
 from reid_core.data.draws import in_order
 from reid_core.data.encoding import label_colours
-from reid_core.data.fields import SHARED_FIELDS
 from reid_core.data.loading import BatchLoader
-from reid_core.data.samples import Source
 from reid_core.model.modes import evaluating
 from reid_fsam.labelling import clusters_file, poses_key
 from reid_fsam.masks import body_masks
@@ -27,7 +27,7 @@ from reid_fsam.parsing import MaskingParser
 from reid_fsam.poses import PoseClusters
 
 if TYPE_CHECKING:
-    from reid_core.engine.context import RunContext
+    from reid_core.contract.context import RunContext
     from reid_fsam.settings import FsamSettings
 
 _SHOWN = 12

@@ -27,7 +27,7 @@ from reid_core import (
     Update,
     hookimpl,
 )
-from reid_core.model.declarations import ENCODER_MAP
+from reid_core.contract.model import ENCODER_MAP
 from reid_san.guides import FRONTAL, GUIDES, Guide, check_size
 from reid_san.names import DECODER, MAPS, PLUGIN, REGRESSED
 from reid_san.pretraining import decoder_branch, pretraining_stage, reconstructed, size_of
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from reid_core import LabelContext, PassView, RunContext, Source, Stage, StepView, Tap
     from reid_core.config import RunConfig
-    from reid_core.data.samples import DataRequest
+    from reid_core.contract.samples import DataRequest
 
 PAIRS = f"{PLUGIN}/pairs"
 """Name of the source of pairs."""

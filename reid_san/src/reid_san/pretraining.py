@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reid_core import Branch, ConfigError, LossTerm, Need, Plugin, Stage, hookimpl
 from reid_core.config import AugmentSection, DataSection, ModelSection, OptimSection
-from reid_core.model.declarations import ENCODER_MAP
+from reid_core.contract.model import ENCODER_MAP
 from reid_san.guides import GUIDES, Guide, field_size, regressed_size, target
 from reid_san.names import DECODER, MAPS, PLUGIN, REGRESSED, SHALLOWER
 from reid_san.settings import DecoderSettings, SanSettings

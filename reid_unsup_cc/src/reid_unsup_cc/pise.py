@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_core.data.fields import GARMENT_CLASSES
+from reid_core.contract.fields import GARMENT_CLASSES
 from reid_unsup_cc.dressing import CLOTHING
 from reid_unsup_cc.pise_blocks import (
     Codes,

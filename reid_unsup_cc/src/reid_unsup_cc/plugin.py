@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         Tap,
     )
     from reid_core.config import RunConfig
-    from reid_core.engine.events import Event
+    from reid_core.contract.events import Event
     from reid_core.engine.stages import StageResult
     from reid_unsup_cc.memory import ClusterMemory
     from reid_unsup_cc.outfits import OnlineTemplates, Outfits, Wardrobe
@@ -267,7 +267,7 @@ class UnsupCC(Plugin):
         """Return L_s (equation 9), summed over supervised embeddings by their weights."""
         import torch
 
-        from reid_core.engine.declarations import weight_at
+        from reid_core.contract.step import weight_at
         from reid_unsup_cc.divergence import log_distributions, self_identity
 
         assert ctx.model is not None

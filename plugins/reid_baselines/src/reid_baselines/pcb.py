@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from reid_core import Branch, Embedding, Need, Plugin, Settings, Supervision, hookimpl
-from reid_core.model.declarations import ENCODER_MAP
+from reid_core.contract.model import ENCODER_MAP
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from reid_core import checked_folder, checked_output
-from reid_core.data.fields import SHARED_FIELDS
+from reid_core.contract.fields import SHARED_FIELDS
 from reid_parsing.plugin import FIELDS
 
 if TYPE_CHECKING:
-    from reid_core.data.samples import Sample
-    from reid_core.engine.context import RunContext
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.samples import Sample
     from reid_parsing.plugin import Parsing
 
 _F = TypeVar("_F", bound=Callable[..., Any])

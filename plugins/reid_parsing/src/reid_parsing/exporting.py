@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from reid_core import checked_folder
+from reid_core.contract.fields import FieldSpec
+from reid_core.contract.samples import Sample, Source
 from reid_core.data.decoding import read_field, read_image
-from reid_core.data.fields import FieldSpec
 from reid_core.data.geometry import Geometry, transform_labels
 from reid_core.data.labelling import make_field
-from reid_core.data.samples import Sample, Source
 from reid_core.errors import ConfigError, DataError
 from reid_parsing.metrics import Confusion
 from reid_parsing.pictures import overlay_sheet
 
 if TYPE_CHECKING:
-    from reid_core.engine.context import RunContext
+    from reid_core.contract.context import RunContext
     from reid_parsing.plugin import Parsing
 
 _SHOWN = 3

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from reid_core.contract.samples import Sample, Source
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
 from reid_core.data.geometry import Geometry, transform_labels
 from reid_core.data.loading import BatchLoader
-from reid_core.data.samples import Sample, Source
 from reid_core.errors import DataError
 from reid_core.model.modes import evaluating
 from reid_parsing.lookup import LabelSet, look_up, lookup_table, mirrored_logits

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from reid_core.data.fields import SHARED_FIELDS
-from reid_core.data.labelers import LabelContext, Labeler
-from reid_core.data.samples import DataProvider, DataSet
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.labelers import LabelContext, Labeler
+from reid_core.contract.plugin import Plugin, Settings
+from reid_core.contract.samples import DataProvider, DataSet
 from reid_core.errors import ConfigError, DataError
-from reid_core.hookspecs import hookimpl
-from reid_core.plugins.plugin import Plugin, Settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from reid_core.config import RunConfig
-    from reid_core.data.samples import DataRequest
-    from reid_core.engine.context import RunContext
-    from reid_core.engine.declarations import Stage
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.samples import DataRequest
+    from reid_core.contract.step import Stage
     from reid_core.engine.stages import StageResult
     from reid_parsing.inference import BodyParser
     from reid_parsing.recipes import TrainingRecipe

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reid_core.data.samples import DataRequest, DataSet, Sample, Source
+from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
 from reid_core.errors import ConfigError, DataError
 from reid_core.plugins.providers import Providers, check_request, parse_data_name
 
 if TYPE_CHECKING:
-    from reid_core.data.fields import FieldSpec
+    from reid_core.contract.fields import FieldSpec
 
 FALLBACK = "synthpeople-crops"
 """What parsers learn from where the main data set has no labelled sibling."""

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from reid_core.config import AugmentSection, DataSection, ModelSection, OptimSection
-from reid_core.data.fields import SHARED_FIELDS
-from reid_core.engine.declarations import LossTerm, Stage
-from reid_core.hookspecs import hookimpl
-from reid_core.model.declarations import Branch, Tap
-from reid_core.plugins.plugin import Need, Plugin, Settings
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.model import Branch, Tap
+from reid_core.contract.plugin import Need, Plugin, Settings
+from reid_core.contract.step import LossTerm, Stage
 from reid_parsing.recipes import RECIPES, TrainingRecipe
 
 if TYPE_CHECKING:
-    from reid_core.engine.context import RunContext
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.views import StepView
     from reid_core.engine.stages import StageResult
-    from reid_core.engine.views import StepView
     from reid_core.model.encoder import Encoder
     from reid_parsing.inference import BodyParser
 

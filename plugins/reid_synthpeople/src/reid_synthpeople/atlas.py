@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.data.fields import PART_CLASSES
+from reid_core.contract.fields import PART_CLASSES
 
 LAYOUT = "synthpeople-v1"
 """Layout id of the atlas."""

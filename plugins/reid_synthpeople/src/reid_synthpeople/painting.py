@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.data.fields import GARMENT_CLASSES
+from reid_core.contract.fields import GARMENT_CLASSES
 from reid_synthpeople.atlas import CHARTS, SIDE, TEXELS, Chart
 from reid_synthpeople.garments import Outfit
 from reid_synthpeople.identity import Hair, Looks, Person

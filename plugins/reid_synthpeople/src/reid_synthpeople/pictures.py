@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core.data.fields import COCO_JOINTS, PART_CLASSES
+from reid_core.contract.fields import COCO_JOINTS, PART_CLASSES
 
 OUTSIDE, HIDDEN, VISIBLE = 0, 1, 2
 """Visibility of a keypoint."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reid_core import DataSet, Source
-    from reid_core.data.samples import DataRequest
+    from reid_core.contract.samples import DataRequest
 
 
 class Synthpeople(Plugin):

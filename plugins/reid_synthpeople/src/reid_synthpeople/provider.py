@@ -13,7 +13,7 @@ from reid_synthpeople.names import SIZES, VARIANTS
 from reid_synthpeople.writing import Advance, made, write
 
 if TYPE_CHECKING:
-    from reid_core.data.samples import DataRequest
+    from reid_core.contract.samples import DataRequest
     from reid_synthpeople.settings import SynthpeopleSettings
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reid_core.data.fields import PART_CLASSES
+from reid_core.contract.fields import PART_CLASSES
 from reid_synthpeople.atlas import SIDE
 from reid_synthpeople.camera import Camera, View
 from reid_synthpeople.figure import Figures

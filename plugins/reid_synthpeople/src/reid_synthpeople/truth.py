@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core.data.fields import COCO_JOINTS
+from reid_core.contract.fields import COCO_JOINTS
 from reid_synthpeople.pictures import Picture, judge_keypoints
 from reid_synthpeople.projection import Projected
 from reid_synthpeople.rasteriser import Fragments

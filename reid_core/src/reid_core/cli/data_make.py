@@ -12,7 +12,7 @@ import click
 from reid_core.outputs import checked_folder
 
 if TYPE_CHECKING:
-    from reid_core.data.samples import DataProvider
+    from reid_core.contract.samples import DataProvider
 
 
 @click.command("make")
@@ -38,8 +38,8 @@ def make(name: str, out: Path, settings: tuple[str, ...]) -> None:
     NAME is NAME[/VARIANT][:SIZE] of a data set or source that is computed; see `reid data list`.
     """
     from reid_core.cli.progress import Screen
+    from reid_core.contract.samples import DataRequest
     from reid_core.data.labelling import cache_folder
-    from reid_core.data.samples import DataRequest
     from reid_core.errors import DataError
     from reid_core.plugins.providers import check_request, parse_data_name
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core.data.batches import Batch
+from reid_core.contract.batches import Batch
 from reid_core.errors import ConfigError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

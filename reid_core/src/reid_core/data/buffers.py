@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reid_core.contract.fields import FieldKind, FieldSpec
+from reid_core.contract.samples import Sample
 from reid_core.data.decoding import read_field
-from reid_core.data.fields import FieldKind, FieldSpec
 from reid_core.data.geometry import Geometry, transform_field, transform_image, transform_labels
-from reid_core.data.samples import Sample
 from reid_core.errors import DataError
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from reid_core.contract.fields import COCO_JOINTS, FieldKind, FieldSpec
+from reid_core.contract.samples import DataSet, Sample
 from reid_core.data.decoding import read_field, read_image
-from reid_core.data.fields import COCO_JOINTS, FieldKind, FieldSpec
 from reid_core.data.geometry import resize_image
-from reid_core.data.samples import DataSet, Sample
 from reid_core.errors import DataError
 
 _CELL = (160, 80)

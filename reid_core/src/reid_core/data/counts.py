@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from reid_core.data.samples import Counts, DataProvider, DataRequest, DataSet, Sample, Source
+from reid_core.contract.samples import Counts, DataProvider, DataRequest, DataSet, Sample, Source
 
 
 def load_counted(provider: DataProvider, request: DataRequest) -> DataSet | Source:

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reid_core.data.fields import FieldKind, FieldSpec
+from reid_core.contract.fields import FieldKind, FieldSpec
 from reid_core.errors import DataError
 
 if TYPE_CHECKING:
-    from reid_core.data.samples import FieldValue
+    from reid_core.contract.samples import FieldValue
 
 try:
     import simplejpeg

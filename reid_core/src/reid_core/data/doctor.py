@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from reid_core.contract.samples import Counts, DataSet, Sample
 from reid_core.data.counts import compared, counts_of, people_of
-from reid_core.data.samples import Counts, DataSet, Sample
 from reid_core.errors import DataError
 from reid_core.evaluation.labels import Labels
 from reid_core.evaluation.protocols import Protocol

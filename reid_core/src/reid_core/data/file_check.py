@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from reid_core.contract.fields import FieldSpec
+from reid_core.contract.samples import DataSet, Sample
 from reid_core.data.counts import splits_of
 from reid_core.data.decoding import read_field, read_image
 from reid_core.data.doctor import Finding, short_name, some, span
-from reid_core.data.fields import FieldSpec
-from reid_core.data.samples import DataSet, Sample
 from reid_core.errors import DataError
 from reid_core.evaluation.labels import Labels
 from reid_core.evaluation.protocols import Protocol

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from reid_core.data.fields import SHARED_FIELDS, FieldKind, FieldSpec
-from reid_core.data.samples import DataRequest, DataSet, Sample, Source
+from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
+from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
 from reid_core.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from reid_core.data.samples import FieldValue
+    from reid_core.contract.samples import FieldValue
 
 SPLITS = ("train", "query", "gallery")
 LAYOUT = "ROOT/{train,query,gallery}/PID_cCAM[_oOUTFIT][_anything].jpg|png"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.data.fields import FieldKind, FieldSpec
+from reid_core.contract.fields import FieldKind, FieldSpec
 from reid_core.errors import ConfigError
 
 

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.contract.fields import FieldKind, FieldSpec
+from reid_core.contract.samples import Sample
 from reid_core.data.decoding import read_field
 from reid_core.data.encoding import array_bytes, image_bytes, label_bytes, write_whole
-from reid_core.data.fields import FieldKind, FieldSpec
-from reid_core.data.samples import Sample
 from reid_core.errors import DataError
 
 if TYPE_CHECKING:
-    from reid_core.data.samples import FieldValue
+    from reid_core.contract.samples import FieldValue
 
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 

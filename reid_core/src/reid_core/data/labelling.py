@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.contract.labelers import FeatureMaker, LabelContext, Labeler
+from reid_core.contract.samples import Source
 from reid_core.data.label_store import LabelStore
-from reid_core.data.labelers import FeatureMaker, LabelContext, Labeler
-from reid_core.data.samples import Source
 from reid_core.engine.distributed import barrier, broadcast
 from reid_core.errors import DataError, PluginError
 
 if TYPE_CHECKING:
-    from reid_core.engine.context import RunContext
+    from reid_core.contract.context import RunContext
 
 
 def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) -> Source:

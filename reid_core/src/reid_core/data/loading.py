@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reid_core.contract.batches import Batch
+from reid_core.contract.fields import FieldKind, FieldSpec
+from reid_core.contract.samples import Source
 from reid_core.data.augmentation import ERASING, PHOTOMETRIC, ErasingPolicy, PhotometricPolicy
-from reid_core.data.batches import Batch
 from reid_core.data.buffers import Buffers, Column
 from reid_core.data.decoding import read_field, read_image
 from reid_core.data.draws import Draw, row_uniforms
-from reid_core.data.fields import FieldKind, FieldSpec
 from reid_core.data.geometry import (
     GEOMETRY_NUMBERS,
     PARTIAL_NUMBERS,
@@ -26,7 +27,6 @@ from reid_core.data.geometry import (
     GeometryPolicy,
     transform_image,
 )
-from reid_core.data.samples import Source
 from reid_core.errors import ConfigError, DataError, DeviceError
 
 _CHUNK = 16

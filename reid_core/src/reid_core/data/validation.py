@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from reid_core.data.samples import DataSet, Sample
+from reid_core.contract.samples import DataSet, Sample
 from reid_core.errors import DataError
 
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from reid_core.engine.declarations import LossTerm, Stage
-from reid_core.hookspecs import hookimpl
-from reid_core.model.declarations import Branch, Tap
-from reid_core.plugins.plugin import Plugin, Settings
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.model import Branch, Tap
+from reid_core.contract.plugin import Plugin, Settings
+from reid_core.contract.step import LossTerm, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reid_core.engine.context import RunContext
-    from reid_core.engine.views import StepView
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.views import StepView
 
 
 class ContrastiveSettings(Settings):

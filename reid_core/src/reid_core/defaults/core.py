@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reid_core.data.samples import DataProvider
-from reid_core.hookspecs import hookimpl
-from reid_core.model.declarations import ENCODER_MAP, Branch, Embedding, Supervision, Tap
-from reid_core.plugins.plugin import Plugin
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.model import ENCODER_MAP, Branch, Embedding, Supervision, Tap
+from reid_core.contract.plugin import Plugin
+from reid_core.contract.samples import DataProvider
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from reid_core.config import RunConfig
-    from reid_core.data.samples import DataRequest, DataSet, Source
-    from reid_core.engine.context import RunContext
-    from reid_core.engine.declarations import Start
-    from reid_core.engine.events import Event
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.events import Event
+    from reid_core.contract.samples import DataRequest, DataSet, Source
+    from reid_core.contract.step import Start
     from reid_core.evaluation.protocols import Protocol
     from reid_core.model.criteria import IdentityCriterion
     from reid_core.model.encoder import Encoder
@@ -41,7 +41,7 @@ class Core(Plugin):
     @hookimpl
     def reid_observe(self, event: Event) -> None:
         """Write metrics as JSON lines and for TensorBoard into the run's folder."""
-        from reid_core.engine.events import RunBegan
+        from reid_core.contract.events import RunBegan
         from reid_core.engine.observers import JsonLines, TensorBoard
 
         if isinstance(event, RunBegan):
@@ -53,8 +53,8 @@ class Core(Plugin):
 
     def starts(self, config: RunConfig) -> Sequence[Start]:
         """Start the encoder from contrastive pre-training where ``model.start`` says so."""
+        from reid_core.contract.step import Start
         from reid_core.defaults.contrastive import contrastive_stage
-        from reid_core.engine.declarations import Start
 
         if config.model.start != "contrastive":
             return ()

@@ -11,16 +11,17 @@ import numpy as np
 import torch
 
 from reid_core.config import RunConfig
+from reid_core.contract.batches import Batch
+from reid_core.contract.context import RunContext
+from reid_core.contract.labelers import Labeler
+from reid_core.contract.plugin import Plugin
+from reid_core.contract.samples import DataSet, Source
+from reid_core.contract.step import MAIN, Start
 from reid_core.data.augmentation import DeviceAugmentation
-from reid_core.data.batches import Batch
-from reid_core.data.labelers import Labeler
 from reid_core.data.labelling import cache_folder, make_field
 from reid_core.data.loading import BatchLoader
-from reid_core.data.samples import DataSet, Source
 from reid_core.data.sampling import Sampler
 from reid_core.data.validation import split_validation
-from reid_core.engine.context import RunContext
-from reid_core.engine.declarations import MAIN, Start
 from reid_core.engine.device import autocast_of, choose_device, memory_format_of
 from reid_core.engine.distributed import (
     rank_0_first,
@@ -57,7 +58,6 @@ from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.graph import ReidModel
 from reid_core.plugins.calls import CORE, HookCalls
 from reid_core.plugins.discovery import installed
-from reid_core.plugins.plugin import Plugin
 from reid_core.plugins.providers import Providers
 from reid_core.plugins.slots import assign_slots
 from reid_core.resolve import Resolved

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from reid_core.config import EvaluationSection
-from reid_core.data.samples import DataSet
+from reid_core.contract.samples import DataSet
 from reid_core.engine.distributed import broadcast, gather_objects, world
 from reid_core.engine.extraction import extract
 from reid_core.errors import ConfigError, DataError

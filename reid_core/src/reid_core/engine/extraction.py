@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from reid_core.contract.fields import FieldSpec
+from reid_core.contract.model import Vector
+from reid_core.contract.samples import Sample, Source
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
-from reid_core.data.fields import FieldSpec
 from reid_core.data.loading import BatchLoader
-from reid_core.data.samples import Sample, Source
 from reid_core.engine.device import memory_format_of
 from reid_core.engine.distributed import gather_array, world
-from reid_core.model.declarations import Vector
 from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.modes import evaluating
 
 if TYPE_CHECKING:
-    from reid_core.data.labelers import Change
+    from reid_core.contract.labelers import Change
     from reid_core.engine.assembly import Assembly
 
 

@@ -13,21 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reid_core.data.batches import Batch
+from reid_core.contract.batches import Batch
+from reid_core.contract.context import RunContext
+from reid_core.contract.model import CLEAN_IMAGE
+from reid_core.contract.names import check_owned
+from reid_core.contract.step import LossTerm, Pass, Synthetic, Update, weight_at
+from reid_core.contract.views import Embedded, PassView, StepView, matches
 from reid_core.engine.batchnorm import pass_mode
-from reid_core.engine.context import RunContext
-from reid_core.engine.declarations import LossTerm, Pass, Synthetic, Update, weight_at
 from reid_core.engine.distributed import gather
 from reid_core.engine.plan import StepPlan
 from reid_core.engine.randomness import StepScopes
 from reid_core.engine.synthesis import check_synthetic, joined, labelled
-from reid_core.engine.views import Embedded, PassView, StepView, matches
 from reid_core.errors import PluginError
 from reid_core.model.criteria import IdentityOutput
-from reid_core.model.declarations import CLEAN_IMAGE
 from reid_core.model.graph import ReidModel, gathered
 from reid_core.plugins.calls import HookCalls
-from reid_core.plugins.names import check_owned
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from reid_core.data.fields import SHARED_FIELDS, FieldSpec
-from reid_core.data.labelers import Labeler
-from reid_core.data.samples import DataProvider, Source
+from reid_core.contract.fields import SHARED_FIELDS, FieldSpec
+from reid_core.contract.labelers import Labeler
+from reid_core.contract.plugin import CONDITIONS, Plugin
+from reid_core.contract.samples import DataProvider, Source
 from reid_core.errors import ConfigError, ConflictError, DataError, PluginError, did_you_mean
 from reid_core.plugins.calls import CORE
-from reid_core.plugins.plugin import CONDITIONS, Plugin
 
 _SUFFIXES = (".png", ".npy", ".jpg")
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reid_core.engine.events import Evaluated, Event, RunEnded, StepEnded
+from reid_core.contract.events import Evaluated, Event, RunEnded, StepEnded
 
 
 class JsonLines:

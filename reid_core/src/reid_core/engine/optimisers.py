@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_core.config import OptimSection
-from reid_core.engine.declarations import Group, Optimiser, Update
+from reid_core.contract.step import Group, Optimiser, Update
 from reid_core.engine.plan import StepPlan
 from reid_core.errors import CheckpointError
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
-from reid_core.engine.declarations import MAIN, MAIN_PASS, Group, Pass, Schedule, Update
+from reid_core.contract.names import check_owned, check_unique
+from reid_core.contract.step import MAIN, MAIN_PASS, Group, Pass, Schedule, Update
 from reid_core.errors import ConflictError, PluginError, did_you_mean
-from reid_core.plugins.names import check_owned, check_unique
 
 
 @dataclass(frozen=True)

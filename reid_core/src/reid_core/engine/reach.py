@@ -9,11 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from reid_core.contract.step import LossTerm, weight_at
+from reid_core.contract.views import PassView
 from reid_core.engine.assembly import Assembly
-from reid_core.engine.declarations import LossTerm, weight_at
 from reid_core.engine.forward import UpdateForward
 from reid_core.engine.trainer import Trainer
-from reid_core.engine.views import PassView
 
 
 @dataclass(frozen=True)

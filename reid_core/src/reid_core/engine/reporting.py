@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reid_core.contract.step import Update
 from reid_core.engine.assembly import Assembly
-from reid_core.engine.declarations import Update
 from reid_core.engine.reach import Reach, follow_terms
 from reid_core.engine.trainer import Trainer
 

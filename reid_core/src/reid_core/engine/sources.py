@@ -11,21 +11,21 @@ import torch
 from numpy.typing import NDArray
 
 from reid_core.config import AugmentSection
+from reid_core.contract.batches import Batch
+from reid_core.contract.context import RunContext
+from reid_core.contract.names import check_owned
+from reid_core.contract.plugin import Plugin
+from reid_core.contract.samples import DataRequest, DataSet, Source
+from reid_core.contract.step import SourceRequest
 from reid_core.data.augmentation import DeviceAugmentation, ErasingPolicy, PhotometricPolicy
-from reid_core.data.batches import Batch
 from reid_core.data.counts import load_counted
 from reid_core.data.draws import Draw
 from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.loading import BatchLoader
-from reid_core.data.samples import DataRequest, DataSet, Source
 from reid_core.data.sampling import Sampler, make_sampler
-from reid_core.engine.context import RunContext
-from reid_core.engine.declarations import SourceRequest
 from reid_core.engine.distributed import rank_0_first
 from reid_core.engine.needs import choose_source_provider
 from reid_core.errors import DataError
-from reid_core.plugins.names import check_owned
-from reid_core.plugins.plugin import Plugin
 from reid_core.plugins.providers import Providers, check_request, parse_data_name
 
 

@@ -10,17 +10,17 @@ from typing import Any
 
 from torch import nn
 
-from reid_core.data.samples import DataSet, Source
+from reid_core.contract.context import RunContext
+from reid_core.contract.events import RunBegan, RunEnded
+from reid_core.contract.names import check_owned
+from reid_core.contract.samples import DataSet, Source
+from reid_core.contract.step import Stage
 from reid_core.engine.assembly import Assembly, assemble
-from reid_core.engine.context import RunContext
-from reid_core.engine.declarations import Stage
-from reid_core.engine.events import RunBegan, RunEnded
 from reid_core.engine.sources import load_source
 from reid_core.engine.trainer import Trainer
 from reid_core.errors import PluginError, did_you_mean
 from reid_core.model.embedder import Embedder
 from reid_core.model.graph import ReidModel
-from reid_core.plugins.names import check_owned
 from reid_core.resolve import resolve
 
 INHERITED = ("data", "augment", "model", "optim", "engine")

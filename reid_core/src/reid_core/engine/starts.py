@@ -9,12 +9,12 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from reid_core.engine.context import RunContext
-from reid_core.engine.declarations import Start
+from reid_core.contract.context import RunContext
+from reid_core.contract.plugin import Plugin
+from reid_core.contract.step import Start
 from reid_core.errors import ConflictError, PluginError
 from reid_core.model.graph import ReidModel
 from reid_core.plugins.calls import CORE
-from reid_core.plugins.plugin import Plugin
 
 _START = "model.start"
 """The key by which the core starts the encoder, which a plugin may have wished."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from reid_core.config import ScheduleSection
-from reid_core.data.batches import Batch
-from reid_core.engine.context import RunContext
-from reid_core.engine.declarations import MAIN, Update
+from reid_core.contract.batches import Batch
+from reid_core.contract.context import RunContext
+from reid_core.contract.step import MAIN, Update
 from reid_core.engine.forward import UpdateReport
 from reid_core.engine.optimisers import Optimisers
 from reid_core.engine.plan import StepPlan

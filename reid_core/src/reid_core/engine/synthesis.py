@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from reid_core.data.batches import Batch
-from reid_core.data.fields import FieldKind
-from reid_core.engine.declarations import Synthetic
+from reid_core.contract.batches import Batch
+from reid_core.contract.fields import FieldKind
+from reid_core.contract.step import Synthetic
 from reid_core.errors import PluginError
 
 _SPATIAL = (FieldKind.IMAGE, FieldKind.LABELS, FieldKind.POINTS, FieldKind.SCALAR)

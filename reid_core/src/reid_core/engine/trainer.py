@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from reid_core.data.batches import Batch
+from reid_core.contract.batches import Batch
+from reid_core.contract.events import EpochEnded, Evaluated, Event, StepEnded
+from reid_core.contract.step import MAIN
 from reid_core.data.labelling import make_identities
 from reid_core.data.sampling import shard
 from reid_core.engine.assembly import Assembly
-from reid_core.engine.declarations import MAIN
 from reid_core.engine.distributed import any_rank, barrier
 from reid_core.engine.evaluating import Evaluation
-from reid_core.engine.events import EpochEnded, Evaluated, Event, StepEnded
 from reid_core.engine.extraction import EpochFeatures
 from reid_core.engine.metrics import StepMetrics, check_loss_weights
 from reid_core.engine.rates import rate_factor

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from reid_core.errors import DataError
 
 if TYPE_CHECKING:
-    from reid_core.data.samples import Sample
+    from reid_core.contract.samples import Sample
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]

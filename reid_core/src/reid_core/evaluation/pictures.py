@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from reid_core.data.samples import Sample
+from reid_core.contract.samples import Sample
 from reid_core.errors import DataError
 from reid_core.evaluation.results import QueryScores
 from reid_core.evaluation.retrieval import RankedQuery

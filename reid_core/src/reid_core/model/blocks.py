@@ -7,9 +7,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_core.engine.views import Embedded
+from reid_core.contract.model import Embedding
+from reid_core.contract.views import Embedded
 from reid_core.errors import PluginError
-from reid_core.model.declarations import Embedding
 
 
 class GlobalPool(nn.Module):

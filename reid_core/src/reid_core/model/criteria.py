@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from reid_core.config import IdentitySection
-from reid_core.engine.views import Embedded
+from reid_core.contract.model import Embedding, Supervision
+from reid_core.contract.views import Embedded
 from reid_core.errors import PluginError
-from reid_core.model.declarations import Embedding, Supervision
 from reid_core.model.losses import batch_hard_triplet, identity_cross_entropy
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Vector
+from reid_core.contract.views import Embedded
 from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
-from reid_core.engine.views import Embedded
 from reid_core.errors import CheckpointError, ConfigError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead
-from reid_core.model.declarations import CLEAN_IMAGE, Branch, Embedding, Vector
 from reid_core.model.encoder import Encoder
 from reid_core.model.graph import ReidModel, written_by
 from reid_core.plugins.discovery import catalogue

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_core.contract.model import ENCODER_MAP, Tap
 from reid_core.errors import ConfigError, PluginError, did_you_mean
-from reid_core.model.declarations import ENCODER_MAP, Tap
 from reid_core.model.modes import evaluating
 from reid_core.model.torchvision_guard import ensure
 

@@ -8,16 +8,16 @@ from graphlib import CycleError, TopologicalSorter
 
 from torch import Tensor, nn
 
-from reid_core.data.fields import SHARED_FIELDS
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Tap
+from reid_core.contract.names import check_owned, check_unique
+from reid_core.contract.views import Embedded, matches
 from reid_core.engine.distributed import gather, world
-from reid_core.engine.views import Embedded, matches
 from reid_core.errors import ConflictError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.criteria import IdentityOutput
-from reid_core.model.declarations import CLEAN_IMAGE, Branch, Embedding, Tap
 from reid_core.model.encoder import Encoder
 from reid_core.model.modes import evaluating
-from reid_core.plugins.names import check_owned, check_unique
 
 Scope = Callable[[str], AbstractContextManager[None]]
 """Opens the random scope of a part of the model, by its name."""

@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
-from reid_core import hookspecs
-from reid_core.engine.declarations import Schedule
+from reid_core.contract import hookspecs
+from reid_core.contract.hookspecs import HOOKS, PROJECT
+from reid_core.contract.step import Schedule
 from reid_core.engine.randomness import StepScopes, scoped
 from reid_core.errors import PluginError, ReidError, did_you_mean
-from reid_core.hookspecs import HOOKS, PROJECT
 
 if TYPE_CHECKING:
-    from reid_core.data.batches import Batch
-    from reid_core.data.labelers import Labeler
-    from reid_core.data.samples import DataProvider
-    from reid_core.engine.context import RunContext
-    from reid_core.engine.declarations import LossTerm, Synthetic
-    from reid_core.engine.events import Event
-    from reid_core.engine.views import PassView, StepView
+    from reid_core.contract.batches import Batch
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.events import Event
+    from reid_core.contract.labelers import Labeler
+    from reid_core.contract.model import Branch, Embedding, EncoderProvider, Tap
+    from reid_core.contract.plugin import Plugin
+    from reid_core.contract.samples import DataProvider
+    from reid_core.contract.step import LossTerm, Synthetic
+    from reid_core.contract.views import PassView, StepView
     from reid_core.evaluation.protocols import Protocol
     from reid_core.model.criteria import IdentityCriterion
-    from reid_core.model.declarations import Branch, Embedding, EncoderProvider, Tap
     from reid_core.model.encoder import Encoder
-    from reid_core.plugins.plugin import Plugin
 
 T = TypeVar("T")
 

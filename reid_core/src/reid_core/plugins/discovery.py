@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from reid_core.errors import ConflictError, PluginError, did_you_mean
 
 if TYPE_CHECKING:
-    from reid_core.plugins.plugin import Plugin
+    from reid_core.contract.plugin import Plugin
 
 PLUGIN_GROUP = "reid.plugins"
 COMMAND_GROUP = "reid.commands"
@@ -135,7 +135,7 @@ def load_recorded(record: PluginRecord) -> type[Plugin]:
         PluginError: it fails to import, or it is no plugin (with its distribution and version).
     """
     # The base class brings pydantic; listing plugins must not pay for it.
-    from reid_core.plugins.plugin import Plugin
+    from reid_core.contract.plugin import Plugin
 
     where = f"plugin '{record.name}' ({record.distribution} {record.version}, {record.target})"
     module, _, attribute = record.target.partition(":")

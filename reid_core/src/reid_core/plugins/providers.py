@@ -16,9 +16,9 @@ from reid_core.plugins.calls import CORE, HookCalls
 from reid_core.plugins.discovery import catalogue, installed, load_recorded
 
 if TYPE_CHECKING:
-    from reid_core.data.samples import DataProvider, DataRequest
+    from reid_core.contract.model import EncoderProvider
+    from reid_core.contract.samples import DataProvider, DataRequest
     from reid_core.evaluation import protocols
-    from reid_core.model.declarations import EncoderProvider
 
 
 class Named(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reid_core.contract.plugin import SLOTS, Plugin
 from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
 from reid_core.plugins.calls import CORE
-from reid_core.plugins.plugin import SLOTS, Plugin
 
 _HOOK_OF = {
     "backbone": "reid_backbone",

@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import torch
 
+from reid_core.contract.model import CLEAN_IMAGE, Tap
+from reid_core.contract.samples import Source
 from reid_core.data.decoding import read_field
-from reid_core.data.samples import Source
 from reid_core.engine.device import memory_format_of
 from reid_core.engine.reach import follow_terms
 from reid_core.errors import ConflictError
-from reid_core.model.declarations import CLEAN_IMAGE, Tap
 from reid_core.model.embedder import load_embedder
 from reid_core.model.graph import tap_of
 from reid_core.model.modes import evaluating

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from reid_core.plugins.plugin import Plugin
+from reid_core.contract.plugin import Plugin
 from reid_core.testing.checks_of_declarations import (
     check_claims,
     check_declared,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from reid_core.data.samples import DataSet
+    from reid_core.contract.samples import DataSet
 
 RunReid = Callable[..., tuple[int, str, str]]
 """Takes the words behind ``reid``; returns exit code, output and errors."""
@@ -53,7 +53,7 @@ def reid_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def toy_tiny(reid_cache: Path) -> DataSet:
     """Return the toy data set in its smallest size."""
-    from reid_core.data.samples import DataRequest
+    from reid_core.contract.samples import DataRequest
     from reid_core.testing.toy import load_toy
 
     return load_toy(DataRequest("toy", None, "tiny", None, reid_cache))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reid_core.plugins.plugin import Plugin
+from reid_core.contract.plugin import Plugin
 from reid_core.testing.probes import Adversarial, Head, Rival, Stream
 from reid_core.testing.probes_of_data import Clustering, Pairs, Staged
 

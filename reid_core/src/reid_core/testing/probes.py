@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from reid_core.data.fields import SHARED_FIELDS
-from reid_core.engine.declarations import (
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.model import ENCODER_MAP, Branch, Embedding, Supervision, Tap
+from reid_core.contract.plugin import Need, Plugin, Settings
+from reid_core.contract.step import (
     Group,
     LossTerm,
     Optimiser,
@@ -21,16 +24,13 @@ from reid_core.engine.declarations import (
     Synthetic,
     Update,
 )
-from reid_core.hookspecs import hookimpl
-from reid_core.model.declarations import ENCODER_MAP, Branch, Embedding, Supervision, Tap
-from reid_core.plugins.plugin import Need, Plugin, Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reid_core.data.batches import Batch
-    from reid_core.engine.context import RunContext
-    from reid_core.engine.views import PassView, StepView
+    from reid_core.contract.batches import Batch
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.views import PassView, StepView
 
 
 Breakage = Literal[

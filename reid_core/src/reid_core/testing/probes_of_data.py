@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reid_core.data.fields import SHARED_FIELDS, FieldKind, FieldSpec
-from reid_core.data.labelers import LabelContext, Labeler
-from reid_core.engine.declarations import LossTerm, Pass, Schedule, SourceRequest, Stage, Update
-from reid_core.hookspecs import hookimpl
-from reid_core.model.declarations import ENCODER_MAP, Branch, Embedding, Tap
-from reid_core.plugins.plugin import Need, Plugin, Settings
+from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
+from reid_core.contract.hookspecs import hookimpl
+from reid_core.contract.labelers import LabelContext, Labeler
+from reid_core.contract.model import ENCODER_MAP, Branch, Embedding, Tap
+from reid_core.contract.plugin import Need, Plugin, Settings
+from reid_core.contract.step import LossTerm, Pass, Schedule, SourceRequest, Stage, Update
 from reid_core.testing.probes import Head
 
 if TYPE_CHECKING:
-    from reid_core.engine.context import RunContext
-    from reid_core.engine.views import StepView
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.views import StepView
     from reid_core.model.criteria import IdentityCriterion
 
 

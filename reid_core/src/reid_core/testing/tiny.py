@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from reid_core.contract.plugin import Plugin
 from reid_core.engine.assembly import Assembly, assemble
 from reid_core.engine.forward import UpdateReport
 from reid_core.engine.trainer import Trainer
-from reid_core.plugins.plugin import Plugin
 from reid_core.resolve import resolve
 
 TINY: dict[str, dict[str, Any]] = {

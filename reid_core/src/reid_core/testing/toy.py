@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
 from reid_core.data.encoding import array_bytes, image_bytes, label_bytes
-from reid_core.data.fields import SHARED_FIELDS
 from reid_core.data.folder import SPLITS, load_folder
-from reid_core.data.samples import DataRequest, DataSet, Sample, Source
 from reid_core.errors import DataError, did_you_mean
 from reid_core.testing.toy_cameras import ToyCamera
 from reid_core.testing.toy_figures import Figure, Pose, draw_figure

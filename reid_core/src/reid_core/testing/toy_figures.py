@@ -15,7 +15,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.data.fields import COCO_JOINTS, PART_CLASSES
+from reid_core.contract.fields import COCO_JOINTS, PART_CLASSES
 from reid_core.testing.toy_people import CELL, Body, Cell, slice_of
 
 HEAD, TORSO, UPPER_ARM, LOWER_ARM, UPPER_LEG, LOWER_LEG, FOOT = range(1, len(PART_CLASSES))

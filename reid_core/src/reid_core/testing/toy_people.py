@@ -13,7 +13,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.data.fields import GARMENT_CLASSES
+from reid_core.contract.fields import GARMENT_CLASSES
 
 TOY_LAYOUT = "toy-v1"
 """Layout id of the toy atlas."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reid_benchmarks.datasets.records import Records, assemble
-from reid_core.data.samples import Counts, DataProvider, DataRequest, DataSet
+from reid_core.contract.samples import Counts, DataProvider, DataRequest, DataSet
 from reid_core.errors import DataError
 
 SPLITS = ("train", "query", "gallery")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reid_core.data.samples import DataSet, Sample, Source
+from reid_core.contract.samples import DataSet, Sample, Source
 
 DISTRACTOR = -2
 """Identity of gallery images that show none of the people: a negative to every query.

@@ -22,7 +22,7 @@ from reid_benchmarks.datasets.partial import (
 )
 from reid_benchmarks.datasets.prcc import read_prcc
 from reid_benchmarks.datasets.vcclothes import read_vcclothes
-from reid_core.data.samples import Counts
+from reid_core.contract.samples import Counts
 
 _MARKET_TRAIN, _MARKET_QUERY = Counts(12_936, 751, 6), Counts(3_368, 750, 6)
 _MARKET = {

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from reid_core.contract.fields import SHARED_FIELDS
+from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
 from reid_core.data.decoding import read_labels
 from reid_core.data.encoding import label_bytes, write_whole
-from reid_core.data.fields import SHARED_FIELDS
 from reid_core.data.label_store import content_hash
-from reid_core.data.samples import DataRequest, DataSet, Sample, Source
 from reid_core.errors import DataError
 from reid_parsing.lookup import LABEL_SETS, fields_of, look_up, lookup_table
 from reid_parsing.providers.layouts import FOLDER as LAYOUT

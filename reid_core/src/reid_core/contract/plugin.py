@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from reid_core.config import RunConfig
-    from reid_core.engine.declarations import SourceRequest, Start
+    from reid_core.contract.step import SourceRequest, Start
 
 SLOTS = {
     "backbone": "the encoder",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reid_core.plugins.plugin import Plugin
+    from reid_core.contract.plugin import Plugin
 
 MAIN = "main"
 """Name of the main source, of the main update and of its first pass."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reid_core.data.fields import FieldSpec
+from reid_core.contract.fields import FieldSpec
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import nn
 
-    from reid_core.engine.context import RunContext
-    from reid_core.engine.declarations import WeightSchedule
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.step import WeightSchedule
     from reid_core.model.encoder import Encoder
 
 Vector = Literal["raw", "neck", "unit"]

@@ -19,16 +19,16 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reid_core.data.batches import Batch
-    from reid_core.data.labelers import Labeler
-    from reid_core.data.samples import DataProvider
-    from reid_core.engine.context import RunContext
-    from reid_core.engine.declarations import LossTerm, Schedule, Synthetic
-    from reid_core.engine.events import Event
-    from reid_core.engine.views import PassView, StepView
+    from reid_core.contract.batches import Batch
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.events import Event
+    from reid_core.contract.labelers import Labeler
+    from reid_core.contract.model import Branch, Embedding, EncoderProvider, Tap
+    from reid_core.contract.samples import DataProvider
+    from reid_core.contract.step import LossTerm, Schedule, Synthetic
+    from reid_core.contract.views import PassView, StepView
     from reid_core.evaluation.protocols import Protocol
     from reid_core.model.criteria import IdentityCriterion
-    from reid_core.model.declarations import Branch, Embedding, EncoderProvider, Tap
     from reid_core.model.encoder import Encoder
 
 PROJECT = "reid"

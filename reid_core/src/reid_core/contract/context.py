@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from reid_core.config import RunConfig
-    from reid_core.data.fields import FieldSpec
-    from reid_core.data.samples import DataSet, Source
-    from reid_core.engine.declarations import Stage
+    from reid_core.contract.fields import FieldSpec
+    from reid_core.contract.samples import DataSet, Source
+    from reid_core.contract.step import Stage
     from reid_core.engine.stages import StageResult
     from reid_core.model.criteria import IdentityCriterion
     from reid_core.model.graph import ReidModel

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reid_core.engine.declarations import MAIN
+from reid_core.contract.step import MAIN
 from reid_core.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reid_core.data.batches import Batch
-    from reid_core.engine.declarations import Update
+    from reid_core.contract.batches import Batch
+    from reid_core.contract.step import Update
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from reid_core.data.fields import FieldSpec
+    from reid_core.contract.fields import FieldSpec
 
 
 @dataclass(frozen=True)

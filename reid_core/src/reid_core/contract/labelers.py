@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from reid_core.data.fields import FieldSpec
-    from reid_core.data.samples import Sample, Source
-    from reid_core.engine.context import RunContext
-    from reid_core.engine.declarations import Stage
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.fields import FieldSpec
+    from reid_core.contract.samples import Sample, Source
+    from reid_core.contract.step import Stage
     from reid_core.engine.stages import StageResult
 
     LabelMaker = Callable[["LabelContext"], Sequence[Any] | NDArray[np.int64]]

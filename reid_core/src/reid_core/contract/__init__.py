@@ -1,0 +1,1 @@
+"""What plugins and the core owe each other: hooks, what plugins declare, what they are shown."""
