@@ -6,17 +6,19 @@ images of different people and compares the result with the true masks and colou
 - `colour`: how far a garment's mean colour has moved from the structure's own (0) to the
   appearance's (1), in the mask of the structure's garment, where both people wear one; a regression
   over all pairs.
-- `tint`: the same of what is left of colours without their brightness, which the structure encoder
-  sees: its input is grey.
+- `tint` and `brightness`: the same of what is left of colours without their brightness, and of the
+  brightness alone, which the structure encoder sees: its input is grey.
 - `outline`: contrast along the outline of the structure's person over that along the outline of the
   appearance's person, in the same composed image; 1 if the image showed neither more.
 - `error`: mean absolute error of self-reconstruction over that of the mean image, in normalised
   units.
 
-    python benchmarks/dgnet.py [--run DIR] [--data NAME] [--epochs N] [--iterations N] [--seed N]
-                               [--pairs N] [--out DIR] [--json FILE] [--set KEY=VALUE ...]
+    python benchmarks/dgnet.py [--run DIR] [--data NAME] [--epochs N] [--iterations N] [--every N]
+                               [--sampler NAME] [--batch N] [--seed N] [--pairs N] [--out DIR]
+                               [--json FILE] [--set KEY=VALUE ...]
 
-Everything is synthetic: the figures say nothing about real cameras.
+The curve over the training has a point every N epochs; the learning rate falls over the whole of
+it. Everything is synthetic: the figures say nothing about real cameras.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 # Before torch is imported: more threads on a shared machine measure the neighbours.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,9 +38,10 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from reid_core import Sample, restore
+from reid_core import EpochEnded, Event, Sample, hookimpl, restore
 from reid_core.resolve import resolve
 from reid_core.running import run
+from reid_dgnet import Dgnet
 from reid_dgnet.generating import Composer, pixels_of
 
 GARMENTS = {"upper": 3, "lower": 4}
@@ -47,17 +50,45 @@ GARMENTS = {"upper": 3, "lower": 4}
 CHUNK = 64
 
 
-def trained(given: argparse.Namespace) -> tuple[Path, float]:
-    """Return the folder of a finished run, and the CPU seconds that it took here."""
+class Curve(Dgnet):
+    """Measure the images that are composed at the end of some epochs."""
+
+    every = 0
+    pairs = 512
+    points: ClassVar[list[dict[str, float]]] = []
+
+    @hookimpl
+    def reid_observe(self, event: Event) -> None:
+        """Measure, beside leaving a picture of swapped codes."""
+        super().reid_observe(event)
+        if isinstance(event, EpochEnded) and self.every and (event.epoch + 1) % self.every == 0:
+            figures = measure(Composer.of(self._ctx), self.pairs, self._ctx.config.run.seed)
+            self.points.append({"steps": event.iteration + 1, **rounded(figures)})
+            print(self.points[-1], flush=True)
+
+
+def trained(given: argparse.Namespace) -> tuple[Path, float, list[dict[str, float]]]:
+    """Return the folder of a finished run, and the CPU seconds and the curve of one made here."""
     if given.run is not None:
-        return given.run, 0.0
-    flags: dict[str, Any] = {"run": {"seed": given.seed}, "data": {"name": given.data}}
+        return given.run, 0.0, []
+    data = {"name": given.data, "sampler": given.sampler, "batch_size": given.batch}
     schedule = {"epochs": given.epochs, "iterations_per_epoch": given.iterations}
-    flags["schedule"] = {key: value for key, value in schedule.items() if value is not None}
-    flags["plugins"] = {"dgnet": dict(pair.split("=", 1) for pair in given.set)}
+    flags: dict[str, Any] = {
+        "run": {"seed": given.seed},
+        "data": {key: value for key, value in data.items() if value is not None},
+        "schedule": {key: value for key, value in schedule.items() if value is not None},
+        "plugins": {"dgnet": dict(pair.split("=", 1) for pair in given.set)},
+    }
+    Curve.every, Curve.pairs = given.every, given.pairs
     began = time.process_time()
-    summary = run(resolved=resolve(flags, recipe="dgnet/quick"), out=given.out)
-    return summary.folder, time.process_time() - began
+    resolved = resolve(flags, recipe="dgnet/quick", classes={"dgnet": Curve})
+    summary = run(resolved=resolved, out=given.out)
+    return summary.folder, time.process_time() - began, Curve.points
+
+
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    """Return figures with four digits."""
+    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def masks(samples: list[Sample], field: str, size: tuple[int, int]) -> Tensor:
@@ -125,6 +156,7 @@ def measure(composer: Composer, pairs: int, seed: int) -> dict[str, float]:
         "error": float(torch.cat(errors).mean() / torch.cat(plain).mean()),
         "colour": slope(moved, wanted),
         "tint": slope(moved - moved.mean(1, keepdim=True), wanted - wanted.mean(1, keepdim=True)),
+        "brightness": slope(moved.mean(1), wanted.mean(1)),
         "outline": float(joined["own"].mean() / joined["other"].mean()),
     }
 
@@ -133,16 +165,19 @@ def main() -> None:
     """Train or read a run, measure it, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="a finished run in place of training one")
-    parser.add_argument("--data", default="synthpeople:quick")
+    parser.add_argument("--data", default="synthpeople/market")
+    parser.add_argument("--sampler")
+    parser.add_argument("--batch", type=int, help="rows of a batch")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--iterations", type=int)
+    parser.add_argument("--every", type=int, default=0, help="epochs between points of the curve")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pairs", type=int, default=512)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of dgnet")
     given = parser.parse_args()
-    folder, seconds = trained(given)
+    folder, seconds, curve = trained(given)
     assembly = restore(folder, say=lambda line: None)
     config = assembly.config
     figures = measure(Composer.of(assembly.ctx), given.pairs, given.seed)
@@ -156,7 +191,8 @@ def main() -> None:
         "seed": config.run.seed,
         "pairs": given.pairs,
         "cpu_seconds": round(seconds),
-        **{name: round(value, 4) for name, value in figures.items()},
+        **rounded(figures),
+        "curve": curve,
     }
     text = json.dumps(content, indent=2)
     print(text)

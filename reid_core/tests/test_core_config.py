@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from reid_core.config import RunConfig, known_keys
 from reid_core.errors import ConfigError
-from reid_core.resolve import validated
+from reid_core.resolve import resolve, validated
 
 SECTIONS = {
     "run",
@@ -97,6 +97,16 @@ def test_defaults_are_valid_and_everything_is_frozen() -> None:
         config.optim.lr = 1.0  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
         config.optim = config.optim  # type: ignore[misc]
+
+
+def test_none_undoes_a_recipe_s_value_where_there_may_be_none() -> None:
+    recipe = {"schedule": {"iterations_per_epoch": 20}, "optim": {"clip_norm": 1.0}}
+    flags = {"schedule": {"iterations_per_epoch": "none"}, "optim": {"clip_norm": "none"}}
+    config = resolve(flags, recipe=recipe).config
+    assert (config.schedule.iterations_per_epoch, config.optim.clip_norm) == (None, None)
+    assert resolve({"model": {"neck": "none"}}).config.model.neck == "none"
+    with pytest.raises(ConfigError, match=r"schedule.epochs: .*integer.*given: 'none'"):
+        resolve({"schedule": {"epochs": "none"}})
 
 
 @pytest.mark.parametrize("name", sorted(SECTIONS))

@@ -1,7 +1,10 @@
 """Who is composed with whom, and what the generator does with it."""
 
+import pytest
 import torch
 from dgnet_fill import fill, numbers
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reid_core import Batch
 from reid_dgnet.composing import Generator, anchor_rows, partner_rows, positive_rows
@@ -10,12 +13,39 @@ from reid_dgnet.networks.structure import StructureEncoder
 from reid_dgnet.terms import Scene
 
 
-def test_anchors_are_of_different_people_as_far_as_there_are():
+def test_anchors_are_one_of_everybody_then_a_second_one():
     pid = torch.tensor([4, 4, 4, 7, 7, 2, 2, 2])
     assert anchor_rows(pid, 2).tolist() == [0, 3]
-    assert anchor_rows(pid, 4).tolist() == [0, 3, 5, 1]
-    assert anchor_rows(pid, 5).tolist() == [0, 3, 5, 1]
+    assert anchor_rows(pid, 4).tolist() == [0, 1, 3, 5]
+    assert anchor_rows(pid, 5).tolist() == [0, 1, 3, 5]
     assert sorted(anchor_rows(pid, 16).tolist()) == list(range(8))
+
+
+@pytest.mark.parametrize("anchors", [2, 6, 16])
+@pytest.mark.parametrize("people", [2, 3, 4, 8, 16])
+@pytest.mark.parametrize("images", [1, 2, 3, 4, 8])
+def test_partners_are_different_people_in_batches_of_p_by_k(people, images, anchors):
+    pid = torch.arange(people).flip(0).repeat_interleave(images)
+    chosen = anchor_rows(pid, anchors)
+    assert len(chosen) == min(anchors, people * images) // 2 * 2
+    assert len(set(chosen.tolist())) == len(chosen)
+    assert (pid[chosen] != pid[chosen][partner_rows(torch.arange(len(chosen)))]).all()
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=2, max_size=20).filter(lambda pid: len(set(pid)) > 1),
+    st.integers(2, 20),
+)
+def test_partners_are_different_people_however_rows_are_drawn(pid, count):
+    labels = torch.tensor(pid)
+    chosen = anchor_rows(labels, count)
+    assert len(chosen) == min(count, len(pid)) // 2 * 2
+    assert (labels[chosen] != labels[partner_rows(chosen)]).all()
+
+
+def test_who_has_most_of_a_batch_is_composed_with_all_others_in_turn():
+    pid = torch.tensor([5, 5, 5, 1, 5, 5, 2, 5])
+    assert anchor_rows(pid, 8).tolist() == [0, 1, 2, 4, 3, 3, 3, 6]
 
 
 def test_pairs_give_one_anchor_for_each_positive():
@@ -28,6 +58,7 @@ def test_pairs_give_one_anchor_for_each_positive():
 def test_rows_without_identity_are_nobody_s_positive():
     pid = torch.tensor([-1, -1, 3, -1])
     assert anchor_rows(pid, 4).tolist() == [0, 1, 2, 3]
+    assert anchor_rows(torch.tensor([-1, 3, 3, -1]), 4).tolist() == [0, 1, 2, 3]
     assert positive_rows(pid, torch.arange(4)).tolist() == [0, 1, 2, 3]
 
 

@@ -22,22 +22,23 @@ def count(module):
 
 
 def test_networks_have_the_paper_s_parameters():
-    assert count(StructureEncoder()) == (380_544, 40)
-    assert count(Decoder()) == (1_455_555, 30)
-    assert count(ParameterMlps(2048)) == (11_544_576, 48)
-    assert count(ParameterMlps(2048).scales[0])[0] == 1_443_072
+    structure, decoder, mlps = StructureEncoder(), Decoder(), ParameterMlps(2048)
+    assert count(structure) == (380_544, 40)
+    assert count(decoder) == (1_455_555, 30)
+    assert count(mlps) == (11_544_576, 48)
+    assert count(mlps.scales[0])[0] == count(mlps.shifts[3])[0] == 1_443_072
+    assert count(nn.ModuleList([structure, decoder, mlps])) == (13_380_675, 118)
     assert count(Discriminator()) == (1_025_571, 84)
     assert count(Discriminator().critics[0])[0] == 341_857
-    assert 380_544 + 1_455_555 + 11_544_576 == 13_380_675
 
 
 def test_the_appearance_encoder_has_the_paper_s_parameters():
     trunk = TimmEncoder("resnet50", (256, 128), last_stride=1, pretrained=False)
     assert count(trunk) == (23_508_032, 159)
-    embedding = count(EmbeddingLayer(2048))[0]
-    assert embedding == 1_050_112
-    assert embedding + count(nn.Linear(512, 751))[0] == 1_435_375
-    assert 23_508_032 + 2 * embedding == 25_608_256  # what is deployed
+    layers = nn.ModuleList([EmbeddingLayer(2048), EmbeddingLayer(2048)])
+    assert count(layers[0])[0] == 1_050_112
+    assert count(nn.ModuleList([layers[0], nn.Linear(512, 751)])) == (1_435_375, 6)
+    assert count(nn.ModuleList([trunk, layers]))[0] == 25_608_256  # what is deployed
 
 
 def test_parts_of_the_structure_encoder_have_the_table_s_parameters():

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from test_dgnet_conformance import SMALL
 from test_dgnet_gradients import SMALL as ALONE
 
 from reid_core import Branch, ConfigError, ConflictError, Embedding, Plugin, hookimpl
+from reid_core.resolve import resolve
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_dgnet import Dgnet
 from reid_dgnet.settings import DgnetSettings
 
 
@@ -61,10 +62,22 @@ def test_the_smallest_images_work(size, aspp):
         network(smaller[:, :1] if aspp else smaller)
 
 
-def test_a_batch_of_one_is_refused(reid_cache):
-    data = {"batch_size": 1, "instances": 1, "sampler": "random"}
-    with pytest.raises(ConfigError, match=r"batch_size = 1 leaves nobody to swap codes with"):
+@pytest.mark.parametrize(
+    ("sampler", "batch", "instances"), [("random", 1, 1), ("pk", 4, 4), ("pairs", 2, 1)]
+)
+def test_a_batch_of_one_person_is_refused(sampler, batch, instances, reid_cache):
+    data = {"batch_size": batch, "instances": instances, "sampler": sampler}
+    lonely = rf"data.batch_size = {batch} with the sampler '{sampler}' leaves nobody to swap"
+    with pytest.raises(ConfigError, match=lonely):
         assembled(reid_cache, data=data)
+
+
+def test_so_is_one_of_a_person_for_each_process():
+    config = resolve({"data": {"batch_size": 8, "instances": 4}}).config
+    plugin = Dgnet("dgnet")
+    plugin._refuse_lonely_batches(config, 1)
+    with pytest.raises(ConfigError, match=r"batch_size = 8 over 2 processes with the sampler 'pk"):
+        plugin._refuse_lonely_batches(config, 2)
 
 
 def test_blocks_that_do_not_divide_the_code_are_refused(reid_cache):
@@ -232,9 +245,3 @@ def test_people_with_one_image_are_reconstructed_from_it(reid_cache):
     assert len(set(views["main"].main.batch.pid.tolist())) == 4
     for step in trainer.trace:
         assert step["main:dgnet/image2"] == step["main:dgnet/image1"]
-
-
-def test_wide_networks_have_the_paper_s_sizes_by_settings():
-    settings = DgnetSettings(width=16)
-    assert (settings.blocks, settings.aspp, settings.dim, settings.beta) == (4, True, 512, 0.5)
-    assert SMALL["plugins"]["dgnet"]["width"] == 1

@@ -6,8 +6,9 @@ Keys are never added by a plugin to these sections: a plugin's settings are its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -29,9 +30,25 @@ Flip = Annotated[Literal["off", "sum", "unit-sum"], BeforeValidator(_flip_word)]
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and an unknown key is an error."""
+    """Base of all sections, a plugin's included: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values: Any) -> Any:
+        """Read ``none`` where a value may be missing: over a recipe's, TOML cannot say so."""
+        if not isinstance(values, Mapping):
+            return values
+        optional = {
+            key
+            for key, field in cls.model_fields.items()
+            if type(None) in get_args(field.annotation)
+        }
+        return {
+            key: None if value == "none" and key in optional else value
+            for key, value in values.items()
+        }
 
 
 class RunSection(Section):

@@ -13,17 +13,27 @@ from reid_dgnet.networks.structure import to_grey
 def anchor_rows(pid: Tensor, count: int) -> Tensor:
     """Return the rows of a batch that are composed with each other: int64, an even number.
 
-    First come rows of different identities, one of each in the order of the batch, then their
-    second rows, and so on, so that few partners are the same person.
+    Anchor ``k`` of the first half and anchor ``k`` of the second are each other's partners, the
+    paper's i and j, and are always different people (section 3.1: ``y_i != y_j``).
+
+    One row of every identity comes first, in the order of the batch, then their second rows, and so
+    on; of the first ``count`` of them, identities lie side by side, so that half their number apart
+    is another one, unless more than half are of one identity. Then rows of others stand in for the
+    partners that it lacks, some more than once.
 
     Args:
-        pid: int64 ``B``.
-        count: how many at most.
+        pid: int64 ``B``, of two identities or more; ``-1`` is somebody of his own.
+        count: how many at most, at least 2.
     """
     rows = torch.arange(len(pid), device=pid.device)
-    before = (pid[:, None] == pid[None, :]) & (rows[None, :] < rows[:, None]) & (pid >= 0)[:, None]
-    order = torch.argsort(before.sum(1), stable=True)
-    return order[: min(count, len(pid)) // 2 * 2]
+    itself = rows[:, None] == rows[None, :]
+    same = (pid[:, None] == pid[None, :]) & (pid >= 0)[:, None] | itself
+    earlier = (same & (rows[None, :] < rows[:, None])).sum(1)
+    chosen = torch.argsort(earlier, stable=True)[: min(count, len(pid)) // 2 * 2]
+    leader = same.int().argmax(1)  # the first row of the same identity
+    chosen = chosen[torch.argsort(leader[chosen], stable=True)]
+    first, second = chosen.chunk(2)
+    return torch.cat([first, torch.where(same[first, second], _next(~same, first), second)])
 
 
 def partner_rows(anchors: Tensor) -> Tensor:
@@ -41,10 +51,20 @@ def positive_rows(pid: Tensor, anchors: Tensor) -> Tensor:
         anchors: int64 ``N``, rows of the batch.
     """
     rows = torch.arange(len(pid), device=pid.device)
-    ahead = (rows[None, :] - anchors[:, None] - 1) % len(pid)  # the anchor itself comes last
-    itself = rows[None, :] == anchors[:, None]
-    same = (pid[None, :] == pid[anchors][:, None]) & (pid >= 0)[None, :] | itself
-    return ahead.masked_fill(~same, len(pid)).argmin(1)
+    itself = rows[None, :] == rows[:, None]
+    return _next((pid[None, :] == pid[:, None]) & (pid >= 0)[None, :] | itself, anchors)
+
+
+def _next(wanted: Tensor, start: Tensor) -> Tensor:
+    """Return the next row that is wanted, ``N``, beginning again at the batch's start.
+
+    Args:
+        wanted: bool ``B B``, by the row from which one looks.
+        start: int64 ``N``, rows from which one looks; they themselves come last.
+    """
+    size = len(wanted)
+    ahead = (torch.arange(size, device=start.device)[None, :] - start[:, None] - 1) % size
+    return ahead.masked_fill(~wanted[start], size).argmin(1)
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,18 @@ class Dgnet(Plugin):
                 f"plugin '{self.name}': it halves images twice and doubles them again, so "
                 f"data.height = {height} and data.width = {width} must be multiples of 4"
             )
-        if config.data.batch_size < 2:
+        self._refuse_lonely_batches(config, 1)
+
+    def _refuse_lonely_batches(self, config: RunConfig, ranks: int) -> None:
+        """Refuse batches of a single person, who has no partner of another identity."""
+        data = config.data
+        of_each = {"pk": data.instances, "pk_camera": data.instances, "random": 1}
+        if data.batch_size // ranks < 2 * of_each.get(data.sampler, 2):
+            shared = f" over {ranks} processes" if ranks > 1 else ""
             raise ConfigError(
-                f"plugin '{self.name}': data.batch_size = 1 leaves nobody to swap codes with"
+                f"plugin '{self.name}': data.batch_size = {data.batch_size}{shared} with the "
+                f"sampler '{data.sampler}' leaves nobody to swap codes with: a batch must hold two "
+                "people or more"
             )
 
     @hookimpl
@@ -90,6 +99,7 @@ class Dgnet(Plugin):
         from reid_dgnet.networks.structure import StructureEncoder
 
         self._ctx = ctx
+        self._refuse_lonely_batches(ctx.config, ctx.world_size)
         settings, channels = self.settings, taps[ENCODER_MAP].channels
         width, blocks = settings.width, settings.blocks
         if STRIPES * channels % blocks:

@@ -52,8 +52,8 @@ class DgnetSettings(Settings):
     effect."""
     teacher_epochs: Count = 4
     """Length of the teacher's training."""
-    teacher_iterations: Count | None = 20
-    """Steps of an epoch; none takes one pass over the data."""
+    teacher_iterations: Count | None = None
+    """Steps of an epoch of it; none takes one pass over the data."""
     teacher_lr: Positive | None = None
     """Learning rate of the teacher's encoder; none takes the run's."""
     teacher_stride: Literal[1, 2] | None = None

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
+
+from reid_core.config import Section
 
 if TYPE_CHECKING:
     from reid_core.config import RunConfig
@@ -28,10 +30,8 @@ CONDITIONS = {
 """Conditions that a plugin may need beside fields; the core knows whether they hold."""
 
 
-class Settings(BaseModel):
+class Settings(Section):
     """Base of a plugin's settings: the run's section ``[plugins.<name>]``, frozen and closed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 @dataclass(frozen=True)
