@@ -31,12 +31,12 @@ import numpy as np
 import torch
 
 from reid_core.engine.assembly import Assembly, assemble
-from reid_core.evaluation.features import FeatureSet
-from reid_core.evaluation.retrieval import evaluate_all
 from reid_core.model.embedder import embedder_of
 from reid_core.resolve import resolve
 from reid_core.testing.tiny import Recorder
 from reid_fsam.comparing import measure_masks
+from reid_retrieval.features import FeatureSet
+from reid_retrieval.retrieval import evaluate_all
 
 RECIPE = "fsam/quick"
 A, S = "core/global", "fsam/shape"

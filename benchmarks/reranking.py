@@ -41,13 +41,13 @@ import numpy as np
 import torch  # so that its libraries are tried for products, as in a run
 from numpy.typing import NDArray
 
-from reid_core.evaluation import encodings
-from reid_core.evaluation.clustering import TOLERANCE, dbscan
-from reid_core.evaluation.jaccard import jaccard_distances
-from reid_core.evaluation.neighbours import Precision
-from reid_core.evaluation.products import products_by, trials
-from reid_core.evaluation.reranking import k_reciprocal
-from reid_core.evaluation.similarities import Similarities, cosine
+from reid_retrieval import encodings
+from reid_retrieval.clustering import TOLERANCE, dbscan
+from reid_retrieval.distances import jaccard_distances
+from reid_retrieval.neighbours import Precision
+from reid_retrieval.products import products_by, trials
+from reid_retrieval.reranking import k_reciprocal
+from reid_retrieval.similarities import Similarities, cosine
 
 Floats = NDArray[np.float32]
 Size = tuple[int, int, int]

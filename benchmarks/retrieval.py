@@ -37,14 +37,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reid_core.evaluation.features import FeatureSet
-from reid_core.evaluation.labels import Labels
-from reid_core.evaluation.neighbours import Gallery, nearest
-from reid_core.evaluation.products import chosen_library, trials
-from reid_core.evaluation.protocols import STANDARD
-from reid_core.evaluation.retrieval import evaluate
-from reid_core.evaluation.scoring import Compared, Scorer
-from reid_core.evaluation.search import Search
+from reid_retrieval.features import FeatureSet
+from reid_retrieval.labels import Labels
+from reid_retrieval.neighbours import Gallery, nearest
+from reid_retrieval.products import chosen_library, trials
+from reid_retrieval.protocols import STANDARD
+from reid_retrieval.retrieval import evaluate
+from reid_retrieval.scoring import Compared, Scorer
+from reid_retrieval.searching import Search
 
 Contenders = dict[str, Callable[[], Any]]
 Floats = NDArray[np.float32]

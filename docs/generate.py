@@ -49,6 +49,10 @@ def fields_table() -> str:
 
 def distributions_table() -> str:
     """Return the distributions of this repository and what they offer today."""
+    without_plugins = {
+        "reid-core": "the core, the toy data, the probe plugins",
+        "reid-retrieval": "none: a library that the core stands on",
+    }
 
     def rows() -> Iterator[tuple[str, ...]]:
         for pattern in ("reid_core", "reid_*", "plugins/*"):
@@ -58,8 +62,7 @@ def distributions_table() -> str:
                     continue
                 names = project.get("entry-points", {}).get("reid.plugins", {})
                 today = ", ".join(f"`{name}`" for name in names) or "metadata only"
-                if project["name"] == "reid-core":
-                    today = "the core, the toy data, the probe plugins"
+                today = without_plugins.get(project["name"], today)
                 folder = file.parent.relative_to(ROOT).as_posix()
                 yield f"[{project['name']}]({folder}/README.md)", project["description"], today
 

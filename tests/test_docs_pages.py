@@ -17,10 +17,10 @@ from reid_core.cli.options import to_flags
 from reid_core.config import RunConfig, known_keys
 from reid_core.contract.hookspecs import HOOKS
 from reid_core.defaults import Core
-from reid_core.evaluation.protocols import GENERIC_PROTOCOLS
 from reid_core.resolve import resolve
 from reid_core.running import run
 from reid_core.testing.tiny import tiny_flags
+from reid_retrieval.protocols import GENERIC_PROTOCOLS
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -81,9 +81,10 @@ def test_the_pages_show_commands():
 
 
 def _messages() -> list[str]:
-    """Return all texts of the core's source; what is filled in stands as ``…``."""
+    """Return all texts of the core's and retrieval's source; what is filled in is ``…``."""
     found = []
-    for path in sorted((ROOT / "reid_core/src/reid_core").rglob("*.py")):
+    sources = (ROOT / name / "src" for name in ("reid_core", "reid_retrieval"))
+    for path in sorted(path for source in sources for path in source.rglob("*.py")):
         for node in ast.walk(ast.parse(_text(path))):
             if isinstance(node, ast.JoinedStr):
                 parts = (str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values)

@@ -24,8 +24,8 @@ from reid_core.data.doctor import (
 from reid_core.data.encoding import image_bytes
 from reid_core.data.file_check import check_files, count_files, read_files
 from reid_core.data.folder import load_folder
-from reid_core.evaluation.protocols import CROSS_CLOTHES, NO_CAMERA, STANDARD, JunkRule, Protocol
 from reid_core.testing.fixtures import RunReid
+from reid_retrieval.protocols import CROSS_CLOTHES, NO_CAMERA, STANDARD, JunkRule, Protocol
 
 Doctor = Callable[..., tuple[int, list[str]]]
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageColor, ImageFont
 from reid_core.contract.samples import Sample
 from reid_core.errors import DataError
 from reid_core.evaluation.pictures import MATCH, MISS, QUERY, choose_queries, ranked_list_picture
-from reid_core.evaluation.results import QueryScores
-from reid_core.evaluation.retrieval import RankedQuery
+from reid_retrieval.results import QueryScores
+from reid_retrieval.retrieval import RankedQuery
 
 SIZE = (20, 40)
 FILLS = ["#102030", "#405060", "#708090", "#a0b0c0"]

@@ -14,9 +14,9 @@ from reid_core.contract.model import Vector
 from reid_core.contract.samples import DataSet
 from reid_core.engine.evaluating import Evaluator
 from reid_core.engine.extraction import extract, merge_mirrored
-from reid_core.evaluation.protocols import STANDARD
 from reid_core.model.embedder import Embedder
 from reid_core.testing.tiny import tiny_assembly
+from reid_retrieval.protocols import STANDARD
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from reid_core import DataError
-from reid_core.evaluation.clustering import dbscan
-from reid_core.evaluation.jaccard import jaccard_distances
+from reid_retrieval.clustering import dbscan
+from reid_retrieval.distances import jaccard_distances
 from reid_unsup_cc.clustering import Clusters, find_clusters, with_singletons
 from reid_unsup_cc.quality import agreement, describe
 from reid_unsup_cc.settings import ClusteringSettings

@@ -15,10 +15,10 @@ import torch
 from reid_benchmarks.protocols import PROTOCOLS
 from reid_core.engine.extraction import merge_mirrored
 from reid_core.errors import DataError
-from reid_core.evaluation.features import FeatureSet
-from reid_core.evaluation.labels import Labels
-from reid_core.evaluation.results import RetrievalResult
-from reid_core.evaluation.retrieval import evaluate, evaluate_distances
+from reid_retrieval.features import FeatureSet
+from reid_retrieval.labels import Labels
+from reid_retrieval.results import RetrievalResult
+from reid_retrieval.retrieval import evaluate, evaluate_distances
 
 FOLDER = Path(__file__).parents[3] / "reid_core" / "tests" / "protocol_cases"
 CASES: dict[str, dict[str, Any]] = {p.stem: json.loads(p.read_text()) for p in FOLDER.glob("*")}

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from reid_benchmarks.protocols import PROTOCOL_NAMES, PROTOCOLS
 from reid_core.errors import DataError
-from reid_core.evaluation.features import FeatureSet
-from reid_core.evaluation.labels import Labels
-from reid_core.evaluation.protocols import Protocol
-from reid_core.evaluation.retrieval import evaluate
+from reid_retrieval.features import FeatureSet
+from reid_retrieval.labels import Labels
+from reid_retrieval.protocols import Protocol
+from reid_retrieval.retrieval import evaluate
 
 
 class Image(NamedTuple):

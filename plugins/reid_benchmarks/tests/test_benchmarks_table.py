@@ -21,9 +21,9 @@ from reid_benchmarks.datasets.table import BENCHMARKS
 from reid_benchmarks.protocols import PROTOCOLS
 from reid_core.contract.samples import Counts, DataRequest
 from reid_core.data.counts import counts_of
-from reid_core.evaluation.labels import Labels
-from reid_core.evaluation.search import Search
 from reid_core.testing import conformance_suite
+from reid_retrieval.labels import Labels
+from reid_retrieval.searching import Search
 
 test_conforms = conformance_suite("benchmarks")
 

@@ -56,7 +56,7 @@ _PUBLIC = {
         "PluginError",
         "ReidError",
     ),
-    "reid_core.evaluation.protocols": (
+    "reid_retrieval.protocols": (
         "EveryGallery",
         "JunkRule",
         "Protocol",
@@ -253,11 +253,6 @@ if TYPE_CHECKING:
     from reid_core.errors import (
         ReidError as ReidError,
     )
-    from reid_core.evaluation.protocols import EveryGallery as EveryGallery
-    from reid_core.evaluation.protocols import JunkRule as JunkRule
-    from reid_core.evaluation.protocols import Protocol as Protocol
-    from reid_core.evaluation.protocols import SingleShot as SingleShot
-    from reid_core.evaluation.protocols import Subset as Subset
     from reid_core.finding import (
         find_protocol as find_protocol,
     )
@@ -313,3 +308,8 @@ if TYPE_CHECKING:
     from reid_core.outputs import checked_output as checked_output
     from reid_core.running import restore as restore
     from reid_core.running import run as run
+    from reid_retrieval.protocols import EveryGallery as EveryGallery
+    from reid_retrieval.protocols import JunkRule as JunkRule
+    from reid_retrieval.protocols import Protocol as Protocol
+    from reid_retrieval.protocols import SingleShot as SingleShot
+    from reid_retrieval.protocols import Subset as Subset

@@ -7,8 +7,11 @@ traceback.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reid_retrieval import errors as retrieval
+from reid_retrieval.errors import did_you_mean as did_you_mean
 
 
 class ReidError(Exception):
@@ -45,7 +48,11 @@ class DeviceError(ReidError):
     """The device that was asked for is not available."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Turn errors of reid-retrieval in this block into those of the core, with the same text."""
+    try:
+        yield
+    except retrieval.RetrievalError as error:
+        kind = DataError if isinstance(error, retrieval.DataError) else ConfigError
+        raise kind(str(error)) from error

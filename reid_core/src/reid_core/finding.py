@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
     from reid_core.contract.plugin import Plugin
     from reid_core.contract.samples import DataSet, Source
-    from reid_core.evaluation.protocols import Protocol
+    from reid_retrieval.protocols import Protocol
 
 
 def open_dataset(name: str, root: Path | None = None, cache: Path | None = None) -> DataSet:

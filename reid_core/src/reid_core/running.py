@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reid_core.config import RunConfig
-from reid_core.errors import ConfigError
-from reid_core.evaluation.results import RetrievalResult
+from reid_core.errors import ConfigError, own_errors
 from reid_core.outputs import checked_folder
 from reid_core.resolve import Resolved, resolve
+from reid_retrieval.results import RetrievalResult
 
 if TYPE_CHECKING:
     from reid_core.engine.assembly import Assembly
-    from reid_core.engine.evaluating import Evaluation
+    from reid_retrieval.results import Evaluation
 
 
 class Progress(Protocol):
@@ -46,6 +46,7 @@ class RunSummary:
     untrained: tuple[RetrievalResult, ...] = ()
 
 
+@own_errors()
 def run(
     flags: Mapping[str, Any] | None = None,
     *,

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.evaluation.features import FeatureSet
-from reid_core.evaluation.labels import Labels
-from reid_core.evaluation.retrieval import evaluate
 from reid_core.model.blocks import EmbeddingHead
+from reid_retrieval.features import FeatureSet
+from reid_retrieval.labels import Labels
+from reid_retrieval.retrieval import evaluate
 
 if TYPE_CHECKING:
     from reid_core import DataSet, Protocol, Sample
-    from reid_core.evaluation.results import RetrievalResult
     from reid_core.model.embedder import Embedder
+    from reid_retrieval.results import RetrievalResult
 
 
 @dataclass(frozen=True)

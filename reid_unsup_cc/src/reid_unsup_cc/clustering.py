@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core import DataError
-from reid_core.evaluation.clustering import OUTLIER, dbscan
-from reid_core.evaluation.jaccard import jaccard_distances
+from reid_retrieval.clustering import OUTLIER, dbscan
+from reid_retrieval.distances import jaccard_distances
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

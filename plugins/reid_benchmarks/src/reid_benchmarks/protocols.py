@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from reid_core.evaluation.protocols import (
+from reid_retrieval.protocols import (
     JunkRule,
     Protocol,
     Subset,

@@ -7,7 +7,7 @@ say that the people are synthetic.
 from __future__ import annotations
 
 from reid_core import Protocol
-from reid_core.evaluation.protocols import JunkRule, Subset, single_shot_variant
+from reid_retrieval.protocols import JunkRule, Subset, single_shot_variant
 
 _A, _B, _C = 0, 1, 2
 """PRCC's cameras: A and B see one outfit, C another one."""

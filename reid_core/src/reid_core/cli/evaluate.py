@@ -72,10 +72,10 @@ def evaluate(
     from reid_core.engine.evaluating import Evaluator, chosen_protocols
     from reid_core.engine.sources import load_dataset
     from reid_core.errors import DataError
-    from reid_core.evaluation.results import results_table
     from reid_core.model.embedder import load_embedder
     from reid_core.plugins.providers import Providers
     from reid_core.resolve import resolve
+    from reid_retrieval.results import results_table
 
     place = choose_device(device)
     embedder = load_embedder(model, place)

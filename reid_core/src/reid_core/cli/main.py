@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from reid_core.errors import ReidError
+from reid_core.errors import ReidError, own_errors
 from reid_core.plugins.discovery import COMMAND_GROUP, installed
 
 _OWN = {
@@ -96,7 +96,8 @@ def main() -> None:
     """Run the command line; an error that a user can act on is one line and exit code 2."""
     warnings.showwarning = _show_warning
     try:
-        cli(standalone_mode=False)
+        with own_errors():
+            cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

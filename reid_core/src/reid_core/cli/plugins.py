@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from reid_core.cli.options import run_options, to_flags
-from reid_core.errors import ReidError
+from reid_core.errors import ReidError, own_errors
 from reid_core.outputs import checked_folder
 from reid_core.plugins.discovery import catalogue, installed
 
@@ -90,7 +90,7 @@ def check(names: str, **options: Any) -> None:
         from reid_core.engine.assembly import assemble
         from reid_core.engine.reporting import report_lines
 
-        with TemporaryDirectory() as folder:
+        with own_errors(), TemporaryDirectory() as folder:
             assembly = assemble(
                 resolved, folder=Path(folder), say=lambda line: None, rehearsal=True
             )

@@ -12,8 +12,8 @@ import click
 from reid_core.cli.options import run_options, to_flags
 
 if TYPE_CHECKING:
-    from reid_core.evaluation.results import RetrievalResult
     from reid_core.running import RunSummary
+    from reid_retrieval.results import RetrievalResult
 
 
 @click.command()
@@ -46,7 +46,7 @@ def show(summary: RunSummary) -> None:
     """Print a run's results, beside those of the untrained encoder where there are some."""
     from rich.console import Console
 
-    from reid_core.evaluation.results import results_table
+    from reid_retrieval.results import results_table
 
     console = Console()
     if summary.results:

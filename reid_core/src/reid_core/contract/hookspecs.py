@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from reid_core.contract.samples import DataProvider
     from reid_core.contract.step import LossTerm, Schedule, Synthetic
     from reid_core.contract.views import PassView, StepView
-    from reid_core.evaluation.protocols import Protocol
     from reid_core.model.criteria import IdentityCriterion
     from reid_core.model.encoder import Encoder
+    from reid_retrieval.protocols import Protocol
 
 PROJECT = "reid"
 """Name of the pluggy project; the entry-point groups are ``reid.plugins`` and ``reid.commands``."""

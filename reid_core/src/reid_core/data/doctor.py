@@ -14,10 +14,10 @@ from typing import Literal
 
 from reid_core.contract.samples import Counts, DataSet, Sample
 from reid_core.data.counts import compared, counts_of, people_of
-from reid_core.errors import DataError
-from reid_core.evaluation.labels import Labels
-from reid_core.evaluation.protocols import Protocol
-from reid_core.evaluation.search import Search
+from reid_retrieval.errors import DataError
+from reid_retrieval.labels import Labels
+from reid_retrieval.protocols import Protocol
+from reid_retrieval.searching import Search
 
 PERSON = "person"
 """Key of ``Sample.extra``: the data set's own number of a training identity, where training and

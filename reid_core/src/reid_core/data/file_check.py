@@ -20,9 +20,10 @@ from reid_core.data.counts import splits_of
 from reid_core.data.decoding import read_field, read_image
 from reid_core.data.doctor import Finding, short_name, some, span
 from reid_core.errors import DataError
-from reid_core.evaluation.labels import Labels
-from reid_core.evaluation.protocols import Protocol
-from reid_core.evaluation.search import Search
+from reid_retrieval.errors import RetrievalError
+from reid_retrieval.labels import Labels
+from reid_retrieval.protocols import Protocol
+from reid_retrieval.searching import Search
 
 _AT_ONCE = 1024
 """Files handed to the threads at a time; bounds the results that wait."""
@@ -192,7 +193,7 @@ def _answered_by_themselves(
     queries, gallery = Labels.of_samples(dataset.query), Labels.of_samples(dataset.gallery)
     try:
         search = Search(protocol, queries, gallery)
-    except DataError:
+    except RetrievalError:
         return None
     count = 0
     for query, row in enumerate(search.query_rows.tolist()):

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from reid_core.contract.events import Event
     from reid_core.contract.samples import DataRequest, DataSet, Source
     from reid_core.contract.step import Start
-    from reid_core.evaluation.protocols import Protocol
     from reid_core.model.criteria import IdentityCriterion
     from reid_core.model.encoder import Encoder
+    from reid_retrieval.protocols import Protocol
 
 _TOY_SIZES = ("quick", "tiny")
 """The first one is the default."""
@@ -146,7 +146,7 @@ class Core(Plugin):
     @hookimpl
     def reid_evaluation_protocols(self) -> Sequence[Protocol]:
         """Offer the generic protocols."""
-        from reid_core.evaluation.protocols import GENERIC_PROTOCOLS
+        from reid_retrieval.protocols import GENERIC_PROTOCOLS
 
         return GENERIC_PROTOCOLS
 

@@ -52,7 +52,6 @@ from reid_core.engine.sources import (
 from reid_core.engine.starts import apply_starts, check_starts
 from reid_core.engine.step import StepParts
 from reid_core.errors import DataError, PluginError
-from reid_core.evaluation.protocols import STANDARD, Protocol
 from reid_core.model.build import build_model
 from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.graph import ReidModel
@@ -61,6 +60,7 @@ from reid_core.plugins.discovery import installed
 from reid_core.plugins.providers import Providers
 from reid_core.plugins.slots import assign_slots
 from reid_core.resolve import Resolved
+from reid_retrieval.protocols import STANDARD, Protocol
 
 
 @dataclass

@@ -13,33 +13,19 @@ from reid_core.config import EvaluationSection
 from reid_core.contract.samples import DataSet
 from reid_core.engine.distributed import broadcast, gather_objects, world
 from reid_core.engine.extraction import extract
-from reid_core.errors import ConfigError, DataError
-from reid_core.evaluation.features import FeatureSet
-from reid_core.evaluation.labels import Labels
-from reid_core.evaluation.passes import ALONE, Share
+from reid_core.errors import ConfigError, DataError, own_errors
 from reid_core.evaluation.pictures import choose_queries, ranked_list_picture
-from reid_core.evaluation.products import chosen_library, products_by
-from reid_core.evaluation.protocols import Protocol
-from reid_core.evaluation.reranking import k_reciprocal
-from reid_core.evaluation.results import Provenance, RetrievalResult
-from reid_core.evaluation.retrieval import evaluate_all, ranked_rows
-from reid_core.evaluation.search import Search
-from reid_core.evaluation.similarities import SimilarityMaker
 from reid_core.model.embedder import Embedder
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found.
-
-    Args:
-        results: one per protocol, the data set's first one first; re-ranked ones after all others.
-        query, gallery: features and labels.
-    """
-
-    results: tuple[RetrievalResult, ...]
-    query: FeatureSet
-    gallery: FeatureSet
+from reid_retrieval.features import FeatureSet
+from reid_retrieval.labels import Labels
+from reid_retrieval.passes import ALONE, Share
+from reid_retrieval.products import chosen_library, products_by
+from reid_retrieval.protocols import Protocol
+from reid_retrieval.reranking import k_reciprocal
+from reid_retrieval.results import Evaluation, Provenance
+from reid_retrieval.retrieval import evaluate_all, ranked_rows
+from reid_retrieval.searching import Search
+from reid_retrieval.similarities import SimilarityMaker
 
 
 @dataclass(frozen=True)
@@ -64,6 +50,7 @@ class Evaluator:
     memory_format: torch.memory_format = torch.contiguous_format
     autocast: Callable[[], AbstractContextManager[None]] | None = None
 
+    @own_errors()
     def check(self) -> None:
         """Refuse, before training, a data set on which no query can be answered.
 
@@ -84,6 +71,7 @@ class Evaluator:
             else:
                 raise search.no_valid_query(unknown, only_junk)
 
+    @own_errors()
     def evaluate(
         self, embedder: Embedder, advance: Callable[[int], None] | None = None
     ) -> Evaluation:
@@ -165,6 +153,7 @@ class Evaluator:
         )
         return [settings.distance, reranked]
 
+    @own_errors()
     def picture(self, evaluation: Evaluation, path: Path, title: str) -> Path | None:
         """Draw the ranked lists of some queries under the first protocol; None where it is off."""
         scores = evaluation.results[0].per_query

@@ -18,7 +18,6 @@ from reid_core.data.labelling import make_identities
 from reid_core.data.sampling import shard
 from reid_core.engine.assembly import Assembly
 from reid_core.engine.distributed import any_rank, barrier
-from reid_core.engine.evaluating import Evaluation
 from reid_core.engine.extraction import EpochFeatures
 from reid_core.engine.metrics import StepMetrics, check_loss_weights
 from reid_core.engine.rates import rate_factor
@@ -28,6 +27,7 @@ from reid_core.engine.sources import loader_of, relabelled, sampler_of
 from reid_core.engine.state import load_checkpoint, save_checkpoint
 from reid_core.engine.step import train_step
 from reid_core.errors import ReidError
+from reid_retrieval.results import Evaluation
 
 
 class Interrupted(ReidError):

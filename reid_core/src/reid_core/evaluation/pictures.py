@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reid_core.contract.samples import Sample
 from reid_core.errors import DataError
-from reid_core.evaluation.results import QueryScores
-from reid_core.evaluation.retrieval import RankedQuery
+from reid_retrieval.results import QueryScores
+from reid_retrieval.retrieval import RankedQuery
 
 QUERY, MATCH, MISS = "#3b6fd4", "#1f9d4d", "#d0342c"
 """Frame colours of the query, of a match, and of another person."""
@@ -54,7 +54,7 @@ def ranked_list_picture(
 
     Args:
         queries, gallery: the samples that the rows of ``ranked`` refer to.
-        ranked: of [ranked_rows][reid_core.evaluation.retrieval.ranked_rows]; at least one.
+        ranked: of [ranked_rows][reid_retrieval.retrieval.ranked_rows]; at least one.
         path: where to write; the suffix gives the format.
         title: one line above everything.
         size: width and height of an image in pixels.

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from reid_core.contract.samples import DataProvider
     from reid_core.contract.step import LossTerm, Synthetic
     from reid_core.contract.views import PassView, StepView
-    from reid_core.evaluation.protocols import Protocol
     from reid_core.model.criteria import IdentityCriterion
     from reid_core.model.encoder import Encoder
+    from reid_retrieval.protocols import Protocol
 
 T = TypeVar("T")
 

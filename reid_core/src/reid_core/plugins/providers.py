@@ -18,7 +18,7 @@ from reid_core.plugins.discovery import catalogue, installed, load_recorded
 if TYPE_CHECKING:
     from reid_core.contract.model import EncoderProvider
     from reid_core.contract.samples import DataProvider, DataRequest
-    from reid_core.evaluation import protocols
+    from reid_retrieval import protocols
 
 
 class Named(Protocol):

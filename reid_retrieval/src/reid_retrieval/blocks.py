@@ -1,0 +1,323 @@
+"""Similarities of some queries to a block of the gallery: in float32, or screened in bfloat16.
+
+A screened block is wrong by at most a margin that is computed from the very features, so whatever
+could be among the closest is known, and only that is compared in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_retrieval.features import FloatArray, squared_norms
+from reid_retrieval.labels import IntArray
+from reid_retrieval.products import full_precision, host_multiply, tensor_of
+from reid_retrieval.similarities import COSINE, Metric
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_GROUP = 16
+"""Similarities that are represented by their largest in the first look at a block."""
+
+_PAIRS_AT_ONCE = 2048
+"""Pairs compared in float32 at once after screening: 8 MiB at 512 dimensions."""
+
+_ROWS_AT_ONCE = 256
+"""Images rounded to bfloat16 at once: what stays in the cache."""
+
+_BFLOAT16 = 2.0**-8
+"""Relative error of a number rounded to bfloat16, which has 8 significant bits."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs of a block that may be among the closest.
+
+    Args:
+        rows: int64 ``P``, queries of the chunk, ascending.
+        columns: int64 ``P``, images of the block, ascending within a row.
+        similarities: float32 ``P``.
+    """
+
+    rows: IntArray
+    columns: IntArray
+    similarities: FloatArray
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Features in bfloat16.
+
+    Args:
+        features: bfloat16 ``n D``, on the host.
+        sizes: float64 ``n``, at least the norms of the features that were rounded.
+        losses: float64 ``n``, at least the norms of what rounding took away.
+    """
+
+    features: Tensor
+    sizes: NDArray[np.float64]
+    losses: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A block of the gallery, or all queries, ready to be compared.
+
+    Args:
+        features: float32 ``n D``, finite.
+        terms: of the metric, float32 ``n``.
+        rounded: for screening.
+    """
+
+    features: FloatArray
+    terms: FloatArray
+    rounded: Rounded | None = None
+
+    @classmethod
+    def prepared(cls, features: FloatArray, metric: Metric, screened: bool) -> Images:
+        """Return features with what the metric, and screening, need of them."""
+        with np.errstate(over="ignore", invalid="ignore"):  # refused where they are compared
+            terms = metric.terms(features)
+            return cls(features, terms, _rounded(features, terms, metric) if screened else None)
+
+
+def _rounded(features: FloatArray, terms: FloatArray, metric: Metric) -> Rounded:
+    import torch
+
+    unit = metric is COSINE
+    rounded = torch.empty(features.shape, dtype=torch.bfloat16)
+    losses = np.empty(len(features), np.float64)
+    for start in range(0, len(features), _ROWS_AT_ONCE):
+        some = slice(start, start + _ROWS_AT_ONCE)
+        rows = features[some] * (terms[some, None] if unit else np.float32(1))
+        rounded[some] = tensor_of(rows)
+        rows -= rounded[some].float().numpy()
+        losses[some] = np.einsum("nd,nd->n", rows, rows)
+    # What float32 loses in the sums is far below these shares.
+    sizes = np.full(len(features), 1.001) if unit else 1.001 * np.sqrt(squared_norms(features))
+    return Rounded(rounded, sizes, 1.001 * np.sqrt(losses))
+
+
+class MarginExceededError(Exception):
+    """A screened similarity is further off than the arithmetic of bfloat16 allows."""
+
+
+class Blocks:
+    """Compare queries to one block of the gallery after the other, in float32.
+
+    Args:
+        queries: all of them.
+        metric: of the comparison.
+        rows, columns: size of the largest block.
+        device: where to compare; None means NumPy arrays on the host.
+    """
+
+    def __init__(
+        self,
+        queries: Images,
+        metric: Metric,
+        rows: int,
+        columns: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self._queries = queries
+        self._metric = metric
+        self._device = device
+        self._asked = self._place(queries.features)
+        self._terms = self._place(queries.terms)
+        self._cells = self._place(np.empty(rows * columns, np.float32))
+        self._multiply = host_multiply() if device is None else self._multiply_there
+
+    def _place(self, array: FloatArray) -> Any:
+        return array if self._device is None else tensor_of(array).to(self._device)
+
+    def _multiply_there(self, queries: Any, gallery: Any, out: Any) -> None:
+        import torch
+
+        with torch.inference_mode(), full_precision():
+            torch.mm(queries, gallery.t(), out=out)
+
+    def turn_to(self, images: Images) -> None:
+        """Make this the block that queries are compared to."""
+        self._images = images
+        self._offered = self._place(images.features)
+        self._offered_terms = self._place(images.terms)
+
+    def similarities(self, some: slice) -> Any:
+        """Return the similarities of some queries to the block, in memory that is used again."""
+        asked = self._asked[some]
+        block = self._room(len(asked))
+        self._multiply(asked, self._offered, block)
+        self._metric.apply(block, self._terms[some][:, None], self._offered_terms)
+        return block
+
+    def _room(self, rows: int) -> Any:
+        width = len(self._images.features)
+        return self._cells[: rows * width].reshape(rows, width)
+
+    def candidates(self, some: slice, block: Any, closest: FloatArray, k: int) -> Candidates:
+        """Return the images of a block that are closer than the ``k``-th closest so far.
+
+        Args:
+            some: which queries.
+            block: their similarities.
+            closest: float32, similarity of the ``k``-th closest image so far; ``-inf`` where there
+                are not as many.
+            k: how many are wanted.
+        """
+        # The block's images come later in the gallery and lose ties.
+        least = np.nextafter(closest, np.float32(np.inf))
+        cells = cells_reaching(block, least, k)
+        rows, columns = np.divmod(cells, block.shape[1])
+        return Candidates(rows, columns, values_at(block, cells))
+
+
+class ScreenedBlocks(Blocks):
+    """Compare in bfloat16 first, and in float32 what the margin leaves in doubt.
+
+    With the rounded features ``q'`` and ``g'``, ``q.g - q'.g' = q'.(g - g') + (q - q').g``, so the
+    error is at most a margin of ``|q'| |g - g'| + |q - q'| |g|`` (Cauchy-Schwarz) and of what the
+    sum in float32 can lose, and the share of the product that its rounding to bfloat16 can.
+    """
+
+    def __init__(
+        self,
+        queries: Images,
+        metric: Metric,
+        rows: int,
+        columns: int,
+        device: torch.device | None = None,
+    ) -> None:
+        import torch
+
+        super().__init__(queries, metric, rows, columns, device)
+        self._there = device or torch.device("cpu")
+        self._share = np.float32(_BFLOAT16 if metric is COSINE else 0)
+        assert queries.rounded is not None
+        self._screened = queries.rounded.features.to(self._there)
+        self._products = torch.empty(rows * columns, dtype=torch.bfloat16, device=self._there)
+
+    def turn_to(self, images: Images) -> None:
+        """Make this the block that queries are compared to."""
+        self._images = images
+        self._offered_terms = self._place(images.terms)
+        asked, offered = self._queries.rounded, images.rounded
+        assert asked is not None
+        assert offered is not None
+        self._offered = offered.features.to(self._there)
+        size, loss = float(offered.sizes.max()), float(offered.losses.max())
+        largest = (asked.sizes + asked.losses) * (size + loss)
+        margin = (asked.sizes + asked.losses) * loss + asked.losses * size
+        # A sum of D terms in float32 errs by less than D 2^-23 of the norms; terms add little.
+        margin += (images.features.shape[1] + 16) * 2.0**-23 * largest
+        if self._metric is not COSINE:
+            # The shift hides how large the product was that was rounded.
+            margin += _BFLOAT16 * largest + 2.0**-22 * (largest + size**2)
+        self._margin = margin.astype(np.float32)
+
+    def similarities(self, some: slice) -> Any:
+        """Return the screened similarities of some queries to the block."""
+        import torch
+
+        asked = self._screened[some]
+        block = self._room(len(asked))
+        products = self._products[: block.shape[0] * block.shape[1]].view(block.shape)
+        with torch.inference_mode():
+            torch.mm(asked, self._offered.t(), out=products)
+            (tensor_of(block) if self._device is None else block).copy_(products)
+        if self._metric is not COSINE:
+            self._metric.apply(block, None, self._offered_terms)
+        return block
+
+    def candidates(self, some: slice, block: Any, closest: FloatArray, k: int) -> Candidates:
+        """Return the images that may be closer than the ``k``-th closest so far, in float32.
+
+        Raises:
+            MarginExceededError: the products were not computed as bfloat16's should be.
+        """
+        margin, share = self._margin[some], self._share
+
+        def reaching(similarity: FloatArray) -> FloatArray:
+            """Return the least screened value that can belong to a similarity."""
+            least = similarity - margin
+            return np.asarray(
+                np.where(least > 0, least / (1 + share), least / (1 - share)), np.float32
+            )
+
+        def surely(largest: FloatArray) -> FloatArray:
+            """Return the least screened value that can matter beside ``k`` screened ones."""
+            return reaching(np.asarray(largest - share * np.abs(largest) - margin, np.float32))
+
+        cells = cells_reaching(block, reaching(closest), k, surely)
+        rows, columns = np.divmod(cells, block.shape[1])
+        values = np.empty(len(cells), np.float32)
+        for start in range(0, len(cells), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            asked, offered = rows[part] + some.start, columns[part]
+            both = self._queries.features[asked], self._images.features[offered]
+            products = np.einsum("pd,pd->p", *both)
+            self._metric.apply(products, self._queries.terms[asked], self._images.terms[offered])
+            values[part] = products
+        screened = values_at(block, cells)
+        if not (np.abs(values - screened) <= margin[rows] + share * np.abs(screened)).all():
+            raise MarginExceededError
+        return Candidates(rows, columns, values)
+
+
+def cells_reaching(
+    block: Any,
+    least: FloatArray,
+    k: int,
+    allow: Callable[[FloatArray], FloatArray] = lambda largest: largest,
+) -> IntArray:
+    """Return the cells of a block that reach a value per row, in reading order.
+
+    Where that would be many, rows are also held to what their own ``k``-th largest value asks for.
+
+    Args:
+        block: ``n G``, array or tensor.
+        least: float32 ``n``; ``-inf`` and what is close to it asks for nothing.
+        k: how many of a row are wanted.
+        allow: makes the ``k``-th largest values, float32 ``n``, what has to be reached for them.
+    """
+    if least.min() > np.finfo(np.float32).min:
+        cells = _cells_from(block, least)
+        if len(cells) <= len(block) * 2 * k:
+            return cells
+    return _cells_from(block, np.maximum(least, allow(_kth_largest_at_least(block, k))))
+
+
+def _cells_from(block: Any, least: FloatArray) -> IntArray:
+    if isinstance(block, np.ndarray):
+        return np.flatnonzero(block >= least[:, None])
+    reached = block >= tensor_of(least).to(block.device)[:, None]
+    return np.asarray(reached.view(-1).nonzero()[:, 0].cpu().numpy())
+
+
+def _kth_largest_at_least(block: Any, k: int) -> FloatArray:
+    """Return, for every row, a value that at least ``k`` of its entries reach."""
+    count, width = block.shape
+    groups = width // _GROUP
+    if groups >= 2 * k:
+        # The k-th largest of maxima of disjoint groups: k groups have an entry that reaches it.
+        grouped = block[:, : groups * _GROUP].reshape(count, _GROUP, groups)
+        block = grouped.max(axis=1) if isinstance(block, np.ndarray) else grouped.amax(1)
+    place = block.shape[1] - min(k, width)
+    if isinstance(block, np.ndarray):
+        return np.asarray(np.partition(block, place, axis=1)[:, place])
+    return np.asarray(block.kthvalue(place + 1, dim=1).values.cpu().numpy())
+
+
+def values_at(block: Any, cells: IntArray) -> FloatArray:
+    """Return the values of cells of a block, float32 on the host."""
+    if isinstance(block, np.ndarray):
+        return np.asarray(block.reshape(-1)[cells])
+    import torch
+
+    return np.asarray(block.view(-1)[torch.from_numpy(cells).to(block.device)].cpu().numpy())

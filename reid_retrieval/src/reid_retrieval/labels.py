@@ -1,0 +1,136 @@
+"""Labels of test images, column by column: what a protocol selects by and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reid_retrieval.errors import DataError
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Column = NDArray[np.int64] | NDArray[np.str_]
+
+
+class LabelledImage(Protocol):
+    """What is known of an image, whatever else stands for it."""
+
+    @property
+    def pid(self) -> int:
+        """Identity; ``-1`` in a gallery is junk to everyone."""
+
+    @property
+    def camid(self) -> int:
+        """Camera."""
+
+    @property
+    def clothes(self) -> int:
+        """Outfit, unique over all identities; ``-1`` where unknown."""
+
+    @property
+    def split(self) -> str:
+        """The part of the data set that the image belongs to."""
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """Further labels by name."""
+
+
+class Labels:
+    """Labels of ``N`` images, in the order in which ties are broken.
+
+    Args:
+        pids: integers ``N``; ``-1`` in a gallery is junk to everyone.
+        camids: integers ``N``.
+        clothes: integers ``N``, unique over all identities; ``-1`` or None where unknown.
+        splits: text ``N``, for protocols that choose by split.
+        extra: further labels by name, ``N`` values each; they are compared as text.
+
+    Raises:
+        DataError: the columns differ in length, or hold something else than integers.
+    """
+
+    def __init__(
+        self,
+        pids: ArrayLike,
+        camids: ArrayLike,
+        clothes: ArrayLike | None = None,
+        splits: Sequence[str] | None = None,
+        extra: Mapping[str, Iterable[object]] | None = None,
+    ) -> None:
+        self.pids = _integers("pid", pids)
+        count = len(self.pids)
+        known = {
+            "pid": self.pids,
+            "camid": _integers("camid", camids),
+            "clothes": _integers("clothes", np.full(count, -1) if clothes is None else clothes),
+        }
+        others = {key: _texts(values) for key, values in (extra or {}).items()}
+        if splits is not None:
+            others["split"] = _texts(splits)
+        self._columns: dict[str, Column] = {**others, **known}
+        for key, column in self._columns.items():
+            if len(column) != count:
+                raise DataError(f"{count} pids, but {len(column)} values of label '{key}'")
+
+    @classmethod
+    def of_samples(cls, samples: Sequence[LabelledImage]) -> Labels:
+        """Return the labels of images, with the `extra` keys that every sample has."""
+        shared = set(samples[0].extra) if samples else set()
+        for sample in samples:
+            shared &= set(sample.extra)
+        return cls(
+            [s.pid for s in samples],
+            [s.camid for s in samples],
+            [s.clothes for s in samples],
+            [s.split for s in samples],
+            {key: [s.extra[key] for s in samples] for key in sorted(shared)},
+        )
+
+    def __len__(self) -> int:
+        return len(self.pids)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Names of the labels that every image has."""
+        return frozenset(self._columns)
+
+    def column(self, key: str) -> Column:
+        """Return a label's values: ``pid``, ``camid``, ``clothes``, ``split`` or an extra one.
+
+        Raises:
+            DataError: these images do not all carry the label.
+        """
+        if key not in self._columns:
+            known = ", ".join(sorted(self._columns))
+            raise DataError(f"label '{key}' is not known for every image; known are {known}")
+        return self._columns[key]
+
+    def matching(self, key: str, values: Iterable[str | int]) -> BoolArray:
+        """Return which images have one of ``values`` as their label ``key``."""
+        column = self.column(key)
+        if column.dtype.kind == "U":
+            return np.isin(column, [str(value) for value in values])
+        return np.isin(column, np.array([int(value) for value in values], np.int64))
+
+    def take(self, rows: IntArray) -> Labels:
+        """Return the labels of some images, in the order of ``rows``."""
+        taken = Labels.__new__(Labels)
+        taken._columns = {key: column[rows] for key, column in self._columns.items()}
+        taken.pids = self.pids[rows]
+        return taken
+
+
+def _integers(key: str, values: ArrayLike) -> IntArray:
+    column: NDArray[Any] = np.asarray(values)
+    if column.ndim != 1 or (column.size and column.dtype.kind not in "iu"):
+        shape = f"{column.dtype} of shape {column.shape}"
+        raise DataError(f"label '{key}' must be one integer per image, not {shape}")
+    return column.astype(np.int64)
+
+
+def _texts(values: Iterable[object]) -> NDArray[np.str_]:
+    return np.array([str(value) for value in values], dtype=np.str_)

@@ -1,0 +1,188 @@
+"""Which protocols are scored from the same similarities, and one pass over the queries for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reid_retrieval.errors import DataError
+from reid_retrieval.features import FeatureSet
+from reid_retrieval.labels import IntArray
+from reid_retrieval.scoring import Compared, Scorer
+from reid_retrieval.similarities import Block, Similarities, SimilarityMaker, maker_of
+
+CHUNK = 256
+"""Queries compared at once, at most."""
+
+_CELLS_AT_ONCE = 24 << 20
+"""Similarities held at once: 96 MiB. Beyond 98 000 gallery images chunks have fewer queries."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of several processes that divide the queries among them.
+
+    Args:
+        rank: of this process, from 0.
+        ranks: how many there are.
+        gather: returns what every process passes to it, in rank order, on every process.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    gather: Callable[[Any], list[Any]] = lambda part: [part]
+
+
+ALONE = Share()
+"""One process that answers all queries."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A protocol that takes part in a pass.
+
+    Args:
+        scorer: gets its rows.
+        queries: int64, place of each of its queries among those of the pass, ascending.
+        gallery: int64, places of its gallery images among those of the pass; None means all.
+    """
+
+    scorer: Scorer
+    queries: IntArray
+    gallery: IntArray | None
+
+    def add(self, start: int, block: Block) -> None:
+        """Score those of its queries that are in a chunk of the pass."""
+        first, last = np.searchsorted(self.queries, (start, start + len(block)))
+        for query in range(first, last):
+            row = block[self.queries[query] - start]
+            self.scorer.add(query, row if self.gallery is None else row[self.gallery])
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Protocols that are scored from the same similarities."""
+
+    similarities: Similarities
+    members: tuple[Member, ...]
+
+    @property
+    def compared(self) -> Compared:
+        """How images are compared."""
+        made = self.similarities
+        return Compared(made.distance, made.reranking, made.products)
+
+    def run(self, chunk: int | None = None, share: Share = ALONE) -> None:
+        """Compare the queries that are this process's part, and score them.
+
+        Args:
+            chunk: queries compared at once; None takes as many as the memory allows.
+            share: which chunks are compared here. Chunks begin and end at the same queries
+                whoever compares them, so that their products round alike.
+        """
+        count, width = self.similarities.shape
+        rows = chunk or max(min(CHUNK, _CELLS_AT_ONCE // width), 1)
+        buffer = np.empty((min(rows, count), width), self.similarities.dtype)
+        for start in range(share.rank * rows, count, share.ranks * rows):
+            block = buffer[: min(rows, count - start)]
+            fill_finite(self.similarities, start, block)
+            for member in self.members:
+                member.add(start, block)
+
+
+def fill_finite(similarities: Similarities, start: int, out: Block) -> None:
+    """Write the similarities of the queries from ``start`` on.
+
+    Raises:
+        DataError: one is not finite.
+    """
+    stop = start + len(out)
+    with np.errstate(over="ignore", invalid="ignore"):
+        similarities.fill(start, stop, out)
+    if not (np.isfinite(out.min()) and np.isfinite(out.max())):
+        raise DataError(
+            f"{similarities.distance} similarities of queries {start} to {stop - 1} are not "
+            "finite: the features are too large for float32, or nearly zero; scale them"
+        )
+
+
+def passes_of(
+    scorers: Sequence[Scorer],
+    queries: FeatureSet,
+    gallery: FeatureSet,
+    distance: str | SimilarityMaker,
+) -> Iterator[Pass]:
+    """Yield the passes that serve all protocols.
+
+    Protocols share a pass over all their images, if that compares no more pairs than they would
+    on their own. A given maker may look at all images together (re-ranking does), so it serves
+    several protocols only where their images are the same; means of several images (`pool`) are
+    features of their own.
+
+    Args:
+        scorers: of the protocols.
+        queries, gallery: all images that there are.
+        distance: name or maker.
+    """
+    make = maker_of(distance)
+    for group in _groups(scorers, anywhere=not callable(distance)):
+        searches = [scorer.search for scorer in group]
+        if searches[0].pooled:
+            query_rows = searches[0].query_rows
+            asked: Any = searches[0].asked(queries.features)
+        else:
+            query_rows = _union([search.query_rows for search in searches])
+            asked = _images(queries.take(query_rows), distance)
+        gallery_rows = _union([search.gallery_rows for search in searches])
+        offered = _images(gallery.take(gallery_rows), distance)
+        members = tuple(
+            Member(
+                scorer,
+                np.searchsorted(query_rows, scorer.search.query_rows),
+                None
+                if len(scorer.search.gallery_rows) == len(gallery_rows)
+                else np.searchsorted(gallery_rows, scorer.search.gallery_rows),
+            )
+            for scorer in group
+        )
+        yield Pass(make(asked, offered), members)
+
+
+def _images(features: FeatureSet, distance: str | SimilarityMaker) -> Any:
+    """Return features where they are; on the host for makers from elsewhere."""
+    return features.features if callable(distance) else features.rows
+
+
+def _groups(scorers: Sequence[Scorer], anywhere: bool) -> list[list[Scorer]]:
+    """Divide protocols into those that share a pass, in their order.
+
+    Args:
+        scorers: of the protocols.
+        anywhere: whether similarities of two images do not depend on the others.
+    """
+    groups: list[list[Scorer]] = []
+    for scorer in scorers:
+        for group in groups:
+            if scorer.search.pooled or group[0].search.pooled:
+                continue
+            together, apart = _pairs([*group, scorer]), _pairs(group) + _pairs([scorer])
+            same = together == _pairs(group) == _pairs([scorer])
+            if same or (anywhere and together <= apart):
+                group.append(scorer)
+                break
+        else:
+            groups.append([scorer])
+    return groups
+
+
+def _pairs(scorers: Sequence[Scorer]) -> int:
+    """Return how many pairs of images a pass compares."""
+    queries = _union([scorer.search.query_rows for scorer in scorers])
+    return len(queries) * len(_union([scorer.search.gallery_rows for scorer in scorers]))
+
+
+def _union(rows: Sequence[IntArray]) -> IntArray:
+    return rows[0] if len(rows) == 1 else np.unique(np.concatenate(rows))

@@ -1,0 +1,262 @@
+"""Results of an evaluation: numbers, what they mean, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_retrieval.labels import IntArray
+from reid_retrieval.ranks import AP_DEFINITIONS, TIE_RULE
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from reid_retrieval.features import FeatureSet
+
+_MANY_TIES = 0.05
+"""Share of queries from which on ties are mentioned: the order of files then makes the score."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a result is of, as far as the features themselves do not tell.
+
+    Args:
+        flip: how features of the mirrored images were added (``sum``, ``unit-sum``), or ``off``.
+        fingerprint: of the data, `DataSet.fingerprint`.
+        features: which vectors were compared: ``unit core/global``.
+    """
+
+    flip: str = "off"
+    fingerprint: str = ""
+    features: str = ""
+
+
+@dataclass(frozen=True)
+class QueryScores:
+    """Scores of the ``V`` valid queries; means over the trials where there are several.
+
+    Args:
+        rows: int64 ``V``, rows of the query set, ascending.
+        first_hit: float64 ``V``, rank of the first match, 1-based.
+        average_precision, average_precision_trapezoid, inverse_negative_penalty: float64 ``V``.
+    """
+
+    rows: IntArray
+    first_hit: NDArray[np.float64]
+    average_precision: NDArray[np.float64]
+    average_precision_trapezoid: NDArray[np.float64]
+    inverse_negative_penalty: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Population standard deviations over the trials of a single-shot protocol."""
+
+    cmc: tuple[float, ...]
+    mean_ap: float
+
+
+@dataclass(frozen=True)
+class RetrievalResult:
+    """Scores under one protocol, with everything that is needed to compare them. Shares in 0 .. 1.
+
+    Args:
+        protocol: its name.
+        protocol_text: its one-line description.
+        ranks: the ranks to show.
+        cmc: ``cmc[k - 1]`` is the share of queries with a match among the first ``k``.
+        mean_ap: mean average precision; of a single-shot gallery it is the mean reciprocal rank,
+            and is called MRR wherever it is shown.
+        mean_ap_trapezoid: the same with the trapezoid rule (`AP_DEFINITIONS`).
+        mean_inp: mean inverse negative penalty.
+        valid_queries: queries with at least one match.
+        total_queries, gallery_images: how many take part.
+        tied_queries: valid queries that have a match exactly as close as another image.
+        distance, reranking: how images were compared.
+        products: which library multiplied the features; results that differ in it alone are equal.
+        provenance: what the features are of.
+        trials: number of single-shot galleries that were drawn.
+        spread: over those trials; None where there are none.
+        drawn: where single-shot galleries come from: ``seed`` (the protocol's), ``given``, or
+            ``every``, the exact mean over all of them; None where the whole gallery was searched.
+        denominator: what means are taken over: the ``valid`` queries or ``all``.
+        per_query: scores of single queries, if they were asked for; not part of `to_json`.
+    """
+
+    protocol: str
+    protocol_text: str
+    ranks: tuple[int, ...]
+    cmc: tuple[float, ...]
+    mean_ap: float
+    mean_ap_trapezoid: float
+    mean_inp: float
+    valid_queries: int
+    total_queries: int
+    gallery_images: int
+    tied_queries: int
+    distance: str
+    reranking: str = "none"
+    provenance: Provenance = field(default_factory=Provenance)
+    trials: int = 0
+    spread: Spread | None = None
+    drawn: str | None = None
+    denominator: str = "valid"
+    per_query: QueryScores | None = None
+    products: str = field(default="none", compare=False)
+
+    @property
+    def ap_name(self) -> str:
+        """What the average precision is called: ``mAP``, or ``MRR`` of single-shot galleries."""
+        return "MRR" if self.drawn else "mAP"
+
+    @property
+    def label(self) -> str:
+        """The protocol's name, with ``+rerank`` where the ranking was changed."""
+        return self.protocol if self.reranking == "none" else f"{self.protocol}+rerank"
+
+    @property
+    def text(self) -> str:
+        """The protocol and everything else that the numbers depend on, in one line."""
+        galleries = "; galleries given" if self.drawn == "given" else ""
+        return (
+            f"{self.protocol_text}{galleries}; {self.comparison}; ties by {TIE_RULE}; "
+            f"{self.valid_queries}/{self.total_queries} queries valid"
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers by name: ``mAP``, ``rank1``, ...; or ``MRR`` and ``..._std``."""
+        found = {self.ap_name: self.mean_ap}
+        if not self.drawn:
+            found |= {"mAP_trapezoid": self.mean_ap_trapezoid, "mINP": self.mean_inp}
+        found |= {f"rank{rank}": self.cmc[rank - 1] for rank in self.ranks}
+        if self.spread is not None:
+            found[f"{self.ap_name}_std"] = self.spread.mean_ap
+            found |= {f"rank{rank}_std": self.spread.cmc[rank - 1] for rank in self.ranks}
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for `json.dumps`: numbers, their definitions, what they are of."""
+        definitions = {} if self.drawn else AP_DEFINITIONS
+        return {
+            "protocol": self.protocol,
+            "text": self.text,
+            "metrics": self.metrics(),
+            "cmc": list(self.cmc),
+            "definitions": definitions or {"MRR": "mean of 1 / rank of the only match"},
+            "denominator": self.denominator,
+            "valid_queries": self.valid_queries,
+            "total_queries": self.total_queries,
+            "gallery_images": self.gallery_images,
+            "tied_queries": self.tied_queries,
+            "ties": TIE_RULE,
+            "distance": self.distance,
+            "reranking": self.reranking,
+            "products": self.products,
+            "flip": self.provenance.flip,
+            "features": self.provenance.features,
+            "fingerprint": self.provenance.fingerprint,
+            "trials": self.trials,
+            "drawn": self.drawn,
+        }
+
+    @property
+    def comparison(self) -> str:
+        """How images were compared, in a few words."""
+        of = f" of {self.provenance.features}" if self.provenance.features else ""
+        reranking = f"re-ranking {self.reranking}"
+        return f"{self.distance}{of}, flip {self.provenance.flip}, {reranking}"
+
+    def summary(self) -> str:
+        """Return the scores in one line, in per cent."""
+        metrics = self.metrics()
+        named = {self.ap_name: self.ap_name, "mAP_trapezoid": "mAP(trapezoid)", "mINP": "mINP"}
+        named |= {f"rank{rank}": f"R{rank}" for rank in self.ranks}
+        shown = [
+            f"{name} {_percent(metrics[key], metrics.get(f'{key}_std'))}"
+            for key, name in named.items()
+            if key in metrics
+        ]
+        trials = f", {self.trials} galleries" if self.trials else ""
+        trials = ", all galleries" if self.drawn == "every" else trials
+        ties = ""
+        if self.tied_queries > _MANY_TIES * self.valid_queries:
+            ties = f", ties in {self.tied_queries} queries"
+        scale = (
+            f"{self.valid_queries}/{self.total_queries} queries valid in {self.gallery_images} "
+            f"images, means over {self.denominator}"
+        )
+        return f"{self.label}: {', '.join(shown)} ({scale}, {self.comparison}{trials}{ties})"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, and of what.
+
+    Args:
+        results: one per protocol, the data set's first one first; re-ranked ones after all others.
+        query, gallery: features and labels.
+    """
+
+    results: tuple[RetrievalResult, ...]
+    query: FeatureSet
+    gallery: FeatureSet
+
+
+def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation") -> Group:
+    """Return a table for the terminal, in per cent: two lines per result, 80 columns wide.
+
+    The second line has the queries and the gallery, and deviations over trials. mAP and MRR have
+    columns of their own, for they must not be read against each other; a rank that is not reported
+    is empty. What the numbers rest on stands below: once, or with each result where they differ.
+    """
+    from rich import box
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    names = [name for name in ("mAP", "MRR") if any(r.ap_name == name for r in results)]
+    columns = {name: name for name in names}
+    if "mAP" in names:
+        columns |= {"trap.": "mAP_trapezoid", "mINP": "mINP"}
+    ranks = sorted({rank for result in results for rank in result.ranks})
+    columns |= {f"R{rank}": f"rank{rank}" for rank in ranks}
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("protocol", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    shared = {result.comparison for result in results}
+    for result in results:
+        metrics = result.metrics()
+        cells = [
+            _percent(metrics[key], metrics.get(f"{key}_std"), "\n") if key in metrics else ""
+            for key in columns.values()
+        ]
+        scale = f"{result.valid_queries}/{result.total_queries} in {result.gallery_images}"
+        scale += f", {result.comparison}" if len(shared) > 1 else ""
+        table.add_row(f"{escape(result.label)}\n{escape(scale)}", *cells)
+    return Group(table, *(Text(line) for line in _legend(results, shared)))
+
+
+def _legend(results: Sequence[RetrievalResult], comparisons: set[str]) -> list[str]:
+    """Return the lines below a table: what its numbers are, and what they rest on."""
+    lines = sorted(comparisons) if len(comparisons) == 1 else []
+    over = {result.denominator for result in results}
+    lines += [
+        f"valid/total queries in gallery images; means over {name} queries" for name in sorted(over)
+    ]
+    if any(not result.drawn for result in results):
+        lines.append("mAP: precision at each match (step); trap.: the same by the trapezoid rule")
+    if any(result.drawn for result in results):
+        lines.append("MRR: mean of 1 / rank of the only match; not to be read against mAP")
+    return lines
+
+
+def _percent(share: float, deviation: float | None, between: str = " ") -> str:
+    spread = "" if deviation is None else f"{between}±{100 * deviation:.1f}"
+    return f"{100 * share:.1f}{spread}"
