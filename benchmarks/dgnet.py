@@ -39,8 +39,8 @@ import torch
 from torch import Tensor
 
 from reid_core import EpochEnded, Event, Sample, hookimpl, restore
-from reid_core.resolve import resolve
-from reid_core.running import run
+from reid_core.runs.resolve import resolve
+from reid_core.runs.running import run
 from reid_dgnet import Dgnet
 from reid_dgnet.generating import Composer, pixels_of
 

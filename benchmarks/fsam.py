@@ -30,9 +30,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from reid_core.engine.assembly import Assembly, assemble
 from reid_core.model.embedder import embedder_of
-from reid_core.resolve import resolve
+from reid_core.runs.assembly.assembling import Assembly, assemble
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder
 from reid_fsam.comparing import measure_masks
 from reid_retrieval.features import FeatureSet

@@ -30,8 +30,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from reid_core.contract.fields import SHARED_FIELDS
-from reid_core.engine.randomness import deterministic
-from reid_core.engine.sources import load_dataset
+from reid_core.machine.randomness import deterministic
+from reid_core.runs.assembly.sources import load_dataset
 from reid_parsing.commands import open_context
 from reid_parsing.labelling import frequency_guess, measure
 from reid_parsing.training import trained_parser

@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from reid_core import ReidError, restore
-from reid_core.sweeping import SweepRun, summarise, sweep
+from reid_core.runs.sweeping import SweepRun, summarise, sweep
 from reid_partaware.segmenting import measure
 
 ARMS: Mapping[str, Mapping[str, Any]] = {

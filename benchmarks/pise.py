@@ -41,8 +41,8 @@ from torch import Tensor
 
 from reid_core import Sample, open_context
 from reid_core.data.decoding import read_field, read_image
-from reid_core.engine.randomness import deterministic
-from reid_core.engine.sources import load_dataset, load_source
+from reid_core.machine.randomness import deterministic
+from reid_core.runs.assembly.sources import load_dataset, load_source
 from reid_synthpeople.redress import render_dressed, shot_of, world_behind
 from reid_unsup_cc.dressing import CLOTHING
 from reid_unsup_cc.pise import PISE

@@ -23,9 +23,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from reid_core.engine.assembly import assemble
-from reid_core.engine.trainer import Trainer
-from reid_core.resolve import resolve
+from reid_core.loop.trainer import Trainer
+from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.resolve import resolve
 
 
 def train(rank: int, ranks: int, folder: Path, steps: int, cuda: bool) -> None:

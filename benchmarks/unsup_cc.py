@@ -32,8 +32,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from reid_core.engine.assembly import assemble
-from reid_core.resolve import resolve
+from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder
 from reid_unsup_cc.plugin import UnsupCC
 

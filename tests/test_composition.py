@@ -14,8 +14,8 @@ import pytest
 import torch
 from house import DISTRIBUTIONS, ROOT, Distribution
 
-from reid_core.engine.state import trainable_state
 from reid_core.errors import ConflictError
+from reid_core.loop.state import trainable_state
 from reid_core.testing.tiny import Recorder
 
 _spec = importlib.util.spec_from_file_location("docs_composition", ROOT / "docs" / "composition.py")

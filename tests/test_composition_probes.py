@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from reid_core.engine.state import trainable_state
 from reid_core.errors import ConflictError
+from reid_core.loop.state import trainable_state
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

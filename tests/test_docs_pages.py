@@ -17,8 +17,8 @@ from reid_core.cli.options import to_flags
 from reid_core.config import RunConfig, known_keys
 from reid_core.contract.hookspecs import HOOKS
 from reid_core.defaults import Core
-from reid_core.resolve import resolve
-from reid_core.running import run
+from reid_core.runs.resolve import resolve
+from reid_core.runs.running import run
 from reid_core.testing.tiny import tiny_flags
 from reid_retrieval.protocols import GENERIC_PROTOCOLS
 

@@ -18,8 +18,8 @@ from house import ROOT
 
 from reid_core import ConfigError, DataSet, Plugin, load_embedder
 from reid_core.cli.main import cli
-from reid_core.resolve import resolve
-from reid_core.running import run
+from reid_core.runs.resolve import resolve
+from reid_core.runs.running import run
 from reid_core.testing.conformance import CHECKS, Subject
 from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 

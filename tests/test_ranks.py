@@ -15,13 +15,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from reid_core.contract.samples import DataSet
-from reid_core.engine.distributed import (
+from reid_core.loop.state import trainable_state
+from reid_core.machine.ranks import (
     gather,
     gather_array,
     rank_0_first,
     synchronise_batch_norms,
 )
-from reid_core.engine.state import trainable_state
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import TINY, Recorder, tiny_assembly
 

@@ -10,7 +10,7 @@ from house import ROOT
 
 from reid_core.errors import ConfigError
 from reid_core.plugins.providers import Providers, parse_data_name
-from reid_core.resolve import resolve
+from reid_core.runs.resolve import resolve
 
 RECIPES = sorted(
     f"{path.parent.name}/{path.stem}"

@@ -13,8 +13,8 @@ from reid_core.contract.model import Branch
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.step import LossTerm, Schedule
 from reid_core.contract.views import StepView
-from reid_core.engine.forward import UpdateReport
-from reid_core.engine.step import train_step
+from reid_core.loop.forward import UpdateReport
+from reid_core.loop.step import train_step
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

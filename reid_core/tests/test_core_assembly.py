@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from reid_core.contract.samples import DataSet, Source
-from reid_core.engine.assembly import assemble
 from reid_core.errors import DataError
-from reid_core.resolve import resolve
+from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import tiny_flags
 
 

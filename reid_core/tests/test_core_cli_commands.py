@@ -337,7 +337,7 @@ def test_export_writes_onnx_and_says_how_close_it_is(
         "import sys, reid_core.cli; sys.argv = ['reid', 'plugins', 'list']; reid_core.cli.main()",
         "import sys, reid_core.cli; sys.argv = ['reid', 'run', '--help']\n"
         "try:\n    reid_core.cli.main()\nexcept SystemExit:\n    pass",
-        "from reid_core.resolve import resolve; resolve()",
+        "from reid_core.runs.resolve import resolve; resolve()",
     ],
 )
 def test_nothing_heavy_is_imported_to_list(code: str) -> None:

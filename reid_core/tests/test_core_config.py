@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from reid_core.config import RunConfig, known_keys
 from reid_core.errors import ConfigError
-from reid_core.resolve import resolve, validated
+from reid_core.runs.resolve import resolve, validated
 
 SECTIONS = {
     "run",

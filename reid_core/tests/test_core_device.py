@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from reid_core.config import EngineSection
-from reid_core.engine.device import autocast_of, choose_device, memory_format_of
 from reid_core.errors import DeviceError
+from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
 
 CPU = torch.device("cpu")
 

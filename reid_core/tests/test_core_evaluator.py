@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from reid_core.cli.run import gains
 from reid_core.config import EvaluationSection
 from reid_core.contract.samples import DataSet
-from reid_core.engine.evaluating import Evaluator
-from reid_core.engine.trainer import Trainer
 from reid_core.errors import ConfigError, DataError, own_errors
+from reid_core.evaluation.evaluating import Evaluator
+from reid_core.loop.trainer import Trainer
 from reid_core.testing.tiny import tiny_assembly
 from reid_retrieval import errors, products
 from reid_retrieval.products import HOST_LIBRARIES, trials

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from reid_core.config import EvaluationSection
 from reid_core.contract.model import Vector
 from reid_core.contract.samples import DataSet
-from reid_core.engine.evaluating import Evaluator
-from reid_core.engine.extraction import extract, merge_mirrored
+from reid_core.evaluation.evaluating import Evaluator
+from reid_core.evaluation.extraction import extract, merge_mirrored
 from reid_core.model.embedder import Embedder
 from reid_core.testing.tiny import tiny_assembly
 from reid_retrieval.protocols import STANDARD

@@ -11,7 +11,7 @@ from torch import nn
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.step import Pass, Schedule
-from reid_core.engine.batchnorm import pass_mode
+from reid_core.loop.batchnorm import pass_mode
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from reid_core.contract.step import LossTerm, Pass, Schedule, Update
 from reid_core.contract.views import StepView
-from reid_core.engine import step as step_module
-from reid_core.engine.forward import UpdateReport
-from reid_core.engine.metrics import StepMetrics
-from reid_core.engine.step import train_step
 from reid_core.errors import PluginError, ReidError
+from reid_core.loop import step as step_module
+from reid_core.loop.forward import UpdateReport
+from reid_core.loop.metrics import StepMetrics
+from reid_core.loop.step import train_step
 
 OWN = Schedule(updates=(Update("ant/own", groups=("ant/scale",), passes=(Pass("ant/p"),)),))
 
@@ -211,7 +211,7 @@ def test_the_step_reads_top_to_bottom_in_one_function() -> None:
 
 def test_nothing_in_a_step_waits_for_the_device() -> None:
     from reid_core.contract import views
-    from reid_core.engine import batchnorm, forward, optimisers, synthesis
+    from reid_core.loop import batchnorm, forward, optimisers, synthesis
     from reid_core.model import criteria, graph, losses
 
     modules = (step_module, forward, synthesis, batchnorm, views, graph, criteria, losses)

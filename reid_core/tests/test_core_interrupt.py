@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from reid_core.contract.samples import DataSet
-from reid_core.engine.state import read_checkpoint, trainable_state
-from reid_core.engine.trainer import Interrupted
-from reid_core.resolve import resolve
-from reid_core.running import run
+from reid_core.loop.state import read_checkpoint, trainable_state
+from reid_core.loop.trainer import Interrupted
+from reid_core.runs.resolve import resolve
+from reid_core.runs.running import run
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 

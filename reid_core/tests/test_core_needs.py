@@ -13,14 +13,14 @@ from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Need, Plugin
 from reid_core.contract.samples import DataProvider, Sample, Source
-from reid_core.engine.needs import (
+from reid_core.errors import ConfigError, ConflictError, DataError, PluginError
+from reid_core.runs.assembly.needs import (
     check_needs,
     choose_source_provider,
     field_makers,
     fields_to_load,
     with_field_folders,
 )
-from reid_core.errors import ConfigError, ConflictError, DataError, PluginError
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.probes import Head
 from reid_core.testing.tiny import tiny_assembly

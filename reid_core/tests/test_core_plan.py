@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_core.contract.step import Group, Pass, Schedule, Update
-from reid_core.engine.plan import StepPlan, merge_schedules
 from reid_core.errors import ConflictError, PluginError
+from reid_core.runs.assembly.schedules import StepPlan, merge_schedules
 
 PARAMS = {
     "encoder": ("encoder.a", "encoder.b"),

@@ -15,8 +15,8 @@ from reid_core.contract import hookspecs
 from reid_core.contract.events import EpochEnded, Event
 from reid_core.contract.hookspecs import HOOKS, hookimpl
 from reid_core.contract.plugin import Plugin
-from reid_core.engine.randomness import StepScopes
 from reid_core.errors import PluginError
+from reid_core.machine.randomness import StepScopes
 from reid_core.plugins.calls import HookCalls
 
 marker = pluggy.HookimplMarker("reid")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reid_core.config import ScheduleSection
 from reid_core.contract.step import LinearRamp, Update, weight_at
-from reid_core.engine.rates import rate_factor
+from reid_core.loop.rates import rate_factor
 
 FSAM = ScheduleSection(epochs=80, warmup_epochs=10, warmup_start=0.1, milestones=(40, 70))
 UNSUP_CC = ScheduleSection(epochs=60, warmup_epochs=19, warmup_start=0.05, decay="constant")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from reid_core.data.draws import in_order
-from reid_core.engine.assembly import Assembly
-from reid_core.engine.recalibration import batches_of, recalibrate
+from reid_core.loop.recalibration import batches_of, recalibrate
+from reid_core.runs.assembly.assembling import Assembly
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
@@ -97,7 +97,7 @@ def test_the_last_checkpoint_holds_them(reid_cache: Path, tmp_path: Path) -> Non
 
 
 def test_a_labeler_can_change_what_the_network_sees(reid_cache: Path) -> None:
-    from reid_core.engine.extraction import EpochFeatures
+    from reid_core.evaluation.extraction import EpochFeatures
 
     assembly = tiny_assembly((), cache=reid_cache)
     features, read = EpochFeatures(assembly), []

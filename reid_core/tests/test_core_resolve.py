@@ -13,7 +13,7 @@ from fake_distributions import PLUGIN, FakeSite, fake_site
 from reid_core.config import RunConfig
 from reid_core.contract.plugin import Plugin, Settings
 from reid_core.errors import ConfigError, ConflictError, PluginError
-from reid_core.resolve import load_recipe, resolve
+from reid_core.runs.resolve import load_recipe, resolve
 
 
 class ZebraSettings(Settings):
@@ -237,7 +237,7 @@ def test_a_recipe_s_base_must_be_there_and_no_circle(tmp_path: Path) -> None:
 def test_a_recipe_of_a_plugin_that_is_not_installed_is_answered_with_the_pip_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("reid_core.resolve.installed", dict)
+    monkeypatch.setattr("reid_core.runs.resolve.installed", dict)
     with pytest.raises(ConfigError, match=r"'dgnet' is not installed: pip install reid-dgnet"):
         load_recipe("dgnet/market1501")
 

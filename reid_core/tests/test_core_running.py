@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from reid_core import load_embedder, running
-from reid_core.engine.trainer import Interrupted, Trainer
+from reid_core import load_embedder
 from reid_core.errors import ConfigError, DataError, PluginError
-from reid_core.resolve import resolve
-from reid_core.running import RunSummary
+from reid_core.loop.trainer import Interrupted, Trainer
+from reid_core.runs import running
+from reid_core.runs.resolve import resolve
+from reid_core.runs.running import RunSummary
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import tiny_flags
 

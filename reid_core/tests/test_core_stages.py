@@ -13,7 +13,7 @@ from reid_core import CheckpointError, ConflictError, Plugin, PluginError, Stage
 from reid_core.config import RunConfig
 from reid_core.contract.samples import DataSet
 from reid_core.defaults.contrastive import contrastive_stage, nt_xent
-from reid_core.engine.stages import prepare_stage, run_stage, stage_key
+from reid_core.runs.stages import prepare_stage, run_stage, stage_key
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.probes import Head
 from reid_core.testing.tiny import Recorder, tiny_assembly

@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from reid_core.engine.state import (
+from reid_core.errors import CheckpointError
+from reid_core.loop.state import (
     changed_settings,
     frozen_hashes,
     read_checkpoint,
     state_hash,
     trainable_state,
 )
-from reid_core.errors import CheckpointError
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

@@ -14,7 +14,7 @@ from reid_core.cli.main import cli
 from reid_core.cli.options import to_flags
 from reid_core.cli.sweep import table
 from reid_core.errors import ConfigError
-from reid_core.sweeping import SweepRun, plot, summarise, sweep
+from reid_core.runs.sweeping import SweepRun, plot, summarise, sweep
 from reid_core.testing.tiny import tiny_flags
 
 OVER = {"optim.lr": ["0.001", "0.01"]}

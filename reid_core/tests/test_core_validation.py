@@ -11,10 +11,10 @@ import torch
 from reid_core.config import RunConfig
 from reid_core.contract.samples import DataSet
 from reid_core.data.validation import split_validation
-from reid_core.engine.selection import Selection
 from reid_core.errors import CheckpointError, ConfigError, DataError
-from reid_core.resolve import resolve, validated
-from reid_core.running import run
+from reid_core.loop.selection import Selection
+from reid_core.runs.resolve import resolve, validated
+from reid_core.runs.running import run
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
 
 

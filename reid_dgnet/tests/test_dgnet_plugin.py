@@ -5,7 +5,7 @@ import torch
 from test_dgnet_gradients import SMALL as ALONE
 
 from reid_core import Branch, ConfigError, ConflictError, Embedding, Plugin, hookimpl
-from reid_core.resolve import resolve
+from reid_core.runs.resolve import resolve
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 from reid_dgnet import Dgnet

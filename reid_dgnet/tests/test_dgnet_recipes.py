@@ -9,7 +9,7 @@ import pytest
 
 from reid_core.config import RunConfig
 from reid_core.data.sampling import make_sampler
-from reid_core.resolve import resolve
+from reid_core.runs.resolve import resolve
 from reid_dgnet.settings import DgnetSettings
 from reid_dgnet.teacher import teacher_stage
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from fsam_runs import ALL, alone, fsam, gradients, moved
 
-from reid_core.engine.state import trainable_state
+from reid_core.loop.state import trainable_state
 from reid_core.testing.tiny import Recorder, first_forward
 
 PARSER, SHAPE, APPEARANCE = "branches.fsam/parser.", "branches.fsam/extractor.", "encoder."

@@ -17,10 +17,10 @@ from reid_core import ConfigError, DataError, load_embedder
 from reid_core.contract.events import RunBegan, RunEnded
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.data.decoding import read_field
-from reid_core.engine.assembly import assemble
-from reid_core.engine.extraction import extract
+from reid_core.evaluation.extraction import extract
 from reid_core.model.encoder import TimmEncoder
-from reid_core.resolve import resolve
+from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly, tiny_flags
 
 STREAMS = ("fsam/coarse", "fsam/extractor", "fsam/parser")

@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from fsam_runs import fsam
 
 from reid_core.contract.samples import DataSet
-from reid_core.engine.state import trainable_state
+from reid_core.loop.state import trainable_state
 from reid_core.testing.tiny import Recorder
 
 POSES = torch.tensor([0, 0, 2, 2, 0, 2, 0, 0])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from reid_core import ConfigError, RunConfig
-from reid_core.engine.rates import rate_factor
-from reid_core.resolve import resolve
+from reid_core.loop.rates import rate_factor
+from reid_core.runs.resolve import resolve
 from reid_fsam.settings import FsamSettings
 
 FOLDER = Path(str(files("reid_fsam"))) / "recipes" / "fsam"

@@ -25,7 +25,7 @@ from reid_core import (
     run,
 )
 from reid_core.cli.main import cli
-from reid_core.resolve import resolve
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
 from reid_partaware.gradcam import grad_cam, map_of
 from reid_partaware.segmenting import measure, predict
@@ -171,7 +171,7 @@ def test_grad_cam_refuses_what_it_cannot_explain(reid_cache: Path, headed: Path)
 def test_every_part_and_all_together_are_evaluated(halves: Path, toy_tiny: Any) -> None:
     from reid_core import find_protocol
     from reid_core.config import EvaluationSection
-    from reid_core.engine.evaluating import Evaluator
+    from reid_core.evaluation.evaluating import Evaluator
 
     standard, embedder = find_protocol("standard"), load_embedder(halves)
     found = {one.name: one for one in evaluate_parts(embedder, toy_tiny, standard, CPU)}

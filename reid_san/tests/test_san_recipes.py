@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from reid_core import RunConfig
-from reid_core.engine.assembly import assemble
-from reid_core.engine.rates import rate_factor
-from reid_core.resolve import resolve
+from reid_core.loop.rates import rate_factor
+from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder
 
 FOLDER = Path(str(files("reid_san"))) / "recipes" / "san"

@@ -11,8 +11,8 @@ from PIL import Image
 
 from reid_core import DataProvider, FieldKind, FieldSpec, Plugin, Sample, Source, hookimpl
 from reid_core.contract.fields import GARMENT_CLASSES
-from reid_core.engine.stages import prepare_stage
 from reid_core.errors import ReidError
+from reid_core.runs.stages import prepare_stage
 from reid_core.testing.tiny import tiny_assembly
 from reid_unsup_cc.pise import PISE
 from reid_unsup_cc.pise_losses import (

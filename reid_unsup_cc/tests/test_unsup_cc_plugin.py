@@ -16,8 +16,8 @@ from unsup_cc_runs import TINY, unsup_cc
 from reid_core import ConfigError, DataError, Embedded
 from reid_core.contract.events import RunBegan
 from reid_core.data.decoding import read_field
-from reid_core.engine.synthesis import joined
-from reid_core.resolve import resolve
+from reid_core.loop.synthesis import joined
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import TINY as RUN
 from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly
 from reid_unsup_cc.memory import ClusterMemory
@@ -232,8 +232,8 @@ def test_nothing_of_the_training_is_deployed(reid_cache: Path) -> None:
 def test_without_garment_maps_the_remedy_is_named(
     reid_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reid_core.engine.assembly import assemble
-    from reid_core.finding import open_dataset
+    from reid_core.runs.assembly.assembling import assemble
+    from reid_core.runs.finding import open_dataset
     from reid_core.testing.tiny import tiny_flags
 
     dataset = open_dataset("toy:tiny", cache=reid_cache)

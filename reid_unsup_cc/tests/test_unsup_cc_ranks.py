@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from unsup_cc_runs import TINY, unsup_cc
 
 from reid_core.contract.samples import DataSet
-from reid_core.engine.state import trainable_state
+from reid_core.loop.state import trainable_state
 from reid_core.testing.tiny import Recorder
 
 MEMORIES = {

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from reid_core import RunConfig
-from reid_core.engine.rates import rate_factor
-from reid_core.finding import find_protocol
-from reid_core.resolve import resolve
+from reid_core.loop.rates import rate_factor
+from reid_core.runs.finding import find_protocol
+from reid_core.runs.resolve import resolve
 from reid_unsup_cc.settings import UnsupCCSettings
 
 FOLDER = Path(str(files("reid_unsup_cc"))) / "recipes" / "unsup_cc"

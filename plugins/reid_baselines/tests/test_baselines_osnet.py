@@ -13,7 +13,7 @@ from reid_baselines.osnet_encoder import AggregationGate, OsnetEncoder, OsnetFc
 from reid_baselines.osnet_widths import WIDTHS
 from reid_core import ConfigError
 from reid_core.model.encoder import verify_taps
-from reid_core.resolve import resolve
+from reid_core.runs.resolve import resolve
 from reid_core.testing import conformance_suite
 from reid_core.testing.tiny import tiny_assembly
 

@@ -12,7 +12,7 @@ from torch import nn
 from whole_models import SIX, Run, count, whole
 
 from reid_core import Branch, ConfigError, ConflictError, Plugin, hookimpl
-from reid_core.resolve import resolve
+from reid_core.runs.resolve import resolve
 from reid_core.testing import conformance_suite
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

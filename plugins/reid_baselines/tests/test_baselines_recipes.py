@@ -11,8 +11,8 @@ import pytest
 
 from reid_core import RunConfig
 from reid_core.config import EvaluationSection
-from reid_core.engine.assembly import assemble
-from reid_core.resolve import resolve
+from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder
 
 FOLDER = Path(str(files("reid_baselines"))) / "recipes"

@@ -13,8 +13,8 @@ from benchmark_twins import FORMATS, PROVIDERS, TWINS, load, put, put_list
 from reid_benchmarks.protocols import PROTOCOLS
 from reid_core.config import EvaluationSection
 from reid_core.contract.samples import DataRequest, DataSet
-from reid_core.engine.evaluating import Evaluator
 from reid_core.errors import DataError
+from reid_core.evaluation.evaluating import Evaluator
 from reid_core.plugins.providers import check_request
 
 SPLIT_FOLDERS = [

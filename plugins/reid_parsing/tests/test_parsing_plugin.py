@@ -17,8 +17,8 @@ SHORT = {"labelled": "toy:tiny", "epochs": 1, "iterations": 2, "batch_size": 8, 
 
 
 def assemble(cache, settings, said=None, folder=None, **sections):
-    from reid_core.engine.assembly import assemble as assemble_run
-    from reid_core.resolve import resolve
+    from reid_core.runs.assembly.assembling import assemble as assemble_run
+    from reid_core.runs.resolve import resolve
     from reid_core.testing.tiny import tiny_flags
 
     layers = {"plugins": {"parsing": settings}, **sections}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from reid_core.engine.stages import prepare_stage
+from reid_core.runs.stages import prepare_stage
 from reid_core.testing.tiny import Recorder, tiny_assembly
 from reid_parsing import RECIPES, build_parser, parser_stage, trained_parser
 from reid_parsing.networks.in_training import NetworkInTraining

@@ -63,7 +63,7 @@ _PUBLIC = {
         "SingleShot",
         "Subset",
     ),
-    "reid_core.finding": ("find_protocol", "open_context", "open_dataset", "open_source"),
+    "reid_core.runs.finding": ("find_protocol", "open_context", "open_dataset", "open_source"),
     "reid_core.contract.hookspecs": ("hookimpl",),
     "reid_core.model.blocks": ("GlobalPool",),
     "reid_core.model.criteria": ("CrossEntropyTriplet", "IdentityCriterion", "IdentityOutput"),
@@ -86,7 +86,7 @@ _PUBLIC = {
         "checked_output",
     ),
     "reid_core.contract.plugin": ("Need", "Plugin", "Settings"),
-    "reid_core.running": ("restore", "run"),
+    "reid_core.runs.running": ("restore", "run"),
 }
 
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
@@ -253,18 +253,6 @@ if TYPE_CHECKING:
     from reid_core.errors import (
         ReidError as ReidError,
     )
-    from reid_core.finding import (
-        find_protocol as find_protocol,
-    )
-    from reid_core.finding import (
-        open_context as open_context,
-    )
-    from reid_core.finding import (
-        open_dataset as open_dataset,
-    )
-    from reid_core.finding import (
-        open_source as open_source,
-    )
     from reid_core.model.blocks import GlobalPool as GlobalPool
     from reid_core.model.criteria import (
         CrossEntropyTriplet as CrossEntropyTriplet,
@@ -306,8 +294,20 @@ if TYPE_CHECKING:
     from reid_core.outputs import PICTURE_SUFFIXES as PICTURE_SUFFIXES
     from reid_core.outputs import checked_folder as checked_folder
     from reid_core.outputs import checked_output as checked_output
-    from reid_core.running import restore as restore
-    from reid_core.running import run as run
+    from reid_core.runs.finding import (
+        find_protocol as find_protocol,
+    )
+    from reid_core.runs.finding import (
+        open_context as open_context,
+    )
+    from reid_core.runs.finding import (
+        open_dataset as open_dataset,
+    )
+    from reid_core.runs.finding import (
+        open_source as open_source,
+    )
+    from reid_core.runs.running import restore as restore
+    from reid_core.runs.running import run as run
     from reid_retrieval.protocols import EveryGallery as EveryGallery
     from reid_retrieval.protocols import JunkRule as JunkRule
     from reid_retrieval.protocols import Protocol as Protocol

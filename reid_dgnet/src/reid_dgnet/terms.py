@@ -20,7 +20,7 @@ from reid_core import (
 )
 from reid_core.contract.model import ENCODER_MAP
 from reid_core.contract.step import weight_at
-from reid_core.engine.randomness import scope_seed
+from reid_core.machine.randomness import scope_seed
 from reid_dgnet.composing import Generator, anchor_rows, partner_rows, positive_rows
 from reid_dgnet.labels import BY_TEACHER, primary_targets
 from reid_dgnet.losses import (

@@ -50,7 +50,7 @@ def similarity(
     over all query and gallery images is drawn, and written beside the picture as JSON.
     """
     from reid_core import load_embedder
-    from reid_core.engine.device import choose_device
+    from reid_core.machine.devices import choose_device
     from reid_partaware.pictures import draw_matrix
     from reid_partaware.similarity import mean_part_similarity, summary
 
@@ -116,7 +116,7 @@ def parts(
 
     from reid_core import find_protocol, load_embedder
     from reid_core.cli.progress import Screen
-    from reid_core.engine.device import choose_device
+    from reid_core.machine.devices import choose_device
     from reid_partaware.single_part import evaluate_parts
 
     if json_path is not None:

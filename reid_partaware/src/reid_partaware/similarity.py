@@ -57,7 +57,7 @@ def mean_part_similarity(
         ConfigError: fewer than two embeddings, or vectors of different lengths.
         DataError: there are no images.
     """
-    from reid_core.engine.extraction import extract
+    from reid_core.evaluation.extraction import extract
 
     chosen = tuple(names or embedder.embeddings)
     missing = [name for name in chosen if name not in embedder.embeddings]

@@ -54,7 +54,7 @@ def evaluate_parts(
         batch_size: images per forward.
         advance: is told how many more images are done.
     """
-    from reid_core.engine.extraction import extract
+    from reid_core.evaluation.extraction import extract
 
     heads = cast(Mapping[str, EmbeddingHead], embedder.heads)
     dims = {name: heads[name].dim for name in embedder.embeddings}

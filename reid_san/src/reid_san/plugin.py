@@ -188,7 +188,7 @@ class San(Plugin):
 
     def _prepare_stage(self, ctx: RunContext) -> None:
         """Find the pairs, and declare the stage that trains SAN-PG on them."""
-        from reid_core.engine.sources import load_source, source_name
+        from reid_core.runs.assembly.sources import load_source, source_name
 
         owner = ctx.slots["backbone"]
         if self.settings.start == "pg" and owner != "core":
@@ -338,7 +338,7 @@ class San(Plugin):
         """Return L_TR (equation 1), summed over the blocks."""
         import torch
 
-        from reid_core.engine.randomness import scope_seed
+        from reid_core.machine.randomness import scope_seed
         from reid_san.losses import fixed_triples, random_triples, triplet_reid
 
         settings, batch = self.settings, view.batch

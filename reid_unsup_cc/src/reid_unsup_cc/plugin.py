@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     )
     from reid_core.config import RunConfig
     from reid_core.contract.events import Event
-    from reid_core.engine.stages import StageResult
+    from reid_core.runs.stages import StageResult
     from reid_unsup_cc.memory import ClusterMemory
     from reid_unsup_cc.outfits import OnlineTemplates, Outfits, Wardrobe
     from reid_unsup_cc.quality import ClusterReport
@@ -182,8 +182,8 @@ class UnsupCC(Plugin):
 
     def _pool(self, ctx: RunContext) -> Source:
         """Return where templates are from."""
-        from reid_core.engine.distributed import rank_0_first
-        from reid_core.engine.sources import load_source
+        from reid_core.machine.ranks import rank_0_first
+        from reid_core.runs.assembly.sources import load_source
 
         name = self.settings.synthesis.template_data
         if name is None:

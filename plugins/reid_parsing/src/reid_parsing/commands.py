@@ -77,7 +77,7 @@ def label(data: str, data_root: Path | None, out: Path, split: str, **options: A
     run, as they are or corrected, with --field parts=OUT. What was labelled before by the same
     parser is taken from the cache.
     """
-    from reid_core.engine.randomness import deterministic
+    from reid_core.machine.randomness import deterministic
     from reid_parsing.exporting import export_labels, sheet_beside
 
     checked_folder(out)
@@ -100,8 +100,8 @@ def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
 
     Prints pixel accuracy, mean IoU and the IoU of every class.
     """
-    from reid_core.engine.randomness import deterministic
     from reid_core.errors import DataError
+    from reid_core.machine.randomness import deterministic
     from reid_parsing.labelling import measure
 
     ctx, plugin = open_context(data, data_root, options)
@@ -136,8 +136,8 @@ def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
 @_parser_options
 def train(data: str | None, data_root: Path | None, out: Path, **options: Any) -> None:
     """Train a parser on labelled data and keep it in a file, for -s parsing.weights=FILE."""
-    from reid_core.engine.randomness import deterministic
     from reid_core.errors import ConfigError
+    from reid_core.machine.randomness import deterministic
     from reid_parsing.weights import save_parser
 
     checked_output(out, (".safetensors",))

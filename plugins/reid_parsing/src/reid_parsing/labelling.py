@@ -11,7 +11,7 @@ import numpy as np
 from reid_core.contract.fields import FieldSpec
 from reid_core.data.decoding import read_field, read_image
 from reid_core.data.geometry import Geometry, transform_labels
-from reid_core.engine.device import autocast_of, memory_format_of
+from reid_core.machine.devices import autocast_of, memory_format_of
 from reid_parsing.inference import BodyParser, LabelMaps
 from reid_parsing.metrics import Confusion, PlaceFrequency
 from reid_parsing.pictures import overlay_sheet
@@ -19,7 +19,7 @@ from reid_parsing.pictures import overlay_sheet
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
     from reid_core.contract.samples import Sample
-    from reid_core.engine.stages import StageResult
+    from reid_core.runs.stages import StageResult
     from reid_parsing.sources import Labelled
 
 _SHEET = 12

@@ -17,8 +17,8 @@ from reid_parsing.recipes import RECIPES, TrainingRecipe
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
     from reid_core.contract.views import StepView
-    from reid_core.engine.stages import StageResult
     from reid_core.model.encoder import Encoder
+    from reid_core.runs.stages import StageResult
     from reid_parsing.inference import BodyParser
 
 PLUGIN = "parsing"

@@ -30,7 +30,7 @@ data.add_command(check)
 def list_data() -> None:
     """List data sets and training sources with their fields, sizes and layouts."""
     from reid_core.plugins.providers import Providers
-    from reid_core.resolve import resolve
+    from reid_core.runs.resolve import resolve
 
     providers = Providers(resolve().calls)
     width = min(shutil.get_terminal_size().columns, 100)
@@ -80,7 +80,7 @@ def show(name: str, data_root: Path | None, out: Path, identities: int, images: 
     NAME is NAME[/VARIANT][:SIZE]; see `reid data list`.
     """
     from reid_core.data.contact_sheet import contact_sheet
-    from reid_core.finding import open_dataset
+    from reid_core.runs.finding import open_dataset
 
     checked_output(out, PICTURE_SUFFIXES)
     dataset = open_dataset(name, data_root)

@@ -29,9 +29,9 @@ def check(
     from reid_core.contract.samples import DataRequest, DataSet
     from reid_core.data.doctor import Finding, check_labels, verdict
     from reid_core.data.file_check import check_files, count_files, read_files
-    from reid_core.data.labelling import cache_folder
     from reid_core.plugins.providers import Providers, check_request, parse_data_name
-    from reid_core.resolve import resolve
+    from reid_core.runs.assembly.labelling import cache_folder
+    from reid_core.runs.resolve import resolve
 
     providers = Providers(resolve().calls)
     title, variant, size = parse_data_name(name)

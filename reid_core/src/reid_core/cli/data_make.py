@@ -39,9 +39,9 @@ def make(name: str, out: Path, settings: tuple[str, ...]) -> None:
     """
     from reid_core.cli.progress import Screen
     from reid_core.contract.samples import DataRequest
-    from reid_core.data.labelling import cache_folder
     from reid_core.errors import DataError
     from reid_core.plugins.providers import check_request, parse_data_name
+    from reid_core.runs.assembly.labelling import cache_folder
 
     checked_folder(out, empty=False)
     title, variant, size = parse_data_name(name)
@@ -79,7 +79,7 @@ def _maker_of(title: str, settings: Sequence[str]) -> tuple[DataProvider, Callab
     from reid_core.cli.options import to_flags
     from reid_core.errors import ConfigError, DataError
     from reid_core.plugins.providers import Providers
-    from reid_core.resolve import resolve
+    from reid_core.runs.resolve import resolve
 
     flags = to_flags({"settings": settings})
     named = flags.pop("plugins", {})

@@ -67,14 +67,14 @@ def evaluate(
 
     from reid_core.cli.progress import Screen
     from reid_core.config import EngineSection, EvaluationSection
-    from reid_core.data.labelling import cache_folder
-    from reid_core.engine.device import autocast_of, choose_device, memory_format_of
-    from reid_core.engine.evaluating import Evaluator, chosen_protocols
-    from reid_core.engine.sources import load_dataset
     from reid_core.errors import DataError
+    from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
+    from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
     from reid_core.model.embedder import load_embedder
     from reid_core.plugins.providers import Providers
-    from reid_core.resolve import resolve
+    from reid_core.runs.assembly.labelling import cache_folder
+    from reid_core.runs.assembly.sources import load_dataset
+    from reid_core.runs.resolve import resolve
     from reid_retrieval.results import results_table
 
     place = choose_device(device)

@@ -70,7 +70,7 @@ def check(names: str, **options: Any) -> None:
     """
     from tempfile import TemporaryDirectory
 
-    from reid_core.resolve import resolve
+    from reid_core.runs.resolve import resolve
 
     options["plugins"] = names
     options["data"] = options.get("data") or "toy:tiny"
@@ -87,8 +87,8 @@ def check(names: str, **options: Any) -> None:
     try:
         resolved = resolve(flags, recipe=options["recipe"])
         # What torch is not needed to refuse is refused without waiting for it.
-        from reid_core.engine.assembly import assemble
-        from reid_core.engine.reporting import report_lines
+        from reid_core.runs.assembly.assembling import assemble
+        from reid_core.runs.reporting import report_lines
 
         with own_errors(), TemporaryDirectory() as folder:
             assembly = assemble(

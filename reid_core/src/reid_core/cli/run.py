@@ -12,7 +12,7 @@ import click
 from reid_core.cli.options import run_options, to_flags
 
 if TYPE_CHECKING:
-    from reid_core.running import RunSummary
+    from reid_core.runs.running import RunSummary
     from reid_retrieval.results import RetrievalResult
 
 
@@ -26,8 +26,8 @@ def run(out: Path | None, resume: bool, **options: Any) -> None:
     Without any option it trains the baseline on the embedded data set by the recipe core/quick,
     which takes minutes on two CPU cores, and leaves a folder under runs/.
     """
-    from reid_core import running
     from reid_core.cli.progress import Screen
+    from reid_core.runs import running
 
     screen = Screen()
     summary = running.run(

@@ -14,7 +14,7 @@ from reid_core.outputs import FIGURE_SUFFIXES, checked_folder, checked_output
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reid_core.sweeping import SweepPoint
+    from reid_core.runs.sweeping import SweepPoint
 
 
 @click.command()
@@ -36,9 +36,9 @@ def sweep(over: tuple[str, ...], seeds: str, out: Path, plot: Path | None, **opt
     """
     from rich.console import Console
 
-    from reid_core import sweeping
     from reid_core.cli.progress import Screen
     from reid_core.errors import ConfigError
+    from reid_core.runs import sweeping
 
     checked_folder(out, empty=False)
     if plot is not None:
@@ -77,7 +77,7 @@ def table(points: Sequence[SweepPoint]) -> Table:
     """Return mean and spread of every point as a table, in per cent."""
     from rich.table import Table
 
-    from reid_core.sweeping import MEASURES
+    from reid_core.runs.sweeping import MEASURES
 
     shown = Table(title="mean ± sample standard deviation over the seeds, per cent")
     for name in (*points[0].settings, "seeds"):

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from reid_core.contract.fields import FieldSpec
     from reid_core.contract.samples import DataSet, Source
     from reid_core.contract.step import Stage
-    from reid_core.engine.stages import StageResult
     from reid_core.model.criteria import IdentityCriterion
     from reid_core.model.graph import ReidModel
     from reid_core.plugins.providers import Providers
+    from reid_core.runs.stages import StageResult
 
 
 @dataclass
@@ -119,7 +119,7 @@ class RunContext:
         Args:
             rows: ``B ...``, as many on every rank.
         """
-        from reid_core.engine.distributed import gather
+        from reid_core.machine.ranks import gather
 
         return gather(rows)
 
@@ -128,13 +128,13 @@ class RunContext:
 
         To be called from hooks that build, and from labelers.
         """
-        from reid_core.engine.stages import run_stage
+        from reid_core.runs.stages import run_stage
 
         return run_stage(self, stage)
 
     def stage_key(self, stage: Stage) -> str:
         """Return what identifies a stage's result, without making it."""
-        from reid_core.engine.stages import stage_key
+        from reid_core.runs.stages import stage_key
 
         return stage_key(self, stage)
 

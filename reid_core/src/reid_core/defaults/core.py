@@ -42,7 +42,7 @@ class Core(Plugin):
     def reid_observe(self, event: Event) -> None:
         """Write metrics as JSON lines and for TensorBoard into the run's folder."""
         from reid_core.contract.events import RunBegan
-        from reid_core.engine.observers import JsonLines, TensorBoard
+        from reid_core.defaults.observers import JsonLines, TensorBoard
 
         if isinstance(event, RunBegan):
             self._observers = (JsonLines(event.folder),)

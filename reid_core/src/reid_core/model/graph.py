@@ -12,8 +12,8 @@ from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Tap
 from reid_core.contract.names import check_owned, check_unique
 from reid_core.contract.views import Embedded, matches
-from reid_core.engine.distributed import gather, world
 from reid_core.errors import ConflictError, PluginError, did_you_mean
+from reid_core.machine.ranks import gather, world
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.criteria import IdentityOutput
 from reid_core.model.encoder import Encoder

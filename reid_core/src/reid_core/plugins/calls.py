@@ -15,8 +15,8 @@ import pluggy
 from reid_core.contract import hookspecs
 from reid_core.contract.hookspecs import HOOKS, PROJECT
 from reid_core.contract.step import Schedule
-from reid_core.engine.randomness import StepScopes, scoped
 from reid_core.errors import PluginError, ReidError, did_you_mean
+from reid_core.machine.randomness import StepScopes, scoped
 
 if TYPE_CHECKING:
     from reid_core.contract.batches import Batch

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from reid_core.engine.state import trainable_state
-from reid_core.engine.step import train_step
 from reid_core.errors import ConflictError
+from reid_core.loop.state import trainable_state
+from reid_core.loop.step import train_step
 from reid_core.testing.elsewhere import ELSEWHERE, elsewhere
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.subject import Subject

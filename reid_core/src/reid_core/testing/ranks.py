@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
-from reid_core.engine.forward import UpdateReport
-from reid_core.engine.state import trainable_state
+from reid_core.loop.forward import UpdateReport
+from reid_core.loop.state import trainable_state
 from reid_core.testing.subject import Subject
 from reid_core.testing.tiny import Recorder
 

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from reid_core.contract.plugin import Plugin
-from reid_core.engine.assembly import Assembly, assemble
-from reid_core.engine.forward import UpdateReport
-from reid_core.engine.trainer import Trainer
-from reid_core.resolve import resolve
+from reid_core.loop.forward import UpdateReport
+from reid_core.loop.trainer import Trainer
+from reid_core.runs.assembly.assembling import Assembly, assemble
+from reid_core.runs.resolve import resolve
 
 TINY: dict[str, dict[str, Any]] = {
     "data": {"name": "toy:tiny", "height": 64, "width": 32, "batch_size": 8, "instances": 2},

@@ -19,14 +19,14 @@ from reid_core.contract.samples import Sample, Source
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
-from reid_core.engine.device import memory_format_of
-from reid_core.engine.distributed import gather_array, world
+from reid_core.machine.devices import memory_format_of
+from reid_core.machine.ranks import gather_array, world
 from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.modes import evaluating
 
 if TYPE_CHECKING:
     from reid_core.contract.labelers import Change
-    from reid_core.engine.assembly import Assembly
+    from reid_core.runs.assembly.assembling import Assembly
 
 
 @torch.inference_mode()

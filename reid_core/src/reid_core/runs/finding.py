@@ -24,20 +24,20 @@ def open_dataset(name: str, root: Path | None = None, cache: Path | None = None)
     Raises:
         DataError: nobody offers it, or it cannot be read.
     """
-    from reid_core.data.labelling import cache_folder
-    from reid_core.engine.sources import load_dataset
     from reid_core.plugins.providers import Providers
-    from reid_core.resolve import resolve
+    from reid_core.runs.assembly.labelling import cache_folder
+    from reid_core.runs.assembly.sources import load_dataset
+    from reid_core.runs.resolve import resolve
 
     return load_dataset(name, root, cache or cache_folder(), Providers(resolve().calls))
 
 
 def open_source(name: str, root: Path | None = None, cache: Path | None = None) -> Source:
     """Load a training source by name, or the training split of a data set; see `open_dataset`."""
-    from reid_core.data.labelling import cache_folder
-    from reid_core.engine.sources import load_source
     from reid_core.plugins.providers import Providers
-    from reid_core.resolve import resolve
+    from reid_core.runs.assembly.labelling import cache_folder
+    from reid_core.runs.assembly.sources import load_source
+    from reid_core.runs.resolve import resolve
 
     return load_source(name, root, cache or cache_folder(), Providers(resolve().calls))
 
@@ -49,7 +49,7 @@ def find_protocol(name: str) -> Protocol:
         DataError: nobody offers it.
     """
     from reid_core.plugins.providers import Providers
-    from reid_core.resolve import resolve
+    from reid_core.runs.resolve import resolve
 
     return Providers(resolve().calls).protocol(name)
 
@@ -77,12 +77,12 @@ def open_context(
     """
     from reid_core.contract.context import RunContext
     from reid_core.contract.samples import DataSet, Source
-    from reid_core.data.labelling import cache_folder
-    from reid_core.engine.device import choose_device
-    from reid_core.engine.sources import load_dataset
+    from reid_core.machine.devices import choose_device
     from reid_core.plugins.providers import Providers
     from reid_core.plugins.slots import assign_slots
-    from reid_core.resolve import resolve
+    from reid_core.runs.assembly.labelling import cache_folder
+    from reid_core.runs.assembly.sources import load_dataset
+    from reid_core.runs.resolve import resolve
 
     resolved = resolve(flags)
     config, folder = resolved.config, cache or cache_folder()

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from reid_core.config import OptimSection
 from reid_core.contract.step import Group, Optimiser, Update
-from reid_core.engine.plan import StepPlan
 from reid_core.errors import CheckpointError
+from reid_core.runs.assembly.schedules import StepPlan
 
 
 class Optimisers:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reid_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from reid_core.running import Progress
+    from reid_core.runs.running import Progress
 
 MEASURES = ("rank-1", "mAP")
 """What is compared, as shares in 0 .. 1."""
@@ -71,13 +71,13 @@ def sweep(
         seeds: of the runs of every point.
         out: folder of the sweep; each run has a folder in it, ``sweep.json`` the scores.
         to_flags: makes the configuration of a run of the settings of its point.
-        recipe, cache, say, progress: as for `reid_core.running.run`.
+        recipe, cache, say, progress: as for `reid_core.runs.running.run`.
 
     Raises:
         ConfigError: nothing to sweep over, or a value that makes two runs one.
         ReidError: what a run raises.
     """
-    from reid_core.running import run
+    from reid_core.runs.running import run
 
     for what, values in {**over, "seeds": seeds}.items():
         if not values or len({str(value) for value in values}) < len(values):

@@ -23,10 +23,10 @@ from reid_core.data.draws import Draw
 from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.loading import BatchLoader
 from reid_core.data.sampling import Sampler, make_sampler
-from reid_core.engine.distributed import rank_0_first
-from reid_core.engine.needs import choose_source_provider
 from reid_core.errors import DataError
+from reid_core.machine.ranks import rank_0_first
 from reid_core.plugins.providers import Providers, check_request, parse_data_name
+from reid_core.runs.assembly.needs import choose_source_provider
 
 
 def load_dataset(name: str, root: Path | None, cache: Path, providers: Providers) -> DataSet:

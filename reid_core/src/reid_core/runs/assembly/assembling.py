@@ -18,28 +18,37 @@ from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataSet, Source
 from reid_core.contract.step import MAIN, Start
 from reid_core.data.augmentation import DeviceAugmentation
-from reid_core.data.labelling import cache_folder, make_field
 from reid_core.data.loading import BatchLoader
 from reid_core.data.sampling import Sampler
 from reid_core.data.validation import split_validation
-from reid_core.engine.device import autocast_of, choose_device, memory_format_of
-from reid_core.engine.distributed import (
+from reid_core.errors import DataError, PluginError
+from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
+from reid_core.loop.forward import UpdateForward
+from reid_core.loop.optimisers import Optimisers, global_norm_clipper
+from reid_core.loop.step import StepParts
+from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
+from reid_core.machine.ranks import (
     rank_0_first,
     synchronise_batch_norms,
     world,
     wrapped,
 )
-from reid_core.engine.evaluating import Evaluator, chosen_protocols
-from reid_core.engine.forward import UpdateForward
-from reid_core.engine.needs import (
+from reid_core.model.embedder import Embedder, embedder_of
+from reid_core.model.graph import ReidModel
+from reid_core.plugins.calls import CORE, HookCalls
+from reid_core.plugins.discovery import installed
+from reid_core.plugins.providers import Providers
+from reid_core.plugins.slots import assign_slots
+from reid_core.runs.assembly.building import build_model
+from reid_core.runs.assembly.labelling import cache_folder, make_field
+from reid_core.runs.assembly.needs import (
     check_needs,
     field_makers,
     fields_to_load,
     with_field_folders,
 )
-from reid_core.engine.optimisers import Optimisers, global_norm_clipper
-from reid_core.engine.plan import merge_schedules
-from reid_core.engine.sources import (
+from reid_core.runs.assembly.schedules import merge_schedules
+from reid_core.runs.assembly.sources import (
     add_sources,
     erasing_of,
     load_dataset,
@@ -49,17 +58,8 @@ from reid_core.engine.sources import (
     sampler_of,
     two_rows,
 )
-from reid_core.engine.starts import apply_starts, check_starts
-from reid_core.engine.step import StepParts
-from reid_core.errors import DataError, PluginError
-from reid_core.model.build import build_model
-from reid_core.model.embedder import Embedder, embedder_of
-from reid_core.model.graph import ReidModel
-from reid_core.plugins.calls import CORE, HookCalls
-from reid_core.plugins.discovery import installed
-from reid_core.plugins.providers import Providers
-from reid_core.plugins.slots import assign_slots
-from reid_core.resolve import Resolved
+from reid_core.runs.assembly.starts import apply_starts, check_starts
+from reid_core.runs.resolve import Resolved
 from reid_retrieval.protocols import STANDARD, Protocol
 
 

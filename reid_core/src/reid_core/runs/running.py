@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reid_core.config import RunConfig
 from reid_core.errors import ConfigError, own_errors
 from reid_core.outputs import checked_folder
-from reid_core.resolve import Resolved, resolve
+from reid_core.runs.resolve import Resolved, resolve
 from reid_retrieval.results import RetrievalResult
 
 if TYPE_CHECKING:
-    from reid_core.engine.assembly import Assembly
+    from reid_core.runs.assembly.assembling import Assembly
     from reid_retrieval.results import Evaluation
 
 
@@ -75,9 +75,9 @@ def run(
         ReidError: anything that cannot work, in one line.
     """
     # Torch is imported here and below, so that resolving and listing stay light.
-    from reid_core.engine.device import choose_device
-    from reid_core.engine.distributed import broadcast, process_group
-    from reid_core.engine.randomness import deterministic
+    from reid_core.machine.devices import choose_device
+    from reid_core.machine.randomness import deterministic
+    from reid_core.machine.ranks import broadcast, process_group
 
     if resume:
         stored = _stored_config(out)
@@ -98,8 +98,8 @@ def _run(
     bars: Progress,
 ) -> RunSummary:
     from reid_core.contract.events import RunBegan, RunEnded
-    from reid_core.engine.assembly import assemble
-    from reid_core.engine.trainer import Interrupted, Trainer
+    from reid_core.loop.trainer import Interrupted, Trainer
+    from reid_core.runs.assembly.assembling import assemble
 
     config = resolved.config
     assembly = assemble(resolved, folder=folder, cache=cache, say=say)
@@ -161,8 +161,8 @@ def restore(
     Raises:
         ReidError: there is no run, or it cannot be assembled here.
     """
-    from reid_core.engine.assembly import assemble
-    from reid_core.engine.trainer import Trainer
+    from reid_core.loop.trainer import Trainer
+    from reid_core.runs.assembly.assembling import assemble
 
     assembly = assemble(resolve(recipe=_stored_config(folder)), cache=cache, say=say)
     Trainer(assembly, folder / "checkpoint.pt").resume()

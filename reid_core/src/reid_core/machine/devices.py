@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from reid_core.config import EngineSection
-from reid_core.engine.distributed import world
 from reid_core.errors import DeviceError
+from reid_core.machine.ranks import world
 
 
 def choose_device(name: str) -> torch.device:

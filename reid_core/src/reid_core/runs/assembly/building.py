@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
 from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Tap
-from reid_core.engine.randomness import scoped
 from reid_core.errors import PluginError
+from reid_core.machine.randomness import scoped
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.encoder import verify_taps
 from reid_core.model.graph import ReidModel, dry_outputs, order_branches, tap_of

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from reid_core.config import RunConfig
 from reid_core.contract.context import RunContext
-from reid_core.engine.optimisers import Optimisers
 from reid_core.errors import CheckpointError
+from reid_core.loop.optimisers import Optimisers
 from reid_core.model.graph import ReidModel
 
 FORMAT = 1

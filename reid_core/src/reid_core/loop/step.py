@@ -13,11 +13,11 @@ from reid_core.config import ScheduleSection
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
 from reid_core.contract.step import MAIN, Update
-from reid_core.engine.forward import UpdateReport
-from reid_core.engine.optimisers import Optimisers
-from reid_core.engine.plan import StepPlan
-from reid_core.engine.rates import rate_factor
+from reid_core.loop.forward import UpdateReport
+from reid_core.loop.optimisers import Optimisers
+from reid_core.loop.rates import rate_factor
 from reid_core.model.graph import ReidModel
+from reid_core.runs.assembly.schedules import StepPlan
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reid_core.contract.step import Update
-from reid_core.engine.assembly import Assembly
-from reid_core.engine.reach import Reach, follow_terms
-from reid_core.engine.trainer import Trainer
+from reid_core.loop.trainer import Trainer
+from reid_core.runs.assembly.assembling import Assembly
+from reid_core.runs.reach import Reach, follow_terms
 
 
 def report_lines(assembly: Assembly) -> Iterator[str]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from reid_core.contract.labelers import FeatureMaker, LabelContext, Labeler
 from reid_core.contract.samples import Source
 from reid_core.data.label_store import LabelStore
-from reid_core.engine.distributed import barrier, broadcast
 from reid_core.errors import DataError, PluginError
+from reid_core.machine.ranks import barrier, broadcast
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext

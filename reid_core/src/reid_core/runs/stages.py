@@ -15,13 +15,13 @@ from reid_core.contract.events import RunBegan, RunEnded
 from reid_core.contract.names import check_owned
 from reid_core.contract.samples import DataSet, Source
 from reid_core.contract.step import Stage
-from reid_core.engine.assembly import Assembly, assemble
-from reid_core.engine.sources import load_source
-from reid_core.engine.trainer import Trainer
 from reid_core.errors import PluginError, did_you_mean
+from reid_core.loop.trainer import Trainer
 from reid_core.model.embedder import Embedder
 from reid_core.model.graph import ReidModel
-from reid_core.resolve import resolve
+from reid_core.runs.assembly.assembling import Assembly, assemble
+from reid_core.runs.assembly.sources import load_source
+from reid_core.runs.resolve import resolve
 
 INHERITED = ("data", "augment", "model", "optim", "engine")
 """Sections of the run's configuration that a stage takes over where it does not say otherwise."""

@@ -11,10 +11,10 @@ import torch
 
 from reid_core.config import EvaluationSection
 from reid_core.contract.samples import DataSet
-from reid_core.engine.distributed import broadcast, gather_objects, world
-from reid_core.engine.extraction import extract
 from reid_core.errors import ConfigError, DataError, own_errors
+from reid_core.evaluation.extraction import extract
 from reid_core.evaluation.pictures import choose_queries, ranked_list_picture
+from reid_core.machine.ranks import broadcast, gather_objects, world
 from reid_core.model.embedder import Embedder
 from reid_retrieval.features import FeatureSet
 from reid_retrieval.labels import Labels

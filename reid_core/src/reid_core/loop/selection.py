@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from reid_core.engine.state import trainable_state
 from reid_core.errors import CheckpointError
+from reid_core.loop.state import trainable_state
 from reid_core.model.graph import ReidModel
 
 

@@ -1,1 +1,0 @@
-"""The engine: schedule, step, optimisers, state, randomness, and the run around them."""

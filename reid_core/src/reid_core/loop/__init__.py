@@ -1,0 +1,1 @@
+"""The training loop: the assembled run, its steps, updates and checkpoints."""

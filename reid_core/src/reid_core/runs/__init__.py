@@ -1,0 +1,1 @@
+"""Whole runs: from configuration to results, stages and sweeps included."""

@@ -1,0 +1,1 @@
+"""Assemble a run from its configuration: everything is checked before the first step."""
