@@ -12,8 +12,8 @@ from sklearn import metrics
 from reid_core import DataError
 from reid_retrieval.clustering import dbscan
 from reid_retrieval.distances import jaccard_distances
-from reid_unsup_cc.clustering import Clusters, find_clusters, with_singletons
-from reid_unsup_cc.quality import agreement, describe
+from reid_unsup_cc.clustering import Clusters, find_clusters, whitened, with_singletons
+from reid_unsup_cc.quality import Truth, agreement, describe, recall
 from reid_unsup_cc.settings import ClusteringSettings
 
 DEGREES = (0, 4, 9, 15, 90, 95, 101, 108, 200, 203, 207, 212, 300)
@@ -105,7 +105,11 @@ def scattered(count: int) -> NDArray[np.float32]:
 
 def test_fewer_clusters_than_a_batch_needs() -> None:
     features = people(5)
-    with pytest.raises(DataError, match=r"finds 5 clusters, and a batch needs 8 identities;.*eps"):
+    words = (
+        r"finds 5 clusters, and a batch needs 8 identities; raise -s unsup_cc.clustering.eps, lower"
+        r" -s unsup_cc.clustering.min_samples, bring -s unsup_cc.clustering.k1 nearer to the images"
+    )
+    with pytest.raises(DataError, match=words):
         found(features, 8, k1=6, stuck="stop")
     with pytest.raises(DataError, match=r"needs 8 identities, nor does any other eps give more"):
         found(features, 8, k1=6)
@@ -165,6 +169,66 @@ def test_quality_worked_by_hand() -> None:
     assert (one.nmi, one.ari) == (1, 1)
 
 
+def columns(*values: list[int]) -> Truth:
+    return Truth(*(np.array(column) for column in values))
+
+
+def test_pairs_found_worked_by_hand() -> None:
+    people = [5, 5, 5, 5, 5, 6, 6]
+    cameras = [0, 0, 1, 1, 2, 0, 1]
+    clothes = [1, 1, 1, 1, 2, 3, 3]
+    # Person 5 has 4 pairs in the same clothes at two cameras and 4 in other clothes, person 6 one.
+    labels = np.array([0, 0, 0, -1, 0, 1, 1])
+    found = recall(labels, columns(people, cameras, clothes))
+    assert found.same_clothes == pytest.approx((2 + 1) / 5)
+    assert found.other_clothes == pytest.approx(3 / 4)
+    assert found.cameras == pytest.approx((3 + 2) / 2)
+    alone = recall(np.array([0, 0, 1, 1, 2, 3, 4]), columns(people, cameras, clothes))
+    assert (alone.cameras, alone.same_clothes, alone.other_clothes) == (1, 0, 0)
+    # One cluster of everybody holds all pairs.
+    every = recall(np.zeros(7, np.int64), columns(people, cameras, clothes))
+    assert (every.cameras, every.same_clothes, every.other_clothes) == (3, 1, 1)
+
+
+def test_pairs_are_counted_where_clothes_are_known() -> None:
+    labels = np.array([0, 0, 1, 1])
+    unknown = recall(labels, columns([5, 5, 6, 6], [0, 1, 0, 1], [-1, -1, -1, -1]))
+    assert (unknown.same_clothes, unknown.other_clothes) == (None, None)
+    one = recall(labels, columns([5, 5, 6, 6], [0, 0, 1, 1], [1, 2, 3, 3]))
+    assert (one.cameras, one.same_clothes, one.other_clothes) == (1, None, 1)
+
+
+def test_features_are_whitened_at_each_camera() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 5)).astype(np.float32)
+    cameras = np.arange(60) % 3
+    features[cameras == 1] = 4 * features[cameras == 1] + 7
+    made = whitened(features, cameras)
+    assert np.linalg.norm(made, axis=1) == pytest.approx(np.ones(60), abs=1e-6)
+    for camera in range(3):
+        own = features[cameras == camera]
+        wanted = (own - own.mean(0)) / own.std(0)
+        wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+        assert made[cameras == camera] == pytest.approx(wanted, abs=1e-5)
+    # A constant feature says nothing, and neither does a camera's only image.
+    alone = whitened(np.ones((3, 2), np.float32), np.array([0, 0, 4]))
+    assert (alone == 0).all()
+
+
+def test_whitened_features_find_people_across_cameras() -> None:
+    rng = np.random.default_rng(0)
+    people, cameras = np.repeat(np.arange(6), 12), np.tile(np.arange(2), 36)
+    who, where = 0.4 * rng.normal(size=(6, 32)), rng.normal(size=(2, 32))
+    rows = who[people] + 2 * where[cameras] + 0.2 * rng.normal(size=(72, 32))
+    features = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    truth = Truth(people, cameras, people)
+    plain, white = (
+        recall(found(f, k1=12, k2=3).found, truth) for f in (features, whitened(features, cameras))
+    )
+    assert (plain.cameras, plain.same_clothes) == (1, 0)
+    assert (white.cameras, white.same_clothes) == (2, 1)
+
+
 def test_an_epoch_in_one_line() -> None:
     labels = np.array([0, 0, 0, 1, 1, -1])
     clusters = Clusters(labels, labels, 0.4)
@@ -172,6 +236,14 @@ def test_an_epoch_in_one_line() -> None:
     assert report.line() == (
         "epoch 3: 2 clusters of 2 to 3 images (median 2.5), 1 of 6 images in none"
     )
-    known = describe(clusters, 2, np.array([5, 5, 6, 6, 6, 6]))
-    assert known.line().endswith("purity 0.800")
+    known = describe(
+        clusters, 2, columns([5, 5, 6, 6, 6, 6], [0, 1, 1, 0, 1, 1], [1, 1, 2, 2, 3, 3])
+    )
+    assert known.line().endswith(
+        "purity 0.800; 2.00 cameras per cluster; of a person's pairs it holds 50.0 % in the same "
+        "clothes at two cameras and 25.0 % in other clothes"
+    )
     assert known.to_json()["agreement"]["purity"] == pytest.approx(0.8)
+    assert known.to_json()["recall"]["same_clothes"] == 0.5
+    unknown = describe(clusters, 2, columns([5, 5, 6, 6, 6, 6], [0] * 6, [-1] * 6))
+    assert unknown.line().endswith("purity 0.800; 1.00 cameras per cluster")

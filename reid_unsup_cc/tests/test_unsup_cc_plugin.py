@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from unsup_cc_runs import TINY, unsup_cc
 from reid_core import ConfigError, DataError, Embedded
 from reid_core.contract.events import RunBegan
 from reid_core.data.decoding import read_field
+from reid_core.evaluation.extraction import EpochFeatures
 from reid_core.loop.synthesis import joined
 from reid_core.runs.resolve import resolve
-from reid_core.testing.tiny import TINY as RUN
-from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly
+from reid_core.testing.tiny import Recorder, first_forward, tiny_flags
 from reid_unsup_cc.memory import ClusterMemory
 
 CONTRAST, CONSTRAINT = "core/global/contrast", "unsup_cc/self_identity"
@@ -36,7 +37,7 @@ NO_SYNTHESIS = {"synthesis": {"method": "none"}}
         ({"synthesis": {"templates": "random", "texture": 0.5}}, (CONTRAST, CONSTRAINT)),
         ({"synthesis": {"template_data": "toy:tiny"}}, (CONTRAST, CONSTRAINT)),
         ({"memory": {"mode": "instance"}, **NO_SYNTHESIS}, (CONTRAST,)),
-        ({"memory": {"combine": "union", "hardest": "kl_bn"}}, (CONTRAST, CONSTRAINT)),
+        ({"memory": {"combine": "union", "hardest": "kl_unit"}}, (CONTRAST, CONSTRAINT)),
         ({"constraint_space": "unit_tau"}, (CONTRAST, CONSTRAINT)),
     ],
     ids=str,
@@ -177,15 +178,6 @@ def test_another_plugin_s_identities_and_memories_go_with_the_constraint(reid_ca
     assert trainer.assembly.plugins["unsup_cc"].report is None  # type: ignore[attr-defined]
 
 
-def test_it_starts_from_pre_training_without_labels(reid_cache: Path) -> None:
-    from unsup_cc_runs import START
-
-    flags = {**RUN, "run": {"plugins": ["unsup_cc"]}, "plugins": {"unsup_cc": TINY}}
-    assert resolve(flags).config.model.start == "contrastive"
-    assert resolve(flags).config.data.sampler == "pk"
-    assert START["start"] == "random"
-
-
 def test_generalised_mean_takes_the_embedding(reid_cache: Path) -> None:
     trainer = Recorder(unsup_cc(reid_cache, settings={"pooling": "gem"}))
     trainer.train_epoch()
@@ -205,6 +197,9 @@ def test_a_run_reports_clusters_and_draws_outfits(reid_cache: Path, tmp_path: Pa
         assert line["images"] == 48
         assert line["clusters"] >= 4
         assert set(line["agreement"]) == {"nmi", "ari", "ari_all", "purity"}
+        assert set(line["recall"]) == {"cameras", "same_clothes", "other_clothes"}
+        assert 1 <= line["recall"]["cameras"] <= 4
+        assert 0 <= line["recall"]["other_clothes"] <= 1
         assert 0 <= line["hardest_by_cosine"]["core/global"] <= 1
     with Image.open(tmp_path / "unsup_cc" / "outfits.png") as picture:
         assert picture.size == (4 * 3 * 66, 3 * 130)
@@ -223,6 +218,56 @@ def test_what_else_supervises_is_said(reid_cache: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "sections", "words"),
+    [
+        ({**NO_SYNTHESIS}, {}, "no identity label is read in training"),
+        (
+            {**NO_SYNTHESIS, "clustering": {"background": "grey", "cameras": "whiten"}},
+            {},
+            "in training; supervision of other kinds: garment maps, camera labels",
+        ),
+        ({**NO_SYNTHESIS}, {"data": {"sampler": "pk_camera"}}, "other kinds: camera labels"),
+        (
+            {**NO_SYNTHESIS},
+            {"data": {"validation": 0.25}, "evaluation": {"select": "validation", "every": 1}},
+            "in training; identities of held-out people choose the epoch",
+        ),
+    ],
+)
+def test_whatever_else_is_read_is_said(
+    settings: dict[str, Any], sections: dict[str, Any], words: str
+) -> None:
+    layers = {"plugins": {"unsup_cc": settings}, **sections}
+    resolved = resolve(tiny_flags(("unsup_cc",), layers))
+    plugin: Any = resolved.plugins["unsup_cc"]
+    assert plugin._supervision(SimpleNamespace(config=resolved.config)).endswith(words)
+
+
+def test_greyed_clusters_need_garment_maps() -> None:
+    grey = {"clustering": {"background": "grey"}}
+    found = {
+        name: [(need.what, need.remedy) for need in resolved_needs(settings)]
+        for name, settings in {
+            "none": NO_SYNTHESIS,
+            "grey": {**NO_SYNTHESIS, **grey},
+            "both": grey,
+            "online": {"synthesis": {"online": True}},
+        }.items()
+    }
+    assert found["none"] == []
+    assert [what for what, _ in found["grey"]] == ["garments"]
+    assert found["grey"][0][1].endswith("with -s unsup_cc.clustering.background=keep")
+    assert [what for what, _ in found["both"]] == ["garments", "unsup_cc/outfits"]
+    assert "-s unsup_cc.synthesis.method=none -s unsup_cc.clustering" in found["both"][0][1]
+    assert [what for what, _ in found["online"]] == ["garments"]
+
+
+def resolved_needs(settings: dict[str, Any]) -> Any:
+    flags = tiny_flags(("unsup_cc",), {"plugins": {"unsup_cc": settings}})
+    return resolve(flags).plugins["unsup_cc"].needs
+
+
 def test_nothing_of_the_training_is_deployed(reid_cache: Path) -> None:
     embedder = unsup_cc(reid_cache).embedder()
     assert list(embedder.heads) == ["core/global"]
@@ -234,7 +279,6 @@ def test_without_garment_maps_the_remedy_is_named(
 ) -> None:
     from reid_core.runs.assembly.assembling import assemble
     from reid_core.runs.finding import open_dataset
-    from reid_core.testing.tiny import tiny_flags
 
     dataset = open_dataset("toy:tiny", cache=reid_cache)
     bare = replace(dataset.train, fields={})
@@ -285,14 +329,19 @@ def test_the_constraint_has_weight_alpha(reid_cache: Path) -> None:
     assert report.total.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_names_and_embedded_are_the_core_s(reid_cache: Path) -> None:
-    assembly = tiny_assembly(
-        ("unsup_cc",),
-        {"plugins": {"unsup_cc": {**TINY, **NO_SYNTHESIS}}, "model": {"start": "random"}},
-        cache=reid_cache,
-    )
+def test_the_run_s_settings_reach_the_memories(reid_cache: Path) -> None:
+    """Equation 8 of a run's own vectors, written out: tau and both memories."""
+    memory = {"temperature": 0.5, "start": "mean"}
+    assembly = unsup_cc(reid_cache, settings={"memory": memory, **NO_SYNTHESIS})
     Recorder(assembly).begin_epoch()
     criterion: Any = assembly.model.criteria["core/global"]
-    vectors = torch.randn(2, criterion.average.shape[1])
-    logits = criterion.logits(Embedded(vectors, vectors, vectors))
-    assert logits.shape == (2, len(criterion.average))
+    vectors = torch.nn.functional.normalize(torch.randn(2, criterion.average.shape[1]), dim=1)
+    embedded = Embedded(vectors, vectors, vectors)
+    labels = torch.tensor([1, 0])
+    shares = (vectors @ criterion.average.T / 0.5).softmax(1)[[0, 1], labels]
+    found = criterion(embedded, labels).terms["contrast"]
+    assert found.item() == pytest.approx(-shares.log().mean().item(), rel=1e-5)
+    pids = np.array([sample.pid for sample in assembly.ctx.main.samples])
+    features = EpochFeatures(assembly).of("core/global")
+    mean = features[pids == 1].mean(0)
+    assert criterion.average[1].numpy() == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)

@@ -84,7 +84,7 @@ def test_the_method_is_the_paper_s() -> None:
     assert (memory.mode, memory.momentum, memory.start) == ("both", 0.3, "random")
     assert (memory.temperature, memory.combine, memory.hardest) == (0.05, "mean", "kl")
     assert (synthesis.method, synthesis.outfits, synthesis.templates) == ("pise", 4, "fixed")
-    assert (found.constraint_weight, found.constraint_space) == (0.3, "bn")
+    assert (found.constraint_weight, found.constraint_space) == (0.3, "unit_tau")
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -88,6 +88,25 @@ def find_clusters(
     return Clusters(with_singletons(labels) if alone else labels, labels, eps)
 
 
+def whitened(features: NDArray[np.float32], cameras: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return unit vectors of features that have mean 0 and variance 1 at each camera.
+
+    Args:
+        features: ``N D``.
+        cameras: int64 ``N``. A camera of a single image leaves nothing of it but zeros.
+    """
+    _, places, sizes = np.unique(cameras, return_inverse=True, return_counts=True)
+    totals = np.zeros((len(sizes), features.shape[1]))
+    np.add.at(totals, places, features)
+    centred = features - (totals / sizes[:, None])[places]
+    squares = np.zeros_like(totals)
+    np.add.at(squares, places, centred**2)
+    spread = np.sqrt(squares / sizes[:, None])[places]
+    rows = centred / np.maximum(spread, 1e-6)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(norms, 1e-12), np.float32)
+
+
 def count_of(labels: NDArray[np.int64]) -> int:
     """Return the number of clusters."""
     return int(labels.max(initial=OUTLIER)) + 1
@@ -124,7 +143,8 @@ def _remedy(labels: NDArray[np.int64], section: str) -> str:
     largest = np.bincount(labels[labels >= 0], minlength=1).max()
     direction = "lower" if largest > len(labels) / 2 else "raise"
     return (
-        f"{direction} -s {section}.eps, lower -s {section}.min_samples, take fewer identities per "
-        "batch (data.batch_size over data.instances), or start from better features "
+        f"{direction} -s {section}.eps, lower -s {section}.min_samples, bring -s {section}.k1 "
+        "nearer to the images that there are of a person, take fewer identities per batch "
+        "(data.batch_size over data.instances), or start from better features "
         "(-s model.start=contrastive, more -s model.start_epochs, or -s model.pretrained=true)"
     )

@@ -44,7 +44,6 @@ class ClusterMemory(IdentityCriterion):
 
     average: Tensor
     hard: Tensor
-    hard_bn: Tensor
     instances: Tensor
     places: Tensor
     owners: Tensor
@@ -61,7 +60,7 @@ class ClusterMemory(IdentityCriterion):
         self.settings, self._draw = settings, draw
         self._count = 0
         self._rows: Tensor | None = None
-        for name in ("average", "hard", "hard_bn", "instances"):
+        for name in ("average", "hard", "instances"):
             self.register_buffer(name, torch.zeros(0, dim), persistent=False)
         for name in ("places", "owners"):
             self.register_buffer(name, torch.zeros(0, dtype=torch.int64), persistent=False)
@@ -86,10 +85,6 @@ class ClusterMemory(IdentityCriterion):
             self.average = first.clone()
         if mode in ("both", "hard"):
             self.hard = first
-            if self.settings.hardest == "kl_bn":
-                # Of vectors before normalisation only the direction is known here; batch norm
-                # gives them this length on average.
-                self.hard_bn = first * first.shape[1] ** 0.5
 
     def _first(self, labels: NDArray[np.int64], found: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what each cluster begins with, ``N D``: one of its members, or their mean."""
@@ -134,7 +129,7 @@ class ClusterMemory(IdentityCriterion):
         """
         settings = self.settings
         cosines = [similarities(embedded.unit, memory) for memory in self.clusters()]
-        loss = contrast(cosines, labels, settings.temperature, settings.combine, settings.printed)
+        loss = contrast(cosines, labels, settings.temperature, settings.combine)
         return IdentityOutput(
             {"contrast": loss}, torch.stack(cosines).mean(0) / settings.temperature
         )
@@ -145,46 +140,41 @@ class ClusterMemory(IdentityCriterion):
         settings, unit = self.settings, embedded.unit.float()
         if settings.mode == "instance":
             assert self._rows is not None
+            # One step towards the mean of all rows that show the image: one after the other, its
+            # images in other clothes would leave next to nothing of itself.
             places = torch.where(labels >= 0, self.places[self._rows], -1)
-            self.instances = _moved_one_by_one(
-                self.instances, unit, places, settings.momentum, settings.renormalise
-            )
+            self.instances = _averaged(self.instances, unit, places, settings)
             return
         if len(self.average):
             self.average = self._average(unit, labels)
         if len(self.hard):
-            self._move_hard(unit, embedded.neck.float(), labels)
+            self._move_hard(unit, labels)
 
     def _average(self, unit: Tensor, labels: Tensor) -> Tensor:
         settings, memory = self.settings, self.average
         if settings.average == "sequential":
             return _moved_one_by_one(memory, unit, labels, settings.momentum, settings.renormalise)
-        sums, sizes = _sums(unit, labels, len(memory))
-        return _moved(memory, sums / sizes.clamp(min=1), sizes > 0, settings)
+        return _averaged(memory, unit, labels, settings)
 
-    def _move_hard(self, unit: Tensor, neck: Tensor, labels: Tensor) -> None:
+    def _move_hard(self, unit: Tensor, labels: Tensor) -> None:
         settings, memory = self.settings, self.hard
-        own = labels.clamp(min=0)
-        bank, rows = (self.hard_bn, neck) if settings.hardest == "kl_bn" else (memory, unit)
-        hardness = hardness_of(rows, bank[own], settings.hardest, settings.temperature)
+        own = memory[labels.clamp(min=0)]
+        hardness = hardness_of(unit, own, settings.hardest, settings.temperature)
         chosen, present = hardest_rows(hardness, labels, len(memory))
-        plain = hardness_of(unit, memory[own], "cosine", settings.temperature)
+        plain = hardness_of(unit, own, "cosine", settings.temperature)
         other, _ = hardest_rows(plain, labels, len(memory))
         same = (present & (chosen == other)).sum()
         self.agreement = self.agreement + torch.stack([same, present.sum()])
         self.hard = _moved(memory, unit[chosen], present[:, None], settings)
-        if settings.hardest == "kl_bn":
-            share = settings.momentum
-            moved = share * self.hard_bn + (1 - share) * neck[chosen]
-            self.hard_bn = torch.where(present[:, None], moved, self.hard_bn)
 
 
 def hardness_of(vectors: Tensor, memory: Tensor, metric: HardMetric, temperature: float) -> Tensor:
     """Return how far each vector is from its cluster's memory, ``B``.
 
     Args:
-        vectors, memory: ``B D``: unit vectors, or with ``kl_bn`` vectors before normalisation.
-        metric: ``kl`` and ``kl_unit`` diverge over τ and over 1, ``kl_bn`` over 1; ``cosine`` is
+        vectors, memory: unit vectors ``B D``.
+        metric: ``kl`` and ``kl_unit`` are the divergence of the memory from the vector (the
+            vector's distribution comes first, as in equation 6), over τ and over 1; ``cosine`` is
             minus the inner product.
         temperature: τ.
     """
@@ -220,6 +210,12 @@ def _sums(vectors: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
     sums = vectors.new_zeros(count + 1, vectors.shape[1]).index_add(0, slots, vectors)
     sizes = vectors.new_zeros(count + 1).index_add(0, slots, torch.ones_like(vectors[:, 0]))
     return sums[:count], sizes[:count, None]
+
+
+def _averaged(memory: Tensor, vectors: Tensor, places: Tensor, settings: MemorySettings) -> Tensor:
+    """Move each place once, towards the mean of its vectors; a place of ``-1`` moves nothing."""
+    sums, sizes = _sums(vectors, places, len(memory))
+    return _moved(memory, sums / sizes.clamp(min=1), sizes > 0, settings)
 
 
 def _moved(memory: Tensor, towards: Tensor, present: Tensor, settings: MemorySettings) -> Tensor:

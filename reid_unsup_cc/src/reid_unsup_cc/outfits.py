@@ -83,7 +83,8 @@ class Outfits(Sequence[NDArray[np.uint8]]):
     def _made(self, samples: Sequence[Sample]) -> Iterator[NDArray[np.uint8]]:
         settings, pool = self._wardrobe.settings, self._wardrobe.pool
         count = settings.outfits
-        fixed = pool.pictures(pool.distinct(count)) if settings.templates == "fixed" else None
+        rows = pool.chosen(settings.templates, count)
+        fixed = None if rows is None else pool.pictures(rows)
         pending = iter(samples)
         while group := list(islice(pending, max(1, _ROWS // count))):
             people = [read_picture(self._source, sample) for sample in group]
@@ -122,11 +123,9 @@ class OnlineTemplates:
 
     def __init__(self, wardrobe: Wardrobe, size: tuple[int, int]) -> None:
         settings, pool = wardrobe.settings, wardrobe.pool
-        rows = (
-            pool.distinct(settings.outfits)
-            if settings.templates == "fixed"
-            else np.linspace(0, len(pool.source) - 1, _ONLINE_POOL).astype(int).tolist()
-        )
+        rows = pool.chosen(settings.templates, settings.outfits)
+        if rows is None:
+            rows = np.linspace(0, len(pool.source) - 1, _ONLINE_POOL).astype(int).tolist()
         self.wardrobe, self._size = wardrobe, wardrobe.size or size
         pictures = [
             picture.resized(self._size) for picture in pool.pictures(list(dict.fromkeys(rows)))
@@ -144,7 +143,7 @@ class OnlineTemplates:
         """
         settings = self.wardrobe.settings
         count, rows = settings.outfits, len(images)
-        if settings.templates == "fixed":
+        if settings.templates != "random":
             chosen = torch.arange(count, device=images.device).repeat(rows)
         else:
             chosen = torch.randint(len(self._images), (rows * count,)).to(images.device)
@@ -196,7 +195,8 @@ def outfits_key(
         pool: where templates are from.
         version: of the dresser.
     """
-    drawn = settings.model_dump(mode="json", include={"outfits", "templates", "texture", "shading"})
+    # Where they are from is known by its images, and when they are made is none of their matter.
+    drawn = settings.model_dump(mode="json", exclude={"method", "online", "template_data"})
     images = _digest(sample.path for sample in pool.samples)
     worn = _garments_key(ctx, owner, ctx.main)
     theirs = worn if pool is ctx.main else _garments_key(ctx, owner, pool)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         RunContext,
         Source,
         Stage,
+        Start,
         StepView,
         Synthetic,
         Tap,
@@ -44,9 +45,10 @@ if TYPE_CHECKING:
     from reid_core.config import RunConfig
     from reid_core.contract.events import Event
     from reid_core.runs.stages import StageResult
+    from reid_unsup_cc.dressing import Dresser
     from reid_unsup_cc.memory import ClusterMemory
     from reid_unsup_cc.outfits import OnlineTemplates, Outfits, Wardrobe
-    from reid_unsup_cc.quality import ClusterReport
+    from reid_unsup_cc.quality import ClusterReport, Truth
 
 _SHOWN = 12
 """People in the picture of synthetic images."""
@@ -64,8 +66,11 @@ class UnsupCC(Plugin):
     Settings = UnsupCCSettings
     settings: UnsupCCSettings
 
-    defaults: Mapping[str, Any] = {"data.sampler": "pk", "model.start": "contrastive"}
-    """Camera labels would be supervision; and clusters of random features have no meaning."""
+    @property
+    def defaults(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """Camera labels would be supervision; and clusters of random features have no meaning."""
+        start = "contrastive" if self.settings.start == "core" else "random"
+        return {"data.sampler": "pk", "model.start": start}
 
     def __init__(self, name: str, settings: UnsupCCSettings | None = None) -> None:
         super().__init__(name, settings)
@@ -83,15 +88,18 @@ class UnsupCC(Plugin):
     @property
     def needs(self) -> Sequence[Need]:  # type: ignore[override]
         """Garment maps, and the images made from them, where there is synthesis."""
-        synthesis = self.settings.synthesis
-        if synthesis.method == "none":
+        synthesis, grey = self.settings.synthesis, self.settings.clustering.background == "grey"
+        dressed = synthesis.method != "none"
+        without = [f"-s {self.name}.synthesis.method=none"] if dressed else []
+        without += [f"-s {self.name}.clustering.background=keep"] if grey else []
+        if not without:
             return ()
         remedy = (
             "reid-parsing labels any data set: --plugins parsing,... --label garments=parsing; or "
-            f"do without other clothes with -s {self.name}.synthesis.method=none"
+            f"do without them with {' '.join(without)}"
         )
-        garments = Need("garments", remedy)
-        return (garments,) if synthesis.online else (garments, Need(self.own("outfits")))
+        made = (Need(self.own("outfits")),) if dressed and not synthesis.online else ()
+        return (Need("garments", remedy), *made)
 
     def check(self, config: RunConfig) -> None:
         """Refuse batches in which there is nothing to contrast."""
@@ -106,6 +114,38 @@ class UnsupCC(Plugin):
                 f"data.sampler = 'twice' draws images without regard to clusters, which "
                 f"'{self.name}' learns from: set -s data.sampler=pk"
             )
+        if self.settings.start == "outfits":
+            self._check_start(config)
+
+    def _check_start(self, config: RunConfig) -> None:
+        where = f"-s {self.name}.start=outfits"
+        if config.model.start != "random":
+            raise ConfigError(
+                f"{where} starts the encoder, and so does -s model.start={config.model.start}: "
+                "leave one of them out"
+            )
+        synthesis = self.settings.synthesis
+        if synthesis.method == "none" or synthesis.online:
+            raise ConfigError(
+                f"{where} learns from images in other clothes that are made before the training: "
+                f"set -s {self.name}.synthesis.online=false and a "
+                f"{self.name}.synthesis.method, or -s {self.name}.start=core"
+            )
+
+    def starts(self, config: RunConfig) -> Sequence[Start]:
+        """Start from pre-training that has seen other clothes, where `start` says so."""
+        if self.settings.start != "outfits":
+            return ()
+        from reid_unsup_cc.start import dressed_start
+
+        # Garment maps may be another plugin's, so its settings decide on the images as well.
+        others = {name: found for name, found in config.plugins.items() if name != self.name}
+        made = {
+            "synthesis": self.settings.synthesis.model_dump(mode="json"),
+            "pise": self.settings.pise.model_dump(mode="json"),
+            "others": others,
+        }
+        return (dressed_start(config, made),)
 
     # Identities ----------------------------------------------------------------------------------
 
@@ -120,13 +160,11 @@ class UnsupCC(Plugin):
         from reid_unsup_cc.outfits import outfits_key, outfits_spec
 
         pool = self._pool(ctx)
-        key = outfits_key(ctx, self.name, synthesis, pool, f"{synthesis.method} 1")
+        key = outfits_key(ctx, self.name, synthesis, pool, f"{synthesis.method} 2")
         spec = outfits_spec(self.own("outfits"))
         return [identities, Labeler(spec, self._dress, key=key, stage=self._stage(ctx))]
 
     def _cluster(self, labels: LabelContext) -> NDArray[np.int64]:
-        import numpy as np
-
         from reid_unsup_cc.clustering import find_clusters
         from reid_unsup_cc.quality import describe
 
@@ -134,14 +172,26 @@ class UnsupCC(Plugin):
         least = data.batch_size // data.instances if data.sampler.startswith("pk") else 2
         section = f"{self.name}.clustering"
         clusters = find_clusters(
-            labels.features(), self.settings.clustering, least, labels.run.say, section
+            self._clustered(labels), self.settings.clustering, least, labels.run.say, section
         )
-        source = labels.source
-        truth = np.array([sample.pid for sample in source.samples], np.int64)
-        known = source.identities and bool((truth >= 0).all())
-        self.report = describe(clusters, labels.epoch, truth if known else None)
+        self.report = describe(clusters, labels.epoch, _truth(labels.source))
         labels.run.say(self.report.line())
         return clusters.labels
+
+    def _clustered(self, labels: LabelContext) -> NDArray[np.float32]:
+        """Return the features that are clustered."""
+        import numpy as np
+
+        from reid_unsup_cc.backgrounds import greyed
+        from reid_unsup_cc.clustering import whitened
+
+        settings = self.settings.clustering
+        grey = settings.background == "grey"
+        features = labels.features(greyed, ("garments",)) if grey else labels.features()
+        if settings.cameras == "keep":
+            return features
+        cameras = np.array([sample.camid for sample in labels.source.samples], np.int64)
+        return whitened(features, cameras)
 
     @hookimpl
     def reid_identity(
@@ -198,17 +248,20 @@ class UnsupCC(Plugin):
         return pise_stage(self.settings.pise) if self.settings.synthesis.method == "pise" else None
 
     def _wardrobe(self, ctx: RunContext, stage: StageResult | None) -> Wardrobe:
+        from reid_unsup_cc.backgrounds import Relocated
         from reid_unsup_cc.outfits import Wardrobe
         from reid_unsup_cc.pise_training import trained_pise
         from reid_unsup_cc.recolor import Recolor
         from reid_unsup_cc.templates import TemplatePool
 
         synthesis, pool = self.settings.synthesis, TemplatePool(self._pool(ctx))
+        dresser: Dresser
         if stage is None:
-            recolor = Recolor(synthesis.texture, synthesis.shading)
-            return Wardrobe(recolor, pool, synthesis, None, ctx.device)
-        network = trained_pise(stage).to(ctx.device)
-        return Wardrobe(network, pool, synthesis, self.settings.pise.size, ctx.device)
+            dresser, size = Recolor(synthesis.texture, synthesis.shading), None
+        else:
+            dresser, size = trained_pise(stage).to(ctx.device), self.settings.pise.size
+        relocated = Relocated(dresser, synthesis.background)
+        return Wardrobe(relocated, pool, synthesis, size, ctx.device)
 
     def _dress(self, labels: LabelContext) -> Outfits:
         from reid_unsup_cc.outfits import Outfits
@@ -309,9 +362,11 @@ class UnsupCC(Plugin):
     def _supervision(self, ctx: RunContext) -> str:
         """Return what the run is supervised by, though not by identities."""
         helped = []
-        synthesis = self.settings.synthesis
-        if synthesis.method != "none":
+        synthesis, clustering = self.settings.synthesis, self.settings.clustering
+        if synthesis.method != "none" or clustering.background == "grey":
             helped.append("garment maps")
+        if clustering.cameras == "whiten" or ctx.config.data.sampler == "pk_camera":
+            helped.append("camera labels")
         if synthesis.method == "pise":
             helped.append(f"people in two outfits ('{self.settings.pise.data}')")
         if ctx.config.model.pretrained:
@@ -320,7 +375,9 @@ class UnsupCC(Plugin):
         if others:
             helped.append(f"what other plugins learn from ({others})")
         listed = "; supervision of other kinds: " + ", ".join(helped) if helped else ""
-        return f"{self.name}: no identity label is read in training{listed}"
+        chosen = ctx.config.evaluation.select == "validation"
+        held = "; identities of held-out people choose the epoch" if chosen else ""
+        return f"{self.name}: no identity label is read in training{held}{listed}"
 
     def _agreed(self) -> dict[str, Any]:
         """Return, by embedding, how often the hardest vector is also that of smallest cosine."""
@@ -352,3 +409,17 @@ class UnsupCC(Plugin):
             spec = source.fields[self.own("outfits")]
             made = [read_field(sample.fields[spec.name], spec) for sample in samples]
         draw_outfits(people, made, path)
+
+
+def _truth(source: Source) -> Truth | None:
+    """Return what is known of a source's images, for the report; None where people are not."""
+    import numpy as np
+
+    from reid_unsup_cc.quality import Truth
+
+    columns = (
+        np.array([getattr(sample, name) for sample in source.samples], np.int64)
+        for name in ("pid", "camid", "clothes")
+    )
+    truth = Truth(*columns)
+    return truth if source.identities and bool((truth.people >= 0).all()) else None

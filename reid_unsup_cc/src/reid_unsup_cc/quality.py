@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,6 +33,35 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Recall:
+    """Which of the pairs that should be together are in one cluster, and what is mixed there.
+
+    Args:
+        cameras: mean number of cameras whose images a cluster holds.
+        same_clothes: share of the pairs of one person in the same clothes at two cameras that are
+            in one cluster; None where there are no such pairs.
+        other_clothes: the same of one person in two outfits, at whatever cameras.
+    """
+
+    cameras: float
+    same_clothes: float | None
+    other_clothes: float | None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of images and hidden from training.
+
+    Args:
+        people, cameras, clothes: int64 ``N`` each; clothes are -1 where nobody knows them.
+    """
+
+    people: Labels
+    cameras: Labels
+    clothes: Labels
+
+
+@dataclass(frozen=True)
 class ClusterReport:
     """An epoch's clusters in numbers, outliers apart.
 
@@ -43,6 +73,7 @@ class ClusterReport:
         smallest, median, largest: images of a cluster.
         eps: what they were found with.
         agreement: with the truth; None where it is not known.
+        recall: of true pairs; None where the truth is not known.
     """
 
     epoch: int
@@ -54,6 +85,7 @@ class ClusterReport:
     largest: int
     eps: float
     agreement: Agreement | None
+    recall: Recall | None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -66,22 +98,31 @@ class ClusterReport:
             f"{self.largest} images (median {self.median:g}), {self.outliers} of {self.images} "
             "images in none"
         )
-        if self.agreement is None:
+        if self.agreement is None or self.recall is None:
             return text
-        found = self.agreement
+        found, recall = self.agreement, self.recall
+        shares = [
+            f"{100 * share:.1f} % {where}"
+            for share, where in (
+                (recall.same_clothes, "in the same clothes at two cameras"),
+                (recall.other_clothes, "in other clothes"),
+            )
+            if share is not None
+        ]
+        pairs = f"; of a person's pairs it holds {' and '.join(shares)}" if shares else ""
         return (
             f"{text}; against the hidden truth NMI {found.nmi:.3f}, ARI {found.ari:.3f}, purity "
-            f"{found.purity:.3f}"
+            f"{found.purity:.3f}; {recall.cameras:.2f} cameras per cluster{pairs}"
         )
 
 
-def describe(clusters: Clusters, epoch: int, truth: Labels | None) -> ClusterReport:
+def describe(clusters: Clusters, epoch: int, truth: Truth | None) -> ClusterReport:
     """Return clusters in numbers.
 
     Args:
         clusters: of an epoch.
         epoch: 0-based.
-        truth: int64 ``N``, true identities, or None.
+        truth: of the same images, or None.
     """
     labels = clusters.found
     sizes = np.bincount(labels[labels >= 0])
@@ -94,7 +135,43 @@ def describe(clusters: Clusters, epoch: int, truth: Labels | None) -> ClusterRep
         float(np.median(sizes)),
         int(sizes.max()),
         clusters.eps,
-        None if truth is None else agreement(labels, truth),
+        None if truth is None else agreement(labels, truth.people),
+        None if truth is None else recall(labels, truth),
+    )
+
+
+def recall(labels: Labels, truth: Truth) -> Recall:
+    """Return which true pairs are in one cluster.
+
+    Args:
+        labels: int64 ``N``; -1 for images in no cluster, of which there must be others. Their
+            pairs count as not found.
+        truth: of the same images.
+    """
+    kept = labels >= 0
+    mixed = np.unique(np.stack([labels[kept], truth.cameras[kept]]), axis=1)[0]
+    people, cameras, clothes = truth.people, truth.cameras, truth.clothes
+    known = clothes >= 0
+
+    def pairs(rows: NDArray[np.bool_], *columns: Labels) -> float:
+        if not rows.any():
+            return 0.0
+        return _pairs(
+            np.unique(np.stack([c[rows] for c in columns]), axis=1, return_counts=True)[1]
+        )
+
+    def share(together: Sequence[Labels], apart: Labels) -> float | None:
+        """Of the pairs that agree in the first columns and not in the last one."""
+        every = pairs(known, *together) - pairs(known, *together, apart)
+        if not every:
+            return None
+        rows, columns = known & kept, (*together, labels)
+        return (pairs(rows, *columns) - pairs(rows, *columns, apart)) / every
+
+    return Recall(
+        float(np.bincount(mixed).mean()),
+        share((people, clothes), cameras),
+        share((people,), clothes),
     )
 
 

@@ -15,9 +15,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 Memories = Literal["both", "average", "hard", "instance"]
-Combination = Literal["mean", "sum", "union", "hhcl"]
-HardMetric = Literal["kl", "kl_unit", "kl_bn", "cosine"]
+Combination = Literal["mean", "union"]
+HardMetric = Literal["kl", "kl_unit", "cosine"]
 Space = Literal["bn", "unit", "unit_tau"]
+Background = Literal["keep", "grey", "swap"]
 
 
 class ClusteringSettings(Settings):
@@ -31,6 +32,12 @@ class ClusteringSettings(Settings):
     """Nearest images among which neighbours must be mutual."""
     k2: Count = 6
     """Nearest images whose encodings are averaged."""
+    background: Literal["keep", "grey"] = "keep"
+    """Whether features that are clustered are of images as they are, or with the background greyed
+    after the garment maps. Not in the paper."""
+    cameras: Literal["keep", "whiten"] = "keep"
+    """Whether those features have mean 0 and variance 1 at each camera, so that a camera's look
+    brings nobody together. Reads camera labels; not in the paper."""
     outliers: Literal["drop", "singletons"] = "drop"
     """What becomes of images in no cluster: left out for the epoch, or a cluster each."""
     stuck: Literal["adapt", "stop"] = "adapt"
@@ -55,15 +62,12 @@ class MemorySettings(Settings):
     or towards one of them after the other."""
     hardest: HardMetric = "kl"
     """How the hardest vector of a cluster is found: largest divergence from its memory, between
-    softmax distributions of unit vectors over τ (`kl`), of unit vectors (`kl_unit`) or of vectors
-    before normalisation (`kl_bn`), or smallest cosine."""
+    softmax distributions of unit vectors over τ (`kl`) or of unit vectors (`kl_unit`), or smallest
+    cosine."""
     temperature: Positive = 0.05
-    """τ of equation 8."""
-    printed: bool = False
-    """Take equation 8 as it is printed: τ outside the exponential, where it cancels."""
+    """τ of equation 8; 1 is the equation as printed, where τ cancels."""
     combine: Combination = "mean"
-    """How two memories become one loss: their mean, their sum, one softmax over both (`union`), or
-    as the public code of hybrid memories computes it (`hhcl`)."""
+    """How two memories become one loss: the mean of theirs, or one softmax over both (`union`)."""
 
 
 class SynthesisSettings(Settings):
@@ -76,8 +80,12 @@ class SynthesisSettings(Settings):
     """Images in other clothes that accompany each image (S); the paper has 4."""
     online: bool = False
     """Synthesise in every step, from the augmented images, instead of once before training."""
-    templates: Literal["fixed", "random"] = "fixed"
-    """Whose clothes: the same few templates for all images, or some for each image."""
+    templates: Literal["fixed", "typical", "random"] = "fixed"
+    """Whose clothes: for all images the same few templates, which are the most different ones, or
+    those nearest to the centres of as many groups of like clothes; or some for each image."""
+    background: Background = "keep"
+    """What stands behind people in other clothes: what stood there, grey, or the template's
+    background. Not in the paper."""
     template_data: str | None = None
     """Where templates are from, as after ``--data``; it must carry `garments`. None takes the
     training images themselves."""
@@ -96,9 +104,12 @@ class UnsupCCSettings(Settings):
     pise: PISESettings = PISESettings()
     constraint_weight: Weight = 0.3
     """α: weight of the self-identity constraint (equation 9)."""
-    constraint_space: Space = "bn"
-    """Of which vectors the constraint compares softmax distributions: those before normalisation
-    (behind batch norm), unit vectors, or unit vectors over τ."""
+    constraint_space: Space = "unit_tau"
+    """Of which vectors the constraint compares softmax distributions: unit vectors over τ, unit
+    vectors, or those before normalisation (behind batch norm, whose scale then fades)."""
+    start: Literal["core", "outfits"] = "core"
+    """How the encoder starts: as `model.start` says, or from contrastive pre-training in which an
+    image's synthetic ones are its positives, too. The latter is not in the paper."""
     pooling: Literal["core", "gem"] = "core"
     """`model.pooling`, or generalised-mean pooling with a learned exponent in an embedding of the
     plugin's own."""

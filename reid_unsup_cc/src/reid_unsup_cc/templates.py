@@ -97,11 +97,36 @@ class TemplatePool:
         """Return rows of clearly different outfits, always the same ones.
 
         Each is the one whose mean colours of upper and lower clothing (Lab) are furthest from those
-        of all before it; the first is furthest from the mean of all.
+        of all before it; the first is furthest from the mean of all. So they are unusual ones.
 
         Raises:
             DataError: fewer than ``count`` images show upper and lower clothing.
         """
+        rows, points = self._coloured(count)
+        return [rows[place] for place in _furthest(points, count)]
+
+    def typical(self, count: int) -> list[int]:
+        """Return rows of usual outfits, always the same ones.
+
+        Colours of upper and lower clothing are divided into ``count`` groups (k-means from the
+        distinct ones); each row is the one nearest to a group's mean.
+
+        Raises:
+            DataError: fewer than ``count`` images show upper and lower clothing.
+        """
+        from scipy.cluster.vq import kmeans2
+
+        rows, points = self._coloured(count)
+        centres, _ = kmeans2(points, points[_furthest(points, count)], minit="matrix")
+        distances = np.linalg.norm(points[:, None] - centres[None], axis=2)
+        chosen: list[int] = []
+        for column in distances.T:
+            free = np.where(np.isin(np.arange(len(rows)), chosen), np.inf, column)
+            chosen.append(int(free.argmin()))
+        return [rows[place] for place in chosen]
+
+    def _coloured(self, count: int) -> tuple[list[int], NDArray[np.float32]]:
+        """Return rows that show clothing, and its colours; see `clothing_colours`."""
         samples = self.source.samples
         spread = np.linspace(0, len(samples) - 1, min(_CANDIDATES, len(samples))).astype(int)
         rows, colours = [], []
@@ -116,14 +141,13 @@ class TemplatePool:
                 f"'{self.source.name}' show both upper and lower clothing; check its garment maps, "
                 "or set fewer with -s unsup_cc.synthesis.outfits=N"
             )
-        points = np.stack(colours)
-        distance = np.linalg.norm(points - points.mean(0), axis=1)
-        chosen: list[int] = []
-        for _ in range(count):
-            chosen.append(int(distance.argmax()))
-            further = np.linalg.norm(points - points[chosen[-1]], axis=1)
-            distance = further if len(chosen) == 1 else np.minimum(distance, further)
-        return [rows[place] for place in chosen]
+        return rows, np.stack(colours)
+
+    def chosen(self, templates: str, count: int) -> list[int] | None:
+        """Return the rows that all images share (``fixed`` or ``typical``); None for ``random``."""
+        if templates == "random":
+            return None
+        return self.typical(count) if templates == "typical" else self.distinct(count)
 
     def drawn_for(self, sample: Sample, count: int) -> list[int]:
         """Return rows drawn for one image by its content: the same ones in every run, never itself.
@@ -142,6 +166,17 @@ class TemplatePool:
                 f"of '{self.source.name}'; set fewer with -s unsup_cc.synthesis.outfits=N"
             )
         return others[:count]
+
+
+def _furthest(points: NDArray[np.float32], count: int) -> list[int]:
+    """Return rows of points, each the furthest from those before it."""
+    distance = np.linalg.norm(points - points.mean(0), axis=1)
+    chosen: list[int] = []
+    for _ in range(count):
+        chosen.append(int(distance.argmax()))
+        further = np.linalg.norm(points - points[chosen[-1]], axis=1)
+        distance = further if len(chosen) == 1 else np.minimum(distance, further)
+    return chosen
 
 
 def clothing_colours(picture: Picture) -> NDArray[np.float32] | None:

@@ -1,0 +1,78 @@
+"""A contrastive start that has seen people in other clothes, before other backgrounds.
+
+The core's contrastive stage knows one image as two crops of it. Here each crop is accompanied by
+one of the image's synthetic images, and all four are each other's positives. Not in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from reid_core import Need, Plugin, Settings, Start, hookimpl
+from reid_core.defaults.contrastive import contrastive_stage
+from reid_unsup_cc.outfits import cached_outfits, joined_outfits
+
+if TYPE_CHECKING:
+    from reid_core import Batch, PassView, RunContext, Stage, Synthetic
+    from reid_core.config import RunConfig
+
+PLUGIN = "unsup_cc"
+"""Name under which the stage runs its plugin."""
+
+OUTFITS = f"{PLUGIN}/outfits"
+
+
+class ViewSettings(Settings):
+    """What the synthetic images depend on, so that others make another stage."""
+
+    made: str = ""
+
+
+class DressedViews(Plugin):
+    """Let one of its images in other clothes join the batch beside every view of an image."""
+
+    Settings = ViewSettings
+    needs = (Need(OUTFITS),)
+
+    @hookimpl
+    def reid_data_synthesis(
+        self, ctx: RunContext, batch: Batch, feats: Mapping[str, PassView] | None, update: str
+    ) -> list[Synthetic]:
+        """Return one image per row, drawn among the row's synthetic ones."""
+        if feats is not None or update != "main":
+            return []
+        rows = len(batch)
+        images = cached_outfits(batch, OUTFITS).unflatten(0, (rows, -1))
+        drawn = torch.randint(images.shape[1], (rows,)).to(images.device)
+        own = torch.arange(rows, device=images.device)
+        return [joined_outfits(OUTFITS, images[own, drawn], rows)]
+
+
+def dressed_stage(config: RunConfig, made: Mapping[str, Any]) -> Stage:
+    """Return the core's contrastive stage with synthetic images as further positives.
+
+    Args:
+        config: of the run; the stage is as long, and its batches as large, as the core's would be.
+        made: what the synthetic images depend on.
+    """
+    rows = config.model.start_batch_size or config.data.batch_size
+    stage = contrastive_stage(
+        config.model.start_epochs,
+        data={"batch_size": rows},
+        plugins={PLUGIN: {"made": str(dict(made))}},
+    )
+    plugins = {**stage.plugins, PLUGIN: DressedViews}
+    return replace(stage, name=f"{PLUGIN}/contrastive", plugins=plugins)
+
+
+def dressed_start(config: RunConfig, made: Mapping[str, Any]) -> Start:
+    """Return the start of a run's encoder and neck from that stage."""
+    return Start(
+        dressed_stage(config, made),
+        remedy=f"set -s {PLUGIN}.start=core",
+        optional=("heads.core/global.neck.running_*",),
+    )
