@@ -1,7 +1,7 @@
 """Does what a body's shape says about identity reach a network that sees the image?
 
-FSAM stands on a shape stream S that knows people across clothes better than the appearance stream A,
-and on A's learning it from S's predictions. Here both are looked at alone: S sees the true part
+FSAM stands on a shape stream S that knows people across clothes better than the appearance stream
+A, and on A's learning it from S's predictions. Here both are looked at alone: S sees the true part
 masks of synthetic people at the size of the image, is trained first and then frozen, and A learns
 its predictions (KL, T = 4) beside identities. All rows have one network, one budget, one data set.
 
@@ -212,9 +212,7 @@ ROWS = {
 }
 
 
-def built(
-    row: Row, seed: int, options: argparse.Namespace, identities: bool = True
-) -> Assembly:
+def built(row: Row, seed: int, options: argparse.Namespace, identities: bool = True) -> Assembly:
     """Build the run of a row; without identities only parts are learnt."""
     seen = {"sees": row.sees, "identities": identities, "temperature": options.temperature}
     plugins: dict[str, Any] = {"seen": {**seen, "weight": options.weight * row.taught}}

@@ -201,7 +201,8 @@ def configuration_page() -> str:
             "defaults below, the recipe `core/quick` (where no recipe is named), what the plugins "
             "cannot work without, the named recipe (`--recipe`), the command line "
             "(`-s section.key=value`). The run's folder holds the result as `config.toml`; given "
-            "as `--recipe FILE.toml` it makes the same run again. An unknown key is an error that "
+            "as `--recipe FILE.toml` it makes the same run again. `+` joins recipes, and later "
+            "ones rule: `--recipe fsam/prcc+one_way`. An unknown key is an error that "
             "names the nearest known one."
         ),
         "A plugin's settings are its own section, `[plugins.<name>]`; on the command line "

@@ -234,6 +234,22 @@ def test_a_recipe_s_base_must_be_there_and_no_circle(tmp_path: Path) -> None:
         load_recipe(str(first))
 
 
+def test_recipes_are_joined_and_later_ones_rule(tmp_path: Path) -> None:
+    lower, upper = tmp_path / "lower.toml", tmp_path / "a+b.toml"
+    lower.write_text("[optim]\nlr = 1.0\nweight_decay = 0.25\n")
+    upper.write_text("[optim]\nlr = 2.0\n")
+    found = load_recipe(f"core/quick+{lower}")["optim"]
+    assert found == {**QUICK["optim"], "lr": 1.0, "weight_decay": 0.25}
+    assert load_recipe(f"core/quick+{lower}+quick") == QUICK, "the plugin is that of the one before"
+    assert load_recipe(str(upper)) == {"optim": {"lr": 2.0}}, "a file may be named with a plus"
+    standing = recipe(tmp_path, {"base": "core/quick+nowhere"})
+    with pytest.raises(ConfigError, match=r"stands on 'core/quick\+nowhere'.*'core/nowhere'"):
+        load_recipe(standing)
+    config = resolve(recipe=f"core/quick+{lower}").config
+    assert config.optim.lr == 1.0
+    assert config.run.recipe == f"core/quick+{lower}"
+
+
 def test_a_recipe_of_a_plugin_that_is_not_installed_is_answered_with_the_pip_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

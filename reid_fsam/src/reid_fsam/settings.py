@@ -32,7 +32,7 @@ class FsamSettings(Settings):
     """Each divergence trains only its second distribution's stream, as in deep mutual learning."""
     si_weight: Weight = 0.5
     """λ_SI of equation 12."""
-    si_norm: Literal["fro", "sq", "mean"] = "fro"
+    si_norm: Literal["fro", "sq", "mean"] = "mean"
     """Norm of equation 9: Frobenius as printed, squared, or squared over the number of pairs."""
     keep_weight: Weight = 10.0
     """λ_R of equation 5."""

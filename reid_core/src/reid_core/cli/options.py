@@ -16,7 +16,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
     click.option("--plugins", "-p", metavar="A,B", help="Plugins to run, in any order."),
-    click.option("--recipe", "-r", metavar="P/NAME", help="Recipe of a plugin, or a TOML file."),
+    click.option(
+        "--recipe",
+        "-r",
+        metavar="P/NAME",
+        help="Recipe of a plugin, or a TOML file; + joins several.",
+    ),
     click.option(
         "--data", "-d", metavar="NAME", help="NAME[/VARIANT][:SIZE]; see `reid data list`."
     ),

@@ -98,8 +98,9 @@ def resolve(
 def load_recipe(name: str, over: tuple[str, ...] = ()) -> dict[str, Any]:
     """Read a recipe: ``plugin/name`` from a plugin's package, or a path to a TOML file.
 
-    A recipe may stand on another one, which it names first: ``base = "pcb/market1501"``, or a file
-    beside it. What it says itself rules.
+    Several are joined by ``+``, and later ones rule: ``fsam/prcc+one_way`` is ``fsam/prcc`` with
+    what ``fsam/one_way`` changes. A recipe may stand on another one, which it names first:
+    ``base = "pcb/market1501"``, or a file beside it. What it says itself rules.
 
     Args:
         name: the recipe.
@@ -112,6 +113,8 @@ def load_recipe(name: str, over: tuple[str, ...] = ()) -> dict[str, Any]:
     if name in over:
         raise ConfigError(f"recipes stand on each other in a circle: {' -> '.join((*over, name))}")
     path = Path(name)
+    if "+" in name and not path.is_file():
+        return _merge(*(load_recipe(part, (*over, name)) for part in _joined(name)))
     if path.suffix != ".toml":
         path = _packaged_recipe(name)
     try:
@@ -133,6 +136,17 @@ def load_recipe(name: str, over: tuple[str, ...] = ()) -> dict[str, Any]:
         return _merge(load_recipe(base, (*over, name)), content)
     except ConfigError as error:
         raise ConfigError(f"recipe '{name}' stands on '{base}': {error}") from None
+
+
+def _joined(name: str) -> list[str]:
+    """Return the recipes that ``+`` joins; one without a plugin's name is of the one before."""
+    parts: list[str] = []
+    owner = ""
+    for part in name.split("+"):
+        packaged = not part.endswith(".toml")
+        parts.append(f"{owner}/{part}" if packaged and "/" not in part else part)
+        owner = parts[-1].partition("/")[0] if packaged else owner
+    return parts
 
 
 def _packaged_recipe(name: str) -> Path:
