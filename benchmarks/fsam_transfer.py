@@ -58,11 +58,11 @@ from reid_core import (
     Tap,
     hookimpl,
 )
-from reid_core.data.fields import PART_CLASSES
-from reid_core.engine.assembly import Assembly, assemble
+from reid_core.contract.fields import PART_CLASSES
 from reid_core.model.embedder import embedder_of
 from reid_core.model.torchvision_guard import ensure
-from reid_core.resolve import resolve
+from reid_core.runs.assembly.assembling import Assembly, assemble
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder
 from reid_fsam.extractor import ShapeExtractor
 from reid_fsam.losses import divergence
