@@ -67,7 +67,7 @@ def cases(samples: Sequence[Sample], spec: Any) -> Iterator[Case]:
             samples[(start + i + len(samples) // 2) % len(samples)] for i in range(len(group))
         ]
         pairs = zip(group, others, strict=True)
-        assert all(a.extra["person"] != b.extra["person"] for a, b in pairs)
+        assert all(a.extra["figure"] != b.extra["person"] for a, b in pairs)
         true = render_dressed(world, [shot_of(s) for s in group], [shot_of(s) for s in others])
         yield (
             *tensors(
@@ -200,7 +200,7 @@ def main() -> None:
         ctx, _ = open_context({}, with_data=False)
         dataset = load_dataset(TEST, None, cache, ctx.providers)
         samples = [*dataset.query, *dataset.gallery]
-        samples.sort(key=lambda sample: sample.extra["person"])
+        samples.sort(key=lambda sample: sample.extra["figure"])
         people = list(cases(samples, dataset.query_fields["garments"]))
         seeds = []
         for seed in given.seeds:
@@ -219,7 +219,7 @@ def main() -> None:
         "test": {
             "data": TEST,
             "pictures": len(samples),
-            "people": len({sample.extra["person"] for sample in samples}),
+            "people": len({sample.extra["figure"] for sample in samples}),
         },
         "seeds": seeds,
     }

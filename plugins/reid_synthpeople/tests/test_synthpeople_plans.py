@@ -2,10 +2,14 @@
 
 from collections import defaultdict
 
+import numpy as np
 import pytest
 
 from reid_synthpeople.names import CROPS, PAIRS, REDRESSED, SIZES, VARIANTS
+from reid_synthpeople.people import Range
 from reid_synthpeople.plans import CHUNK, Plan, plan_of
+from reid_synthpeople.scenes import Scenes
+from reid_synthpeople.settings import WorldSettings
 from reid_synthpeople.variants import world_of
 
 EVERYTHING = [(name, size) for name in (*VARIANTS, PAIRS, CROPS, REDRESSED) for size in SIZES]
@@ -48,6 +52,40 @@ def test_nobody_is_in_training_and_in_test(plans: dict[tuple[str, str], Plan]) -
         assert not people[True] & people[False], variant
         # The demonstration's has fewer, so that minutes of training show, and one many of each.
         assert len(people[True]) >= {"mixed": 80, "tracks": 50}.get(variant, 200), variant
+
+
+def test_whoever_is_tested_is_trained_on_nowhere(plans: dict[tuple[str, str], Plan]) -> None:
+    """Over all variants, sizes and sources of a seed, for a start learnt on any of them."""
+    people: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    outfits: dict[str, set[tuple[int, int, int]]] = defaultdict(set)
+    for plan in plans.values():
+        for entry in plan.entries:
+            use = "trained" if entry.split in ("train", "val") else "tested"
+            people[use].add((plan.world.seed, entry.shot.pid))
+            outfits[use].add((plan.world.seed, entry.shot.pid, entry.shot.outfit))
+    apart = {
+        (plan.world.seed, entry.shot.pid)
+        for variant, size in EVERYTHING
+        for plan in [plan_of(variant, size, 0, pretraining=True)]
+        for entry in plan.entries
+        if entry.split in ("train", "val")
+    }
+    assert len(people["trained"]) > 1000
+    assert len(people["tested"]) > 1000
+    assert not people["trained"] & people["tested"]
+    assert not apart & (people["trained"] | people["tested"])
+
+
+def test_templates_of_clothes_are_shared_within_a_range_alone() -> None:
+    scenes = Scenes(WorldSettings(seed=4, wardrobe=1.0, styles=2))
+
+    def colours(people: range, where: Range) -> set[tuple[float, ...]]:
+        outfits = [scenes.outfit(where.number(index), 0) for index in people]
+        return {tuple(np.round(outfit.lower.colour, 1)) for outfit in outfits}
+
+    kinds = {where: colours(range(40), where) for where in (Range.TRAINING, Range.TEST)}
+    assert all(1 < len(found) <= 12 for found in kinds.values())
+    assert kinds[Range.TRAINING] != kinds[Range.TEST]
 
 
 def test_the_largest_size_is_that_of_market(plans: dict[tuple[str, str], Plan]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from reid_core import SHARED_FIELDS, DataError, DataSet, FieldKind, Sample
 from reid_core.contract.samples import DataRequest
 from reid_core.data.decoding import read_field, read_image
+from reid_core.data.doctor import check_people
 from reid_core.runs.assembly.needs import choose_source_provider
 from reid_core.runs.finding import find_protocol, open_dataset, open_source
 from reid_core.testing.probe_plugins import PROBES
@@ -19,6 +20,7 @@ from reid_retrieval.labels import Labels
 from reid_retrieval.searching import Search
 from reid_synthpeople import Synthpeople, SynthpeopleSettings
 from reid_synthpeople.atlas import LAYOUT
+from reid_synthpeople.cards import Order
 from reid_synthpeople.names import (
     DRESSED,
     DRESSED_GARMENTS,
@@ -234,6 +236,58 @@ def test_a_kept_folder_is_read_as_it_is(tmp_path: Path, tiny: Tiny) -> None:
         load_dataset(asked, TRUTH)
 
 
+def test_a_kept_folder_says_what_was_asked_for_in_vain(tmp_path: Path) -> None:
+    root = tmp_path / "kept"
+    made_with = SynthpeopleSettings(seed=3, mask_noise=0.5)
+    make(request("synthpeople", None, tmp_path), root, lambda *_: None, made_with)
+    asked = request("synthpeople", root, tmp_path)
+    assert load_dataset(asked, made_with).notice == load_dataset(asked, TRUTH).notice
+    found = load_dataset(asked, SynthpeopleSettings(mask_noise=0, people="pretraining"))
+    assert found.name == "synthpeople:tiny, seed 3, mask noise 0.5"
+    assert found.notice.endswith(
+        "; the folder rules, which was made with mask_noise 0.5 and not 0.0, "
+        "people usual and not pretraining"
+    )
+
+
+def test_people_are_named_the_same_in_all_sets(tiny: Tiny) -> None:
+    names: dict[str, set[str]] = {"train": set(), "test": set()}
+    for variant in VARIANTS:
+        dataset = tiny(variant)
+        names["train"] |= {sample.extra["who"] for sample in dataset.train.samples}
+        names["test"] |= {s.extra["who"] for s in (*dataset.query, *dataset.gallery)}
+        own = {sample.extra["who"]: sample.pid for sample in dataset.train.samples}
+        assert len(own) == len(set(own.values()))
+    assert "synthpeople/0/0" in names["train"]
+    assert not names["train"] & names["test"]
+
+
+def test_a_training_image_among_the_test_images_is_noticed(tiny: Tiny) -> None:
+    dataset = tiny("mixed")
+    moved = [replace(s, pid=s.extra["person"], split="gallery") for s in dataset.train.samples[:2]]
+    assert "nobody is" in next(check_people(dataset)).text
+    wrong = replace(dataset, gallery=(*dataset.gallery, *moved))
+    assert next(check_people(wrong)).text.startswith("1 people are in training and in test: 1;")
+
+
+def test_pretraining_shows_people_whom_no_other_set_has(tmp_path: Path, tiny: Tiny) -> None:
+    apart = SynthpeopleSettings(people="pretraining")
+    dataset = load_dataset(request("synthpeople", None, tmp_path), apart)
+    assert dataset.name == "synthpeople:tiny, people for pre-training"
+    usual = tiny("mixed")
+    trained = {sample.extra["who"] for sample in dataset.train.samples}
+    assert not trained & {sample.extra["who"] for sample in usual.train.samples}
+    assert [s.extra["who"] for s in dataset.query] == [s.extra["who"] for s in usual.query]
+
+
+def test_a_set_of_other_code_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = Order("mixed", "tiny")
+    before = order.stamp()
+    monkeypatch.setattr("reid_synthpeople.cards._code", lambda: "another state")
+    assert order.stamp() != before
+    assert set(before) >= {"variant", "size", "seed", "mask_noise", "pretraining", "version"}
+
+
 def test_making_is_announced_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = DataRequest("synthpeople-pairs", None, "tiny", None, tmp_path)
     load_source("pairs", asked, TRUTH)
@@ -279,7 +333,7 @@ def test_the_scene_of_a_sample_can_be_taken_again_in_other_clothes(tiny: Tiny) -
         assert (picture.parts == read_field(sample.fields["parts"], SHARED_FIELDS["parts"])).all()
         stored = read_image(sample.path).astype(int)
         assert np.abs(picture.image.astype(int) - stored).mean() < 8  # JPEG
-        atlas = world.atlas(sample.extra["person"], sample.extra["outfit"])
+        atlas = world.atlas(sample.extra["figure"], sample.extra["outfit"])
         assert (
             atlas.transpose(2, 0, 1)
             == read_field(sample.fields["texture"], dataset.train.fields["texture"])
@@ -310,7 +364,7 @@ def test_everybody_is_shown_in_the_outfit_of_their_template(reid_cache: Path) ->
     changed = []
     for sample in source.samples[:6]:
         template = by_path[sample.fields[TEMPLATE]]
-        assert template.extra["person"] != sample.extra["person"]
+        assert template.extra["figure"] != sample.extra["person"]
         assert (read(sample, TEMPLATE_GARMENTS) == read(template, GARMENTS)).all()
         (dressed,) = render_dressed(world, [shot_of(sample)], [shot_of(template)])
         assert (dressed.image.transpose(2, 0, 1) == read(sample, DRESSED)).all()

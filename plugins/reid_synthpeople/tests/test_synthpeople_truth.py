@@ -18,6 +18,7 @@ from reid_synthpeople.pictures import (
     Picture,
     judge_keypoints,
 )
+from reid_synthpeople.truth import commonest_sample
 from reid_synthpeople.world import Shot, World, WorldSettings
 
 SIZE = (128, 64)
@@ -199,7 +200,8 @@ def test_occluders_hide_people_and_keypoints(world: World) -> None:
 
 def test_visibility_by_hand() -> None:
     """A nose seen on the head, behind a torso, far below the surface, and outside the picture."""
-    parts = torch.tensor([[[PARTS["head"], PARTS["torso"]]]], dtype=torch.uint8).repeat(4, 1, 1)
+    seen = [[PARTS["head"], GARMENTS["face"]], [PARTS["torso"], GARMENTS["upper"]]]
+    parts = torch.tensor([[seen]], dtype=torch.uint8).repeat(4, 1, 1, 1)
     nearness = torch.full((4, 1, 2), 0.2)  # the surface is 5 m away
     joints = torch.full((4, 17, 2), -5.0)
     joints[:, 0] = torch.tensor([[0.5, 0.5], [1.5, 0.5], [0.5, 0.5], [2.5, 0.5]])
@@ -207,3 +209,62 @@ def test_visibility_by_hand() -> None:
     joint_nearness[2] = 1 / 5.1
     nose = judge_keypoints(joints, joint_nearness, nearness, parts)[:, 0]
     assert nose.tolist() == [VISIBLE, HIDDEN, HIDDEN, OUTSIDE]
+
+
+@pytest.mark.parametrize(
+    ("part", "garment", "metres", "expected"),
+    [
+        ("head", "face", 0.01, VISIBLE),
+        ("head", "hair", 0.01, HIDDEN),
+        ("head", "hat", 0.01, HIDDEN),
+        ("head", "hair", -0.01, HIDDEN),  # it stands out of the hair by less than hair is thick
+        ("background", "background", -3.0, VISIBLE),  # in profile, beyond the outline
+        ("head", "hair", -0.05, VISIBLE),  # before hair that hangs on the other side
+        ("background", "background", 3.0, HIDDEN),  # something stands before it
+    ],
+)
+def test_what_hides_an_ear(part: str, garment: str, metres: float, expected: int) -> None:
+    """The joint lies so many metres behind what is seen at its pixel."""
+    part_labels = {"background": 0, **PARTS}
+    labels = torch.tensor([[[[part_labels[part], GARMENTS[garment]]]]], dtype=torch.uint8)
+    nearness = torch.full((1, 1, 1), 1 / 5.0)
+    joints = torch.full((1, 17, 2), 0.5)
+    ear = COCO_JOINTS.index("left ear")
+    found = judge_keypoints(joints, torch.full((1, 17), 1 / (5 + metres)), nearness, labels)
+    assert found[0, ear] == expected
+
+
+def test_a_pixel_has_the_labels_of_most_of_its_samples() -> None:
+    torso, arm = [2, 3, 10, 11], [3, 3, 20, 21]
+    nothing = [0, 0, 0, 0]
+
+    def pixel(*samples: list[int]) -> list[int]:
+        square = torch.tensor(samples, dtype=torch.uint8).view(1, 2, 2, 4)
+        return commonest_sample(square, 2)[0, 0, 0].tolist()
+
+    assert pixel(nothing, torso, torso, torso) == torso  # the top left alone is background
+    assert pixel(torso, nothing, nothing, nothing) == nothing
+    assert pixel(torso, nothing, arm, nothing) in (torso, arm)  # half of it is the person's
+    assert pixel(torso, arm, arm, nothing) == arm
+    one = torch.tensor([[[torso]]], dtype=torch.uint8)
+    assert commonest_sample(one, 1) is one
+    # Ties fall to one side and to the other in turn, so that a border is not moved.
+    pair = torch.tensor([torso, arm], dtype=torch.uint8).view(1, 1, 2, 4).repeat(1, 2, 2, 1)
+    assert commonest_sample(pair, 2)[0, 0, :, 0].tolist() == [3, 2]
+
+
+def test_label_maps_lie_where_the_picture_shows_the_person() -> None:
+    settings = WorldSettings(seed=11, p_occlusion=0.1, p_truncation=0.2, bystanders=0.0)
+    coarse = World(settings, SIZE).render(SHOTS[:12])
+    fine = World(settings, (SIZE[0] * 2, SIZE[1] * 2), supersampling=1).render(SHOTS[:12])
+    offsets, shares = [], []
+    for small, large in zip(coarse, fine, strict=True):
+        share = large.silhouette.reshape(SIZE[0], 2, SIZE[1], 2).mean((1, 3))
+        for axis, size in enumerate(SIZE):
+            place = np.moveaxis(np.broadcast_to(np.arange(size), (SIZE[1 - axis], size)), -1, axis)
+            means = [(place * weight).sum() / weight.sum() for weight in (small.silhouette, share)]
+            offsets.append(abs(means[0] - means[1]))
+        majority = share >= 0.5
+        shares.append((small.silhouette & majority).sum() / (small.silhouette | majority).sum())
+    assert max(offsets) < 0.1  # the top left sample of each pixel is .22 rows off
+    assert min(shares) > 0.99  # and agrees in .965

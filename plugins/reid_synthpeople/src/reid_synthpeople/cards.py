@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from reid_synthpeople.fingerprint import Fingerprint
 from reid_synthpeople.names import VARIANTS
 from reid_synthpeople.plans import Plan, plan_of
-from reid_synthpeople.variants import scale_of, world_of
 
 CARD = "card.json"
 """Written last: a folder with a card is whole."""
@@ -40,12 +40,14 @@ class Order:
         variant, size: of the data set or source.
         seed: of people, outfits, cameras and pictures.
         mask_noise: factor on the noise of the label maps, 0 for the truth.
+        pretraining: whether the people to train on are those that no other set has.
     """
 
     variant: str
     size: str
     seed: int = 0
     mask_noise: float = 0.0
+    pretraining: bool = False
 
     @property
     def title(self) -> str:
@@ -53,25 +55,42 @@ class Order:
         return title_of(self.variant, self.size)
 
     @property
+    def name(self) -> str:
+        """The title, and in words what is not as usual."""
+        unusual = {
+            "seed": f"seed {self.seed}",
+            "mask_noise": f"mask noise {self.mask_noise:g}",
+            "pretraining": "people for pre-training",
+        }
+        return ", ".join([self.title, *(unusual[key] for key in unusual if getattr(self, key))])
+
+    @property
     def folder(self) -> str:
         """A folder name of its own."""
         noise = f"-noise{self.mask_noise:g}" if self.mask_noise else ""
-        return f"synthpeople-{self.variant}-{self.size}-seed{self.seed}{noise}"
+        people = "-pretraining" if self.pretraining else ""
+        return f"synthpeople-{self.variant}-{self.size}-seed{self.seed}{noise}{people}"
 
     def plan(self) -> Plan:
         """Return the images to make."""
-        return plan_of(self.variant, self.size, self.seed)
+        return plan_of(self.variant, self.size, self.seed, self.pretraining)
 
     def stamp(self) -> dict[str, Any]:
-        """Return what tells this order from all others, version and settings included.
+        """Return what tells this order from all others, whoever makes it included.
 
-        Folders of a cache whose variant has since become larger, or another world, are made anew.
+        Folders of a cache that another version of this package has made, or another state of its
+        code (plans, renderer, layouts), are made anew.
         """
-        settings = Fingerprint()
-        settings.add(scale_of(self.variant, self.size))
-        settings.add(world_of(self.variant, self.seed))
-        made_by = {"version": version("reid-synthpeople"), "settings": settings.digest()}
-        return {**asdict(self), **made_by}
+        return {**asdict(self), "version": version("reid-synthpeople"), "code": _code()}
+
+
+@cache
+def _code() -> str:
+    """Return a hash of this package's modules."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(f"{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def title_of(variant: str, size: str) -> str:
@@ -101,7 +120,7 @@ def card_of(order: Order, plan: Plan, layout: str, parameters: str) -> dict[str,
     """
     return {
         "synthetic": True,
-        "data": order.title,
+        "data": order.name,
         "order": order.stamp(),
         "counts": counts_of(plan),
         "image_size": list(plan.image),

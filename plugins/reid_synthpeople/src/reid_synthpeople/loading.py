@@ -19,6 +19,7 @@ from reid_synthpeople.names import (
     TEMPLATE,
     TEMPLATE_GARMENTS,
 )
+from reid_synthpeople.people import name_of
 from reid_synthpeople.plans import Plan
 from reid_synthpeople.protocols import PROTOCOLS
 
@@ -122,13 +123,16 @@ def _names(folder: Path) -> set[str]:
         return set()
 
 
-def dataset_of(folder: Path, card: Mapping[str, Any], rows: Sequence[Row]) -> DataSet:
+def dataset_of(
+    folder: Path, card: Mapping[str, Any], rows: Sequence[Row], remark: str = ""
+) -> DataSet:
     """Return the data set that a folder holds.
 
     Args:
         folder: where it is.
         card: its card.
         rows: its index.
+        remark: what the run's notice says beside that the people are synthetic.
 
     Returns:
         Samples sorted by file; training identities are numbered ``0 .. N-1``, test identities are
@@ -136,15 +140,16 @@ def dataset_of(folder: Path, card: Mapping[str, Any], rows: Sequence[Row]) -> Da
         counts for nobody, and images that are set aside (``val``) are in no split.
     """
     specs = _specs(card)
+    seed = card["world"]["seed"]
     people = sorted({row.pid for row in rows if row.split == "train"})
     numbers = {pid: number for number, pid in enumerate(people)}
     splits: dict[str, list[Sample]] = {"train": [], "query": [], "gallery": []}
     for row in rows:
         if row.split == "train":
-            splits["train"].append(_sample(folder, row, numbers[row.pid], specs))
+            splits["train"].append(_sample(folder, row, numbers[row.pid], specs, seed))
         elif row.split in splits and row.pid != -1:
             pid = row.pid if row.clothes >= 0 else _DISTRACTOR
-            splits[row.split].append(_sample(folder, row, pid, specs))
+            splits[row.split].append(_sample(folder, row, pid, specs, seed))
     tested = [*splits["query"], *splits["gallery"]]
     return DataSet(
         card["data"],
@@ -153,7 +158,7 @@ def dataset_of(folder: Path, card: Mapping[str, Any], rows: Sequence[Row]) -> Da
         tuple(splits["gallery"]),
         protocols=PROTOCOLS[card["order"]["variant"]],
         query_fields={n: s for n, s in specs.items() if all(n in t.fields for t in tested)},
-        notice=SYNTHETIC,
+        notice=SYNTHETIC + remark,
     )
 
 
@@ -167,7 +172,8 @@ def source_of(folder: Path, card: Mapping[str, Any], rows: Sequence[Row], name: 
         name: the source's name.
     """
     specs = _specs(card)
-    samples = tuple(_sample(folder, row, -1, specs) for row in rows)
+    seed = card["world"]["seed"]
+    samples = tuple(_sample(folder, row, -1, specs, seed) for row in rows)
     if DRESSED in specs:
         templates = _read_templates(folder)
         samples = tuple(_with_template(sample, folder, templates) for sample in samples)
@@ -183,7 +189,7 @@ def _specs(card: Mapping[str, Any]) -> dict[str, FieldSpec]:
     return specs
 
 
-def _sample(folder: Path, row: Row, pid: int, specs: Mapping[str, FieldSpec]) -> Sample:
+def _sample(folder: Path, row: Row, pid: int, specs: Mapping[str, FieldSpec], seed: int) -> Sample:
     fields = {name: folder / side_car(row.file, name) for name in specs if name in SIDE_CARS}
     if "texture" in specs and row.shown:
         fields["texture"] = folder / texture_file(row.person, row.outfit)
@@ -194,7 +200,13 @@ def _sample(folder: Path, row: Row, pid: int, specs: Mapping[str, FieldSpec]) ->
         row.clothes,
         row.split,
         fields,
-        extra={"person": row.person, "outfit": row.outfit, "number": row.number},
+        extra={
+            "person": row.pid,
+            "who": name_of(seed, row.person),
+            "figure": row.person,
+            "outfit": row.outfit,
+            "number": row.number,
+        },
     )
 
 

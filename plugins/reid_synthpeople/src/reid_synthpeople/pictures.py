@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core.contract.fields import COCO_JOINTS, PART_CLASSES
+from reid_core.contract.fields import COCO_JOINTS, GARMENT_CLASSES, PART_CLASSES
 
 OUTSIDE, HIDDEN, VISIBLE = 0, 1, 2
 """Visibility of a keypoint."""
@@ -59,6 +59,14 @@ JOINT_PARTS: tuple[tuple[int, ...], ...] = tuple(
 )
 """Classes of ``parts`` on which each joint may be seen."""
 
+_FACE = torch.tensor([joint.split()[-1] in ("nose", "eye", "ear") for joint in COCO_JOINTS])
+"""Joints on the surface: hair and hats hide them, and noses and ears may stand out beyond it."""
+
+_COVERS = tuple(GARMENT_CLASSES.index(name) for name in ("hair", "hat"))
+
+_HAIR = 0.03
+"""How far a joint may stand out of the hair above it and still lie under it, in metres."""
+
 _DEPTH = {"nose": 0.03, "eye": 0.03, "ear": 0.03, "hip": 0.22}
 """How far below the surface a visible joint lies at most, in metres; less than to the other leg."""
 
@@ -66,29 +74,37 @@ _USUAL_DEPTH = 0.15
 
 
 def judge_keypoints(
-    joints: Tensor, joint_nearness: Tensor, nearness: Tensor, parts: Tensor
+    joints: Tensor, joint_nearness: Tensor, nearness: Tensor, labels: Tensor
 ) -> Tensor:
     """Return the visibility of joints, int64 ``B 17``.
 
     A joint is visible when what is seen at its pixel is one of its parts and lies little before it.
+    One of the face is hidden under hair and hats, and visible where nothing lies before it: noses
+    and ears have no shape of their own, so that in profile they lie beyond the head's outline.
 
     Args:
-        joints: in pixels of `parts`, ``B 17 2``.
+        joints: in pixels of `labels`, ``B 17 2``.
         joint_nearness: inverse distance of the joints, ``B 17``.
         nearness: inverse distance of what is seen, ``B H W``.
-        parts: class of what is seen, ``B H W``, 0 for what is not the person.
+        labels: classes of part and of garment of what is seen, ``B H W 2``, 0 for what is not the
+            person.
     """
-    rows, height, width = parts.shape
+    rows, height, width, _ = labels.shape
     x, y = joints.floor().long().unbind(-1)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     place = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-    seen = parts.reshape(rows, -1).gather(1, place).long()
+    seen, worn = (labels[..., i].reshape(rows, -1).gather(1, place).long() for i in (0, 1))
     before = nearness.reshape(rows, -1).gather(1, place).clamp(min=1e-6)
     allowed = torch.zeros(len(JOINT_PARTS), len(PART_CLASSES), dtype=torch.bool)
     for joint, classes in enumerate(JOINT_PARTS):
         allowed[joint, list(classes)] = True
-    on_part = allowed.to(parts.device)[torch.arange(len(JOINT_PARTS), device=parts.device), seen]
+    device = labels.device
+    on_part = allowed.to(device)[torch.arange(len(JOINT_PARTS), device=device), seen]
     depths = [_DEPTH.get(joint.split()[-1], _USUAL_DEPTH) for joint in COCO_JOINTS]
-    depth = torch.tensor(depths, device=parts.device)
-    visible = on_part & (1 / joint_nearness - 1 / before < depth)
+    depth = torch.tensor(depths, device=device)
+    below = 1 / joint_nearness - 1 / before
+    visible = on_part & (below < depth)
+    face = _FACE.to(device)
+    covered = torch.isin(worn, torch.tensor(_COVERS, device=device)) & (below > -_HAIR)
+    visible = torch.where(face, (visible | (below < 0)) & ~covered, visible)
     return torch.where(inside, torch.where(visible, VISIBLE, HIDDEN), OUTSIDE)

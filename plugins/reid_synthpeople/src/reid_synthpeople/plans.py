@@ -13,6 +13,7 @@ import numpy as np
 
 from reid_synthpeople import layouts
 from reid_synthpeople.names import CROPS, PAIRS, REDRESSED
+from reid_synthpeople.people import Range
 from reid_synthpeople.scenes import Shot
 from reid_synthpeople.settings import WorldSettings
 from reid_synthpeople.variants import Scale, scale_of, world_of
@@ -90,11 +91,18 @@ class Plan:
         return groups
 
 
-def plan_of(variant: str, size: str, seed: int) -> Plan:
-    """Plan a variant (``mixed``, ``market``, ...) or a source (``pairs``, ``crops``)."""
+def plan_of(variant: str, size: str, seed: int, pretraining: bool = False) -> Plan:
+    """Plan a variant (``mixed``, ``market``, ...) or a source (``pairs``, ``crops``).
+
+    Args:
+        variant, size: what is planned.
+        seed: the user's.
+        pretraining: whether the people to train on are those that no other set has.
+    """
     scale = scale_of(variant, size)
     world = world_of(variant, seed)
-    entries = _with_clothes(_PLANNERS[variant](scale, world))
+    to_train_on = Range.PRETRAINING if pretraining else Range.TRAINING
+    entries = _with_clothes(_PLANNERS[variant](scale, world, to_train_on))
     if variant == REDRESSED:
         entries = with_templates(entries, scale.shots * scale.sessions)
     return Plan(
@@ -165,11 +173,15 @@ def _with_clothes(taken: Iterator[_Taken]) -> tuple[Entry, ...]:
     )
 
 
-def _people(scale: Scale) -> Iterator[tuple[int, bool, int]]:
-    """Yield every person, whether for training, and the images per outfit and camera."""
-    for person in range(scale.train + scale.test):
-        training = person < scale.train
-        yield person, training, scale.shots if training else scale.test_shots
+def _people(scale: Scale, to_train_on: Range) -> Iterator[tuple[int, int, bool, int]]:
+    """Yield everybody's place in the set and person, whether for training, and how many images.
+
+    The images are those per outfit and camera.
+    """
+    for place in range(scale.train):
+        yield place, to_train_on.number(place), True, scale.shots
+    for index in range(scale.test):
+        yield scale.train + index, Range.TEST.number(index), False, scale.test_shots
 
 
 def _split(training: bool, asks: bool) -> str:
@@ -180,40 +192,40 @@ def _draws(world: WorldSettings, person: int) -> np.random.Generator:
     return np.random.default_rng([world.seed, _PLANS, person])
 
 
-def _mixed(scale: Scale, world: WorldSettings) -> Iterator[_Taken]:
+def _mixed(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[_Taken]:
     """Every session of a person has an outfit of its own and is seen by two of the cameras.
 
     The first image of a test person before a camera asks, the others are searched in: every query
     has a match in the same and one in other clothes before another camera.
     """
-    for person, training, shots in _people(scale):
+    for place, person, training, shots in _people(scale, to_train_on):
         rng = _draws(world, person)
         for session in range(scale.sessions):
             for camid in sorted(rng.permutation(world.cameras)[:2].tolist()):
                 for number in range(shots):
                     split = _split(training, number == 0)
-                    pid = person + 1
+                    pid = place + 1
                     file = layouts.folder_file(split, pid, camid, session, number)
                     shot = Shot(person, session, camid, session * _SESSION + number)
                     yield _Taken(file, split, pid, shot)
 
 
-def _market(scale: Scale, world: WorldSettings) -> Iterator[_Taken]:
+def _market(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[_Taken]:
     """One outfit each, three to six cameras; one query per test person and camera.
 
     Distractors (0000) are people whom nobody asks for, junk (-1) is what a detector finds where
     nobody stands.
     """
     few, many = _MARKET_CAMERAS
-    for person, training, shots in _people(scale):
+    for place, person, training, shots in _people(scale, to_train_on):
         rng = _draws(world, person)
         seen = rng.permutation(world.cameras)[: rng.integers(few, many + 1)].tolist()
         for camid in sorted(seen):
             for number in range(shots):
-                split, pid = _split(training, number == 0), person + 1
+                split, pid = _split(training, number == 0), place + 1
                 file = layouts.market_file(split, pid, camid, number)
                 yield _Taken(file, split, pid, Shot(person, 0, camid, number))
-    stranger = scale.train + scale.test
+    stranger = Range.DISTRACTORS.number(0)
     for pid in (0, -1):
         for number in range(scale.strangers):
             camid = int(_draws(world, stranger).integers(world.cameras))
@@ -223,33 +235,33 @@ def _market(scale: Scale, world: WorldSettings) -> Iterator[_Taken]:
             stranger += number % 2  # two images in a row show the same stranger
 
 
-def _prcc(scale: Scale, world: WorldSettings) -> Iterator[_Taken]:
+def _prcc(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[_Taken]:
     """One outfit before the cameras A and B, another one before C; A is the gallery."""
-    for person, training, shots in _people(scale):
+    for place, person, training, shots in _people(scale, to_train_on):
         for camid in range(world.cameras):
             for number in range(shots + (scale.validation if training else 0)):
                 split = _split(training, camid > 0) if number < shots else "val"
-                file = layouts.prcc_file(split, person + 1, camid, number)
+                file = layouts.prcc_file(split, place + 1, camid, number)
                 shot = Shot(person, int(camid == 2), camid, number)
-                yield _Taken(file, split, person + 1, shot)
+                yield _Taken(file, split, place + 1, shot)
 
 
-def _ltcc(scale: Scale, world: WorldSettings) -> Iterator[_Taken]:
+def _ltcc(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[_Taken]:
     """A third of the people never change, the others have two to five outfits, each on 3 cameras.
 
     One query per test person, outfit and camera.
     """
     few, many = _LTCC_OUTFITS
-    for person, training, shots in _people(scale):
+    for place, person, training, shots in _people(scale, to_train_on):
         rng = _draws(world, person)
-        outfits = 1 if person % 3 == 2 else int(rng.integers(few, many + 1))
+        outfits = 1 if place % 3 == 2 else int(rng.integers(few, many + 1))
         for outfit in range(outfits):
             for camid in sorted(rng.permutation(world.cameras)[:_LTCC_CAMERAS].tolist()):
                 for number in range(shots):
                     split = _split(training, number == 0)
-                    file = layouts.ltcc_file(split, person, camid, outfit, number)
+                    file = layouts.ltcc_file(split, place, camid, outfit, number)
                     shot = Shot(person, outfit, camid, outfit * _SESSION + number)
-                    yield _Taken(file, split, person, shot)
+                    yield _Taken(file, split, place, shot)
 
 
 def _ltcc_texts(entries: Sequence[Entry]) -> dict[str, str]:
@@ -264,29 +276,30 @@ def _ltcc_texts(entries: Sequence[Entry]) -> dict[str, str]:
     return layouts.ltcc_lists(changing, constant)
 
 
-def _vcclothes(scale: Scale, world: WorldSettings) -> Iterator[_Taken]:
+def _vcclothes(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[_Taken]:
     """All four cameras, one outfit before each; one query per test person and camera."""
-    for person, training, shots in _people(scale):
+    for place, person, training, shots in _people(scale, to_train_on):
         for camid, outfit in zip(range(world.cameras), _VC_OUTFITS, strict=True):
             for number in range(shots):
                 split = _split(training, number == 0)
-                file = layouts.vcclothes_file(split, person + 1, camid, outfit, number)
-                yield _Taken(file, split, person + 1, Shot(person, outfit, camid, number))
+                file = layouts.vcclothes_file(split, place + 1, camid, outfit, number)
+                yield _Taken(file, split, place + 1, Shot(person, outfit, camid, number))
 
 
-def _source(scale: Scale, world: WorldSettings) -> Iterator[_Taken]:
+def _source(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[_Taken]:
     """Everybody before random cameras."""
-    for person in range(scale.train):
+    for place in range(scale.train):
+        person = to_train_on.number(place)
         rng = _draws(world, person)
         for outfit in range(scale.sessions):
             for number in range(scale.shots):
                 camid = int(rng.integers(world.cameras))
-                file = layouts.image_file(person, outfit, number)
+                file = layouts.image_file(place, outfit, number)
                 shot = Shot(person, outfit, camid, outfit * _SESSION + number)
                 yield _Taken(file, "train", -1, shot)
 
 
-_PLANNERS: dict[str, Callable[[Scale, WorldSettings], Iterator[_Taken]]] = {
+_PLANNERS: dict[str, Callable[[Scale, WorldSettings, Range], Iterator[_Taken]]] = {
     "mixed": _mixed,
     "market": _market,
     "prcc": _prcc,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ def load_dataset(request: DataRequest, settings: SynthpeopleSettings) -> DataSet
         DataError: the root holds something else, or the cache cannot be written to.
     """
     if request.root is not None:
-        return dataset_of(request.root, *_kept(request.root, request))
+        card, rows = _kept(request.root, request)
+        return dataset_of(request.root, card, rows, _otherwise(card, settings))
     order = order_of(request, settings)
     return dataset_of(request.cache / order.folder, *_cached(order, request.cache, settings))
 
@@ -62,7 +63,13 @@ def order_of(
 ) -> Order:
     """Return what a request asks for under a run's settings."""
     variant = variant or request.variant or VARIANTS[0]
-    return Order(variant, request.size or SIZES[0], settings.seed, settings.mask_noise)
+    return Order(
+        variant,
+        request.size or SIZES[0],
+        settings.seed,
+        settings.mask_noise,
+        settings.people == "pretraining",
+    )
 
 
 def _cached(
@@ -95,6 +102,21 @@ def _steps(add: Callable[[int], None]) -> Advance:
         last = done
 
     return advance
+
+
+def _otherwise(card: Mapping[str, Any], settings: SynthpeopleSettings) -> str:
+    """Say which settings somebody has chosen that a kept folder was not made with."""
+    made_with = {
+        "seed": card["order"]["seed"],
+        "mask_noise": card["order"]["mask_noise"],
+        "people": "pretraining" if card["order"].get("pretraining") else "usual",
+    }
+    differs = [
+        f"{name} {made_with[name]} and not {getattr(settings, name)}"
+        for name in made_with
+        if name in settings.model_fields_set and made_with[name] != getattr(settings, name)
+    ]
+    return f"; the folder rules, which was made with {', '.join(differs)}" if differs else ""
 
 
 def _kept(root: Path, request: DataRequest) -> tuple[dict[str, Any], list[Row]]:

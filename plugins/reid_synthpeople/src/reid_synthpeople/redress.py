@@ -55,7 +55,7 @@ def shot_of(sample: Sample) -> Shot:
     """
     try:
         scene = sample.extra
-        return Shot(scene["person"], scene["outfit"], sample.camid, scene["number"])
+        return Shot(scene["figure"], scene["outfit"], sample.camid, scene["number"])
     except KeyError as error:
         raise DataError(f"{sample.path} is no image of synthetic people") from error
 

@@ -16,6 +16,7 @@ from reid_synthpeople.fingerprint import Fingerprint
 from reid_synthpeople.gait import FRONTAL_POSE, Pose, draw_pose
 from reid_synthpeople.garments import Outfit, adapt_template, draw_outfit
 from reid_synthpeople.identity import Person, draw_person
+from reid_synthpeople.people import Range, range_of
 from reid_synthpeople.randomness import Stream, generator
 from reid_synthpeople.settings import WorldSettings
 
@@ -107,7 +108,8 @@ class Scenes:
         order = generator(settings.seed, Stream.STYLES, pid).permutation(settings.styles)
         if rng.random() < settings.wardrobe:
             style = int(order[number % settings.styles])
-            shared = generator(settings.seed, Stream.TEMPLATE, int(female), style)
+            # Whoever is trained on shares no template with anybody who is searched for.
+            shared = generator(settings.seed, Stream.TEMPLATE, int(female), style, *_own(pid))
             return adapt_template(draw_outfit(shared, female), rng)
         return draw_outfit(rng, female)
 
@@ -125,3 +127,9 @@ class Scenes:
             settings.yaw_sd,
             settings.twoway,
         )
+
+
+def _own(person: int) -> tuple[int, ...]:
+    """Return what tells the templates of a person's range from those of people to train on."""
+    own = range_of(person)
+    return () if own is Range.TRAINING else (int(own),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -81,5 +81,7 @@ class SynthpeopleSettings(Settings):
     """Of people, outfits, cameras and pictures."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that render; 0 takes one per core. The files do not depend on it."""
+    people: Literal["usual", "pretraining"] = "usual"
+    """Whom training images show: with ``pretraining``, people whom no other set has."""
     mask_noise: Annotated[float, Field(ge=0, le=3)] = 0.0
     """Noise of the label maps (shifts, erosion, swapped labels): 0 is the truth, 1 a parser's."""

@@ -18,6 +18,7 @@ from reid_synthpeople.garments import Outfit
 from reid_synthpeople.identity import Person
 from reid_synthpeople.painter import Painter
 from reid_synthpeople.painting import paint_surface
+from reid_synthpeople.people import Range
 from reid_synthpeople.photograph import Photographer
 from reid_synthpeople.pictures import Picture
 from reid_synthpeople.scenery import (
@@ -218,7 +219,7 @@ class World:
                 supersampling=1,
                 device=self.device,
             )
-        shot = Shot(number, 0, number % _STRANGERS_CAMERAS, 0)
+        shot = Shot(Range.BYSTANDERS.number(number), 0, number % _STRANGERS_CAMERAS, 0)
         (picture,) = self._strangers.render([shot])
         colour = torch.from_numpy(picture.image).to(self.device).float() / 255
         return Sprite(colour, torch.from_numpy(picture.silhouette).to(self.device))
