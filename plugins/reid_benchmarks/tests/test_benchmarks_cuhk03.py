@@ -55,6 +55,15 @@ def test_every_image_of_the_release_is_extracted_once(release: Path, tmp_path: P
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]  # nothing half-made is left
 
 
+def test_another_layout_of_the_cache_is_made_anew(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = release / "cuhk03_release" / "cuhk-03.mat"
+    before = extract_release(file, "detected", tmp_path / "cache")
+    monkeypatch.setattr("reid_benchmarks.datasets.cuhk03_release._LAYOUT", 2)
+    assert extract_release(file, "detected", tmp_path / "cache") != before
+
+
 def test_classic_split_from_the_release(release: Path) -> None:
     dataset = load(release, "classic-labeled")
     assert dataset.name == "cuhk03/classic-labeled:1"

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 TESTSETS = "testsets.json"
 """Test people of the 20 splits: lists of pairs of a camera pair and a person, from 1."""
 
+_LAYOUT = 1
+"""Version of what is written into the cache; raise it with any change of names or pixels."""
+
 
 Testsets = list[list[tuple[int, int]]]
 
@@ -55,7 +58,7 @@ def extract_release(path: Path, kind: str, cache: Path) -> Path:
 
     Returns:
         A folder that holds ``images_<kind>`` and ``testsets.json``; it appears whole. A changed
-        or moved ``cuhk-03.mat`` gets another one.
+        or moved ``cuhk-03.mat`` gets another one, and so does another layout of the folder.
 
     Raises:
         DataError: h5py is missing, or the file is not the release.
@@ -63,7 +66,7 @@ def extract_release(path: Path, kind: str, cache: Path) -> Path:
     from PIL import Image
 
     stat = path.stat()
-    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{kind}"
+    key = f"{_LAYOUT}|{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{kind}"
     folder = cache / "benchmarks" / f"cuhk03-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if folder.is_dir():
         return folder
