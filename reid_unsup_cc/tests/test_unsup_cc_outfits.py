@@ -18,7 +18,7 @@ from reid_core.testing.tiny import Recorder
 from reid_unsup_cc.outfits import OnlineTemplates, Outfits, Wardrobe, outfits_key
 from reid_unsup_cc.recolor import Recolor
 from reid_unsup_cc.settings import SynthesisSettings
-from reid_unsup_cc.templates import Picture, TemplatePool, clothing_colours, read_picture
+from reid_unsup_cc.templates import Picture, TemplatePool, clothing_colours, read_picture, stacked
 
 CPU = torch.device("cpu")
 
@@ -37,6 +37,37 @@ def test_fixed_templates_are_distinct_and_always_the_same(toy_tiny: DataSet) -> 
     gaps = np.linalg.norm(found[:, None] - found[None], axis=2)[~np.eye(4, dtype=bool)]
     assert gaps.min() > 30, "clearly different, in Lab"
     assert pool.distinct(2) == rows[:2]
+
+
+def test_templates_by_their_place_among_all(toy_tiny: DataSet) -> None:
+    """Distinct ones are far from the rest, typical ones near the middle of many."""
+    pool = TemplatePool(toy_tiny.train)
+    found = [clothing_colours(picture) for picture in pool.pictures(range(len(toy_tiny.train)))]
+    points = np.stack([c for c in found if c is not None])
+
+    def reach(rows: list[int]) -> tuple[float, float]:
+        """How far all images are from the nearest template, and templates from their nearest."""
+        own = np.stack([c for row in rows if (c := found[row]) is not None])
+        distances = np.linalg.norm(points[:, None] - own[None], axis=2)
+        return float(distances.min(1).mean()), float(
+            np.linalg.norm(own - points.mean(0), axis=1).mean()
+        )
+
+    distinct, typical = pool.distinct(3), pool.typical(3)
+    assert typical == pool.typical(3)
+    assert len(set(typical)) == 3
+    assert reach(typical)[0] < reach(distinct)[0]
+    assert reach(typical)[1] < reach(distinct)[1]
+    # The first distinct one is the furthest of all from the mean.
+    furthest = np.linalg.norm(points - points.mean(0), axis=1).max()
+    first = found[distinct[0]]
+    assert first is not None
+    assert np.linalg.norm(first - points.mean(0)) == pytest.approx(furthest)
+    assert [pool.chosen(kind, 3) for kind in ("fixed", "typical", "random")] == [
+        distinct,
+        typical,
+        None,
+    ]
 
 
 def test_templates_need_clothing(toy_tiny: DataSet) -> None:
@@ -64,7 +95,7 @@ def test_drawn_templates_belong_to_the_image(toy_tiny: DataSet) -> None:
         few.drawn_for(source.samples[0], 2)
 
 
-@pytest.mark.parametrize("templates", ["fixed", "random"])
+@pytest.mark.parametrize("templates", ["fixed", "typical", "random"])
 @pytest.mark.parametrize("size", [None, (32, 16)])
 def test_outfits_of_samples(
     toy_tiny: DataSet, templates: str, size: tuple[int, int] | None
@@ -126,10 +157,12 @@ def test_the_key_is_all_that_they_depend_on(reid_cache: Path, toy_tiny: DataSet)
         {"outfits": 3},
         {"templates": "random"},
         {"shading": 0.1},
+        {"texture": 0.1},
+        {"background": "swap"},
     )
     others = [key(version="recolor 2"), key(pool=fewer)]
     others += [key(settings=plain.model_copy(update=change)) for change in changes]
-    assert len({key(), *others}) == 6
+    assert len({key(), *others}) == 8
     # Where they are made has no part in it.
     assert key(settings=plain.model_copy(update={"online": True})) == key()
 
@@ -172,6 +205,11 @@ def test_synthesis_in_every_step(
         other = (garments == 0)[:, None].repeat_interleave(2, 0).expand_as(pixels)
         assert torch.allclose(pixels[other], images.repeat_interleave(2, 0)[other], atol=1e-5)
         assert not torch.allclose(pixels[0], pixels[1], atol=0.05)
+        if templates == "fixed":
+            pool = TemplatePool(source)
+            worn = stacked([p.resized((64, 32)) for p in pool.pictures(pool.distinct(2))])
+            dressed = [Recolor()(images[[k, k]], garments[[k, k]].long(), *worn) for k in range(4)]
+            assert torch.allclose(pixels, torch.cat(dressed), atol=1e-4), "a person's own, abreast"
 
 
 def test_online_images_see_the_step_s_geometry(reid_cache: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,16 @@ from unsup_cc_runs import TINY, unsup_cc
 
 from reid_core import ConfigError, DataError, Embedded
 from reid_core.contract.events import RunBegan
+from reid_core.contract.samples import DataSet
 from reid_core.data.decoding import read_field
 from reid_core.evaluation.extraction import EpochFeatures
 from reid_core.loop.synthesis import joined
 from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder, first_forward, tiny_flags
 from reid_unsup_cc.memory import ClusterMemory
+from reid_unsup_cc.outfits import wardrobe_of
+from reid_unsup_cc.quality import truth_of
+from reid_unsup_cc.reporting import supervision
 
 CONTRAST, CONSTRAINT = "core/global/contrast", "unsup_cc/self_identity"
 NO_SYNTHESIS = {"synthesis": {"method": "none"}}
@@ -170,6 +173,65 @@ def test_a_network_dresses_people(reid_cache: Path, online: bool) -> None:
     assert {name.partition(":")[2] for name in trainer.trace[-1]} == {CONTRAST, CONSTRAINT}
 
 
+def test_every_embedding_and_epoch_draws_for_itself(reid_cache: Path) -> None:
+    def drawn(seed: int, epoch: int) -> dict[str, list[int]]:
+        assembly = unsup_cc(reid_cache, "pcb", data={"height": 96}, run={"seed": seed})
+        assembly.ctx.progress.epoch = epoch
+        found: dict[str, Any] = dict(assembly.model.criteria.items())
+        return {name: c._draw().integers(0, 1000, 9).tolist() for name, c in found.items()}
+
+    first = drawn(0, 0)
+    assert first == drawn(0, 0)
+    assert len({tuple(row) for row in first.values()}) == 6
+    for other in (drawn(0, 1), drawn(1, 0)):
+        assert all(other[name] != row for name, row in first.items())
+
+
+def test_the_constraint_of_a_step_written_out(reid_cache: Path) -> None:
+    """Equation 9 over an image and its two outfits, of unit vectors over tau."""
+    assembly = unsup_cc(reid_cache, settings={"memory": {"temperature": 0.2}})
+    trainer = Recorder(assembly)
+    assembly.model.train()
+    trainer.begin_epoch()
+    batches = trainer.batches(trainer.streams(1))
+    update = next(u for u in assembly.parts.plan.updates if u.name == "main")
+    step, terms = assembly.parts.forward.terms(update, batches)  # type: ignore[operator]
+    unit = step.main.embedded["core/global"].unit.detach()
+    rows = (unit / 0.2).log_softmax(1).reshape(3 * 8, -1)
+    groups = [[k, 8 + 2 * k, 9 + 2 * k] for k in range(8)]
+    pairs = [(rows[a], rows[b]) for group in groups for a in group for b in group]
+    expected = sum((p.exp() * (p - q)).sum() for p, q in pairs) / 24
+    assert terms[CONSTRAINT].value.item() == pytest.approx(float(expected), rel=1e-4)
+    # Of an embedding that counts half, half of it.
+    head: Any = assembly.model.heads["core/global"]
+    head.declaration = replace(head.declaration, weight=0.5)
+    _, halved = assembly.parts.forward.terms(update, batches)  # type: ignore[operator]
+    assert halved[CONSTRAINT].value.item() == pytest.approx(float(expected) / 2, rel=1e-4)
+
+
+def test_settings_reach_the_wardrobe(reid_cache: Path) -> None:
+    synthesis = {"texture": 0.25, "shading": 0.5, "background": "swap", "outfits": 3}
+    assembly = unsup_cc(reid_cache, settings={"synthesis": synthesis})
+    wardrobe = wardrobe_of(assembly.ctx, assembly.plugins["unsup_cc"].settings, None)
+    relocated: Any = wardrobe.dresser
+    recolor = relocated.dresser
+    assert (recolor.texture, recolor.shading) == (0.25, 0.5)
+    assert relocated.background == "swap"
+    assert wardrobe.settings.outfits == 3
+
+
+def test_without_a_truth_there_is_a_report_without_it(toy_tiny: DataSet) -> None:
+    train = toy_tiny.train
+    known = truth_of(train)
+    assert known is not None
+    assert known.people.tolist() == [sample.pid for sample in train.samples]
+    assert known.cameras.tolist() == [sample.camid for sample in train.samples]
+    assert known.clothes.tolist() == [sample.clothes for sample in train.samples]
+    assert truth_of(replace(train, identities=False)) is None
+    junk = (replace(train.samples[0], pid=-1), *train.samples[1:])
+    assert truth_of(replace(train, samples=junk)) is None
+
+
 def test_another_plugin_s_identities_and_memories_go_with_the_constraint(reid_cache: Path) -> None:
     own = {"identity": "clustering", "labels:pid": "clustering"}
     trainer = Recorder(unsup_cc(reid_cache, "clustering", own=own))
@@ -205,19 +267,6 @@ def test_a_run_reports_clusters_and_draws_outfits(reid_cache: Path, tmp_path: Pa
         assert picture.size == (4 * 3 * 66, 3 * 130)
 
 
-def test_what_else_supervises_is_said(reid_cache: Path) -> None:
-    assembly = unsup_cc(reid_cache, "partaware")
-    plugin: Any = assembly.plugins["unsup_cc"]
-    assert plugin._supervision(assembly.ctx) == (
-        "unsup_cc: no identity label is read in training; supervision of other kinds: garment "
-        "maps, what other plugins learn from (partaware)"
-    )
-    plain: Any = unsup_cc(reid_cache, settings=NO_SYNTHESIS).plugins["unsup_cc"]
-    assert plain._supervision(assembly.ctx).endswith(
-        "kinds: what other plugins learn from (partaware)"
-    )
-
-
 @pytest.mark.parametrize(
     ("settings", "sections", "words"),
     [
@@ -228,6 +277,13 @@ def test_what_else_supervises_is_said(reid_cache: Path) -> None:
             "in training; supervision of other kinds: garment maps, camera labels",
         ),
         ({**NO_SYNTHESIS}, {"data": {"sampler": "pk_camera"}}, "other kinds: camera labels"),
+        (
+            {"synthesis": {"method": "pise"}},
+            {"model": {"pretrained": True}, "run": {"plugins": ["partaware", "unsup_cc"]}},
+            "other kinds: garment maps, people in two outfits ('synthpeople-redressed'), the "
+            "labels behind the encoder's pretrained weights, what other plugins learn from "
+            "(partaware)",
+        ),
         (
             {**NO_SYNTHESIS},
             {"data": {"validation": 0.25}, "evaluation": {"select": "validation", "every": 1}},
@@ -240,8 +296,8 @@ def test_whatever_else_is_read_is_said(
 ) -> None:
     layers = {"plugins": {"unsup_cc": settings}, **sections}
     resolved = resolve(tiny_flags(("unsup_cc",), layers))
-    plugin: Any = resolved.plugins["unsup_cc"]
-    assert plugin._supervision(SimpleNamespace(config=resolved.config)).endswith(words)
+    found = resolved.plugins["unsup_cc"].settings
+    assert supervision("unsup_cc", found, resolved.config).endswith(words)
 
 
 def test_greyed_clusters_need_garment_maps() -> None:

@@ -23,8 +23,9 @@ from reid_unsup_cc.templates import GARMENTS, Picture, TemplatePool, read_pictur
 if TYPE_CHECKING:
     from reid_core import Batch, RunContext, Sample, Source
     from reid_core.contract.samples import FieldValue
+    from reid_core.runs.stages import StageResult
     from reid_unsup_cc.dressing import Dresser
-    from reid_unsup_cc.settings import SynthesisSettings
+    from reid_unsup_cc.settings import SynthesisSettings, UnsupCCSettings
 
 _ROWS = 32
 """Images that are dressed at once."""
@@ -55,6 +56,39 @@ class Wardrobe:
     settings: SynthesisSettings
     size: tuple[int, int] | None
     device: torch.device
+
+
+def template_source(ctx: RunContext, settings: SynthesisSettings) -> Source:
+    """Return where templates are from: the training images, or what the settings name."""
+    from reid_core.machine.ranks import rank_0_first
+    from reid_core.runs.assembly.sources import load_source
+
+    if settings.template_data is None:
+        return ctx.main
+    with rank_0_first():
+        return load_source(settings.template_data, ctx.config.data.root, ctx.cache, ctx.providers)
+
+
+def wardrobe_of(ctx: RunContext, settings: UnsupCCSettings, stage: StageResult | None) -> Wardrobe:
+    """Return the run's wardrobe.
+
+    Args:
+        ctx: the run.
+        settings: of the plugin.
+        stage: what has trained `PISE`; None is `Recolor`.
+    """
+    from reid_unsup_cc.backgrounds import Relocated
+    from reid_unsup_cc.pise_training import trained_pise
+    from reid_unsup_cc.recolor import Recolor
+
+    synthesis = settings.synthesis
+    dresser: Dresser
+    if stage is None:
+        dresser, size = Recolor(synthesis.texture, synthesis.shading), None
+    else:
+        dresser, size = trained_pise(stage).to(ctx.device), settings.pise.size
+    pool = TemplatePool(template_source(ctx, synthesis))
+    return Wardrobe(Relocated(dresser, synthesis.background), pool, synthesis, size, ctx.device)
 
 
 class Outfits(Sequence[NDArray[np.uint8]]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reid_core import (
@@ -23,8 +23,6 @@ from reid_core import (
 from reid_unsup_cc.settings import UnsupCCSettings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
         LabelContext,
         PassView,
         RunContext,
-        Source,
         Stage,
         Start,
         StepView,
@@ -44,14 +41,9 @@ if TYPE_CHECKING:
     )
     from reid_core.config import RunConfig
     from reid_core.contract.events import Event
-    from reid_core.runs.stages import StageResult
-    from reid_unsup_cc.dressing import Dresser
     from reid_unsup_cc.memory import ClusterMemory
-    from reid_unsup_cc.outfits import OnlineTemplates, Outfits, Wardrobe
-    from reid_unsup_cc.quality import ClusterReport, Truth
-
-_SHOWN = 12
-"""People in the picture of synthetic images."""
+    from reid_unsup_cc.outfits import OnlineTemplates, Outfits
+    from reid_unsup_cc.quality import ClusterReport
 
 
 class UnsupCC(Plugin):
@@ -157,16 +149,16 @@ class UnsupCC(Plugin):
         synthesis = self.settings.synthesis
         if synthesis.method == "none" or synthesis.online:
             return [identities]
-        from reid_unsup_cc.outfits import outfits_key, outfits_spec
+        from reid_unsup_cc.outfits import outfits_key, outfits_spec, template_source
 
-        pool = self._pool(ctx)
+        pool = template_source(ctx, synthesis)
         key = outfits_key(ctx, self.name, synthesis, pool, f"{synthesis.method} 2")
         spec = outfits_spec(self.own("outfits"))
         return [identities, Labeler(spec, self._dress, key=key, stage=self._stage(ctx))]
 
     def _cluster(self, labels: LabelContext) -> NDArray[np.int64]:
         from reid_unsup_cc.clustering import find_clusters
-        from reid_unsup_cc.quality import describe
+        from reid_unsup_cc.quality import describe, truth_of
 
         data = labels.run.config.data
         least = data.batch_size // data.instances if data.sampler.startswith("pk") else 2
@@ -174,7 +166,7 @@ class UnsupCC(Plugin):
         clusters = find_clusters(
             self._clustered(labels), self.settings.clustering, least, labels.run.say, section
         )
-        self.report = describe(clusters, labels.epoch, _truth(labels.source))
+        self.report = describe(clusters, labels.epoch, truth_of(labels.source))
         labels.run.say(self.report.line())
         return clusters.labels
 
@@ -230,50 +222,25 @@ class UnsupCC(Plugin):
 
     # Other clothes -------------------------------------------------------------------------------
 
-    def _pool(self, ctx: RunContext) -> Source:
-        """Return where templates are from."""
-        from reid_core.machine.ranks import rank_0_first
-        from reid_core.runs.assembly.sources import load_source
-
-        name = self.settings.synthesis.template_data
-        if name is None:
-            return ctx.main
-        with rank_0_first():
-            return load_source(name, ctx.config.data.root, ctx.cache, ctx.providers)
-
     def _stage(self, ctx: RunContext) -> Stage | None:
         """Return the stage that trains the dresser, where it is a network."""
         from reid_unsup_cc.pise_training import pise_stage
 
         return pise_stage(self.settings.pise) if self.settings.synthesis.method == "pise" else None
 
-    def _wardrobe(self, ctx: RunContext, stage: StageResult | None) -> Wardrobe:
-        from reid_unsup_cc.backgrounds import Relocated
-        from reid_unsup_cc.outfits import Wardrobe
-        from reid_unsup_cc.pise_training import trained_pise
-        from reid_unsup_cc.recolor import Recolor
-        from reid_unsup_cc.templates import TemplatePool
-
-        synthesis, pool = self.settings.synthesis, TemplatePool(self._pool(ctx))
-        dresser: Dresser
-        if stage is None:
-            dresser, size = Recolor(synthesis.texture, synthesis.shading), None
-        else:
-            dresser, size = trained_pise(stage).to(ctx.device), self.settings.pise.size
-        relocated = Relocated(dresser, synthesis.background)
-        return Wardrobe(relocated, pool, synthesis, size, ctx.device)
-
     def _dress(self, labels: LabelContext) -> Outfits:
-        from reid_unsup_cc.outfits import Outfits
+        from reid_unsup_cc.outfits import Outfits, wardrobe_of
 
-        return Outfits(self._wardrobe(labels.run, labels.stage), labels.source, labels.samples)
+        wardrobe = wardrobe_of(labels.run, self.settings, labels.stage)
+        return Outfits(wardrobe, labels.source, labels.samples)
 
     def _prepare_online(self, ctx: RunContext) -> None:
         """Make everything that synthesis in every step needs, the dresser's training included."""
-        from reid_unsup_cc.outfits import OnlineTemplates
+        from reid_unsup_cc.outfits import OnlineTemplates, wardrobe_of
 
         stage = self._stage(ctx)
-        wardrobe = self._wardrobe(ctx, None if stage is None else ctx.stage(stage))
+        made = None if stage is None else ctx.stage(stage)
+        wardrobe = wardrobe_of(ctx, self.settings, made)
         self._online = OnlineTemplates(wardrobe, ctx.image_size)
 
     @hookimpl
@@ -350,76 +317,17 @@ class UnsupCC(Plugin):
         """Leave ``<plugin>/outfits.png`` and, for every epoch, a line in ``clusters.jsonl``."""
         if self._run is None or self._run.folder is None:
             return
-        folder = self._run.folder / self.name
+        from reid_unsup_cc import reporting
+
+        run, folder = self._run, self._run.folder / self.name
         if isinstance(event, RunBegan):
-            self._run.say(self._supervision(self._run))
-            self._draw(self._run, folder / "outfits.png")
+            run.say(reporting.supervision(self.name, self.settings, run.config))
+            if self._online is not None:
+                wardrobe = self._online.wardrobe
+                reporting.draw_dressed(run.main, wardrobe, folder / "outfits.png")
+            elif self.settings.synthesis.method != "none":
+                reporting.draw_stored(run.main, self.own("outfits"), folder / "outfits.png")
         elif isinstance(event, EpochEnded) and self.report is not None:
-            from reid_unsup_cc.reporting import append_line
-
-            append_line(folder / "clusters.jsonl", {**self.report.to_json(), **self._agreed()})
-
-    def _supervision(self, ctx: RunContext) -> str:
-        """Return what the run is supervised by, though not by identities."""
-        helped = []
-        synthesis, clustering = self.settings.synthesis, self.settings.clustering
-        if synthesis.method != "none" or clustering.background == "grey":
-            helped.append("garment maps")
-        if clustering.cameras == "whiten" or ctx.config.data.sampler == "pk_camera":
-            helped.append("camera labels")
-        if synthesis.method == "pise":
-            helped.append(f"people in two outfits ('{self.settings.pise.data}')")
-        if ctx.config.model.pretrained:
-            helped.append("the labels behind the encoder's pretrained weights")
-        others = ", ".join(sorted(name for name in ctx.config.run.plugins if name != self.name))
-        if others:
-            helped.append(f"what other plugins learn from ({others})")
-        listed = "; supervision of other kinds: " + ", ".join(helped) if helped else ""
-        chosen = ctx.config.evaluation.select == "validation"
-        held = "; identities of held-out people choose the epoch" if chosen else ""
-        return f"{self.name}: no identity label is read in training{held}{listed}"
-
-    def _agreed(self) -> dict[str, Any]:
-        """Return, by embedding, how often the hardest vector is also that of smallest cosine."""
-        assert self._run is not None
-        shares = {}
-        for name, criterion in self._criteria(self._run).items():
-            same, updated = criterion.agreement.tolist()
-            if updated:
-                shares[name] = same / updated
-        return {"hardest_by_cosine": shares}
-
-    def _draw(self, ctx: RunContext, path: Path) -> None:
-        import numpy as np
-
-        from reid_core.data.decoding import read_field
-        from reid_unsup_cc.outfits import Outfits
-        from reid_unsup_cc.reporting import draw_outfits
-        from reid_unsup_cc.templates import read_picture
-
-        if self.settings.synthesis.method == "none":
-            return
-        source = ctx.main
-        places = np.linspace(0, len(source) - 1, min(_SHOWN, len(source))).astype(int)
-        samples = [source.samples[place] for place in places]
-        people = [read_picture(source, sample).image for sample in samples]
-        if self._online is not None:
-            made: Iterable[NDArray[np.uint8]] = Outfits(self._online.wardrobe, source, samples)
-        else:
-            spec = source.fields[self.own("outfits")]
-            made = [read_field(sample.fields[spec.name], spec) for sample in samples]
-        draw_outfits(people, made, path)
-
-
-def _truth(source: Source) -> Truth | None:
-    """Return what is known of a source's images, for the report; None where people are not."""
-    import numpy as np
-
-    from reid_unsup_cc.quality import Truth
-
-    columns = (
-        np.array([getattr(sample, name) for sample in source.samples], np.int64)
-        for name in ("pid", "camid", "clothes")
-    )
-    truth = Truth(*columns)
-    return truth if source.identities and bool((truth.people >= 0).all()) else None
+            agreed = reporting.agreements(self._criteria(run))
+            line = {**self.report.to_json(), "hardest_by_cosine": agreed}
+            reporting.append_line(folder / "clusters.jsonl", line)

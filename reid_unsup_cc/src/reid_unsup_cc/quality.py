@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid_unsup_cc.clustering import Clusters, with_singletons
+
+if TYPE_CHECKING:
+    from reid_core import Source
 
 Labels = NDArray[np.int64]
 
@@ -114,6 +117,16 @@ class ClusterReport:
             f"{text}; against the hidden truth NMI {found.nmi:.3f}, ARI {found.ari:.3f}, purity "
             f"{found.purity:.3f}; {recall.cameras:.2f} cameras per cluster{pairs}"
         )
+
+
+def truth_of(source: Source) -> Truth | None:
+    """Return what is known of a source's images; None where it does not say who they show."""
+    columns = (
+        np.array([getattr(sample, name) for sample in source.samples], np.int64)
+        for name in ("pid", "camid", "clothes")
+    )
+    truth = Truth(*columns)
+    return truth if source.identities and bool((truth.people >= 0).all()) else None
 
 
 def describe(clusters: Clusters, epoch: int, truth: Truth | None) -> ClusterReport:

@@ -1,15 +1,21 @@
-"""What a run leaves beside its losses: clusters in numbers, and some people in other clothes."""
+"""What a run says and leaves beside its losses: supervision, clusters, people in other clothes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:
+    from reid_core import RunConfig, Sample, Source
+    from reid_unsup_cc.memory import ClusterMemory
+    from reid_unsup_cc.outfits import Wardrobe
+    from reid_unsup_cc.settings import UnsupCCSettings
 
 Pixels = NDArray[np.uint8]
 
@@ -17,12 +23,73 @@ _CELL = (128, 64)
 _GAP = 2
 _ABREAST = 4
 
+_SHOWN = 12
+"""People in the picture of synthetic images."""
+
+
+def supervision(plugin: str, settings: UnsupCCSettings, config: RunConfig) -> str:
+    """Return what a run is supervised by, though not by identities."""
+    helped, synthesis, clustering = [], settings.synthesis, settings.clustering
+    if synthesis.method != "none" or clustering.background == "grey":
+        helped.append("garment maps")
+    if clustering.cameras == "whiten" or config.data.sampler == "pk_camera":
+        helped.append("camera labels")
+    if synthesis.method == "pise":
+        helped.append(f"people in two outfits ('{settings.pise.data}')")
+    if config.model.pretrained:
+        helped.append("the labels behind the encoder's pretrained weights")
+    others = ", ".join(sorted(name for name in config.run.plugins if name != plugin))
+    if others:
+        helped.append(f"what other plugins learn from ({others})")
+    listed = "; supervision of other kinds: " + ", ".join(helped) if helped else ""
+    chosen = config.evaluation.select == "validation"
+    held = "; identities of held-out people choose the epoch" if chosen else ""
+    return f"{plugin}: no identity label is read in training{held}{listed}"
+
+
+def agreements(criteria: Mapping[str, ClusterMemory]) -> dict[str, float]:
+    """Return, by embedding, how often the hardest vector is also that of smallest cosine."""
+    shares = {}
+    for name, criterion in criteria.items():
+        same, updated = criterion.agreement.tolist()
+        if updated:
+            shares[name] = same / updated
+    return shares
+
 
 def append_line(path: Path, content: dict[str, Any]) -> None:
     """Append one JSON object to a file of lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(content) + "\n")
+
+
+def draw_dressed(source: Source, wardrobe: Wardrobe, path: Path) -> Path:
+    """Draw some of a source's people, dressed now, in what a wardrobe has for them."""
+    from reid_unsup_cc.outfits import Outfits
+
+    samples = _some(source)
+    return draw_outfits(_images(source, samples), Outfits(wardrobe, source, samples), path)
+
+
+def draw_stored(source: Source, field: str, path: Path) -> Path:
+    """Draw some of a source's people in the other clothes that they carry as a field."""
+    from reid_core.data.decoding import read_field
+
+    samples, spec = _some(source), source.fields[field]
+    made = [read_field(sample.fields[field], spec) for sample in samples]
+    return draw_outfits(_images(source, samples), made, path)
+
+
+def _some(source: Source) -> list[Sample]:
+    places = np.linspace(0, len(source) - 1, min(_SHOWN, len(source))).astype(int)
+    return [source.samples[place] for place in places]
+
+
+def _images(source: Source, samples: Sequence[Sample]) -> list[Pixels]:
+    from reid_unsup_cc.templates import read_picture
+
+    return [read_picture(source, sample).image for sample in samples]
 
 
 def draw_outfits(people: Sequence[Pixels], outfits: Iterable[Pixels], path: Path) -> Path:
