@@ -14,11 +14,13 @@ images of different people and compares the result with the true masks and colou
   units.
 
     python benchmarks/dgnet.py [--run DIR] [--data NAME] [--epochs N] [--iterations N] [--every N]
-                               [--sampler NAME] [--batch N] [--seed N] [--pairs N] [--out DIR]
-                               [--json FILE] [--set KEY=VALUE ...]
+                               [--sampler NAME] [--batch N] [--backbone NAME] [--seed N]
+                               [--pairs N] [--out DIR] [--json FILE] [--set KEY=VALUE ...]
 
-The curve over the training has a point every N epochs; the learning rate falls over the whole of
-it. Everything is synthetic: the figures say nothing about real cameras.
+With `--every N` the learning rate is constant, and the curve has a point every N epochs, each of
+which is what a training of that length gives; a training that was stopped goes on where --out has
+its checkpoint. Everything is synthetic: the figures say nothing
+about real cameras.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 # Before torch is imported: more threads on a shared machine measure the neighbours.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,13 +51,15 @@ GARMENTS = {"upper": 3, "lower": 4}
 
 CHUNK = 64
 
+CURVE = "curve.jsonl"
+"""File in the run's folder that keeps the points of the curve."""
+
 
 class Curve(Dgnet):
     """Measure the images that are composed at the end of some epochs."""
 
     every = 0
     pairs = 512
-    points: ClassVar[list[dict[str, float]]] = []
 
     @hookimpl
     def reid_observe(self, event: Event) -> None:
@@ -63,27 +67,34 @@ class Curve(Dgnet):
         super().reid_observe(event)
         if isinstance(event, EpochEnded) and self.every and (event.epoch + 1) % self.every == 0:
             figures = measure(Composer.of(self._ctx), self.pairs, self._ctx.config.run.seed)
-            self.points.append({"steps": event.iteration + 1, **rounded(figures)})
-            print(self.points[-1], flush=True)
+            line = json.dumps({"steps": event.iteration + 1, **rounded(figures)})
+            with (self._ctx.folder / CURVE).open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+            print(line, flush=True)
 
 
-def trained(given: argparse.Namespace) -> tuple[Path, float, list[dict[str, float]]]:
-    """Return the folder of a finished run, and the CPU seconds and the curve of one made here."""
+def trained(given: argparse.Namespace) -> tuple[Path, float]:
+    """Return the folder of a finished run, and the CPU seconds that it took here."""
     if given.run is not None:
-        return given.run, 0.0, []
+        return given.run, 0.0
     data = {"name": given.data, "sampler": given.sampler, "batch_size": given.batch}
     schedule = {"epochs": given.epochs, "iterations_per_epoch": given.iterations}
+    if given.every:
+        schedule["decay"] = "constant"
     flags: dict[str, Any] = {
         "run": {"seed": given.seed},
         "data": {key: value for key, value in data.items() if value is not None},
         "schedule": {key: value for key, value in schedule.items() if value is not None},
         "plugins": {"dgnet": dict(pair.split("=", 1) for pair in given.set)},
+        "model": {} if given.backbone is None else {"backbone": given.backbone},
+        "evaluation": {"untrained": False},
     }
     Curve.every, Curve.pairs = given.every, given.pairs
     began = time.process_time()
     resolved = resolve(flags, recipe="dgnet/quick", classes={"dgnet": Curve})
-    summary = run(resolved=resolved, out=given.out)
-    return summary.folder, time.process_time() - began, Curve.points
+    there = given.out is not None and (given.out / "checkpoint.pt").exists()
+    summary = run(resolved=resolved, out=given.out, resume=there)
+    return summary.folder, time.process_time() - began
 
 
 def rounded(figures: dict[str, float]) -> dict[str, float]:
@@ -168,6 +179,7 @@ def main() -> None:
     parser.add_argument("--data", default="synthpeople/market")
     parser.add_argument("--sampler")
     parser.add_argument("--batch", type=int, help="rows of a batch")
+    parser.add_argument("--backbone", help="encoder in place of the quick recipe's")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--every", type=int, default=0, help="epochs between points of the curve")
@@ -177,15 +189,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of dgnet")
     given = parser.parse_args()
-    folder, seconds, curve = trained(given)
+    folder, seconds = trained(given)
     assembly = restore(folder, say=lambda line: None)
     config = assembly.config
     figures = measure(Composer.of(assembly.ctx), given.pairs, given.seed)
-    schedule = config.schedule
+    schedule, lines = config.schedule, folder / CURVE
+    curve = [json.loads(line) for line in lines.open(encoding="utf-8")] if lines.exists() else []
     content = {
         "synthetic": True,
         "data": config.data.name,
         "size": list(config.data.size),
+        "backbone": config.model.backbone,
+        "sampler": config.data.sampler,
         "steps": schedule.epochs * (schedule.iterations_per_epoch or 0),
         "batch": config.data.batch_size,
         "seed": config.run.seed,

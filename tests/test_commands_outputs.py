@@ -11,7 +11,7 @@ import pytest
 from reid_core.cli.main import cli
 from reid_core.testing.fixtures import RunReid
 
-READ = {"--data-root", "--inception"}
+READ = {"--data-root", "--generator", "--identity", "--images", "--inception"}
 """Options that name what is read; every other option that takes a path names what is written."""
 
 WITHOUT_SUFFIX = {"--json"}
@@ -21,6 +21,7 @@ FOLDERS = {
     ("plugins", "new", "--into"),
     ("data", "make", "--out"),
     ("dgnet", "generate", "set", "--out"),
+    ("dgnet", "import", "--out"),
     ("parsing", "label", "--out"),
 }
 """Everything else is a file."""

@@ -13,8 +13,10 @@ from reid_core import ConfigError, open_dataset, restore, run
 from reid_core.errors import PluginError, ReidError
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
 from reid_dgnet.commands import dgnet
-from reid_dgnet.generating import Composer, different_people, pixels_of
-from reid_dgnet.quality import frechet_distance
+from reid_dgnet.generating import Composer, pixels_of
+from reid_dgnet.offline import CARD
+from reid_dgnet.people import different_people
+from reid_dgnet.weighing import evaluate_betas
 
 SECTIONS = {
     "plugins": {"dgnet": {**SMALL, "picture": 3}},
@@ -78,18 +80,52 @@ def test_interpolations_begin_and_end_with_real_images(codes, folder, ctx, tmp_p
     assert (sheet[:64, :32] == first).all()
 
 
-def test_a_generated_set_can_be_trained_on(folder, ctx, tmp_path):
+def generated(folder):
+    return sorted(path for path in (folder / "train").iterdir() if "generated" in path.name)
+
+
+def test_a_set_is_named_after_its_structure_s_people(folder, ctx, tmp_path):
     out = tmp_path / "set"
-    invoke("generate", "set", folder, "--with-real", "--out", out)
+    invoke("generate", "set", folder, "--out", out)
+    made, real = generated(out), ctx.main.samples
+    assert len(made) == len(real)
+    assert size(made[0]) == (32, 64)
+    own = {f"generated{number}-0": sample for number, sample in enumerate(real)}
+    for path in made:
+        pid, camera, number = path.stem.split("_")
+        assert int(pid) != own[number].pid
+        assert any((s.pid, s.camid) == (int(pid), int(camera[1:])) for s in real)
+    assert json.loads((out / CARD).read_text())["named_after"] == "structure"
+
+
+def test_a_set_named_after_its_appearance_is_more_images_of_the_same_people(folder, ctx, tmp_path):
+    out = tmp_path / "set"
+    invoke("generate", "set", folder, "--named-after", "appearance", "--with-real", "--out", out)
     found = open_dataset("folder", out)
     real = ctx.main.samples
     assert len(found.train.samples) == 2 * len(real)
     assert len(found.query) == len(ctx.dataset.query)
     assert len(found.gallery) == len(ctx.dataset.gallery)
     made = [s for s in found.train.samples if "generated" in s.path.name]
-    assert len(made) == len(real)
-    assert sorted(s.pid for s in made) == sorted(s.pid for s in real)
-    assert size(made[0].path) == (32, 64)
+    assert [s.pid for s in sorted(made, key=lambda s: int(s.path.stem[:-2].split("ted")[1]))] == [
+        s.pid for s in real
+    ]
+
+
+def test_a_folder_or_another_split_is_composed(folder, ctx, tmp_path):
+    path = tmp_path / "grid.png"
+    invoke("generate", "swaps", folder, "--people", 2, "--split", "query", "--out", path)
+    people = different_people(ctx.dataset.query, 2)
+    shown = pixels_of(Composer.of(ctx).read(people)).numpy()
+    assert (np.asarray(PIL.Image.open(path))[66:130, :32] == shown[0]).all()
+    for number, sample in enumerate(people):
+        PIL.Image.open(sample.path).save(tmp_path / f"{1 - number}.bmp")
+    images = ("--images", tmp_path, "--out", tmp_path / "between.png")
+    (tmp_path / "grid.png").rename(tmp_path / "grid.txt")
+    invoke("generate", "interpolate", folder, "--rows", 1, "--steps", 2, *images)
+    sheet = np.asarray(PIL.Image.open(tmp_path / "between.png"))
+    assert (sheet[:, :32] == shown[1]).all()
+    assert (sheet[:, -32:] == shown[0]).all()
 
 
 def test_a_set_does_not_overwrite_anything(folder, tmp_path):
@@ -109,23 +145,49 @@ def test_partners_are_drawn_by_the_seed(folder, tmp_path):
     assert content[0] != content[2]
 
 
-def test_quality_measures_how_alike_images_of_a_person_are(folder, tmp_path):
+def test_quality_prints_and_writes_its_figures(folder, tmp_path):
     path = tmp_path / "quality.json"
-    output = invoke("quality", folder, "--pairs", 40, "--json", path)
+    output = invoke("quality", folder, "--pairs", 2, "--rounds", 2, "--json", path)
     found = json.loads(path.read_text())
-    assert -1 <= found["ssim_real"] < 1
-    assert -1 <= found["ssim_generated"] <= 1
+    assert (found["data"], found["pairs"], found["rounds"]) == ("toy:tiny", 2, 2)
+    # Two images of a person differ more than two that this untrained generator made.
+    assert 0.02 < found["diversity_generated"] < found["diversity_real"] < 0.5
+    assert found["diversity_spread"] > 0
     assert "fid" not in found
-    assert f"ssim_real: {found['ssim_real']:.4f}" in output
+    assert f"diversity_real: {found['diversity_real']:.4f}" in output
 
 
-def test_fid_says_what_is_missing(ctx, tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match=r"no such file; FID needs the weights of TensorFlow's"):
-        frechet_distance(ctx, tmp_path / "inception.pth")
-    (tmp_path / "inception.pth").touch()
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'reid-dgnet\[fid\]'"):
-        frechet_distance(ctx, tmp_path / "inception.pth")
+def test_betas_are_weighed_on_a_trained_run(folder, ctx, tmp_path):
+    path = tmp_path / "betas.json"
+    output = invoke("betas", folder, "--betas", "0,0.5,100", "--json", path)
+    rows = json.loads(path.read_text())
+    assert [row["beta"] for row in rows] == [0, 0.5, 100]
+    assert "beta 0.5: rank-1" in output
+    with pytest.raises(ConfigError, match=r"--betas: a weight is 0 or more, not -1"):
+        invoke("betas", folder, "--betas", "0.5,-1")
+    with pytest.raises(ConfigError, match=r"--betas x: expected numbers"):
+        invoke("betas", folder, "--betas", "x")
+
+
+def test_a_weight_is_the_similarity_s(folder, ctx, reid_cache):
+    assembly = restore(folder, cache=reid_cache, say=lambda line: None)
+    seen = []
+
+    class Watching:
+        dataset = assembly.evaluator.dataset
+
+        def evaluate(self, embedder):
+            seen.append(embedder.embeddings["dgnet/fine"].test_weight)
+            return assembly.evaluator.evaluate(embedder)
+
+    assembly.validator = Watching()
+    rows = evaluate_betas(assembly, [0.0, 4.0])
+    assert seen == [0.0, 2.0]
+    embedder = assembly.embedder().eval()
+    own = assembly.evaluator.evaluate(embedder).results[0]
+    again = evaluate_betas(assembly, [0.5])[0]
+    assert (again["map"], again["rank1"]) == (own.mean_ap, own.cmc[0])
+    assert rows[0]["data"] == assembly.evaluator.dataset.name
 
 
 def test_a_run_without_a_generator_is_refused(reid_cache):

@@ -68,8 +68,15 @@ class Terms:
         for stream in streams.values():
             stream.close()
         self.assembly.model.train()
-        self.values, self.weights = {}, {}
+        self.values, self.weights, self.views = {}, {}, {}
         forward = self.assembly.parts.forward
+        losses = forward._calls.losses
+
+        def keep(ctx, step, scopes):
+            self.views[step.update] = step
+            return losses(ctx, step, scopes)
+
+        forward._calls.losses = keep
         summed = forward._summed
         forward._summed = lambda terms, first: self._keep(terms) or summed(terms, first)
         for update in self.assembly.parts.plan.updates:

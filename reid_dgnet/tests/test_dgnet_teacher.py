@@ -7,8 +7,9 @@ from torch import nn
 
 from reid_core import CheckpointError, ConfigError
 from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_dgnet.offline import label_order
 from reid_dgnet.settings import DgnetSettings
-from reid_dgnet.teacher import label_order, teacher_stage
+from reid_dgnet.teacher import teacher_stage
 
 STAGED = {"plugins": {"dgnet": {**SMALL["plugins"]["dgnet"], "picture": 0}}}
 

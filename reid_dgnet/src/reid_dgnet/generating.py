@@ -29,7 +29,7 @@ class Composer:
     Args:
         encoder: the appearance encoder.
         generator: the generative module.
-        samples: images to compose, training images first.
+        samples: images to compose.
         size: height and width of the networks' input.
         device: where they are.
     """
@@ -41,17 +41,22 @@ class Composer:
     device: torch.device
 
     @classmethod
-    def of(cls, ctx: RunContext, plugin: str = "dgnet") -> Composer:
-        """Return the composer of a run, over its training images.
+    def of(cls, ctx: RunContext, samples: Sequence[Sample] | None = None) -> Composer:
+        """Return the composer of a run.
+
+        Args:
+            ctx: the run.
+            samples: images to compose; None takes its training images.
 
         Raises:
             PluginError: the run has no generator.
         """
-        if ctx.model is None or f"{plugin}/decoder" not in ctx.model.branches:
-            raise PluginError(f"this run has no generator: it was not made with --plugins {plugin}")
-        names = (f"{plugin}/{part}" for part in ("structure", "decoder", "parameters"))
+        if ctx.model is None or "dgnet/decoder" not in ctx.model.branches:
+            raise PluginError("this run has no generator: it was not made with --plugins dgnet")
+        names = (f"dgnet/{part}" for part in ("structure", "decoder", "parameters"))
         generator = Generator(*(ctx.module(name) for name in names))
-        return cls(ctx.model.encoder, generator, ctx.main.samples, ctx.image_size, ctx.device)
+        chosen = ctx.main.samples if samples is None else samples
+        return cls(ctx.model.encoder, generator, chosen, ctx.image_size, ctx.device)
 
     def read(self, samples: Sequence[Sample]) -> Tensor:
         """Return images ``N 3 H W``, normalised, on the device."""
@@ -83,19 +88,6 @@ def pixels_of(images: Tensor) -> Tensor:
     mean, std = _statistics(images)
     pixels = (images.float() * std + mean).clamp(0, 1) * 255
     return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
-
-
-def different_people(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Return samples of different people, spread evenly over all of them.
-
-    Args:
-        samples: to choose from.
-        count: how many; fewer where there are not as many people.
-    """
-    firsts = {sample.pid: sample for sample in reversed(samples) if sample.pid >= 0}
-    people = sorted(firsts)
-    chosen = min(count, len(people))
-    return [firsts[people[number * len(people) // chosen]] for number in range(chosen)]
 
 
 def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,71 +1,76 @@
-"""A generated set on disk: for measurements, and for training without generating online."""
+"""A generated set on disk as a training source: features learnt offline (section 4.3)."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+import hashlib
+import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
+from reid_core import ConfigError, DataError, Sample, Source
 
-from reid_core import RunContext, checked_folder
-from reid_dgnet.generating import BATCH, Composer, pixels_of
+PROVIDER = "dgnet-generated"
+"""Name of the training source."""
+
+CARD = "generated.json"
+"""File that says what a set was generated of."""
+
+_NAME = re.compile(r"(?P<pid>\d+)_c(?P<camera>\d+)_generated\d+-\d+\.png")
 
 
-def write_generated(
-    ctx: RunContext,
-    folder: Path,
-    per_image: int = 1,
-    seed: int = 0,
-    with_real: bool = False,
-    advance: Callable[[int], None] | None = None,
-) -> int:
-    """Write generated images in the layout of the data set `folder`; return how many.
+def load_generated(folder: Path) -> Source:
+    """Return the images that `reid dgnet generate set` wrote, labelled by the structure's person.
 
-    Every training image lends its appearance to the structure of ``per_image`` random others, and
-    the file carries its identity and the structure's camera.
-
-    Args:
-        ctx: a restored run.
-        folder: must be empty or new.
-        per_image: structures for every appearance.
-        seed: of the partners.
-        with_real: whether real training, query and gallery images are copied beside them.
-        advance: is told how many more images are done.
+    Labels are numbers of the identities that the set was generated of, however many of them appear.
 
     Raises:
-        ConfigError: the folder holds something, or cannot be written to.
+        DataError: there is no such set.
+        ConfigError: its images are named after the appearance's person.
     """
-    checked_folder(folder)
-    composer, samples = Composer.of(ctx), list(ctx.main.samples)
-    train = folder / "train"
-    train.mkdir(parents=True)
-    rng, written = np.random.default_rng(seed), 0
-    for start in range(0, len(samples), BATCH):
-        some = samples[start : start + BATCH]
-        appearance, _ = composer.codes(composer.read(some))
-        for turn in range(per_image):
-            partners = [samples[row] for row in rng.integers(len(samples), size=len(some))]
-            _, structure = composer.codes(composer.read(partners))
-            images = pixels_of(composer.compose(structure, appearance)).numpy()
-            for number, (sample, partner) in enumerate(zip(some, partners, strict=True)):
-                name = f"{sample.pid}_c{partner.camid}_generated{start + number}-{turn}.png"
-                PIL.Image.fromarray(images[number]).save(train / name)
-            written += len(some)
-            if advance:
-                advance(len(some))
-    if with_real:
-        _copy_real(ctx, folder)
-    return written
+    card = _card(folder)
+    if card["named_after"] != "structure":
+        raise ConfigError(
+            f"dgnet.offline = '{folder}': its images are named after their appearance's person; "
+            "fine-grained features learn the structure's: generate it without --named-after"
+        )
+    samples = []
+    for path in sorted((folder / "train").iterdir()):
+        found = _NAME.fullmatch(path.name)
+        if found:
+            samples.append(Sample(path, int(found["pid"]), int(found["camera"])))
+    if not samples:
+        raise DataError(f"dgnet.offline = '{folder}': there is no generated image in its 'train'")
+    # Drawn at random, like the partners that they were composed with.
+    return Source("main", tuple(samples), {}, identities=False)
 
 
-def _copy_real(ctx: RunContext, folder: Path) -> None:
-    dataset = ctx.dataset
-    splits = (("train", ctx.main.samples), ("query", dataset.query), ("gallery", dataset.gallery))
-    for split, samples in splits:
-        (folder / split).mkdir(exist_ok=True)
-        for number, sample in enumerate(samples):
-            outfit = f"_o{sample.clothes}" if sample.clothes >= 0 else ""
-            name = f"{sample.pid}_c{sample.camid}{outfit}_real{number}{sample.path.suffix}"
-            shutil.copyfile(sample.path, folder / split / name)
+def check_generated(folder: Path, samples: Sequence[Sample]) -> None:
+    """Refuse a set that was generated of other people than a run's.
+
+    Raises:
+        DataError: there is no such set.
+        ConfigError: its labels would mean other people.
+    """
+    if _card(folder)["labels"] != label_order(samples):
+        raise ConfigError(
+            f"dgnet.offline = '{folder}': it was generated of other images or identities than this "
+            "run's; its labels would mean other people"
+        )
+
+
+def label_order(samples: Sequence[Sample]) -> str:
+    """Return what says which image has which label, as a short hash; folders do not matter."""
+    pairs = sorted((sample.path.name, sample.pid) for sample in samples)
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
+
+
+def _card(folder: Path) -> dict[str, str]:
+    try:
+        content: dict[str, str] = json.loads((folder / CARD).read_text("utf-8"))
+    except OSError:
+        raise DataError(
+            f"dgnet.offline = '{folder}': there is no {CARD}; make the set with "
+            "reid dgnet generate set RUN --out DIR"
+        ) from None
+    return content

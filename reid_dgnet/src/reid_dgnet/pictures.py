@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_core import Sample
-from reid_dgnet.generating import Composer, different_people, pixels_of
+from reid_dgnet.generating import Composer, pixels_of
+from reid_dgnet.people import different_people
 
 GAP = 2
 """White pixels between two images."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from reid_core import (
     Branch,
     ConfigError,
+    DataProvider,
     Embedding,
     EpochEnded,
     Event,
@@ -18,12 +19,14 @@ from reid_core import (
     Pass,
     Plugin,
     Schedule,
+    SourceRequest,
     Supervision,
     Synthetic,
     Update,
     hookimpl,
 )
 from reid_core.contract.model import ENCODER_MAP
+from reid_dgnet.offline import PROVIDER, check_generated, load_generated
 from reid_dgnet.settings import DgnetSettings
 
 if TYPE_CHECKING:
@@ -53,6 +56,24 @@ class Dgnet(Plugin):
     def __init__(self, name: str, settings: DgnetSettings | None = None) -> None:
         super().__init__(name, settings)
         self._ctx: RunContext | None = None
+
+    @property
+    def sources(self) -> Sequence[SourceRequest]:  # type: ignore[override]
+        """Images that were generated before, where the encoder learns from such."""
+        if self.settings.offline is None:
+            return ()
+        name, size = self.own("offline"), self.settings.anchors
+        return (SourceRequest(name, provider=PROVIDER, batch_size=size),)
+
+    @hookimpl
+    def reid_datasets(self) -> list[DataProvider]:
+        """Offer the generated set that the settings name."""
+        folder = self.settings.offline
+        if folder is None:
+            return []
+        summary = "generated images of dgnet.offline"
+        load = lambda request: load_generated(folder)  # noqa: E731
+        return [DataProvider(PROVIDER, load, kind="source", summary=summary)]
 
     @property
     def needs(self) -> Sequence[Need]:  # type: ignore[override]
@@ -107,13 +128,18 @@ class Dgnet(Plugin):
                 f"dgnet.blocks = {blocks}: the appearance code, {STRIPES} x {channels}, cannot be "
                 "cut into as many parts; set it to a divisor, such as 4"
             )
-        mlps = ParameterMlps(channels, width, blocks, settings.code_layout)
-        branches = [
-            Branch(self.own("structure"), StructureEncoder(width, blocks, settings.aspp), ()),
-            Branch(self.own("decoder"), Decoder(width, blocks), ()),
-            Branch(self.own("parameters"), mlps, ()),
-            Branch(self.own("discriminator"), Discriminator(width, blocks), ()),
-        ]
+        if settings.offline is not None:
+            check_generated(settings.offline, ctx.main.samples)
+            branches = []
+        else:
+            mlps = ParameterMlps(channels, width, blocks, settings.code_layout)
+            decoder = Decoder(width, blocks, settings.non_local)
+            branches = [
+                Branch(self.own("structure"), StructureEncoder(width, blocks, settings.aspp), ()),
+                Branch(self.own("decoder"), decoder, ()),
+                Branch(self.own("parameters"), mlps, ()),
+                Branch(self.own("discriminator"), Discriminator(width, blocks), ()),
+            ]
         if ctx.owns(self.name, "embedding"):
             pool, pooled = GlobalPool(settings.head_pool), (self.own("pooled"),)
             both = self._embeddings(channels)
@@ -152,6 +178,9 @@ class Dgnet(Plugin):
     def reid_schedule(self, ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Schedule:
         """Step the discriminator before ``main``; give both sides Adam, and codes clean images."""
         settings, name = self.settings, self.own
+        if settings.offline is not None:
+            seen = Pass(name("offline"), name("offline"), "clean", branches=(name("pool"),))
+            return Schedule((), (), (seen,) if ctx.owns(self.name, "embedding") else ())
 
         def adam(lr: float) -> Optimiser:
             return Optimiser("adam", lr, weight_decay=5e-4, betas=(0.0, 0.999))
@@ -181,7 +210,7 @@ class Dgnet(Plugin):
         The images go twice through the encoder: as they are through a frozen copy of it, which
         trains the generator, and detached through the encoder itself, which trains that.
         """
-        if update != "main" or feats is None:
+        if update != "main" or feats is None or self.settings.offline is not None:
             return []
         scene = self._scene(ctx, batch, feats)
         images = scene.composed(self.generator(ctx), self.settings.appearance_grad == "all")
@@ -211,6 +240,9 @@ class Dgnet(Plugin):
             return []
         first = next(iter(step.passes.values()))
         scene = self._scene(ctx, first.batch, step.passes)
+        if self.settings.offline is not None:
+            owns = ctx.owns(self.name, "embedding")
+            return embedding_terms(self, ctx, step, scene) if owns else []
         generator = self.generator(ctx)
         discriminator = ctx.module(self.own("discriminator"))
         if step.update != "main":
@@ -228,7 +260,7 @@ class Dgnet(Plugin):
             return
         last = event.epoch + 1 == ctx.config.schedule.epochs
         due = settings.picture_every and (event.epoch + 1) % settings.picture_every == 0
-        if settings.picture and (last or due):
+        if settings.picture and settings.offline is None and (last or due):
             from reid_dgnet.generating import Composer
             from reid_dgnet.pictures import draw_swaps
 

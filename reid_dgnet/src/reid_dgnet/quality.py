@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 import PIL.Image
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_core import ConfigError, RunContext, Sample
 from reid_dgnet.generating import BATCH, Composer, pixels_of
-from reid_dgnet.offline import write_generated
+from reid_dgnet.people import identities_of, other_people
+from reid_dgnet.weights import read_tensors
+from reid_dgnet.writing import write_generated
 
 WINDOW = 11
 """Side of the Gaussian window of SSIM, in pixels (Wang et al., 2004)."""
+
+Colours = Literal["lab", "rgb"]
 
 WEIGHTS = (
     "https://github.com/toshas/torch-fidelity/releases (weights-inception-2015-12-05-6726825d.pth)"
@@ -25,61 +32,88 @@ WEIGHTS = (
 """Where a user finds the Inception weights that FID is defined by."""
 
 
-def similarity_within_people(ctx: RunContext, pairs: int, seed: int = 0) -> dict[str, float]:
-    """Return how alike two images of a person are, generated and real ones: less is more diverse.
+def diversity_within_people(
+    composer: Composer, pairs: int = 10, rounds: int = 5, seed: int = 0
+) -> dict[str, float]:
+    """Return how different two images of a person are, generated and real ones: more is better.
 
-    A pair of generated images has one appearance and two structures, of random training images; a
-    pair of real ones is two images of a person.
+    Table 2 calls it SSIM: it is ``(1 - SSIM) / 2`` of the images in CIE Lab, over random pairs of
+    generated images of one identity. Both have an appearance of that person, which two random
+    images of his lend, and the structure of somebody else each.
 
     Args:
-        ctx: a restored run.
-        pairs: how many of each.
+        composer: what composes, and the images that it composes of.
+        pairs: of every identity with two images or more, in every round.
+        rounds: how often all identities have their turn.
         seed: of the pairs.
 
     Returns:
-        ``ssim_generated`` and ``ssim_real``, means of the structural similarity.
+        ``diversity_generated`` and ``diversity_real``, means over all pairs; the same in RGB with
+        ``_rgb``; ``diversity_spread``, the standard deviation of the rounds' means in Lab.
     """
-    composer, rng = Composer.of(ctx), np.random.default_rng(seed)
-    samples = list(ctx.main.samples)
-    by_person: dict[int, list[Sample]] = {}
-    for sample in samples:
-        by_person.setdefault(sample.pid, []).append(sample)
-    several = [own for pid, own in sorted(by_person.items()) if pid >= 0 and len(own) > 1]
-    if not several:
-        raise ConfigError("SSIM within people needs people with more than one training image")
-    generated, real = [], []
-    for start in range(0, pairs, BATCH):
-        count = min(BATCH, pairs - start)
-
-        def drawn(count: int = count) -> list[Sample]:
-            return [samples[row] for row in rng.integers(len(samples), size=count)]
-
-        appearance, _ = composer.codes(composer.read(drawn()))
-        made = [
-            composer.compose(composer.codes(composer.read(drawn()))[1], appearance)
-            for _ in range(2)
-        ]
-        generated.append(_similarity(*made))
-        chosen = [several[row] for row in rng.integers(len(several), size=count)]
-        both = [rng.choice(len(own), 2, replace=False) for own in chosen]
-        first, second = (
-            composer.read([own[two[i]] for own, two in zip(chosen, both, strict=True)])
-            for i in range(2)
-        )
-        real.append(_similarity(first, second))
-    return {
-        "ssim_generated": float(torch.cat(generated).mean()),
-        "ssim_real": float(torch.cat(real).mean()),
-    }
+    samples, rng = composer.samples, np.random.default_rng(seed)
+    pids = identities_of(samples)
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        once: dict[str, list[Tensor]] = {}
+        for looks in _batches(pairs_of_people(pids, pairs, rng)):
+            poses = other_people(pids, looks.reshape(-1), rng).reshape(looks.shape)
+            real = [composer.read(_chosen(samples, looks[:, side])) for side in range(2)]
+            made = [
+                composer.compose(
+                    composer.codes(composer.read(_chosen(samples, poses[:, side])))[1],
+                    composer.codes(real[side])[0],
+                )
+                for side in range(2)
+            ]
+            for name, (one, two) in (("generated", made), ("real", real)):
+                once.setdefault(name, []).append(dissimilarity(one, two, "lab"))
+                once.setdefault(f"{name}_rgb", []).append(dissimilarity(one, two, "rgb"))
+        for name, values in once.items():
+            found.setdefault(name, []).append(float(torch.cat(values).mean()))
+    means = {f"diversity_{name}": float(np.mean(values)) for name, values in found.items()}
+    spread = float(np.std(found["generated"], ddof=1)) if rounds > 1 else 0.0
+    return {**means, "diversity_spread": spread}
 
 
-def _similarity(first: Tensor, second: Tensor) -> Tensor:
-    """Return the structural similarity ``N`` of normalised images, in the range of pixels."""
+def pairs_of_people(
+    pids: NDArray[np.int64], pairs: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return random pairs of different rows of one identity: int64 ``P * pairs, 2``.
+
+    Args:
+        pids: int64 ``N``; ``-1`` is nobody.
+        pairs: of every one of the P identities that have two rows or more.
+        rng: what draws.
+
+    Raises:
+        ConfigError: no identity has two rows.
+    """
+    drawn = []
+    for pid in np.unique(pids[pids >= 0]):
+        rows = np.flatnonzero(pids == pid)
+        if len(rows) > 1:
+            drawn += [rng.choice(rows, 2, replace=False) for _ in range(pairs)]
+    if not drawn:
+        raise ConfigError("diversity within people needs people with more than one image")
+    return np.stack(drawn)
+
+
+def dissimilarity(first: Tensor, second: Tensor, colours: Colours = "lab") -> Tensor:
+    """Return ``(1 - SSIM) / 2`` of normalised images ``N 3 H W``, pair by pair: ``N``, 0 to 1.
+
+    SSIM is the mean over the pixels and the three channels, whose range is 100 in Lab, the one of
+    its lightness, and 1 in RGB.
+    """
+    from kornia.color import rgb_to_lab
     from kornia.metrics import ssim
 
     one, two = (pixels_of(images).permute(0, 3, 1, 2).float() / 255 for images in (first, second))
-    similarity: Tensor = ssim(one, two, WINDOW)
-    return similarity.mean((1, 2, 3))
+    largest = 1.0
+    if colours == "lab":
+        one, two, largest = rgb_to_lab(one), rgb_to_lab(two), 100.0
+    similarity: Tensor = ssim(one, two, WINDOW, largest)
+    return (1 - similarity.mean((1, 2, 3))) / 2
 
 
 def frechet_distance(ctx: RunContext, inception: Path, seed: int = 0) -> float:
@@ -87,24 +121,30 @@ def frechet_distance(ctx: RunContext, inception: Path, seed: int = 0) -> float:
 
     Args:
         ctx: a restored run.
-        inception: file of the Inception network's weights.
+        inception: file of the Inception network's weights: safetensors, or a state dict of tensors
+            alone.
         seed: of the partners.
 
     Raises:
         ConfigError: the library or the weights are not there, with where to get them.
+        CheckpointError: the file holds other things than tensors.
     """
     if not inception.is_file():
         raise ConfigError(
             f"--inception {inception}: there is no such file; FID needs the weights of "
             f"TensorFlow's Inception network, which you find at {WEIGHTS}"
         )
+    weights = read_tensors(inception)
     if importlib.util.find_spec("torch_fidelity") is None:
         raise ConfigError("FID needs torch-fidelity: pip install 'reid-dgnet[fid]'")
     fidelity = importlib.import_module("torch_fidelity")
     composer = Composer.of(ctx)
     with TemporaryDirectory() as temporary:
         made, real = Path(temporary) / "made", Path(temporary) / "real"
-        write_generated(ctx, made, seed=seed)
+        # The library unpickles what it is given: it is given what was read as tensors, and no more.
+        safe = Path(temporary) / "inception.pth"
+        torch.save(weights, safe)
+        write_generated(composer, made, seed=seed)
         real.mkdir()
         for number, sample in enumerate(composer.samples):
             # At the generator's size, so that sharpness is compared like with like.
@@ -115,7 +155,16 @@ def frechet_distance(ctx: RunContext, inception: Path, seed: int = 0) -> float:
             input2=str(real),
             fid=True,
             cuda=ctx.device.type == "cuda",
-            feature_extractor_weights_path=str(inception),
+            feature_extractor_weights_path=str(safe),
             verbose=False,
         )
     return float(found["frechet_inception_distance"])
+
+
+def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(rows), BATCH):
+        yield rows[start : start + BATCH]
+
+
+def _chosen(samples: Sequence[Sample], rows: NDArray[np.int64]) -> list[Sample]:
+    return [samples[row] for row in rows]

@@ -28,6 +28,9 @@ class DgnetSettings(Settings):
     paper."""
     blocks: Count = 4
     """Residual blocks of structure encoder, decoder and discriminators."""
+    non_local: bool = False
+    """Whether the decoder attends over all positions behind its blocks, as the released weights do
+    and the published networks do not."""
     aspp: bool = True
     """Whether the structure encoder has an atrous spatial pyramid."""
     code_layout: Literal["channel_group", "stripe"] = "channel_group"
@@ -99,6 +102,9 @@ class DgnetSettings(Settings):
     appearance_grad: Literal["none", "recon", "all"] = "none"
     """Which losses of generated images reach the encoder through the appearance code: none, as in
     the authors' code; the two reconstructions of real images; or all."""
+    offline: Path | None = None
+    """Folder of images that ``reid dgnet generate set`` wrote: they train the encoder in place of
+    images composed on the way, and nothing is composed."""
     feed: bool = True
     """Whether generated images train the encoder, after the warm-up."""
     warmup_begin: Annotated[int, Field(ge=-1)] = 40
@@ -127,6 +133,15 @@ class DgnetSettings(Settings):
             raise ValueError(
                 f"code_layout = 'stripe' needs one block for each of 4 stripes, not {self.blocks}; "
                 "set blocks to 4"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_known_offline(self) -> DgnetSettings:
+        if self.offline is not None and self.labels in ("appearance", "masked"):
+            raise ValueError(
+                f"labels = '{self.labels}' asks whose appearance an image has, which a generated "
+                "set does not say; with offline, labels is 'soft', 'hard' or 'uniform'"
             )
         return self
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ from reid_core import (
     hookimpl,
 )
 from reid_core.contract.model import ENCODER_MAP
+from reid_dgnet.offline import label_order
 
 if TYPE_CHECKING:
     from torch import nn
@@ -172,12 +171,6 @@ def load_teacher(folder: Path, ctx: RunContext, settings: DgnetSettings) -> Teac
     classifier = nn.Linear(state["weight"].shape[1], identities)
     classifier.load_state_dict(state)
     return Teacher(embedder, classifier, settings.teacher_mode)
-
-
-def label_order(samples: Sequence[Sample]) -> str:
-    """Return what says which image has which label, as a short hash; folders do not matter."""
-    pairs = sorted((sample.path.name, sample.pid) for sample in samples)
-    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
 
 
 def _size(size: tuple[int, int]) -> str:

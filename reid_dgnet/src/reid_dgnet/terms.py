@@ -215,10 +215,12 @@ def embedding_terms(plugin: Owner, ctx: RunContext, step: StepView, scene: Scene
         logits = step.main.logits[own("fine")][scene.anchors]
         value = identity_cross_entropy(logits, scene.pid)
         terms.append(LossTerm(own("fine_on_real"), DIRECTIONS * value, weight))
-    if own("composed") not in step.passes:
+    made = next((own(n) for n in ("composed", "offline") if own(n) in step.passes), None)
+    if made is None:
         return terms
-    seen = step.passes[own("composed")]
-    structure_pid = scene.pid[scene.partners]
+    seen, structure_pid = step.passes[made], scene.pid[scene.partners]
+    if settings.offline is not None:
+        structure_pid = seen.batch.pid
     logits = ctx.criterion(own("fine")).logits(seen.embedding(own("fine")))
     value = identity_cross_entropy(logits, structure_pid)  # eq. 9
     terms.append(LossTerm(own("fine_grained"), DIRECTIONS * value, weight))
@@ -229,7 +231,9 @@ def embedding_terms(plugin: Owner, ctx: RunContext, step: StepView, scene: Scene
     with torch.no_grad():
         soft = teacher(seen.image) if teacher is not None else None
         classes = logits.shape[1]
-        targets = primary_targets(settings.labels, soft, scene.pid, structure_pid, classes)
+        # Styles that ask for the appearance's person are refused offline.
+        appearance_pid = structure_pid if settings.offline is not None else scene.pid
+        targets = primary_targets(settings.labels, soft, appearance_pid, structure_pid, classes)
     value = soft_label_divergence(logits, targets)  # eq. 8
     terms.append(LossTerm(own("primary"), DIRECTIONS * value, settings.ramp(settings.primary)))
     return terms

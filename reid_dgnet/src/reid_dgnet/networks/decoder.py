@@ -55,18 +55,43 @@ def adapt(maps: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return normalise_instances(maps) * scale[:, :, None, None] + shift[:, :, None, None]
 
 
+class SelfAttention(nn.Module):
+    """Let every position read all others (Zhang et al., 2019); at the start it changes nothing.
+
+    Not part of the published networks, but of the weights that the authors released.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        part = max(1, channels // 8)
+        self.query = nn.Conv2d(channels, part, 1)
+        self.key = nn.Conv2d(channels, part, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.gain = nn.Parameter(torch.zeros(1))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of the same shape ``B C H W``; products are not scaled."""
+        query, key, value = (
+            layer(maps).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        read = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        return maps + self.gain * read.transpose(1, 2).reshape(maps.shape)
+
+
 class Decoder(nn.Module):
     """Compose an image of a structure code and AdaIN parameters.
 
     Args:
         width: as of `StructureEncoder`; the code has ``8 * width`` channels.
         blocks: residual blocks; the paper's are 4.
+        non_local: whether `SelfAttention` stands behind them.
     """
 
-    def __init__(self, width: int = 16, blocks: int = 4) -> None:
+    def __init__(self, width: int = 16, blocks: int = 4, non_local: bool = False) -> None:
         super().__init__()
         code, low = 8 * width, 2 * width
         self.blocks = nn.ModuleList(AdaptiveBlock(code) for _ in range(blocks))
+        self.attention = SelfAttention(code) if non_local else None
         self.upper = nn.Sequential(*_enlarge(code, 4 * width), *_enlarge(4 * width, low))
         self.last = nn.Sequential(
             reflected_conv(low, low, 3),
@@ -87,6 +112,8 @@ class Decoder(nn.Module):
         maps = structure
         for number, block in enumerate(self.blocks):
             maps = block(maps, scales[:, number], shifts[:, number])
+        if self.attention is not None:
+            maps = self.attention(maps)
         images: Tensor = self.last(self.upper(maps))
         return images.to(torch.promote_types(images.dtype, torch.float32))
 
