@@ -208,3 +208,11 @@ def test_a_failure_is_logged(reid_cache: Path, tmp_path: Path) -> None:
             run(tmp_path / "run", reid_cache)
     (end,) = lines_of(tmp_path / "run", "end")
     assert end["outcome"] == "failed"
+
+
+def test_a_run_can_be_built_without_training(reid_cache: Path) -> None:
+    flags = tiny_flags()
+    assembly = running.build_run(flags, cache=reid_cache, say=lambda line: None)
+    assert assembly.ctx.progress.iteration == 0
+    assert assembly.ctx.model is assembly.model
+    assert assembly.config.data.name == "toy:tiny"

@@ -86,7 +86,7 @@ _PUBLIC = {
         "checked_output",
     ),
     "reid_core.contract.plugin": ("Need", "Plugin", "Settings"),
-    "reid_core.runs.running": ("restore", "run"),
+    "reid_core.runs.running": ("build_run", "restore", "run"),
 }
 
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
@@ -306,6 +306,7 @@ if TYPE_CHECKING:
     from reid_core.runs.finding import (
         open_source as open_source,
     )
+    from reid_core.runs.running import build_run as build_run
     from reid_core.runs.running import restore as restore
     from reid_core.runs.running import run as run
     from reid_retrieval.protocols import EveryGallery as EveryGallery

@@ -16,7 +16,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from reid_core import CheckpointError
+from reid_core import CheckpointError, build_run
 from reid_core.model.graph import ReidModel
 from reid_dgnet.weights import read_tensors
 
@@ -75,8 +75,6 @@ def imported_run(
         ReidError: a file does not fit, or the data set is not there.
     """
     from reid_core.loop.trainer import Trainer
-    from reid_core.runs.assembly.assembling import assemble
-    from reid_core.runs.resolve import resolve
 
     files = read_tensors(identity), read_tensors(generator)
     flags = {
@@ -84,7 +82,7 @@ def imported_run(
         "model": {"pretrained": False},
         "plugins": {PLUGIN: {"teacher": "none", **sizes_of(*files)}},
     }
-    assembly = assemble(resolve(flags, recipe=recipe), say=lambda line: None)
+    assembly = build_run(flags, recipe=recipe, say=lambda line: None)
     assert assembly.ctx.model is not None
     report = load_official(assembly.ctx.model, *files)
     assembly.ctx.progress.epoch = assembly.config.schedule.epochs

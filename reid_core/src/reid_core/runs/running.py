@@ -145,6 +145,30 @@ def _run(
     return RunSummary(folder, results, untrained)
 
 
+def build_run(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    recipe: str | None = None,
+    cache: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Assembly:
+    """Return a run with all its training parts as it begins; nothing is trained but its stages.
+
+    For commands that fill a model in another way, such as with published weights.
+
+    Args:
+        flags, recipe: as of `run`.
+        cache: the user's cache folder; None takes the platform's.
+        say: prints one line for the user.
+
+    Raises:
+        ReidError: the configuration cannot work, or its data set is not there.
+    """
+    from reid_core.runs.assembly.assembling import assemble
+
+    return assemble(resolve(flags, recipe=recipe), cache=cache, say=say)
+
+
 def restore(
     folder: Path, *, cache: Path | None = None, say: Callable[[str], None] = print
 ) -> Assembly:
