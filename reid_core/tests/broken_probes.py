@@ -14,8 +14,7 @@ from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataProvider, Source
 from reid_core.contract.step import SourceRequest
 from reid_core.errors import ConflictError
-from reid_core.testing.probe_modules import PartHead
-from reid_core.testing.probe_modules import Stream as StreamNetwork
+from reid_core.testing.probe_modules import PartHead, Stream as StreamNetwork
 from reid_core.testing.probes import Head, Rival, Stream
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from reid_core.cli.options import run_options, to_flags
 from reid_core.errors import ConfigError

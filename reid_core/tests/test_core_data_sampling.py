@@ -6,8 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from reid_core.data.sampling import SAMPLERS, make_sampler, shard
 from reid_core.errors import ConfigError, DataError

@@ -6,8 +6,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from reid_core.config import ScheduleSection
 from reid_core.contract.step import LinearRamp, Update, weight_at

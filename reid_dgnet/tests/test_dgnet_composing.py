@@ -3,8 +3,7 @@
 import pytest
 import torch
 from dgnet_fill import fill, numbers
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from reid_core import Batch
 from reid_dgnet.composing import Generator, anchor_rows, partner_rows, positive_rows

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from reid_core import ConfigError, Sample
 from reid_dgnet.people import different_people, identities_of, other_people, samples_in

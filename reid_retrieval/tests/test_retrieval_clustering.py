@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.sparse import coo_array, csr_array, csr_matrix
 from sklearn.cluster import DBSCAN
 from sklearn.neighbors import sort_graph_by_row_values

@@ -12,8 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from reid_retrieval.errors import ConfigError, DataError
 from reid_retrieval.features import FeatureSet, FloatArray

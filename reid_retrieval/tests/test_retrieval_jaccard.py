@@ -7,8 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from dense_reranking import dense_jaccard, dense_squared
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 

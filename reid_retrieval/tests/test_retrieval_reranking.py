@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dense_reranking import dense_final, dense_squared
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
 from reid_retrieval.errors import ConfigError, DataError

@@ -12,11 +12,11 @@ from benchmark_twins import (
     cuhk03_folders,
     cuhk03_names,
     grey_of,
+    load as load_benchmark,
     put,
     write_cuhk03_release,
     write_new_protocol,
 )
-from benchmark_twins import load as load_benchmark
 
 from reid_benchmarks.datasets.cuhk03_release import extract_release
 from reid_core.contract.samples import DataSet

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from reid_benchmarks.protocols import PROTOCOL_NAMES, PROTOCOLS
 from reid_core.errors import DataError

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.errors import ConfigError, DataError

@@ -47,46 +47,38 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from reid_parsing.inference import BodyParser as BodyParser
-    from reid_parsing.inference import LabelMaps as LabelMaps
-    from reid_parsing.inference import parse as parse
+    from reid_parsing.inference import (
+        BodyParser as BodyParser,
+        LabelMaps as LabelMaps,
+        parse as parse,
+    )
     from reid_parsing.lookup import (
         GRANULARITIES as GRANULARITIES,
-    )
-    from reid_parsing.lookup import (
         GRANULARITY_CLASSES as GRANULARITY_CLASSES,
-    )
-    from reid_parsing.lookup import (
         LABEL_SETS as LABEL_SETS,
-    )
-    from reid_parsing.lookup import (
         LabelSet as LabelSet,
-    )
-    from reid_parsing.lookup import (
         coarser_parts as coarser_parts,
-    )
-    from reid_parsing.lookup import (
         lookup_table as lookup_table,
-    )
-    from reid_parsing.lookup import (
         mirrored_logits as mirrored_logits,
     )
     from reid_parsing.metrics import Confusion as Confusion
-    from reid_parsing.networks.build import NETWORKS as NETWORKS
-    from reid_parsing.networks.build import build_parser as build_parser
-    from reid_parsing.networks.parser import Parser as Parser
-    from reid_parsing.networks.parser import ParserOutputs as ParserOutputs
-    from reid_parsing.networks.parser import resized_logits as resized_logits
-    from reid_parsing.pictures import overlay as overlay
-    from reid_parsing.pictures import overlay_sheet as overlay_sheet
-    from reid_parsing.plugin import Parsing as Parsing
-    from reid_parsing.plugin import ParsingSettings as ParsingSettings
-    from reid_parsing.recipes import RECIPES as RECIPES
-    from reid_parsing.recipes import TrainingRecipe as TrainingRecipe
+    from reid_parsing.networks.build import NETWORKS as NETWORKS, build_parser as build_parser
+    from reid_parsing.networks.parser import (
+        Parser as Parser,
+        ParserOutputs as ParserOutputs,
+        resized_logits as resized_logits,
+    )
+    from reid_parsing.pictures import overlay as overlay, overlay_sheet as overlay_sheet
+    from reid_parsing.plugin import Parsing as Parsing, ParsingSettings as ParsingSettings
+    from reid_parsing.recipes import RECIPES as RECIPES, TrainingRecipe as TrainingRecipe
     from reid_parsing.sources import choose_labelled as choose_labelled
-    from reid_parsing.training import NETWORK as NETWORK
-    from reid_parsing.training import parser_stage as parser_stage
-    from reid_parsing.training import trained_parser as trained_parser
-    from reid_parsing.weights import load_parser as load_parser
-    from reid_parsing.weights import load_schp as load_schp
-    from reid_parsing.weights import save_parser as save_parser
+    from reid_parsing.training import (
+        NETWORK as NETWORK,
+        parser_stage as parser_stage,
+        trained_parser as trained_parser,
+    )
+    from reid_parsing.weights import (
+        load_parser as load_parser,
+        load_schp as load_schp,
+        save_parser as save_parser,
+    )

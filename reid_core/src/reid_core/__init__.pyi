@@ -1,0 +1,107 @@
+"""The list of public names, once: type checkers read it, and so does the package itself."""
+
+from reid_core.config import RunConfig as RunConfig
+from reid_core.contract.batches import Batch as Batch
+from reid_core.contract.context import RunContext as RunContext
+from reid_core.contract.events import (
+    EpochEnded as EpochEnded,
+    Evaluated as Evaluated,
+    Event as Event,
+    RunBegan as RunBegan,
+    RunEnded as RunEnded,
+    StepEnded as StepEnded,
+)
+from reid_core.contract.fields import (
+    SHARED_FIELDS as SHARED_FIELDS,
+    FieldKind as FieldKind,
+    FieldSpec as FieldSpec,
+)
+from reid_core.contract.hookspecs import hookimpl as hookimpl
+from reid_core.contract.labelers import LabelContext as LabelContext, Labeler as Labeler
+from reid_core.contract.model import (
+    ENCODER_MAP as ENCODER_MAP,
+    Branch as Branch,
+    Embedding as Embedding,
+    EncoderProvider as EncoderProvider,
+    Supervision as Supervision,
+    Tap as Tap,
+)
+from reid_core.contract.plugin import Need as Need, Plugin as Plugin, Settings as Settings
+from reid_core.contract.samples import (
+    Counts as Counts,
+    DataProvider as DataProvider,
+    DataRequest as DataRequest,
+    DataSet as DataSet,
+    Sample as Sample,
+    Source as Source,
+)
+from reid_core.contract.step import (
+    Group as Group,
+    LinearRamp as LinearRamp,
+    LossTerm as LossTerm,
+    Optimiser as Optimiser,
+    Pass as Pass,
+    Schedule as Schedule,
+    SourceRequest as SourceRequest,
+    Stage as Stage,
+    Start as Start,
+    Synthetic as Synthetic,
+    Update as Update,
+)
+from reid_core.contract.views import (
+    Embedded as Embedded,
+    PassView as PassView,
+    StepView as StepView,
+)
+from reid_core.errors import (
+    CheckpointError as CheckpointError,
+    ConfigError as ConfigError,
+    ConflictError as ConflictError,
+    DataError as DataError,
+    DeviceError as DeviceError,
+    PluginError as PluginError,
+    ReidError as ReidError,
+)
+from reid_core.model.blocks import GlobalPool as GlobalPool
+from reid_core.model.criteria import (
+    CrossEntropyTriplet as CrossEntropyTriplet,
+    IdentityCriterion as IdentityCriterion,
+    IdentityOutput as IdentityOutput,
+)
+from reid_core.model.embedder import Embedder as Embedder, load_embedder as load_embedder
+from reid_core.model.encoder import (
+    Encoder as Encoder,
+    NoEncoder as NoEncoder,
+    TimmEncoder as TimmEncoder,
+)
+from reid_core.model.losses import (
+    batch_hard_triplet as batch_hard_triplet,
+    identity_cross_entropy as identity_cross_entropy,
+)
+from reid_core.model.precision import (
+    full_precision as full_precision,
+    inner_products as inner_products,
+)
+from reid_core.outputs import (
+    FIGURE_SUFFIXES as FIGURE_SUFFIXES,
+    PICTURE_SUFFIXES as PICTURE_SUFFIXES,
+    checked_folder as checked_folder,
+    checked_output as checked_output,
+)
+from reid_core.runs.finding import (
+    find_protocol as find_protocol,
+    open_context as open_context,
+    open_dataset as open_dataset,
+    open_source as open_source,
+)
+from reid_core.runs.running import build_run as build_run, restore as restore, run as run
+from reid_retrieval.protocols import (
+    EveryGallery as EveryGallery,
+    JunkRule as JunkRule,
+    Protocol as Protocol,
+    SingleShot as SingleShot,
+    Subset as Subset,
+)
+
+__all__: list[str]
+__version__: str
