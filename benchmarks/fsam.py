@@ -30,8 +30,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
+from reid_core.loop.assembly import Assembly
 from reid_core.model.embedder import embedder_of
-from reid_core.runs.assembly.assembling import Assembly, assemble
+from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder
 from reid_fsam.comparing import measure_masks

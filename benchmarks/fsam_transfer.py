@@ -59,9 +59,10 @@ from reid_core import (
     hookimpl,
 )
 from reid_core.contract.fields import PART_CLASSES
+from reid_core.loop.assembly import Assembly
 from reid_core.model.embedder import embedder_of
 from reid_core.model.torchvision_guard import ensure
-from reid_core.runs.assembly.assembling import Assembly, assemble
+from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder
 from reid_fsam.extractor import ShapeExtractor

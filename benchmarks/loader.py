@@ -31,13 +31,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.samples import Sample, Source
-from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD, DeviceAugmentation
-from reid_core.data.decoding import CODEC
+from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import Draw, in_order
 from reid_core.data.encoding import image_bytes
 from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.loading import BatchLoader
+from reid_core.images import CODEC
 from reid_core.testing.toy_cameras import ToyCamera
 from reid_core.testing.toy_figures import draw_figure
 from reid_core.testing.toy_people import draw_body, draw_outfit, dress

@@ -30,11 +30,12 @@ import torch
 from torch import Tensor, nn
 
 from reid_core import LossTerm, Plugin, StepView, Update, batch_hard_triplet, hookimpl
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.step import train_step
 from reid_core.loop.trainer import Trainer
 from reid_core.machine.randomness import StepScopes
 from reid_core.plugins.calls import HookCalls
-from reid_core.runs.assembly.assembling import Assembly, assemble
+from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from reid_core.contract.step import Synthetic
 from reid_core.errors import ConflictError
+from reid_core.loop.assembly import Assembly
 from reid_core.plugins.discovery import installed
-from reid_core.runs.assembly.assembling import Assembly
 from reid_core.runs.reach import Reach, follow_terms
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

@@ -11,8 +11,7 @@ from torch import nn
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import Branch
 from reid_core.contract.plugin import Plugin
-from reid_core.contract.samples import DataProvider, Source
-from reid_core.contract.step import SourceRequest
+from reid_core.contract.samples import DataProvider, Source, SourceRequest
 from reid_core.errors import ConflictError
 from reid_core.testing.probe_modules import PartHead, Stream as StreamNetwork
 from reid_core.testing.probes import Head, Rival, Stream

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from reid_core.config import IdentitySection
+from reid_core.contract.criterion import IdentityCriterion
 from reid_core.contract.model import Embedding, Supervision
 from reid_core.contract.views import Embedded
 from reid_core.errors import PluginError
 from reid_core.model.blocks import EmbeddingHead, GlobalPool, build_neck
-from reid_core.model.criteria import CrossEntropyTriplet, IdentityCriterion
+from reid_core.model.criteria import CrossEntropyTriplet
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,9 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from reid_core.contract.batches import Batch
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD, Batch
 from reid_core.data.augmentation import (
     ERASING,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     PHOTOMETRIC,
     DeviceAugmentation,
     ErasingPolicy,

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid_core import images
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
-from reid_core.data import decoding
-from reid_core.data.decoding import read_field, read_image, read_labels
+from reid_core.data.decoding import read_field, read_labels
 from reid_core.errors import DataError
+from reid_core.images import read_image
 
 IMAGE = FieldSpec("x/image", FieldKind.IMAGE)
 
@@ -37,8 +38,8 @@ def jpeg(image: Image.Image, **options: object) -> bytes:
 def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test with simplejpeg and without it."""
     if request.param == "pillow":
-        monkeypatch.setattr(decoding, "simplejpeg", None)
-    elif decoding.simplejpeg is None:
+        monkeypatch.setattr(images, "simplejpeg", None)
+    elif images.simplejpeg is None:
         pytest.skip("simplejpeg is not installed")
     return str(request.param)
 
@@ -98,7 +99,7 @@ def test_truncated_jpeg_is_refused(
 
 
 def test_jpeg_with_a_hole_is_refused_and_with_stray_bytes_is_read(tmp_path: Path) -> None:
-    if decoding.simplejpeg is None:
+    if images.simplejpeg is None:
         pytest.skip("only libjpeg's warnings tell, and Pillow does not pass them on")
     data = jpeg(Image.fromarray(smooth(60, 40)))
     file = tmp_path / "hole.jpg"

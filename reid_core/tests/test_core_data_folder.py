@@ -189,7 +189,7 @@ def test_unknown_fields_are_refused(root: Path) -> None:
 
 
 def test_images_are_read_from_the_folder(tmp_path: Path) -> None:
-    from reid_core.data.decoding import read_image
+    from reid_core.images import read_image
 
     (tmp_path / "train").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (8, 4, 3), dtype=np.uint8)

@@ -15,13 +15,13 @@ from reid_core.data.geometry import (
     GEOMETRY_NUMBERS,
     Geometry,
     GeometryPolicy,
-    resize_image,
     transform_field,
     transform_image,
     transform_labels,
     transform_points,
 )
 from reid_core.errors import ConfigError
+from reid_core.images import resize_image
 
 SIZE = (24, 12)
 QUICK = settings(max_examples=60, deadline=None)

@@ -10,8 +10,9 @@ import pytest
 
 from reid_core.contract.fields import COCO_JOINTS, GARMENT_CLASSES, PART_CLASSES, SHARED_FIELDS
 from reid_core.contract.samples import DataRequest, DataSet
-from reid_core.data.decoding import read_field, read_image, read_labels
+from reid_core.data.decoding import read_field, read_labels
 from reid_core.errors import DataError
+from reid_core.images import read_image
 from reid_core.testing import toy
 from reid_core.testing.toy import load_toy, load_toy_pairs, make_toy, make_toy_pairs
 from reid_core.testing.toy_cameras import ToyCamera

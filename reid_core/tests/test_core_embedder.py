@@ -16,7 +16,8 @@ from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataSet
 from reid_core.errors import CheckpointError, ConfigError, DataError, PluginError
 from reid_core.model.blocks import GlobalPool
-from reid_core.model.embedder import Embedder, embedder_of, load_embedder
+from reid_core.model.embedder import Embedder, embedder_of
+from reid_core.model.stored import load_embedder
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

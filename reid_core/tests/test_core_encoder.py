@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import Embedding, Tap
 from reid_core.errors import ConfigError, PluginError
 from reid_core.model.blocks import EmbeddingHead
-from reid_core.model.encoder import Encoder, NoEncoder, TimmEncoder, verify_taps
+from reid_core.model.encoder import NoEncoder, TimmEncoder, verify_taps
 
 SIZE = (256, 128)
 

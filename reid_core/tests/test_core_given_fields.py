@@ -12,7 +12,7 @@ from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.labelers import LabelContext, Labeler
 from reid_core.contract.plugin import Need, Plugin
-from reid_core.runs.assembly.assembling import Assembly
+from reid_core.loop.assembly import Assembly
 from reid_core.testing.tiny import tiny_assembly
 
 

@@ -16,8 +16,8 @@ from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import Branch, Embedding
 from reid_core.contract.plugin import Plugin
 from reid_core.errors import ConflictError, PluginError
+from reid_core.loop.assembly import Assembly
 from reid_core.model.graph import order_branches, tap_of, written_by
-from reid_core.runs.assembly.assembling import Assembly
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

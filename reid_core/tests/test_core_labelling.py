@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reid_core.contract.criterion import IdentityCriterion
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.labelers import LabelContext, Labeler
 from reid_core.contract.plugin import Need, Plugin
 from reid_core.errors import ConflictError, DataError, PluginError
-from reid_core.model.criteria import IdentityCriterion
-from reid_core.runs.assembly.assembling import Assembly
+from reid_core.loop.assembly import Assembly
 from reid_core.testing.probe_modules import ClusterMemory
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly

@@ -13,7 +13,8 @@ from reid_core.config import OptimSection
 from reid_core.contract.step import Group, Optimiser, Pass, Schedule, Update
 from reid_core.errors import CheckpointError
 from reid_core.loop.optimisers import Optimisers, global_norm_clipper
-from reid_core.runs.assembly.schedules import StepPlan, merge_schedules
+from reid_core.loop.plan import StepPlan
+from reid_core.runs.assembly.schedules import merge_schedules
 
 SGD = OptimSection(name="sgd", lr=0.1, weight_decay=0, momentum=0)
 ADAM = OptimSection(name="adam", lr=0.1, weight_decay=0)

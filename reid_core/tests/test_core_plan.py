@@ -9,7 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 from reid_core.contract.step import Group, Pass, Schedule, Update
 from reid_core.errors import ConflictError, PluginError
-from reid_core.runs.assembly.schedules import StepPlan, merge_schedules
+from reid_core.loop.plan import StepPlan
+from reid_core.runs.assembly.schedules import merge_schedules
 
 PARAMS = {
     "encoder": ("encoder.a", "encoder.b"),

@@ -10,8 +10,7 @@ import pytest
 from fake_distributions import FakeSite, fake_site
 
 from reid_core.contract.hookspecs import hookimpl
-from reid_core.contract.model import EncoderProvider
-from reid_core.contract.plugin import Plugin
+from reid_core.contract.plugin import EncoderProvider, Plugin
 from reid_core.contract.samples import DataProvider, DataRequest
 from reid_core.defaults import Core
 from reid_core.errors import ConflictError, DataError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from reid_core.runs.assembly.assembling import Assembly
+from reid_core.loop.assembly import Assembly
 from reid_core.runs.reach import Reach, follow_terms
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly

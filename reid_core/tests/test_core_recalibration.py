@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from reid_core.data.draws import in_order
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.recalibration import batches_of, recalibrate
-from reid_core.runs.assembly.assembling import Assembly
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

@@ -13,7 +13,8 @@ from fake_distributions import PLUGIN, FakeSite, fake_site
 from reid_core.config import RunConfig
 from reid_core.contract.plugin import Plugin, Settings
 from reid_core.errors import ConfigError, ConflictError, PluginError
-from reid_core.runs.resolve import load_recipe, resolve
+from reid_core.runs.recipes import load_recipe
+from reid_core.runs.resolve import resolve
 
 
 class ZebraSettings(Settings):

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from reid_core.config import RunConfig
+from reid_core.contract.encoder import Encoder
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.plugin import Plugin
-from reid_core.contract.step import Stage, Start
+from reid_core.contract.stages import Stage, Start
 from reid_core.errors import ConflictError
-from reid_core.model.encoder import Encoder, TimmEncoder
+from reid_core.model.encoder import TimmEncoder
 from reid_core.testing.tiny import tiny_assembly
 
 

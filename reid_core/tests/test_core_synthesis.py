@@ -18,9 +18,9 @@ from reid_core.contract.plugin import Plugin
 from reid_core.contract.step import LossTerm, Synthetic
 from reid_core.contract.views import PassView, StepView
 from reid_core.errors import PluginError
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.synthesis import check_synthetic, joined, labelled
 from reid_core.model.graph import ReidModel
-from reid_core.runs.assembly.assembling import Assembly
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reid_core.runs.assembly.assembling import Assembly
+from reid_core.loop.assembly import Assembly
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import first_forward, tiny_assembly
 

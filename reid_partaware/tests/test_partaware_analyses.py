@@ -119,8 +119,7 @@ def test_the_mean_part_similarity_is_that_of_the_vectors_before_the_necks(
     assert names == ("halves/lower", "halves/upper")
     with torch.inference_mode():
         from reid_core.data.augmentation import normalise
-        from reid_core.data.decoding import read_image
-        from reid_core.data.geometry import resize_image
+        from reid_core.images import read_image, resize_image
 
         images = [resize_image(read_image(s.path), embedder.size) for s in toy_tiny.query]
         batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)

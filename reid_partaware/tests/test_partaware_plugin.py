@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from reid_core import ConfigError, DataError, Encoder, Plugin, Tap, hookimpl
-from reid_core.runs.assembly.assembling import Assembly
+from reid_core.loop.assembly import Assembly
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly
 

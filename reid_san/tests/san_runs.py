@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.forward import UpdateReport
 from reid_core.loop.step import train_step
-from reid_core.runs.assembly.assembling import Assembly, assemble
+from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_flags

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from unsup_cc_runs import TINY, unsup_cc
 
-from reid_core.data.augmentation import IMAGENET_MEAN
+from reid_core.contract.batches import IMAGENET_MEAN
 from reid_core.testing.tiny import Recorder
 from reid_unsup_cc.backgrounds import Relocated, emptied, greyed
 from reid_unsup_cc.recolor import Recolor

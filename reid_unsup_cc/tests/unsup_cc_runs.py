@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reid_core.runs.assembly.assembling import Assembly
+from reid_core.loop.assembly import Assembly
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import tiny_assembly
 

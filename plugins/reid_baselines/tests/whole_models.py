@@ -11,8 +11,9 @@ from PIL import Image
 from torch import nn
 
 from reid_core import DataSet, Sample, Source
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.step import train_step
-from reid_core.runs.assembly.assembling import Assembly, assemble
+from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly

@@ -20,8 +20,8 @@ from benchmark_twins import (
 
 from reid_benchmarks.datasets.cuhk03_release import extract_release
 from reid_core.contract.samples import DataSet
-from reid_core.data.decoding import read_image
 from reid_core.errors import DataError
+from reid_core.images import read_image
 
 CONFIG = "cuhk03_new_protocol_config_labeled.mat"
 

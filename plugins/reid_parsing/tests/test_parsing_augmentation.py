@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_parsing.augmentation import sampling_grid, warped
 
 

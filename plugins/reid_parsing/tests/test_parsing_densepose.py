@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from reid_core.contract.samples import DataRequest
-from reid_core.data.decoding import read_image, read_labels
+from reid_core.data.decoding import read_labels
 from reid_core.errors import DataError
+from reid_core.images import read_image
 from reid_parsing.providers.coco_masks import decode_mask, part_map, run_lengths
 from reid_parsing.providers.densepose import load_densepose
 

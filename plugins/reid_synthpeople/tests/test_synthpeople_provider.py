@@ -10,8 +10,9 @@ import pytest
 
 from reid_core import SHARED_FIELDS, DataError, DataSet, FieldKind, Sample
 from reid_core.contract.samples import DataRequest
-from reid_core.data.decoding import read_field, read_image
+from reid_core.data.decoding import read_field
 from reid_core.data.doctor import check_people
+from reid_core.images import read_image
 from reid_core.runs.assembly.needs import choose_source_provider
 from reid_core.runs.finding import find_protocol, open_dataset, open_source
 from reid_core.testing.probe_plugins import PROBES

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from reid_core import DataError, DataSet
-from reid_core.data.decoding import read_image, read_labels
+from reid_core.data.decoding import read_labels
+from reid_core.images import read_image
 from reid_synthpeople import chunks, workers, writing
 from reid_synthpeople.cards import STARTED, Order, read_card
 from reid_synthpeople.chunks import Chunk, write_chunk

@@ -3,6 +3,11 @@
 from reid_core.config import RunConfig as RunConfig
 from reid_core.contract.batches import Batch as Batch
 from reid_core.contract.context import RunContext as RunContext
+from reid_core.contract.criterion import (
+    IdentityCriterion as IdentityCriterion,
+    IdentityOutput as IdentityOutput,
+)
+from reid_core.contract.encoder import Encoder as Encoder
 from reid_core.contract.events import (
     EpochEnded as EpochEnded,
     Evaluated as Evaluated,
@@ -22,11 +27,15 @@ from reid_core.contract.model import (
     ENCODER_MAP as ENCODER_MAP,
     Branch as Branch,
     Embedding as Embedding,
-    EncoderProvider as EncoderProvider,
     Supervision as Supervision,
     Tap as Tap,
 )
-from reid_core.contract.plugin import Need as Need, Plugin as Plugin, Settings as Settings
+from reid_core.contract.plugin import (
+    EncoderProvider as EncoderProvider,
+    Need as Need,
+    Plugin as Plugin,
+    Settings as Settings,
+)
 from reid_core.contract.samples import (
     Counts as Counts,
     DataProvider as DataProvider,
@@ -34,7 +43,9 @@ from reid_core.contract.samples import (
     DataSet as DataSet,
     Sample as Sample,
     Source as Source,
+    SourceRequest as SourceRequest,
 )
+from reid_core.contract.stages import Stage as Stage, Start as Start
 from reid_core.contract.step import (
     Group as Group,
     LinearRamp as LinearRamp,
@@ -42,9 +53,6 @@ from reid_core.contract.step import (
     Optimiser as Optimiser,
     Pass as Pass,
     Schedule as Schedule,
-    SourceRequest as SourceRequest,
-    Stage as Stage,
-    Start as Start,
     Synthetic as Synthetic,
     Update as Update,
 )
@@ -63,17 +71,9 @@ from reid_core.errors import (
     ReidError as ReidError,
 )
 from reid_core.model.blocks import GlobalPool as GlobalPool
-from reid_core.model.criteria import (
-    CrossEntropyTriplet as CrossEntropyTriplet,
-    IdentityCriterion as IdentityCriterion,
-    IdentityOutput as IdentityOutput,
-)
-from reid_core.model.embedder import Embedder as Embedder, load_embedder as load_embedder
-from reid_core.model.encoder import (
-    Encoder as Encoder,
-    NoEncoder as NoEncoder,
-    TimmEncoder as TimmEncoder,
-)
+from reid_core.model.criteria import CrossEntropyTriplet as CrossEntropyTriplet
+from reid_core.model.embedder import Embedder as Embedder
+from reid_core.model.encoder import NoEncoder as NoEncoder, TimmEncoder as TimmEncoder
 from reid_core.model.losses import (
     batch_hard_triplet as batch_hard_triplet,
     identity_cross_entropy as identity_cross_entropy,
@@ -82,6 +82,7 @@ from reid_core.model.precision import (
     full_precision as full_precision,
     inner_products as inner_products,
 )
+from reid_core.model.stored import load_embedder as load_embedder
 from reid_core.outputs import (
     FIGURE_SUFFIXES as FIGURE_SUFFIXES,
     PICTURE_SUFFIXES as PICTURE_SUFFIXES,

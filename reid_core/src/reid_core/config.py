@@ -369,3 +369,14 @@ def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str
         else:
             keys.append(f"{prefix}{name}")
     return keys
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder: ``$REID_CACHE``, otherwise the platform's."""
+    import os
+
+    chosen = os.environ.get("REID_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "reid"

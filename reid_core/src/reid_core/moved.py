@@ -19,13 +19,24 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "reid_core.data.batches": ("reid_core.contract.batches",),
     "reid_core.data.fields": ("reid_core.contract.fields",),
     "reid_core.data.labelers": ("reid_core.contract.labelers",),
-    "reid_core.data.labelling": ("reid_core.runs.assembly.labelling",),
+    "reid_core.data.labelling": (
+        "reid_core.runs.assembly.labelling",
+        "reid_core.loop.identities",
+        "reid_core.config",
+    ),
     "reid_core.data.samples": ("reid_core.contract.samples",),
     "reid_core.engine": (),
-    "reid_core.engine.assembly": ("reid_core.runs.assembly.assembling",),
+    "reid_core.engine.assembly": (
+        "reid_core.loop.assembly",
+        "reid_core.runs.assembly.assembling",
+    ),
     "reid_core.engine.batchnorm": ("reid_core.loop.batchnorm",),
     "reid_core.engine.context": ("reid_core.contract.context",),
-    "reid_core.engine.declarations": ("reid_core.contract.step",),
+    "reid_core.engine.declarations": (
+        "reid_core.contract.step",
+        "reid_core.contract.stages",
+        "reid_core.contract.samples",
+    ),
     "reid_core.engine.device": ("reid_core.machine.devices",),
     "reid_core.engine.distributed": ("reid_core.machine.ranks",),
     "reid_core.engine.evaluating": ("reid_core.evaluation.evaluating",),
@@ -36,14 +47,20 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "reid_core.engine.needs": ("reid_core.runs.assembly.needs",),
     "reid_core.engine.observers": ("reid_core.defaults.observers",),
     "reid_core.engine.optimisers": ("reid_core.loop.optimisers",),
-    "reid_core.engine.plan": ("reid_core.runs.assembly.schedules",),
+    "reid_core.engine.plan": (
+        "reid_core.runs.assembly.schedules",
+        "reid_core.loop.plan",
+    ),
     "reid_core.engine.randomness": ("reid_core.machine.randomness",),
     "reid_core.engine.rates": ("reid_core.loop.rates",),
     "reid_core.engine.reach": ("reid_core.runs.reach",),
     "reid_core.engine.recalibration": ("reid_core.loop.recalibration",),
     "reid_core.engine.reporting": ("reid_core.runs.reporting",),
     "reid_core.engine.selection": ("reid_core.loop.selection",),
-    "reid_core.engine.sources": ("reid_core.runs.assembly.sources",),
+    "reid_core.engine.sources": (
+        "reid_core.runs.assembly.sources",
+        "reid_core.contract.samples",
+    ),
     "reid_core.engine.stages": ("reid_core.runs.stages",),
     "reid_core.engine.starts": ("reid_core.runs.assembly.starts",),
     "reid_core.engine.state": ("reid_core.loop.state",),
@@ -74,16 +91,35 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "reid_core.finding": ("reid_core.runs.finding",),
     "reid_core.hookspecs": ("reid_core.contract.hookspecs",),
     "reid_core.model.build": ("reid_core.runs.assembly.building",),
-    "reid_core.model.declarations": ("reid_core.contract.model",),
+    "reid_core.model.declarations": (
+        "reid_core.contract.model",
+        "reid_core.contract.plugin",
+    ),
     "reid_core.plugins.names": ("reid_core.contract.names",),
     "reid_core.plugins.plugin": ("reid_core.contract.plugin",),
-    "reid_core.resolve": ("reid_core.runs.resolve",),
-    "reid_core.running": ("reid_core.runs.running",),
+    "reid_core.resolve": (
+        "reid_core.runs.resolve",
+        "reid_core.runs.recipes",
+    ),
+    "reid_core.running": (
+        "reid_core.runs.running",
+        "reid_core.runs.describing",
+    ),
     "reid_core.sweeping": ("reid_core.runs.sweeping",),
 }
 """Old path to the modules that have its content now; a folder of old modules has none."""
 
-NAMES: Mapping[str, Mapping[str, str]] = {}
+NAMES: Mapping[str, Mapping[str, str]] = {
+    "reid_core.data.decoding": {
+        "CODEC": "reid_core.images",
+    },
+    "reid_core.model.embedder": {
+        "load_embedder": "reid_core.model.stored",
+    },
+    "reid_core.plugins.calls": {
+        "CORE": "reid_core.contract.plugin",
+    },
+}
 """Module that is still there to the names that left it, and the module where each is now."""
 
 

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from reid_core import RunContext, Sample
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.model import ENCODER_MAP
-from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
-from reid_core.data.decoding import read_image
-from reid_core.data.geometry import resize_image
 from reid_core.errors import PluginError
+from reid_core.images import read_image, resize_image
 from reid_core.model.modes import evaluating
 from reid_dgnet.composing import Generator
 from reid_dgnet.networks.appearance import appearance_code

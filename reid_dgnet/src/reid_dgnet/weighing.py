@@ -10,7 +10,7 @@ from reid_core import ConfigError
 from reid_core.model.blocks import EmbeddingHead
 
 if TYPE_CHECKING:
-    from reid_core.runs.assembly.assembling import Assembly
+    from reid_core.loop.assembly import Assembly
 
 FINE = "dgnet/fine"
 

@@ -15,8 +15,8 @@ from reid_core.contract.samples import Source
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
+from reid_core.loop.assembly import Assembly
 from reid_core.model.modes import evaluating
-from reid_core.runs.assembly.assembling import Assembly
 from reid_fsam.losses import mask_drift
 from reid_fsam.masks import body_masks
 from reid_fsam.parsing import MaskingParser

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.data.encoding import label_colours
 from reid_parsing import resized_logits
 

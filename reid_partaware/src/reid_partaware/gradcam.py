@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from reid_core.loop.assembly import Assembly
     from reid_core.model.graph import ReidModel
-    from reid_core.runs.assembly.assembling import Assembly
 
 
 @dataclass(frozen=True)

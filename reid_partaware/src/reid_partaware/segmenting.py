@@ -22,7 +22,7 @@ from reid_partaware.plugin import Partaware
 
 if TYPE_CHECKING:
     from reid_core import Sample
-    from reid_core.runs.assembly.assembling import Assembly
+    from reid_core.loop.assembly import Assembly
 
 Labels = NDArray[np.uint8]
 """A label map ``H W``."""

@@ -55,7 +55,7 @@ def target(guide: Guide, batch: Batch, size: tuple[int, int]) -> Tensor:
     """
     from torch.nn import functional as F
 
-    from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+    from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 
     if guide.spec is None:
         image = batch.image.float()

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reid_core import DataError
-from reid_core.data.decoding import read_field, read_image
+from reid_core.data.decoding import read_field
+from reid_core.images import read_image
 from reid_san.pictures import draw_regressed
 from reid_san.regressing import Distances, Pixels, evenly, mean_of, regress, to_pixels
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reid_core.data.geometry import resize_image
+from reid_core.images import resize_image
 
 HEIGHT = 160
 """Of every image in the picture, in pixels."""

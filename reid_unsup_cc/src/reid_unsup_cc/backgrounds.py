@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from reid_core.contract.batches import IMAGENET_MEAN
 from reid_core.contract.fields import GARMENT_CLASSES
-from reid_core.data.augmentation import IMAGENET_MEAN
 from reid_unsup_cc.templates import GARMENTS
 
 if TYPE_CHECKING:

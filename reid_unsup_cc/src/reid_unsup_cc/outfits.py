@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_core import FieldKind, FieldSpec, Synthetic
-from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD, normalise
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
+from reid_core.data.augmentation import normalise
 from reid_core.data.label_store import content_hash
 from reid_unsup_cc.templates import GARMENTS, Picture, TemplatePool, read_picture, stacked
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_core import full_precision
-from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_unsup_cc.dressing import CLOTHING
 from reid_unsup_cc.pise import PISE
 from reid_unsup_cc.pise_blocks import exchange

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from reid_core import RunContext, StepView, Tap
-    from reid_core.model.encoder import Encoder
+    from reid_core.contract.encoder import Encoder
     from reid_core.runs.stages import StageResult
     from reid_unsup_cc.pise import PISE
 

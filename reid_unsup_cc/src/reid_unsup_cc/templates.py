@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_core import ConfigError, DataError, Sample, Source
-from reid_core.data.decoding import read_field, read_image
+from reid_core.data.decoding import read_field
 from reid_core.data.geometry import Geometry, transform_image, transform_labels
 from reid_core.data.label_store import content_hash
+from reid_core.images import read_image
 from reid_unsup_cc.dressing import CLOTHING
 
 GARMENTS = "garments"

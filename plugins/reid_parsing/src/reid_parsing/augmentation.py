@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 
 
 def warped(

@@ -13,9 +13,10 @@ import numpy as np
 from reid_core import checked_folder
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.samples import Sample, Source
-from reid_core.data.decoding import read_field, read_image
+from reid_core.data.decoding import read_field
 from reid_core.data.geometry import Geometry, transform_labels
 from reid_core.errors import ConfigError, DataError
+from reid_core.images import read_image
 from reid_core.runs.assembly.labelling import make_field
 from reid_parsing.metrics import Confusion
 from reid_parsing.pictures import overlay_sheet

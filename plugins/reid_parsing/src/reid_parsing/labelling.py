@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reid_core.contract.fields import FieldSpec
-from reid_core.data.decoding import read_field, read_image
+from reid_core.data.decoding import read_field
 from reid_core.data.geometry import Geometry, transform_labels
+from reid_core.images import read_image
 from reid_core.machine.devices import autocast_of, memory_format_of
 from reid_parsing.inference import BodyParser, LabelMaps
 from reid_parsing.metrics import Confusion, PlaceFrequency

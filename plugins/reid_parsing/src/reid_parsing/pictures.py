@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from reid_core.data.encoding import label_colours
-from reid_core.data.geometry import Geometry, resize_image, transform_labels
+from reid_core.data.geometry import Geometry, transform_labels
+from reid_core.images import resize_image
 
 _CELL = (192, 96)
 """Height and width of one image."""

@@ -11,13 +11,14 @@ from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import Branch, Tap
 from reid_core.contract.plugin import Need, Plugin, Settings
-from reid_core.contract.step import LossTerm, Stage
+from reid_core.contract.stages import Stage
+from reid_core.contract.step import LossTerm
 from reid_parsing.recipes import RECIPES, TrainingRecipe
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
+    from reid_core.contract.encoder import Encoder
     from reid_core.contract.views import StepView
-    from reid_core.model.encoder import Encoder
     from reid_core.runs.stages import StageResult
     from reid_parsing.inference import BodyParser
 

@@ -26,11 +26,11 @@ def check(
     is the verdict; the exit code is 1 where there is a problem.
     """
     from reid_core.cli.progress import Screen
+    from reid_core.config import cache_folder
     from reid_core.contract.samples import DataRequest, DataSet
     from reid_core.data.doctor import Finding, check_labels, verdict
     from reid_core.data.file_check import check_files, count_files, read_files
     from reid_core.plugins.providers import Providers, check_request, parse_data_name
-    from reid_core.runs.assembly.labelling import cache_folder
     from reid_core.runs.resolve import resolve
 
     providers = Providers(resolve().calls)

@@ -38,10 +38,10 @@ def make(name: str, out: Path, settings: tuple[str, ...]) -> None:
     NAME is NAME[/VARIANT][:SIZE] of a data set or source that is computed; see `reid data list`.
     """
     from reid_core.cli.progress import Screen
+    from reid_core.config import cache_folder
     from reid_core.contract.samples import DataRequest
     from reid_core.errors import DataError
     from reid_core.plugins.providers import check_request, parse_data_name
-    from reid_core.runs.assembly.labelling import cache_folder
 
     checked_folder(out, empty=False)
     title, variant, size = parse_data_name(name)

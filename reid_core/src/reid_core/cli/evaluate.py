@@ -66,13 +66,12 @@ def evaluate(
     from rich.console import Console
 
     from reid_core.cli.progress import Screen
-    from reid_core.config import EngineSection, EvaluationSection
+    from reid_core.config import EngineSection, EvaluationSection, cache_folder
     from reid_core.errors import DataError
     from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
     from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
-    from reid_core.model.embedder import load_embedder
+    from reid_core.model.stored import load_embedder
     from reid_core.plugins.providers import Providers
-    from reid_core.runs.assembly.labelling import cache_folder
     from reid_core.runs.assembly.sources import load_dataset
     from reid_core.runs.resolve import resolve
     from reid_retrieval.results import results_table

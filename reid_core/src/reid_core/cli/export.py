@@ -18,8 +18,8 @@ def export(model: Path, out: Path | None) -> None:
     MODEL is a run's folder or an embedder.safetensors. The input is float32 RGB in [0, 1], the
     normalisation is inside.
     """
-    from reid_core.model.embedder import load_embedder
     from reid_core.model.onnx import export_onnx
+    from reid_core.model.stored import load_embedder
 
     if out is not None:
         checked_output(out, (".onnx",))

@@ -68,3 +68,11 @@ class Batch:
             draws={name: move(value) for name, value in self.draws.items()},
             erased=None if self.erased is None else move(self.erased),
         )
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of ImageNet's RGB channels, of pixels in 0..1."""
+
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of ImageNet's RGB channels, of pixels in 0..1."""

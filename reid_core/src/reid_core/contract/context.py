@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from reid_core.config import RunConfig
+    from reid_core.contract.criterion import IdentityCriterion
     from reid_core.contract.fields import FieldSpec
     from reid_core.contract.samples import DataSet, Source
-    from reid_core.contract.step import Stage
-    from reid_core.model.criteria import IdentityCriterion
+    from reid_core.contract.stages import Stage
     from reid_core.model.graph import ReidModel
     from reid_core.plugins.providers import Providers
     from reid_core.runs.stages import StageResult

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
     from reid_core.contract.batches import Batch
     from reid_core.contract.context import RunContext
+    from reid_core.contract.criterion import IdentityCriterion
+    from reid_core.contract.encoder import Encoder
     from reid_core.contract.events import Event
     from reid_core.contract.labelers import Labeler
-    from reid_core.contract.model import Branch, Embedding, EncoderProvider, Tap
+    from reid_core.contract.model import Branch, Embedding, Tap
+    from reid_core.contract.plugin import EncoderProvider
     from reid_core.contract.samples import DataProvider
     from reid_core.contract.step import LossTerm, Schedule, Synthetic
     from reid_core.contract.views import PassView, StepView
-    from reid_core.model.criteria import IdentityCriterion
-    from reid_core.model.encoder import Encoder
     from reid_retrieval.protocols import Protocol
 
 PROJECT = "reid"

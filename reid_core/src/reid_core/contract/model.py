@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import nn
 
-    from reid_core.contract.context import RunContext
     from reid_core.contract.step import WeightSchedule
-    from reid_core.model.encoder import Encoder
 
 Vector = Literal["raw", "neck", "unit"]
 """Which vector of an embedding: before its neck, after it, or after it with length one."""
@@ -37,21 +35,6 @@ class Tap:
     name: str
     channels: int
     stride: int
-
-
-@dataclass(frozen=True)
-class EncoderProvider:
-    """Offer an encoder under a name for ``--backbone``.
-
-    Args:
-        name: unique among all providers.
-        build: makes the encoder; ``pretrained`` is ``False``, ``True`` or a path to weights.
-        summary: one line.
-    """
-
-    name: str
-    build: Callable[[RunContext], Encoder]
-    summary: str = ""
 
 
 @dataclass(frozen=True)

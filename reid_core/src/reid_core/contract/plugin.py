@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,7 +12,10 @@ from reid_core.config import Section
 
 if TYPE_CHECKING:
     from reid_core.config import RunConfig
-    from reid_core.contract.step import SourceRequest, Start
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.encoder import Encoder
+    from reid_core.contract.samples import SourceRequest
+    from reid_core.contract.stages import Start
 
 SLOTS = {
     "backbone": "the encoder",
@@ -94,3 +97,22 @@ class Plugin:
     def own(self, name: str) -> str:
         """Return ``name`` in the plugin's space: ``owner/name``."""
         return f"{self.name}/{name}"
+
+
+@dataclass(frozen=True)
+class EncoderProvider:
+    """Offer an encoder under a name for ``--backbone``.
+
+    Args:
+        name: unique among all providers.
+        build: makes the encoder; ``pretrained`` is ``False``, ``True`` or a path to weights.
+        summary: one line.
+    """
+
+    name: str
+    build: Callable[[RunContext], Encoder]
+    summary: str = ""
+
+
+CORE = "core"
+"""Name of the core's own plugin; its answer to a slot counts only when nobody claims it."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from reid_core.contract.fields import FieldSpec
 
 if TYPE_CHECKING:
@@ -175,3 +177,31 @@ class DataProvider:
     layout: str = ""
     make: Callable[[DataRequest, Path, Callable[[int, int], None]], None] | None = None
     expected: Callable[[DataRequest], Mapping[str, Counts]] | None = None
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """Ask for a training source beside the main one, by what it must carry.
+
+    Args:
+        name: ``owner/name``; the name that passes refer to.
+        fields: fields that every sample must carry.
+        identities: whether it must have identities.
+        provider: name of the data provider; None takes ``--source NAME=PROVIDER`` or the only one
+            that fits.
+        batch_size: rows per batch; None takes the run's.
+    """
+
+    name: str
+    fields: tuple[str, ...] = field(default=())
+    identities: bool = False
+    provider: str | None = None
+    batch_size: int | None = None
+
+
+def relabelled(source: Source, pids: NDArray[np.int64]) -> Source:
+    """Return a source with other identities; ``-1`` marks images without one."""
+    samples = zip(source.samples, pids.tolist(), strict=True)
+    return replace(
+        source, samples=tuple(replace(s, pid=pid) for s, pid in samples), identities=True
+    )

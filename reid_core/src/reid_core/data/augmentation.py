@@ -15,14 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core.contract.batches import Batch
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD, Batch
 from reid_core.errors import ConfigError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Mean of ImageNet's RGB channels, of pixels in 0..1."""
-
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Standard deviation of ImageNet's RGB channels, of pixels in 0..1."""
 
 ERASING = "erasing"
 """Name in ``Batch.draws``: int64 ``B 4``: top, left, height, width of the erased rectangle."""

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 from reid_core.contract.fields import COCO_JOINTS, FieldKind, FieldSpec
 from reid_core.contract.samples import DataSet, Sample
-from reid_core.data.decoding import read_field, read_image
-from reid_core.data.geometry import resize_image
+from reid_core.data.decoding import read_field
 from reid_core.errors import DataError
+from reid_core.images import read_image, resize_image
 
 _CELL = (160, 80)
 """Height and width of one image."""

@@ -9,9 +9,6 @@ refused, never filled up with grey rows.
 from __future__ import annotations
 
 import io
-import os
-import struct
-import zlib
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -22,70 +19,15 @@ from PIL import Image
 
 from reid_core.contract.fields import FieldKind, FieldSpec
 from reid_core.errors import DataError
+from reid_core.images import BROKEN, one_line, read_bytes, read_image
+from reid_core.moved import former_names
 
 if TYPE_CHECKING:
     from reid_core.contract.samples import FieldValue
 
-try:
-    import simplejpeg
-except ImportError:  # the optional extra "fast"
-    simplejpeg = None
-
-CODEC = "Pillow" if simplejpeg is None else "simplejpeg"
-"""What decodes JPEG here."""
-
-_BROKEN = (
-    OSError,
-    SyntaxError,  # Pillow: a broken PNG
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""What decoders raise when a file's content is not what its name says."""
-
-_FAST_COLOURS = ("YCbCr", "Gray", "RGB")
-"""Colour spaces in which simplejpeg's pixels equal Pillow's."""
-
-_TRUNCATED = "premature end"
-"""How libjpeg calls missing image data; decoding on would give grey rows."""
 
 _GREY_STEP = {"L;2": 85, "L;4": 17}
 """Pillow stretches grey PNG of 2 and 4 bits to 0..255; the stored value is ``grey // step``."""
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image as RGB.
-
-    Grey is repeated over the channels, palettes are looked up, CMYK is converted, alpha is dropped,
-    16-bit grey keeps its upper byte. Rotation tags are ignored, as torchvision's loaders do.
-
-    Args:
-        path: a JPEG, or any other format that Pillow reads.
-
-    Returns:
-        uint8 ``H W 3``, contiguous.
-
-    Raises:
-        DataError: the file is missing, corrupt or truncated, or is no 8- or 16-bit image.
-    """
-    data = _read_bytes(path)
-    if simplejpeg is not None and data.startswith(b"\xff\xd8"):
-        try:
-            # Its colours from CMYK differ from Pillow's by a grey level.
-            if simplejpeg.decode_jpeg_header(data)[2] in _FAST_COLOURS:
-                pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
-                return pixels
-        except ValueError as error:
-            if _TRUNCATED in str(error).lower():
-                raise DataError(f"{path}: truncated JPEG ({error})") from error
-            # Unusual subsampling, harmless stray bytes: Pillow knows more of JPEG.
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _as_rgb(image)
-    except _BROKEN as error:
-        raise DataError(f"{path}: cannot be read as an image ({_one_line(error)})") from error
 
 
 def read_labels(path: Path) -> NDArray[np.uint8]:
@@ -102,15 +44,15 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
     """
     if path.suffix == ".npy":
         return _as_labels(_read_npy(path), path)
-    data = _read_bytes(path)
+    data = read_bytes(path)
     try:
         with Image.open(io.BytesIO(data)) as image:
             # `tile` names the stored bit depth and is gone after loading.
             raw_mode = image.tile[0][3] if image.tile else None
             values = np.asarray(image)
             mode = image.mode
-    except _BROKEN as error:
-        raise DataError(f"{path}: cannot be read as a label map ({_one_line(error)})") from error
+    except BROKEN as error:
+        raise DataError(f"{path}: cannot be read as a label map ({one_line(error)})") from error
     if mode not in ("P", "L", "1"):
         raise DataError(
             f"{path}: a label map must be a palette or grey image of at most 8 bits; this one has "
@@ -168,37 +110,18 @@ def read_field(value: FieldValue, spec: FieldSpec) -> NDArray[Any]:
             return number.astype(np.float32 if number.dtype.kind == "f" else np.int64)
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 _NPY = Lock()
 """NumPy reads headers with `ast`, which in Python before 3.11.8 may fail in two threads at once."""
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
     try:
-        content = io.BytesIO(_read_bytes(path))
+        content = io.BytesIO(read_bytes(path))
         with _NPY:
             array: NDArray[Any] = np.load(content, allow_pickle=False)
-    except _BROKEN as error:
-        raise DataError(f"{path}: cannot be read as .npy ({_one_line(error)})") from error
+    except BROKEN as error:
+        raise DataError(f"{path}: cannot be read as .npy ({one_line(error)})") from error
     return array
-
-
-def _as_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
-        return np.ascontiguousarray(np.broadcast_to(grey[:, :, None], (*grey.shape, 3)))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode} have no known range")
-    return np.array(image.convert("RGB"))
 
 
 def _as_labels(value: object, where: object) -> NDArray[np.uint8]:
@@ -246,7 +169,5 @@ def _misfit(where: object, wanted: str, array: NDArray[Any]) -> DataError:
     return DataError(f"{where}: expected {wanted}, found {array.dtype} of shape {array.shape}")
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    # Pillow prints the object that it read from; its address helps nobody.
-    return text.split(" <_io.BytesIO")[0].replace(os.linesep, " ")
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)

@@ -17,9 +17,10 @@ from typing import TypeVar
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.samples import DataSet, Sample
 from reid_core.data.counts import splits_of
-from reid_core.data.decoding import read_field, read_image
+from reid_core.data.decoding import read_field
 from reid_core.data.doctor import Finding, short_name, some, span
 from reid_core.errors import DataError
+from reid_core.images import read_image
 from reid_retrieval.errors import RetrievalError
 from reid_retrieval.labels import Labels
 from reid_retrieval.protocols import Protocol

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from reid_core.contract.fields import FieldKind, FieldSpec
 from reid_core.errors import ConfigError
+from reid_core.images import resize_image
 
 
 @dataclass(frozen=True)
@@ -284,33 +285,6 @@ def transform_field(
             return transform_points(value, image_size, geometry, spec.flip_pairs)
         case FieldKind.FIXED | FieldKind.SCALAR:
             return value
-
-
-def resize_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize an image with antialiased bilinear interpolation in uint8.
-
-    Pillow's ``BILINEAR``, which torchvision calls on Pillow images: equal bit for bit when
-    enlarging by whole factors or to 256 x 128, elsewhere within the rounding of torch's shorter
-    weights (one grey level on photographs, two on noise).
-
-    Args:
-        pixels: uint8 ``h w 3``.
-        size: height and width wanted.
-
-    Returns:
-        uint8 ``H W 3``, contiguous; ``pixels`` itself when it has the size already.
-    """
-    if pixels.shape[:2] == size:
-        return pixels
-    import torch
-    from torch.nn.functional import interpolate
-
-    # Only with a batch axis in front that has a stride does torch recognise interleaved pixels.
-    writable = np.require(pixels, requirements=["C", "W"])  # torch warns of read-only memory
-    image = torch.from_numpy(writable)[None].permute(0, 3, 1, 2)
-    resized = interpolate(image, size=size, mode="bilinear", antialias=True)
-    result: NDArray[np.uint8] = resized.permute(0, 2, 3, 1).numpy()[0]
-    return result
 
 
 def _axes(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

@@ -18,7 +18,7 @@ from reid_core.contract.fields import FieldKind, FieldSpec
 from reid_core.contract.samples import Source
 from reid_core.data.augmentation import ERASING, PHOTOMETRIC, ErasingPolicy, PhotometricPolicy
 from reid_core.data.buffers import Buffers, Column
-from reid_core.data.decoding import read_field, read_image
+from reid_core.data.decoding import read_field
 from reid_core.data.draws import Draw, row_uniforms
 from reid_core.data.geometry import (
     GEOMETRY_NUMBERS,
@@ -28,6 +28,7 @@ from reid_core.data.geometry import (
     transform_image,
 )
 from reid_core.errors import ConfigError, DataError, DeviceError
+from reid_core.images import read_image
 
 _CHUNK = 16
 """Rows that a thread decodes per task: few enough to spread, enough to hide the hand-over."""

@@ -15,7 +15,8 @@ from pydantic import Field
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import Branch, Tap
 from reid_core.contract.plugin import Plugin, Settings
-from reid_core.contract.step import LossTerm, Stage
+from reid_core.contract.stages import Stage
+from reid_core.contract.step import LossTerm
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from reid_core.config import RunConfig
     from reid_core.contract.context import RunContext
+    from reid_core.contract.criterion import IdentityCriterion
+    from reid_core.contract.encoder import Encoder
     from reid_core.contract.events import Event
     from reid_core.contract.samples import DataRequest, DataSet, Source
-    from reid_core.contract.step import Start
-    from reid_core.model.criteria import IdentityCriterion
-    from reid_core.model.encoder import Encoder
+    from reid_core.contract.stages import Start
     from reid_retrieval.protocols import Protocol
 
 _TOY_SIZES = ("quick", "tiny")
@@ -53,7 +53,7 @@ class Core(Plugin):
 
     def starts(self, config: RunConfig) -> Sequence[Start]:
         """Start the encoder from contrastive pre-training where ``model.start`` says so."""
-        from reid_core.contract.step import Start
+        from reid_core.contract.stages import Start
         from reid_core.defaults.contrastive import contrastive_stage
 
         if config.model.start != "contrastive":

@@ -26,7 +26,7 @@ from reid_core.model.modes import evaluating
 
 if TYPE_CHECKING:
     from reid_core.contract.labelers import Change
-    from reid_core.runs.assembly.assembling import Assembly
+    from reid_core.loop.assembly import Assembly
 
 
 @torch.inference_mode()

@@ -15,19 +15,19 @@ from torch import Tensor, nn
 
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
+from reid_core.contract.criterion import IdentityOutput
 from reid_core.contract.model import CLEAN_IMAGE
 from reid_core.contract.names import check_owned
 from reid_core.contract.step import LossTerm, Pass, Synthetic, Update, weight_at
 from reid_core.contract.views import Embedded, PassView, StepView, matches
 from reid_core.errors import PluginError
 from reid_core.loop.batchnorm import pass_mode
+from reid_core.loop.plan import StepPlan
 from reid_core.loop.synthesis import check_synthetic, joined, labelled
 from reid_core.machine.randomness import StepScopes
 from reid_core.machine.ranks import gather
-from reid_core.model.criteria import IdentityOutput
 from reid_core.model.graph import ReidModel, gathered
 from reid_core.plugins.calls import HookCalls
-from reid_core.runs.assembly.schedules import StepPlan
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reid_core.config import OptimSection
 from reid_core.contract.step import Group, Optimiser, Update
 from reid_core.errors import CheckpointError
-from reid_core.runs.assembly.schedules import StepPlan
+from reid_core.loop.plan import StepPlan
 
 
 class Optimisers:

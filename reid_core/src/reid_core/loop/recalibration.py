@@ -17,11 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.loading import BatchLoader
 from reid_core.data.sampling import shard
+from reid_core.loop.assembly import Assembly
 from reid_core.machine.devices import memory_format_of
 from reid_core.machine.ranks import world
 from reid_core.model.embedder import embedder_of
 from reid_core.model.modes import evaluating
-from reid_core.runs.assembly.assembling import Assembly
 
 _MOST = 4096
 """Images that are enough: a mean over so many is off by a sixtieth of a standard deviation."""

@@ -15,9 +15,9 @@ from reid_core.contract.context import RunContext
 from reid_core.contract.step import MAIN, Update
 from reid_core.loop.forward import UpdateReport
 from reid_core.loop.optimisers import Optimisers
+from reid_core.loop.plan import StepPlan
 from reid_core.loop.rates import rate_factor
 from reid_core.model.graph import ReidModel
-from reid_core.runs.assembly.schedules import StepPlan
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ import numpy as np
 
 from reid_core.contract.batches import Batch
 from reid_core.contract.events import EpochEnded, Evaluated, Event, StepEnded
+from reid_core.contract.samples import relabelled
 from reid_core.contract.step import MAIN
 from reid_core.data.sampling import shard
 from reid_core.errors import ReidError
 from reid_core.evaluation.extraction import EpochFeatures
+from reid_core.loop.assembly import Assembly
+from reid_core.loop.identities import make_identities
 from reid_core.loop.metrics import StepMetrics, check_loss_weights
 from reid_core.loop.rates import rate_factor
 from reid_core.loop.recalibration import recalibrate
@@ -24,9 +27,7 @@ from reid_core.loop.selection import Selection
 from reid_core.loop.state import load_checkpoint, save_checkpoint
 from reid_core.loop.step import train_step
 from reid_core.machine.ranks import any_rank, barrier
-from reid_core.runs.assembly.assembling import Assembly
-from reid_core.runs.assembly.labelling import make_identities
-from reid_core.runs.assembly.sources import loader_of, relabelled, sampler_of
+from reid_core.runs.assembly.sources import loader_of, sampler_of
 from reid_retrieval.results import Evaluation
 
 

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
+from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Vector
 from reid_core.contract.views import Embedded
-from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
-from reid_core.errors import CheckpointError, ConfigError, PluginError, did_you_mean
+from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead
-from reid_core.model.encoder import Encoder
 from reid_core.model.graph import ReidModel, written_by
-from reid_core.plugins.discovery import catalogue
+from reid_core.moved import former_names
 
 FORMAT = 1
 """Version of the stored description."""
@@ -132,8 +131,7 @@ class Embedder(nn.Module):
         Raises:
             DataError: a file that is missing or no image; it is named.
         """
-        from reid_core.data.decoding import read_image
-        from reid_core.data.geometry import resize_image
+        from reid_core.images import read_image, resize_image
 
         device = self.mean.device
         files = [Path(path) for path in paths]
@@ -225,72 +223,6 @@ def embedder_of(model: ReidModel, size: tuple[int, int], embed: Sequence[str] = 
     return Embedder(model.encoder, chosen, heads, size)
 
 
-def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embedder:
-    """Load a deployed model in evaluation mode; no plugin needs to be requested.
-
-    Args:
-        path: ``embedder.safetensors`` or the run's folder.
-        device: where to put it.
-
-    Raises:
-        CheckpointError: missing or truncated files, another format, a pickle, weights that do not
-            fit, or a part of a distribution that is not installed.
-    """
-    weights = Path(path)
-    if not weights.exists():
-        raise CheckpointError(f"there is no embedder: {weights} is missing")
-    if weights.is_dir():
-        weights = weights / "embedder.safetensors"
-    description = weights.with_suffix(".json")
-    if weights.suffix != ".safetensors":
-        raise CheckpointError(f"{weights} is no .safetensors file; pickles are not loaded")
-    for file in (weights, description):
-        if not file.is_file():
-            raise CheckpointError(f"there is no embedder: {file} is missing")
-    try:
-        spec = json.loads(description.read_text("utf-8"))
-        state = load_file(weights)
-    except (json.JSONDecodeError, SafetensorError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"the embedder {weights} is truncated or corrupt: {error}") from None
-    found = spec.get("format") if isinstance(spec, dict) else None
-    if found != FORMAT:
-        raise CheckpointError(f"{description} has format {found!r}, this version reads {FORMAT}")
-    try:
-        embedder = _rebuilt(spec, description)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(
-            f"{description} does not describe an embedder: {type(error).__name__}: {error}"
-        ) from None
-    try:
-        embedder.load_state_dict(state)
-    except RuntimeError as error:
-        text = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"the weights in {weights} do not fit: {text}") from None
-    return embedder.to(device).eval()
-
-
-def _rebuilt(spec: Mapping[str, Any], where: Path) -> Embedder:
-    size = (spec["input"]["height"], spec["input"]["width"])
-    encoder = cast(Encoder, _make(spec["encoder"], where))
-    branches = [
-        Branch(part["name"], _make(part, where), tuple(part["reads"]), tuple(part["writes"]))
-        for part in spec["branches"]
-    ]
-    heads = []
-    for part in spec["embeddings"]:
-        neck = part["neck"] if isinstance(part["neck"], str) else _make(part["neck"], where)
-        declaration = Embedding(
-            part["name"],
-            part["reads"],
-            neck=neck,
-            dim=part["dim"],
-            test_vector=part["test_vector"],
-            test_weight=part["test_weight"],
-        )
-        heads.append(EmbeddingHead(declaration, part["channels"]))
-    return Embedder(encoder, branches, heads, size)
-
-
 def _describe_head(head: EmbeddingHead) -> dict[str, Any]:
     declaration = head.declaration
     neck: Any = declaration.neck
@@ -315,19 +247,5 @@ def _spec(what: str, module: nn.Module) -> dict[str, Any]:
     return cast(dict[str, Any], describe())
 
 
-def _make(part: Mapping[str, Any], where: Path) -> nn.Module:
-    module, _, name = part["factory"].partition(":")
-    try:
-        factory = getattr(import_module(module), name, None)
-    except ImportError:
-        package = module.partition(".")[0]
-        lines = {
-            k.install for k in catalogue().values() if k.distribution.replace("-", "_") == package
-        }
-        hint = next(iter(lines), f"pip install {package.replace('_', '-')}")
-        raise CheckpointError(f"{where} needs {package}, which is not installed: {hint}") from None
-    if not (isinstance(factory, type) and issubclass(factory, nn.Module)):
-        raise CheckpointError(
-            f"{where} names {part['factory']}, which is no torch.nn.Module; nothing else is called"
-        )
-    return factory(**part["kwargs"])
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)

@@ -11,35 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import ENCODER_MAP, Tap
 from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.modes import evaluating
 from reid_core.model.torchvision_guard import ensure
-
-
-class Encoder(nn.Module):
-    """Base of all encoders: an image in, named feature maps out.
-
-    Attributes:
-        taps: what ``forward`` returns, from shallow to deep; the last one is ``encoder/map``.
-    """
-
-    taps: tuple[Tap, ...]
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Return the maps by tap name.
-
-        Args:
-            image: ``B 3 H W``, ImageNet-normalised.
-        """
-        raise TypeError(f"{type(self).__name__} must define forward")
-
-    def deploy_spec(self) -> dict[str, Any]:
-        """Return ``{"factory": "module:Class", "kwargs": {...}}``, which rebuilds the encoder.
-
-        The exported embedder stores it; loading makes the class and loads the weights.
-        """
-        raise TypeError(f"{type(self).__name__} must define deploy_spec to be exported")
+from reid_core.model.trunks import as_map, blank_image, dry_maps, remove_last_stride
 
 
 class NoEncoder(Encoder):
@@ -98,7 +75,7 @@ class TimmEncoder(Encoder):
         self.taps = self._declare_taps(size)
 
     def _declare_taps(self, size: tuple[int, int]) -> tuple[Tap, ...]:
-        last, maps = _dry(self.trunk, size)
+        last, maps = dry_maps(self.trunk, size)
         names, stages = [], 0
         for feature in maps:
             stride = round(size[0] / feature.shape[2])
@@ -116,7 +93,7 @@ class TimmEncoder(Encoder):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return stem, stages and map; see `Encoder.forward`."""
         last, maps = self.trunk.forward_intermediates(image)  # type: ignore[operator]
-        return {**dict(zip(self._names, maps, strict=True)), ENCODER_MAP: _as_map(last, maps[-1])}
+        return {**dict(zip(self._names, maps, strict=True)), ENCODER_MAP: as_map(last, maps[-1])}
 
     def deploy_spec(self) -> dict[str, Any]:
         """See `Encoder.deploy_spec`."""
@@ -205,85 +182,6 @@ def _no_weights(name: str, error: Exception) -> ConfigError:
     )
 
 
-def _dry(trunk: nn.Module, size: tuple[int, int]) -> tuple[Tensor, list[Tensor]]:
-    with evaluating(trunk):
-        last, maps = trunk.forward_intermediates(_blank(trunk, size))  # type: ignore[operator]
-    return _as_map(last, maps[-1]), maps
-
-
-def _blank(module: nn.Module, size: tuple[int, int]) -> Tensor:
-    """Return one image of zeros, of the dtype and on the device of the module's first parameter.
-
-    An encoder may have none: fixed filters, or nothing but pooling.
-    """
-    like = next(module.parameters(), torch.empty(0))
-    return torch.zeros(1, 3, *size, dtype=like.dtype, device=like.device)
-
-
-def _as_map(last: Tensor, deepest: Tensor) -> Tensor:
-    """Return the trunk's output as ``B C H W``; token sequences give their deepest map instead."""
-    return last if last.dim() == 4 and last.shape[2:] == deepest.shape[2:] else deepest
-
-
-def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> None:
-    """Set the last reduction of stride 2 to 1, so that the last map doubles its height and width.
-
-    Found by a dry forward: every convolution or pooling with stride 2 that reads the map before
-    the last reduction. Strided 3x3 and 1x1 convolutions become dense; a pooling whose window is
-    its stride (DenseNet's last transition) is dropped.
-
-    Raises:
-        ConfigError: the network reduces in patches (transformers, ConvNeXt), which has no stride 1.
-    """
-    kinds = (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)
-    strided = {
-        label: module
-        for label, module in trunk.named_modules()
-        if isinstance(module, kinds) and _pair(module.stride) == (2, 2)
-    }
-    heights: dict[str, int] = {}
-    hooks = [
-        module.register_forward_pre_hook(
-            lambda _, inputs, label=label: heights.__setitem__(label, inputs[0].shape[2])
-        )
-        for label, module in strided.items()
-    ]
-    _, before = _dry(trunk, size)
-    for hook in hooks:
-        hook.remove()
-    last = min(heights.values(), default=0)
-    touched = [label for label, height in heights.items() if height == last]
-    refused = [m for m in map(strided.__getitem__, touched) if not _densifiable(m)]
-    if not touched or refused:
-        raise ConfigError(
-            f"model.last_stride = 1 is not possible with '{name}', which reduces its last map in "
-            "patches; set -s model.last_stride=2"
-        )
-    for label in touched:
-        module = strided[label]
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)
-        else:
-            parent, _, leaf = label.rpartition(".")
-            setattr(trunk.get_submodule(parent), leaf, nn.Identity())
-    _, after = _dry(trunk, size)
-    if after[-1].shape[2] != 2 * before[-1].shape[2]:
-        raise ConfigError(
-            f"model.last_stride = 1 did not double the last map of '{name}' "
-            f"({before[-1].shape[2]} to {after[-1].shape[2]} rows); set -s model.last_stride=2"
-        )
-
-
-def _densifiable(module: nn.Module) -> bool:
-    if isinstance(module, nn.Conv2d):
-        return _pair(module.kernel_size) in ((1, 1), (3, 3), (5, 5))
-    return _pair(module.kernel_size) == (2, 2)  # type: ignore[arg-type]
-
-
-def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (value, value) if isinstance(value, int) else tuple(value)
-
-
 def verify_taps(encoder: Encoder, size: tuple[int, int], owner: str) -> None:
     """Run a dry forward and compare what comes out with what the encoder declares.
 
@@ -294,7 +192,7 @@ def verify_taps(encoder: Encoder, size: tuple[int, int], owner: str) -> None:
     if not encoder.taps or encoder.taps[-1].name != ENCODER_MAP:
         raise PluginError(f"{where}: its last tap must be '{ENCODER_MAP}'")
     with evaluating(encoder):
-        found: Mapping[str, Tensor] = encoder(_blank(encoder, size))
+        found: Mapping[str, Tensor] = encoder(blank_image(encoder, size))
     declared = {tap.name: tap for tap in encoder.taps}
     if set(found) != set(declared):
         odd = sorted(set(found) ^ set(declared))

@@ -8,6 +8,8 @@ from graphlib import CycleError, TopologicalSorter
 
 from torch import Tensor, nn
 
+from reid_core.contract.criterion import IdentityOutput
+from reid_core.contract.encoder import Encoder
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Tap
 from reid_core.contract.names import check_owned, check_unique
@@ -15,8 +17,6 @@ from reid_core.contract.views import Embedded, matches
 from reid_core.errors import ConflictError, PluginError, did_you_mean
 from reid_core.machine.ranks import gather, world
 from reid_core.model.blocks import EmbeddingHead
-from reid_core.model.criteria import IdentityOutput
-from reid_core.model.encoder import Encoder
 from reid_core.model.modes import evaluating
 
 Scope = Callable[[str], AbstractContextManager[None]]

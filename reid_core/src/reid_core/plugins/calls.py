@@ -17,25 +17,23 @@ from reid_core.contract.hookspecs import HOOKS, PROJECT
 from reid_core.contract.step import Schedule
 from reid_core.errors import PluginError, ReidError, did_you_mean
 from reid_core.machine.randomness import StepScopes, scoped
+from reid_core.moved import former_names
 
 if TYPE_CHECKING:
     from reid_core.contract.batches import Batch
     from reid_core.contract.context import RunContext
+    from reid_core.contract.criterion import IdentityCriterion
+    from reid_core.contract.encoder import Encoder
     from reid_core.contract.events import Event
     from reid_core.contract.labelers import Labeler
-    from reid_core.contract.model import Branch, Embedding, EncoderProvider, Tap
-    from reid_core.contract.plugin import Plugin
+    from reid_core.contract.model import Branch, Embedding, Tap
+    from reid_core.contract.plugin import EncoderProvider, Plugin
     from reid_core.contract.samples import DataProvider
     from reid_core.contract.step import LossTerm, Synthetic
     from reid_core.contract.views import PassView, StepView
-    from reid_core.model.criteria import IdentityCriterion
-    from reid_core.model.encoder import Encoder
     from reid_retrieval.protocols import Protocol
 
 T = TypeVar("T")
-
-CORE = "core"
-"""Name of the core's own plugin; its answer to a slot counts only when nobody claims it."""
 
 
 class HookCalls:
@@ -141,7 +139,7 @@ class HookCalls:
 
     def backbone(self, owner: str, ctx: RunContext) -> Encoder:
         """Call `reid_backbone` on the slot's owner."""
-        from reid_core.model.encoder import Encoder
+        from reid_core.contract.encoder import Encoder
 
         with scoped(ctx.config.run.seed, "reid_backbone", owner):
             return self._slot("reid_backbone", owner, Encoder, {"ctx": ctx})
@@ -161,7 +159,7 @@ class HookCalls:
         self, owner: str, ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
     ) -> IdentityCriterion:
         """Call `reid_identity` on the slot's owner."""
-        from reid_core.model.criteria import IdentityCriterion
+        from reid_core.contract.criterion import IdentityCriterion
 
         arguments = {"ctx": ctx, "embedding": embedding, "dims": dims}
         with scoped(ctx.config.run.seed, "reid_identity", embedding.name):
@@ -248,3 +246,7 @@ def _explain(name: str, plugin: Plugin, error: pluggy.PluginValidationError) -> 
             hint = did_you_mean(attribute, HOOKS)
             return f"plugin '{name}': there is no hook '{attribute}'{hint}"
     return f"plugin '{name}': {text}"
+
+
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from reid_core.contract.plugin import CORE
 from reid_core.errors import ConflictError, DataError, ReidError, did_you_mean
-from reid_core.plugins.calls import CORE, HookCalls
+from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.discovery import catalogue, installed, load_recorded
 
 if TYPE_CHECKING:
-    from reid_core.contract.model import EncoderProvider
+    from reid_core.contract.plugin import EncoderProvider
     from reid_core.contract.samples import DataProvider, DataRequest
     from reid_retrieval import protocols
 

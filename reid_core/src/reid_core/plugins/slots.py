@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reid_core.contract.plugin import SLOTS, Plugin
+from reid_core.contract.plugin import CORE, SLOTS, Plugin
 from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
-from reid_core.plugins.calls import CORE
 
 _HOOK_OF = {
     "backbone": "reid_backbone",

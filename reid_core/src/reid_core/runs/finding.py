@@ -24,8 +24,8 @@ def open_dataset(name: str, root: Path | None = None, cache: Path | None = None)
     Raises:
         DataError: nobody offers it, or it cannot be read.
     """
+    from reid_core.config import cache_folder
     from reid_core.plugins.providers import Providers
-    from reid_core.runs.assembly.labelling import cache_folder
     from reid_core.runs.assembly.sources import load_dataset
     from reid_core.runs.resolve import resolve
 
@@ -34,8 +34,8 @@ def open_dataset(name: str, root: Path | None = None, cache: Path | None = None)
 
 def open_source(name: str, root: Path | None = None, cache: Path | None = None) -> Source:
     """Load a training source by name, or the training split of a data set; see `open_dataset`."""
+    from reid_core.config import cache_folder
     from reid_core.plugins.providers import Providers
-    from reid_core.runs.assembly.labelling import cache_folder
     from reid_core.runs.assembly.sources import load_source
     from reid_core.runs.resolve import resolve
 
@@ -75,12 +75,12 @@ def open_context(
     Raises:
         ReidError: the configuration or the data set cannot be used.
     """
+    from reid_core.config import cache_folder
     from reid_core.contract.context import RunContext
     from reid_core.contract.samples import DataSet, Source
     from reid_core.machine.devices import choose_device
     from reid_core.plugins.providers import Providers
     from reid_core.plugins.slots import assign_slots
-    from reid_core.runs.assembly.labelling import cache_folder
     from reid_core.runs.assembly.sources import load_dataset
     from reid_core.runs.resolve import resolve
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from reid_core.contract.step import LossTerm, weight_at
 from reid_core.contract.views import PassView
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.forward import UpdateForward
 from reid_core.loop.trainer import Trainer
-from reid_core.runs.assembly.assembling import Assembly
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reid_core.contract.step import Update
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.trainer import Trainer
-from reid_core.runs.assembly.assembling import Assembly
 from reid_core.runs.reach import Reach, follow_terms
 
 

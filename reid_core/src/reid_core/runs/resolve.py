@@ -7,20 +7,18 @@ plugins cannot work without, the named recipe, the command line.
 from __future__ import annotations
 
 import difflib
-import importlib.util
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from reid_core.config import RunConfig, known_keys
-from reid_core.contract.plugin import Plugin
+from reid_core.contract.plugin import CORE, Plugin
 from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
-from reid_core.plugins.calls import CORE, HookCalls
-from reid_core.plugins.discovery import catalogue, installed, load_class
+from reid_core.plugins.calls import HookCalls
+from reid_core.plugins.discovery import load_class
+from reid_core.runs.recipes import load_recipe, merged_layers
 
 DEFAULT_RECIPE = "core/quick"
 
@@ -60,7 +58,7 @@ def resolve(
     flags = dict(flags or {})
     base = load_recipe(DEFAULT_RECIPE) if recipe is None else {}
     named = load_recipe(recipe) if isinstance(recipe, str) else dict(recipe or {})
-    chosen = _merge(base, named, flags)
+    chosen = merged_layers(base, named, flags)
     _check_tables(chosen)
     listed = chosen.get("run", {}).get("plugins", ())
     if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
@@ -77,8 +75,8 @@ def resolve(
                 f"(requested: {', '.join(names) or 'none'})"
             )
     plugins = _instances(names, sections, classes or {})
-    wishes = _wishes(plugins, _merge(named, flags))
-    merged = _merge(base, wishes, named, flags)
+    wishes = _wishes(plugins, merged_layers(named, flags))
+    merged = merged_layers(base, wishes, named, flags)
     # A stored configuration, resumed as a recipe, keeps the name of the recipe that it came from.
     stored = named.get("run", {}).get("recipe")
     title = recipe if isinstance(recipe, str) else DEFAULT_RECIPE
@@ -93,89 +91,6 @@ def resolve(
     for plugin in plugins.values():
         plugin.check(config)
     return Resolved(config, plugins, HookCalls(plugins))
-
-
-def load_recipe(name: str, over: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a recipe: ``plugin/name`` from a plugin's package, or a path to a TOML file.
-
-    Several are joined by ``+``, and later ones rule: ``fsam/prcc+one_way`` is ``fsam/prcc`` with
-    what ``fsam/one_way`` changes. A recipe may stand on another one, which it names first:
-    ``base = "pcb/market1501"``, or a file beside it. What it says itself rules.
-
-    Args:
-        name: the recipe.
-        over: recipes that stand on this one, the first one first.
-
-    Raises:
-        ConfigError: there is no such recipe (with those that there are), it is not TOML, or it
-            stands on itself.
-    """
-    if name in over:
-        raise ConfigError(f"recipes stand on each other in a circle: {' -> '.join((*over, name))}")
-    path = Path(name)
-    if "+" in name and not path.is_file():
-        return _merge(*(load_recipe(part, (*over, name)) for part in _joined(name)))
-    if path.suffix != ".toml":
-        path = _packaged_recipe(name)
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no recipe file {path}") from None
-    except OSError as error:
-        raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {path} is not valid TOML: {error}") from None
-    base = content.pop("base", None)
-    if base is None:
-        return content
-    if not isinstance(base, str):
-        raise ConfigError(f"recipe {path}: base must name one recipe (given: {base!r})")
-    if base.endswith(".toml"):
-        base = str(path.parent / base)
-    try:
-        return _merge(load_recipe(base, (*over, name)), content)
-    except ConfigError as error:
-        raise ConfigError(f"recipe '{name}' stands on '{base}': {error}") from None
-
-
-def _joined(name: str) -> list[str]:
-    """Return the recipes that ``+`` joins; one without a plugin's name is of the one before."""
-    parts: list[str] = []
-    owner = ""
-    for part in name.split("+"):
-        packaged = not part.endswith(".toml")
-        parts.append(f"{owner}/{part}" if packaged and "/" not in part else part)
-        owner = parts[-1].partition("/")[0] if packaged else owner
-    return parts
-
-
-def _packaged_recipe(name: str) -> Path:
-    owner, _, title = name.partition("/")
-    if owner == CORE:
-        package = "reid_core"
-    else:
-        record = installed().get(owner)
-        known = catalogue().get(owner)
-        if record is None and title and known is not None:
-            raise ConfigError(
-                f"recipe '{name}': plugin '{owner}' is not installed: {known.install}"
-            )
-        if record is None or not title:
-            raise ConfigError(
-                f"recipe '{name}': expected PLUGIN/NAME of an installed plugin "
-                f"({', '.join([CORE, *installed()])}) or a path to a .toml file"
-            )
-        package = record.target.partition(":")[0].partition(".")[0]
-    spec = importlib.util.find_spec(package)
-    roots = list(spec.submodule_search_locations or ()) if spec else []
-    folder = Path(roots[0]) / "recipes" / owner if roots else Path(owner)
-    path = folder / f"{title}.toml"
-    if not path.is_file():
-        there = sorted(p.stem for p in folder.glob("*.toml")) if folder.is_dir() else []
-        listed = ", ".join(f"{owner}/{p}" for p in there) or "it has none"
-        near = did_you_mean(name, [f"{owner}/{p}" for p in there])
-        raise ConfigError(f"there is no recipe '{name}'{near} ({listed})")
-    return path
 
 
 def validated(model: type[M], values: Mapping[str, Any], prefix: str = "") -> M:
@@ -267,12 +182,3 @@ def _wishes(plugins: Mapping[str, Plugin], ruled: Mapping[str, Any]) -> dict[str
 def _given(values: Mapping[str, Any], key: str) -> bool:
     section, _, leaf = key.partition(".")
     return leaf in values.get(section, {})
-
-
-def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-            merged[key] = _merge(merged[key], value) if both else value
-    return merged

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import signal
 import threading
 import time
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reid_core.config import RunConfig
 from reid_core.errors import ConfigError, own_errors
 from reid_core.outputs import checked_folder
+from reid_core.runs.describing import closing_line, cost, describe, opening_line
 from reid_core.runs.resolve import Resolved, resolve
 from reid_retrieval.results import RetrievalResult
 
 if TYPE_CHECKING:
-    from reid_core.runs.assembly.assembling import Assembly
+    from reid_core.loop.assembly import Assembly
     from reid_retrieval.results import Evaluation
 
 
@@ -107,7 +107,7 @@ def _run(
     say, bars = assembly.ctx.say, bars if leads else _silent
     trainer = Trainer(assembly, folder / "checkpoint.pt")
     facts = describe(assembly)
-    say(_opening(facts, config, assembly.ctx.device))
+    say(opening_line(facts, config, assembly.ctx.device))
     if resume:
         trainer.resume()
         say(f"resumed at epoch {assembly.ctx.progress.epoch} from {trainer.checkpoint}")
@@ -141,7 +141,7 @@ def _run(
     finally:
         spent = cost(trainer, time.perf_counter() - began)
         trainer.emit(RunEnded(folder, outcome, spent))
-    say(_closing(spent))
+    say(closing_line(spent))
     return RunSummary(folder, results, untrained)
 
 
@@ -238,87 +238,6 @@ def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:
     if holds and not resume:
         raise ConfigError(f"{out} holds a run already; choose another --out, or add --resume")
     return checked_folder(out, empty=False)
-
-
-def describe(assembly: Assembly) -> dict[str, Any]:
-    """Return what a run consists of: versions, claims, order, counts; plain data."""
-    import torch
-
-    ctx, model = assembly.ctx, assembly.model
-    embedder = sum(p.numel() for p in assembly.embedder().parameters())
-    return {
-        "plugins": assembly.versions(),
-        "slots": dict(ctx.slots),
-        "sources": {
-            name: {"images": len(source), "identities": source.num_identities}
-            for name, source in ctx.sources.items()
-        },
-        "branches": list(model.declarations),
-        "embeddings": {name: e.at_test for name, e in model.embeddings.items()},
-        "groups": {
-            name: sum(model.get_parameter(p).numel() for p in group.parameters)
-            for name, group in assembly.parts.plan.groups.items()
-        },
-        "updates": [update.name for update in assembly.parts.plan.updates],
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "parameters_deployed": embedder,
-        "environment": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "device": str(ctx.device),
-            "machine": platform.machine(),
-        },
-    }
-
-
-def _opening(facts: Mapping[str, Any], config: RunConfig, device: Any) -> str:
-    main = facts["sources"]["main"]
-    plugins = ", ".join(config.run.plugins) or "none (baseline)"
-    millions = facts["parameters"] / 1e6
-    deployed = facts["parameters_deployed"] / 1e6
-    return (
-        f"{config.data.name}: {main['images']} training images of {main['identities']} people; "
-        f"plugins: {plugins}; {config.model.backbone} at {config.data.height} x "
-        f"{config.data.width}, {millions:.1f} M parameters, {deployed:.1f} M deployed; {device}"
-    )
-
-
-def cost(trainer: Any, seconds: float) -> dict[str, float]:
-    """Return what a run has cost: time, throughput, waiting for data, memory.
-
-    Args:
-        trainer: of the run.
-        seconds: wall time of the whole run, evaluation included.
-    """
-    import resource
-
-    import torch
-
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if platform.system() == "Darwin" else 1024
-    spent = {
-        "seconds": round(seconds, 1),
-        "training_seconds": round(trainer.seconds, 1),
-        "images": trainer.images,
-        "images_per_second": round(trainer.images / max(trainer.seconds, 1e-9), 1),
-        "share_of_waiting_for_data": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
-        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20),
-    }
-    device = trainer.assembly.ctx.device
-    if device.type == "cuda":
-        spent["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
-    return spent
-
-
-def _closing(spent: Mapping[str, float]) -> str:
-    gpu = ""
-    if "peak_gpu_memory_mib" in spent:
-        gpu = f", {spent['peak_gpu_memory_mib']} MiB on the GPU"
-    return (
-        f"{spent['seconds']:.0f} s; training: {spent['images_per_second']:.0f} images/s, "
-        f"{100 * spent['share_of_waiting_for_data']:.0f} % of the time waiting for data; "
-        f"memory: {spent['peak_memory_mib']} MiB{gpu}"
-    )
 
 
 def _stored_config(out: Path | None) -> str:

@@ -14,12 +14,13 @@ from reid_core.contract.context import RunContext
 from reid_core.contract.events import RunBegan, RunEnded
 from reid_core.contract.names import check_owned
 from reid_core.contract.samples import DataSet, Source
-from reid_core.contract.step import Stage
+from reid_core.contract.stages import Stage
 from reid_core.errors import PluginError, did_you_mean
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.trainer import Trainer
 from reid_core.model.embedder import Embedder
 from reid_core.model.graph import ReidModel
-from reid_core.runs.assembly.assembling import Assembly, assemble
+from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.assembly.sources import load_source
 from reid_core.runs.resolve import resolve
 

@@ -15,9 +15,9 @@ from reid_core.contract.samples import Source
 from reid_core.data.decoding import read_field
 from reid_core.errors import ConflictError
 from reid_core.machine.devices import memory_format_of
-from reid_core.model.embedder import load_embedder
 from reid_core.model.graph import tap_of
 from reid_core.model.modes import evaluating
+from reid_core.model.stored import load_embedder
 from reid_core.plugins.discovery import installed, load_class
 from reid_core.runs.reach import follow_terms
 from reid_core.testing.probe_plugins import RIVAL

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from reid_core.contract.criterion import IdentityCriterion, IdentityOutput
 from reid_core.contract.model import Embedding
 from reid_core.contract.views import Embedded
-from reid_core.model.criteria import IdentityCriterion, IdentityOutput
 from reid_core.model.precision import inner_products
 
 

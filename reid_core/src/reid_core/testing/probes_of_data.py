@@ -10,13 +10,15 @@ from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.labelers import LabelContext, Labeler
 from reid_core.contract.model import ENCODER_MAP, Branch, Embedding, Tap
 from reid_core.contract.plugin import Need, Plugin, Settings
-from reid_core.contract.step import LossTerm, Pass, Schedule, SourceRequest, Stage, Update
+from reid_core.contract.samples import SourceRequest
+from reid_core.contract.stages import Stage
+from reid_core.contract.step import LossTerm, Pass, Schedule, Update
 from reid_core.testing.probes import Head
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
+    from reid_core.contract.criterion import IdentityCriterion
     from reid_core.contract.views import StepView
-    from reid_core.model.criteria import IdentityCriterion
 
 
 class ClusteringSettings(Settings):
@@ -133,8 +135,7 @@ class Staged(Plugin):
         import torch.nn.functional as F
 
         from reid_core.data.augmentation import normalise
-        from reid_core.data.decoding import read_image
-        from reid_core.data.geometry import resize_image
+        from reid_core.images import read_image, resize_image
 
         stage, run = labels.stage, labels.run
         assert stage is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core.contract.plugin import Plugin
-from reid_core.runs.assembly.assembling import Assembly
+from reid_core.loop.assembly import Assembly
 from reid_core.testing.probe_plugins import PROBES, RIVAL
 from reid_core.testing.tiny import tiny_assembly
 

@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from reid_core.contract.plugin import Plugin
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.forward import UpdateReport
 from reid_core.loop.trainer import Trainer
-from reid_core.runs.assembly.assembling import Assembly, assemble
+from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 
 TINY: dict[str, dict[str, Any]] = {

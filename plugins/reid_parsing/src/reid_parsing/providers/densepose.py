@@ -23,10 +23,10 @@ import numpy as np
 
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
-from reid_core.data.decoding import read_image
 from reid_core.data.encoding import image_bytes, label_bytes
 from reid_core.data.label_store import content_hash
 from reid_core.errors import DataError
+from reid_core.images import read_image
 from reid_parsing.lookup import look_up, lookup_table
 from reid_parsing.providers.coco_masks import part_map
 from reid_parsing.providers.layouts import DENSEPOSE as LAYOUT

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from reid_core.config import RunConfig
-from reid_core.contract.batches import Batch
+from reid_core.config import cache_folder
 from reid_core.contract.context import RunContext
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Plugin
-from reid_core.contract.samples import DataSet, Source
-from reid_core.contract.step import MAIN, Start
+from reid_core.contract.samples import DataSet, Source, relabelled
+from reid_core.contract.stages import Start
+from reid_core.contract.step import MAIN
 from reid_core.data.augmentation import DeviceAugmentation
-from reid_core.data.loading import BatchLoader
-from reid_core.data.sampling import Sampler
 from reid_core.data.validation import split_validation
 from reid_core.errors import DataError, PluginError
-from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
+from reid_core.evaluation.evaluating import chosen_protocols
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.forward import UpdateForward
 from reid_core.loop.optimisers import Optimisers, global_norm_clipper
 from reid_core.loop.step import StepParts
@@ -33,14 +30,14 @@ from reid_core.machine.ranks import (
     world,
     wrapped,
 )
-from reid_core.model.embedder import Embedder, embedder_of
+from reid_core.model.embedder import embedder_of
 from reid_core.model.graph import ReidModel
-from reid_core.plugins.calls import CORE, HookCalls
-from reid_core.plugins.discovery import installed
+from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.providers import Providers
 from reid_core.plugins.slots import assign_slots
 from reid_core.runs.assembly.building import build_model
-from reid_core.runs.assembly.labelling import cache_folder, make_field
+from reid_core.runs.assembly.evaluators import labelled_at_test, make_evaluator
+from reid_core.runs.assembly.labelling import make_field
 from reid_core.runs.assembly.needs import (
     check_needs,
     field_makers,
@@ -54,72 +51,12 @@ from reid_core.runs.assembly.sources import (
     load_dataset,
     loader_of,
     photometric_of,
-    relabelled,
     sampler_of,
     two_rows,
 )
 from reid_core.runs.assembly.starts import apply_starts, check_starts
 from reid_core.runs.resolve import Resolved
-from reid_retrieval.protocols import STANDARD, Protocol
-
-
-@dataclass
-class Assembly:
-    """A run, ready to start.
-
-    Args:
-        ctx: the run.
-        plugins: instances by name, the core's included.
-        calls: their hooks.
-        parts: what a step works with.
-        loaders: one per source.
-        samplers: one per source; a labeler of identities replaces the main one at each epoch.
-        prepare: makes device batches of host batches.
-        identities: plugin and labeler that make identities at each epoch's start, or None.
-        truth: the main source with the data set's own identities, which such a labeler replaces.
-        evaluator: None where the data set has no queries.
-        validator: evaluates on held-out training identities, where ``data.validation`` asks.
-    """
-
-    ctx: RunContext
-    plugins: Mapping[str, Plugin]
-    calls: HookCalls
-    parts: StepParts
-    loaders: dict[str, BatchLoader]
-    samplers: dict[str, Sampler]
-    prepare: Callable[[Batch, torch.device], Batch]
-    identities: tuple[str, Labeler] | None
-    truth: Source
-    evaluator: Evaluator | None
-    validator: Evaluator | None = None
-
-    @property
-    def config(self) -> RunConfig:
-        """The resolved configuration."""
-        return self.ctx.config
-
-    @property
-    def model(self) -> ReidModel:
-        """The training model."""
-        return self.parts.model
-
-    def embedder(self) -> Embedder:
-        """Return the deployed part of the model as it stands; modules are shared."""
-        return embedder_of(self.model, self.config.data.size, self.config.evaluation.embed)
-
-    def versions(self) -> dict[str, str]:
-        """Return the versions of the run's plugins; ``unpackaged`` where there is none."""
-        known = installed()
-        return {
-            name: known[name].version if name in known else "unpackaged"
-            for name in self.plugins
-            if name != CORE
-        } | {CORE: metadata.version("reid-core")}
-
-    def steps_per_epoch(self, epoch: int) -> int:
-        """Return how many steps an epoch has."""
-        fixed = self.config.schedule.iterations_per_epoch
-        return fixed or self.samplers[MAIN].count(epoch)
+from reid_retrieval.protocols import STANDARD
 
 
 def assemble(
@@ -152,9 +89,9 @@ def assemble(
     starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
     check_starts(ctx, starts, plugins)
     named = chosen_protocols(config.evaluation.protocols, ctx.dataset, ctx.providers.protocol)
-    evaluator = _evaluator(ctx, ctx.dataset, named)
+    evaluator = make_evaluator(ctx, ctx.dataset, named)
     # The published protocols speak of the test split; held-out people take the plain one.
-    validator = None if held_out is None else _evaluator(ctx, held_out, (STANDARD,))
+    validator = None if held_out is None else make_evaluator(ctx, held_out, (STANDARD,))
     truth = _make_labels(ctx, plugins, makers)
     add_sources(ctx, plugins)
     model = _model(ctx, calls, starts)
@@ -162,7 +99,7 @@ def assemble(
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it
     evaluator, validator = (
-        _labelled_at_test(ctx, makers, one, deployed.fields) for one in (evaluator, validator)
+        labelled_at_test(ctx, makers, one, deployed.fields) for one in (evaluator, validator)
     )
     parts = _step_parts(ctx, calls, model)
     reads = [read for branch in model.declarations.values() for read in branch.reads]
@@ -286,53 +223,6 @@ def _model(ctx: RunContext, calls: HookCalls, starts: Sequence[tuple[str, Start]
     model = build_model(ctx, calls, probes)
     apply_starts(ctx, starts, model)
     return model.to(device=ctx.device, memory_format=memory_format_of(config.engine))  # type: ignore[call-overload,no-any-return]
-
-
-def _evaluator(
-    ctx: RunContext, dataset: DataSet, protocols: tuple[Protocol, ...]
-) -> Evaluator | None:
-    if not dataset.query:
-        return None
-    settings, engine = ctx.config.evaluation, ctx.config.engine
-    evaluator = Evaluator(
-        dataset,
-        protocols,
-        settings,
-        ctx.device,
-        ctx.config.data.threads,
-        memory_format_of(engine),
-        autocast_of(engine, ctx.device),
-    )
-    evaluator.check()
-    return evaluator
-
-
-def _labelled_at_test(
-    ctx: RunContext,
-    makers: Mapping[str, tuple[str, Labeler]],
-    evaluator: Evaluator | None,
-    fields: Sequence[str],
-) -> Evaluator | None:
-    """Return the evaluator with the fields that its embeddings read, by whoever made them before.
-
-    A field that a labeler made for training is made for the test images too, even where they carry
-    one of the name: what the model learnt to read are the labeler's values.
-    """
-    if evaluator is None:
-        return None
-    for name in fields:
-        if name in makers and makers[name][1].when == "once":
-            owner, labeler = makers[name]
-            dataset = evaluator.dataset
-            known = dict(dataset.query_fields)
-            query, gallery = (
-                make_field(ctx, owner, labeler, Source(split, samples, known)).samples
-                for split, samples in (("query", dataset.query), ("gallery", dataset.gallery))
-            )
-            known[name] = labeler.spec
-            dataset = replace(dataset, query=query, gallery=gallery, query_fields=known)
-            evaluator = replace(evaluator, dataset=dataset)
-    return evaluator
 
 
 def _silent(line: str) -> None:

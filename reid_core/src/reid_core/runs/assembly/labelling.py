@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from reid_core.contract.labelers import FeatureMaker, LabelContext, Labeler
 from reid_core.contract.samples import Source
 from reid_core.data.label_store import LabelStore
-from reid_core.errors import DataError, PluginError
-from reid_core.machine.ranks import barrier, broadcast
+from reid_core.errors import PluginError
+from reid_core.machine.ranks import barrier
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
@@ -62,42 +61,6 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
     return source.with_field(spec, store.values(samples))
 
 
-def make_identities(
-    ctx: RunContext,
-    owner: str,
-    labeler: Labeler,
-    source: Source,
-    features: FeatureMaker,
-) -> NDArray[np.int64]:
-    """Return an epoch's identity of every row, ``0 .. N-1`` without gaps; ``-1`` is left out.
-
-    Raises:
-        PluginError: another number of labels, or labels with gaps.
-        DataError: no identity at all.
-    """
-    rows = np.arange(len(source))
-    # Features are gathered from all ranks, so all of them ask; the labels are rank 0's.
-    made = labeler.make(LabelContext(ctx, source, rows, features, ctx.progress.epoch))
-    labels = np.asarray(broadcast(np.asarray(made, np.int64)))
-    if labels.shape != (len(source),):
-        raise PluginError(
-            f"plugin '{owner}': its labeler of 'pid' returned shape {labels.shape} for "
-            f"{len(source)} images"
-        )
-    found = np.unique(labels[labels >= 0])
-    if not len(found):
-        raise DataError(
-            f"plugin '{owner}' found no identity in epoch {ctx.progress.epoch}: all "
-            f"{len(source)} images are left out"
-        )
-    if found[-1] != len(found) - 1:
-        raise PluginError(
-            f"plugin '{owner}': identities must be 0 .. N-1 without gaps; got {len(found)} up to "
-            f"{found[-1]}"
-        )
-    return labels
-
-
 def _no_features(owner: str) -> FeatureMaker:
     def refuse(change: object = None, fields: Sequence[str] = ()) -> NDArray[np.float32]:
         raise PluginError(
@@ -106,14 +69,3 @@ def _no_features(owner: str) -> FeatureMaker:
         )
 
     return refuse
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder: ``$REID_CACHE``, otherwise the platform's."""
-    import os
-
-    chosen = os.environ.get("REID_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "reid"

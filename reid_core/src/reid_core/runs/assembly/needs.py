@@ -8,10 +8,9 @@ from pathlib import Path
 
 from reid_core.contract.fields import SHARED_FIELDS, FieldSpec
 from reid_core.contract.labelers import Labeler
-from reid_core.contract.plugin import CONDITIONS, Plugin
+from reid_core.contract.plugin import CONDITIONS, CORE, Plugin
 from reid_core.contract.samples import DataProvider, Source
 from reid_core.errors import ConfigError, ConflictError, DataError, PluginError, did_you_mean
-from reid_core.plugins.calls import CORE
 
 _SUFFIXES = (".png", ".npy", ".jpg")
 

@@ -4,35 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
 from reid_core.contract.names import check_owned, check_unique
 from reid_core.contract.step import MAIN, MAIN_PASS, Group, Pass, Schedule, Update
 from reid_core.errors import ConflictError, PluginError, did_you_mean
-
-
-@dataclass(frozen=True)
-class StepPlan:
-    """What one training step does.
-
-    Args:
-        groups: all optimiser groups by name, parameters written out in full.
-        updates: in the order in which they run; their ``groups`` and ``passes`` are complete.
-        main_without: patterns of terms that ``main`` leaves to other updates.
-    """
-
-    groups: Mapping[str, Group]
-    updates: tuple[Update, ...]
-    main_without: tuple[str, ...] = ()
-
-    def without(self, update: Update) -> tuple[str, ...]:
-        """Return the patterns of terms that an update leaves to another one."""
-        return self.main_without if update.name == MAIN else ()
-
-    def due(self, step: int) -> tuple[Update, ...]:
-        """Return the updates of a step (0-based)."""
-        return tuple(update for update in self.updates if update.due(step))
+from reid_core.loop.plan import StepPlan
 
 
 def merge_schedules(

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from reid_core.config import AugmentSection
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
 from reid_core.contract.names import check_owned
 from reid_core.contract.plugin import Plugin
-from reid_core.contract.samples import DataRequest, DataSet, Source
-from reid_core.contract.step import SourceRequest
+from reid_core.contract.samples import DataRequest, DataSet, Source, SourceRequest
 from reid_core.data.augmentation import DeviceAugmentation, ErasingPolicy, PhotometricPolicy
 from reid_core.data.counts import load_counted
 from reid_core.data.draws import Draw
@@ -113,14 +111,6 @@ def _same_layouts(main: Source, source: Source) -> None:
                 f"field '{name}' has the layout '{ours}' in source '{main.name}' and '{theirs}' "
                 f"in source '{source.name}'; layouts must not be mixed"
             )
-
-
-def relabelled(source: Source, pids: NDArray[np.int64]) -> Source:
-    """Return a source with other identities; ``-1`` marks images without one."""
-    samples = zip(source.samples, pids.tolist(), strict=True)
-    return replace(
-        source, samples=tuple(replace(s, pid=pid) for s, pid in samples), identities=True
-    )
 
 
 def sampler_of(ctx: RunContext, plugins: Mapping[str, Plugin], source: Source) -> Sampler:

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from reid_core.contract.context import RunContext
-from reid_core.contract.plugin import Plugin
-from reid_core.contract.step import Start
+from reid_core.contract.plugin import CORE, Plugin
+from reid_core.contract.stages import Start
 from reid_core.errors import ConflictError, PluginError
 from reid_core.model.graph import ReidModel
-from reid_core.plugins.calls import CORE
 
 _START = "model.start"
 """The key by which the core starts the encoder, which a plugin may have wished."""

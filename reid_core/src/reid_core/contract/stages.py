@@ -1,0 +1,57 @@
+"""Stages: runs inside the run, and starts from them. Free of torch at import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from reid_core.contract.step import MAIN
+
+if TYPE_CHECKING:
+    from reid_core.contract.plugin import Plugin
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run inside the run: a parser, a teacher, a pre-training.
+
+    Made by the same trainer, with exactly the plugins and the data named here, and stored under a
+    key of its settings, its plugins' versions and its data, so that it is made once.
+
+    Args:
+        name: ``owner/name``.
+        plugins: the plugins that it runs: a class, or None for the installed plugin of the name.
+        settings: configuration by section, plugin sections under ``plugins``. What it leaves out of
+            ``data``, ``augment``, ``model``, ``optim`` and ``engine`` is the run's; everything else
+            is the core's default.
+        source: the run's source that it trains on.
+        data: a data set or source in place of ``source``, as after ``--data``.
+        identities: whether it may see identities.
+    """
+
+    name: str
+    plugins: Mapping[str, type[Plugin] | None] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    source: str = MAIN
+    data: str | None = None
+    identities: bool = True
+
+
+@dataclass(frozen=True)
+class Start:
+    """Let parameters start from a stage's, by name.
+
+    Args:
+        stage: where they come from.
+        entries: patterns (fnmatch) of entries of the state dict, ``encoder.*`` say; each must match
+            something that has the same name and shape in both models.
+        remedy: what the user can set to do without it, such as ``set -s san.start=none``.
+        optional: patterns of entries that are copied, too, where both models have them: what stands
+            behind the encoder and should fit its new weights, a neck's statistics say.
+    """
+
+    stage: Stage
+    entries: tuple[str, ...] = ("encoder.*",)
+    remedy: str = ""
+    optional: tuple[str, ...] = ()

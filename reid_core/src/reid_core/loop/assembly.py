@@ -1,0 +1,84 @@
+"""A run, assembled and ready to start: what the loop works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+
+import torch
+
+from reid_core.config import RunConfig
+from reid_core.contract.batches import Batch
+from reid_core.contract.context import RunContext
+from reid_core.contract.labelers import Labeler
+from reid_core.contract.plugin import CORE, Plugin
+from reid_core.contract.samples import Source
+from reid_core.contract.step import MAIN
+from reid_core.data.loading import BatchLoader
+from reid_core.data.sampling import Sampler
+from reid_core.evaluation.evaluating import Evaluator
+from reid_core.loop.step import StepParts
+from reid_core.model.embedder import Embedder, embedder_of
+from reid_core.model.graph import ReidModel
+from reid_core.plugins.calls import HookCalls
+from reid_core.plugins.discovery import installed
+
+
+@dataclass
+class Assembly:
+    """A run, ready to start.
+
+    Args:
+        ctx: the run.
+        plugins: instances by name, the core's included.
+        calls: their hooks.
+        parts: what a step works with.
+        loaders: one per source.
+        samplers: one per source; a labeler of identities replaces the main one at each epoch.
+        prepare: makes device batches of host batches.
+        identities: plugin and labeler that make identities at each epoch's start, or None.
+        truth: the main source with the data set's own identities, which such a labeler replaces.
+        evaluator: None where the data set has no queries.
+        validator: evaluates on held-out training identities, where ``data.validation`` asks.
+    """
+
+    ctx: RunContext
+    plugins: Mapping[str, Plugin]
+    calls: HookCalls
+    parts: StepParts
+    loaders: dict[str, BatchLoader]
+    samplers: dict[str, Sampler]
+    prepare: Callable[[Batch, torch.device], Batch]
+    identities: tuple[str, Labeler] | None
+    truth: Source
+    evaluator: Evaluator | None
+    validator: Evaluator | None = None
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved configuration."""
+        return self.ctx.config
+
+    @property
+    def model(self) -> ReidModel:
+        """The training model."""
+        return self.parts.model
+
+    def embedder(self) -> Embedder:
+        """Return the deployed part of the model as it stands; modules are shared."""
+        return embedder_of(self.model, self.config.data.size, self.config.evaluation.embed)
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the run's plugins; ``unpackaged`` where there is none."""
+        known = installed()
+        return {
+            name: known[name].version if name in known else "unpackaged"
+            for name in self.plugins
+            if name != CORE
+        } | {CORE: metadata.version("reid-core")}
+
+    def steps_per_epoch(self, epoch: int) -> int:
+        """Return how many steps an epoch has."""
+        fixed = self.config.schedule.iterations_per_epoch
+        return fixed or self.samplers[MAIN].count(epoch)

@@ -1,0 +1,31 @@
+"""The plan of a step: groups, updates and passes, the core's and the plugins', merged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reid_core.contract.step import MAIN, Group, Update
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What one training step does.
+
+    Args:
+        groups: all optimiser groups by name, parameters written out in full.
+        updates: in the order in which they run; their ``groups`` and ``passes`` are complete.
+        main_without: patterns of terms that ``main`` leaves to other updates.
+    """
+
+    groups: Mapping[str, Group]
+    updates: tuple[Update, ...]
+    main_without: tuple[str, ...] = ()
+
+    def without(self, update: Update) -> tuple[str, ...]:
+        """Return the patterns of terms that an update leaves to another one."""
+        return self.main_without if update.name == MAIN else ()
+
+    def due(self, step: int) -> tuple[Update, ...]:
+        """Return the updates of a step (0-based)."""
+        return tuple(update for update in self.updates if update.due(step))

@@ -1,0 +1,101 @@
+"""Read a stored embedder: what a description names is made, nothing else is called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from reid_core.contract.encoder import Encoder
+from reid_core.contract.model import Branch, Embedding
+from reid_core.errors import CheckpointError
+from reid_core.model.blocks import EmbeddingHead
+from reid_core.model.embedder import FORMAT, Embedder
+
+
+def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embedder:
+    """Load a deployed model in evaluation mode; no plugin needs to be requested.
+
+    Args:
+        path: ``embedder.safetensors`` or the run's folder.
+        device: where to put it.
+
+    Raises:
+        CheckpointError: missing or truncated files, another format, a pickle, weights that do not
+            fit, or a part of a distribution that is not installed.
+    """
+    weights = Path(path)
+    if not weights.exists():
+        raise CheckpointError(f"there is no embedder: {weights} is missing")
+    if weights.is_dir():
+        weights = weights / "embedder.safetensors"
+    description = weights.with_suffix(".json")
+    if weights.suffix != ".safetensors":
+        raise CheckpointError(f"{weights} is no .safetensors file; pickles are not loaded")
+    for file in (weights, description):
+        if not file.is_file():
+            raise CheckpointError(f"there is no embedder: {file} is missing")
+    try:
+        spec = json.loads(description.read_text("utf-8"))
+        state = load_file(weights)
+    except (json.JSONDecodeError, SafetensorError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"the embedder {weights} is truncated or corrupt: {error}") from None
+    found = spec.get("format") if isinstance(spec, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"{description} has format {found!r}, this version reads {FORMAT}")
+    try:
+        embedder = _rebuilt(spec, description)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"{description} does not describe an embedder: {type(error).__name__}: {error}"
+        ) from None
+    try:
+        embedder.load_state_dict(state)
+    except RuntimeError as error:
+        text = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"the weights in {weights} do not fit: {text}") from None
+    return embedder.to(device).eval()
+
+
+def _rebuilt(spec: Mapping[str, Any], where: Path) -> Embedder:
+    size = (spec["input"]["height"], spec["input"]["width"])
+    encoder = cast(Encoder, _make(spec["encoder"], where))
+    branches = [
+        Branch(part["name"], _make(part, where), tuple(part["reads"]), tuple(part["writes"]))
+        for part in spec["branches"]
+    ]
+    heads = []
+    for part in spec["embeddings"]:
+        neck = part["neck"] if isinstance(part["neck"], str) else _make(part["neck"], where)
+        declaration = Embedding(
+            part["name"],
+            part["reads"],
+            neck=neck,
+            dim=part["dim"],
+            test_vector=part["test_vector"],
+            test_weight=part["test_weight"],
+        )
+        heads.append(EmbeddingHead(declaration, part["channels"]))
+    return Embedder(encoder, branches, heads, size)
+
+
+def _make(part: Mapping[str, Any], where: Path) -> nn.Module:
+    module, _, name = part["factory"].partition(":")
+    try:
+        factory = getattr(import_module(module), name, None)
+    except ImportError:
+        package = module.partition(".")[0]
+        hint = f"pip install {package.replace('_', '-')}"
+        raise CheckpointError(f"{where} needs {package}, which is not installed: {hint}") from None
+    if not (isinstance(factory, type) and issubclass(factory, nn.Module)):
+        raise CheckpointError(
+            f"{where} names {part['factory']}, which is no torch.nn.Module; nothing else is called"
+        )
+    return factory(**part["kwargs"])

@@ -1,0 +1,62 @@
+"""Make the evaluators of a run, and the fields that its embeddings read at test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from reid_core.contract.context import RunContext
+from reid_core.contract.labelers import Labeler
+from reid_core.contract.samples import DataSet, Source
+from reid_core.evaluation.evaluating import Evaluator
+from reid_core.machine.devices import autocast_of, memory_format_of
+from reid_core.runs.assembly.labelling import make_field
+from reid_retrieval.protocols import Protocol
+
+
+def make_evaluator(
+    ctx: RunContext, dataset: DataSet, protocols: tuple[Protocol, ...]
+) -> Evaluator | None:
+    """Return the evaluator of a data set's test split, or None where it has no queries."""
+    if not dataset.query:
+        return None
+    settings, engine = ctx.config.evaluation, ctx.config.engine
+    evaluator = Evaluator(
+        dataset,
+        protocols,
+        settings,
+        ctx.device,
+        ctx.config.data.threads,
+        memory_format_of(engine),
+        autocast_of(engine, ctx.device),
+    )
+    evaluator.check()
+    return evaluator
+
+
+def labelled_at_test(
+    ctx: RunContext,
+    makers: Mapping[str, tuple[str, Labeler]],
+    evaluator: Evaluator | None,
+    fields: Sequence[str],
+) -> Evaluator | None:
+    """Return the evaluator with the fields that its embeddings read, by whoever made them before.
+
+    A field that a labeler made for training is made for the test images too, even where they carry
+    one of the name: what the model learnt to read are the labeler's values.
+    """
+    if evaluator is None:
+        return None
+    for name in fields:
+        if name in makers and makers[name][1].when == "once":
+            owner, labeler = makers[name]
+            dataset = evaluator.dataset
+            known = dict(dataset.query_fields)
+            query, gallery = (
+                make_field(ctx, owner, labeler, Source(split, samples, known)).samples
+                for split, samples in (("query", dataset.query), ("gallery", dataset.gallery))
+            )
+            known[name] = labeler.spec
+            dataset = replace(dataset, query=query, gallery=gallery, query_fields=known)
+            evaluator = replace(evaluator, dataset=dataset)
+    return evaluator

@@ -1,0 +1,95 @@
+"""What a run consists of, and what it has cost: plain data and lines for the user."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from reid_core.config import RunConfig
+
+if TYPE_CHECKING:
+    from reid_core.loop.assembly import Assembly
+
+
+def describe(assembly: Assembly) -> dict[str, Any]:
+    """Return what a run consists of: versions, claims, order, counts; plain data."""
+    import torch
+
+    ctx, model = assembly.ctx, assembly.model
+    embedder = sum(p.numel() for p in assembly.embedder().parameters())
+    return {
+        "plugins": assembly.versions(),
+        "slots": dict(ctx.slots),
+        "sources": {
+            name: {"images": len(source), "identities": source.num_identities}
+            for name, source in ctx.sources.items()
+        },
+        "branches": list(model.declarations),
+        "embeddings": {name: e.at_test for name, e in model.embeddings.items()},
+        "groups": {
+            name: sum(model.get_parameter(p).numel() for p in group.parameters)
+            for name, group in assembly.parts.plan.groups.items()
+        },
+        "updates": [update.name for update in assembly.parts.plan.updates],
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters_deployed": embedder,
+        "environment": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "device": str(ctx.device),
+            "machine": platform.machine(),
+        },
+    }
+
+
+def opening_line(facts: Mapping[str, Any], config: RunConfig, device: Any) -> str:
+    """Return the line that says what is about to be run."""
+    main = facts["sources"]["main"]
+    plugins = ", ".join(config.run.plugins) or "none (baseline)"
+    millions = facts["parameters"] / 1e6
+    deployed = facts["parameters_deployed"] / 1e6
+    return (
+        f"{config.data.name}: {main['images']} training images of {main['identities']} people; "
+        f"plugins: {plugins}; {config.model.backbone} at {config.data.height} x "
+        f"{config.data.width}, {millions:.1f} M parameters, {deployed:.1f} M deployed; {device}"
+    )
+
+
+def cost(trainer: Any, seconds: float) -> dict[str, float]:
+    """Return what a run has cost: time, throughput, waiting for data, memory.
+
+    Args:
+        trainer: of the run.
+        seconds: wall time of the whole run, evaluation included.
+    """
+    import resource
+
+    import torch
+
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if platform.system() == "Darwin" else 1024
+    spent = {
+        "seconds": round(seconds, 1),
+        "training_seconds": round(trainer.seconds, 1),
+        "images": trainer.images,
+        "images_per_second": round(trainer.images / max(trainer.seconds, 1e-9), 1),
+        "share_of_waiting_for_data": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20),
+    }
+    device = trainer.assembly.ctx.device
+    if device.type == "cuda":
+        spent["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+    return spent
+
+
+def closing_line(spent: Mapping[str, float]) -> str:
+    """Return the line that says what a run has cost."""
+    gpu = ""
+    if "peak_gpu_memory_mib" in spent:
+        gpu = f", {spent['peak_gpu_memory_mib']} MiB on the GPU"
+    return (
+        f"{spent['seconds']:.0f} s; training: {spent['images_per_second']:.0f} images/s, "
+        f"{100 * spent['share_of_waiting_for_data']:.0f} % of the time waiting for data; "
+        f"memory: {spent['peak_memory_mib']} MiB{gpu}"
+    )
