@@ -1,5 +1,8 @@
 """Every term's value and weight, and what every setting changes, by hand."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from test_dgnet_gradients import SMALL, Terms
@@ -11,6 +14,7 @@ from reid_dgnet.networks.appearance import EmbeddingLayer, appearance_code
 from reid_dgnet.networks.discriminator import Discriminator
 from reid_dgnet.networks.structure import to_grey
 from reid_dgnet.settings import DgnetSettings
+from reid_dgnet.terms import embedding_terms
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +179,75 @@ def test_networks_start_as_the_authors(reid_cache):
 )
 def test_a_teacher_is_trained_where_somebody_asks_it(settings, asks):
     assert DgnetSettings(**settings).asks_teacher is asks
+
+
+class Seen:
+    """A pass of composed images: the embedding's vectors are its logits already."""
+
+    image = torch.zeros(4, 1)
+
+    def __init__(self, pid):
+        self.batch = SimpleNamespace(pid=pid)
+        self.logits = {"dgnet/fine": 3 * torch.eye(4), "dgnet/prim": 2 * torch.eye(4)}
+
+    def embedding(self, name):
+        return self.logits[name]
+
+
+def learnt(settings, passes, teacher=None):
+    """Return the embeddings' terms by name, of anchors of people 0 to 3, halves of which swap."""
+    pid = torch.arange(4)
+    scene = SimpleNamespace(pid=pid, anchors=pid, partners=pid.roll(2))
+    real = {"dgnet/fine": 5 * torch.eye(4), "dgnet/prim": torch.zeros(4, 4)}
+    view = SimpleNamespace(passes=passes, main=SimpleNamespace(logits=real))
+    criterion = SimpleNamespace(logits=lambda vectors: vectors)
+    ctx = SimpleNamespace(criterion=lambda name: criterion, module=lambda name: teacher)
+    owner = SimpleNamespace(settings=DgnetSettings(**settings), own=lambda name: f"dgnet/{name}")
+    return {term.name: term.value.item() for term in embedding_terms(owner, ctx, view, scene)}
+
+
+def surprise(scale, right):
+    """Return the cross-entropy of one logit of 4 that is not 0, where it is the label's or not."""
+    return math.log(math.exp(scale) + 3) - (scale if right else 0)
+
+
+def test_fine_grained_features_learn_the_structure_s_person():
+    found = learnt({"labels": "uniform"}, {"dgnet/composed": Seen(torch.arange(4))})
+    # Row k shows person k's appearance, and logits say so: its structure is somebody else's.
+    assert found["dgnet/fine_grained"] == pytest.approx(2 * surprise(3, right=False))
+    assert found["dgnet/fine_on_real"] == pytest.approx(2 * surprise(5, right=True))
+    uniform = 4 * 0.25 * math.log(0.25) + surprise(2, right=False) - 0.25 * 2
+    assert found["dgnet/primary"] == pytest.approx(2 * uniform)
+
+
+def test_offline_they_learn_the_person_whom_a_file_is_named_after():
+    settings = {"labels": "uniform", "offline": "made"}
+    found = learnt(settings, {"dgnet/offline": Seen(torch.tensor([0, 1, 3, 2]))})
+    halves = surprise(3, right=True) + surprise(3, right=False)
+    assert found["dgnet/fine_grained"] == pytest.approx(halves)
+
+
+def test_primary_features_learn_what_the_teacher_says():
+    seen = {"dgnet/composed": Seen(torch.arange(4))}
+    # The teacher halves its belief between a row's two donors, but for a tenth elsewhere.
+    soft = torch.full((4, 4), 0.05)
+    soft[torch.arange(4), torch.arange(4)] = soft[torch.arange(4), torch.arange(4).roll(2)] = 0.45
+
+    def divergence(own, other, rest):
+        entropy = sum(q * math.log(q) for q in (own, other, *rest) if q)
+        return entropy + surprise(2, right=False) - 2 * own
+
+    for style, target in (
+        ("soft", (0.45, 0.45, (0.05, 0.05))),
+        ("masked", (0.5, 0.5, ())),
+        ("appearance", (1.0, 0.0, ())),
+    ):
+        found = learnt({"labels": style}, seen, lambda images: soft)
+        assert found["dgnet/primary"] == pytest.approx(2 * divergence(*target), rel=1e-5)
+
+
+def test_nothing_is_learnt_from_composed_images_before_there_are_any():
+    assert set(learnt({"fine_on_real": True}, {})) == {"dgnet/fine_on_real"}
+    assert learnt({"fine_on_real": False}, {}) == {}
+    without = learnt({"teacher": "none"}, {"dgnet/composed": Seen(torch.arange(4))})
+    assert set(without) == {"dgnet/fine_on_real", "dgnet/fine_grained"}
