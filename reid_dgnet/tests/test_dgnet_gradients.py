@@ -54,7 +54,7 @@ WITHOUT_WEIGHT = {"dgnet/fine/ce", "dgnet/fine/ce@dgnet/imitated"}
 class Terms:
     """The terms of one step with their graphs, and the networks' parameters."""
 
-    def __init__(self, cache, **settings):
+    def __init__(self, cache, prepare=lambda assembly: None, **settings):
         sections = {
             "plugins": {"dgnet": {**SMALL, **settings}},
             # Erasing is on, so that codes come from a pass of clean images.
@@ -67,6 +67,7 @@ class Terms:
         self.batches = trainer.batches(streams)
         for stream in streams.values():
             stream.close()
+        prepare(self.assembly)
         self.assembly.model.train()
         self.values, self.weights, self.views = {}, {}, {}
         forward = self.assembly.parts.forward

@@ -19,7 +19,15 @@ from reid_dgnet.terms import embedding_terms
 
 @pytest.fixture(scope="module")
 def step(reid_cache):
-    return Terms(reid_cache, identity=0.7, identity_generated=0.3, image1=3.0, image2=4.0)
+    weights = {"identity": 0.7, "identity_generated": 0.3, "image1": 3.0, "image2": 4.0}
+    return Terms(reid_cache, decided, **weights)
+
+
+@torch.no_grad()
+def decided(assembly):
+    """Enlarge the discriminator's first weights, which hardly tell one image from another."""
+    for value in assembly.ctx.module("dgnet/discriminator").parameters():
+        value.mul_(20)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +96,9 @@ def test_real_images_are_judged_against_composed_ones(step, scene):
     penalty = 2 * gradient_penalty(scores, real)
     assert step.values["dgnet/r1"].item() == pytest.approx(penalty.item(), rel=1e-4)
     assert penalty.item() > 0
+    with torch.no_grad():
+        turned = 2 * discriminator_loss(judge(made.batch.image), judge(images), "lsgan")
+    assert abs(turned.item() / judged.item() - 1) > 0.01
 
 
 def test_weights_and_dropout_are_the_settings(step):
