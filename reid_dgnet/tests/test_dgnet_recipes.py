@@ -84,6 +84,7 @@ PAPER = {
         "width": 16,
         "blocks": 4,
         "aspp": True,
+        "non_local": False,
         "code_layout": "channel_group",
         "head_pool": "max",
         "dim": 512,
@@ -100,6 +101,7 @@ PAPER = {
         "teacher_stride": None,
         "labels": "soft",
         "feed": True,
+        "offline": None,
         # equation 10
         "image1": 5,
         "image2": 5,
