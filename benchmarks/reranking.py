@@ -1,13 +1,13 @@
 """Re-ranking and pseudo-labels: sparse against the dense form in which they are usually written.
 
-    python benchmarks/reranking.py [--part rerank|labels|large ...] [--rounds N] [--json FILE]
+    python benchmarks/reranking.py [--part PART ...] [--rounds N] [--json FILE]
 
 1. `rerank`: k-reciprocal re-ranking of 3 368 queries and 15 913 gallery images (Market-1501's
    counts), k1 20, k2 6, lambda 0.3;
 2. `labels`: Jaccard distances (k1 30, k2 6) and DBSCAN at three thresholds, of 12 936 and of
    32 621 images (the training sets of Market-1501 and MSMT17);
-3. `large`: ours alone, re-ranking 11 659 queries and 82 161 gallery images (MSMT17's counts), and
-   labels of as many.
+3. `large-rerank`, `large-labels`: ours alone, re-ranking 11 659 queries and 82 161 gallery images
+   (MSMT17's counts), and labels of as many.
 
 Features are synthetic, 2048-d: identity, camera and instance noise in a subspace of 96 dimensions.
 The alternative is plain NumPy with N x N matrices and a loop over images, and scikit-learn's DBSCAN
@@ -44,7 +44,7 @@ from numpy.typing import NDArray
 from reid_retrieval import encodings
 from reid_retrieval.clustering import TOLERANCE, dbscan
 from reid_retrieval.distances import jaccard_distances
-from reid_retrieval.neighbours import Precision
+from reid_retrieval.precision import Precision, multiplies_bfloat16
 from reid_retrieval.products import products_by, trials
 from reid_retrieval.reranking import k_reciprocal
 from reid_retrieval.similarities import Similarities, cosine
@@ -54,6 +54,8 @@ Size = tuple[int, int, int]
 """Queries, gallery images and identities."""
 
 DIMENSIONS = 2048
+"""Of the features, unless asked otherwise."""
+PARTS = ("rerank", "labels", "large-rerank", "large-labels")
 EPS = (0.4, 0.5, 0.6)
 MIN_SAMPLES = 4
 BLOCK = 256
@@ -69,10 +71,10 @@ WITH_MATRIX = 12936
 """Up to this many images the dense Jaccard matrix is kept on disk to be compared entry by entry."""
 
 
-def synthetic(count: int, identities: int, seed: int = 0) -> Floats:
+def synthetic(count: int, identities: int, dim: int, seed: int = 0) -> Floats:
     """Return unit features of people seen by six cameras."""
     rng = np.random.default_rng(seed)
-    basis = rng.normal(size=(96, DIMENSIONS)).astype(np.float32)
+    basis = rng.normal(size=(96, dim)).astype(np.float32)
     codes = rng.normal(size=(identities, 96))[rng.integers(identities, size=count)]
     codes += 0.5 * rng.normal(size=(6, 96))[rng.integers(6, size=count)]
     codes += 0.9 * rng.normal(size=(count, 96))
@@ -390,8 +392,9 @@ def show(title: str, found: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--part", action="append", choices=["rerank", "labels", "large"])
+    parser.add_argument("--part", action="append", choices=list(PARTS))
     parser.add_argument("--sizes", type=int, nargs="*", default=list(TRAINING), help="for labels")
+    parser.add_argument("--dimensions", type=int, default=DIMENSIONS)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path, help="add the figures to this file")
     parser.add_argument("--task", help=argparse.SUPPRESS)
@@ -408,7 +411,8 @@ def main() -> None:
 
     def compare(title: str, task: str, contenders: tuple[str, ...], size: Size) -> None:
         queries, gallery, identities = size
-        features = synthetic(queries + gallery, identities)
+        features = synthetic(queries + gallery, identities, options.dimensions)
+        title += "" if options.dimensions == DIMENSIONS else f", {options.dimensions}-d"
         found = in_processes(task, contenders, features, queries, options.rounds)
         show(title, found)
         results[title] = found
@@ -418,17 +422,20 @@ def main() -> None:
     libraries = [name for name in ("numpy", "onednn") if not trials()[name].problem]
     everyone = ("dense", *(f"sparse, {name}" for name in libraries))
     ours = everyone[-1:]
-    parts = options.part or ["rerank", "labels", "large"]
+    # Without the instructions bfloat16 is emulated, many times slower than float32.
+    screened = ("sparse, bf16",) if multiplies_bfloat16() else ()
+    parts = options.part or PARTS
     if "rerank" in parts:
         compare("re-ranking, 3368 x 15913", "rerank", everyone, MARKET)
     if "labels" in parts:
         for count in options.sizes:
             size = (0, count, TRAINING[count])
-            compare(f"pseudo-labels, {count} images", "labels", (*everyone, "sparse, bf16"), size)
-    if "large" in parts:
+            compare(f"pseudo-labels, {count} images", "labels", (*everyone, *screened), size)
+    if "large-rerank" in parts:
         compare("re-ranking, 11659 x 82161", "rerank", ours, MSMT17)
+    if "large-labels" in parts:
         whole = (0, MSMT17[0] + MSMT17[1], MSMT17[2])
-        compare("pseudo-labels, 93820 images", "labels", ("sparse, bf16",), whole)
+        compare("pseudo-labels, 93820 images", "labels", screened or ours, whole)
 
 
 def _exists(path: Path | None) -> bool:

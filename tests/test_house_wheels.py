@@ -45,7 +45,7 @@ def test_the_wheel_is_the_package(distribution: Distribution, wheels: Path):
     assert metadata["Requires-Python"] == ">=3.11"
     required = {re.split(r"[^\w.-]", line)[0] for line in metadata.get_all("Requires-Dist", [])}
     assert package in ("reid_core", "reid_retrieval") or "reid-core" in required
-    assert package != "reid_retrieval" or required == {"numpy", "scipy", "rich", "torch"}
+    assert package != "reid_retrieval" or required == {"numpy", "scipy", "pyarrow", "torch"}
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "reid_core.evaluation.ranks": ("reid_retrieval.ranks",),
     "reid_core.evaluation.reciprocal": ("reid_retrieval.reciprocal",),
     "reid_core.evaluation.reranking": ("reid_retrieval.reranking",),
-    "reid_core.evaluation.results": ("reid_retrieval.results",),
+    "reid_core.evaluation.results": ("reid_retrieval.results", "reid_core.evaluation.tables"),
     "reid_core.evaluation.retrieval": ("reid_retrieval.retrieval",),
     "reid_core.evaluation.scoring": ("reid_retrieval.scoring",),
     "reid_core.evaluation.search": ("reid_retrieval.searching",),

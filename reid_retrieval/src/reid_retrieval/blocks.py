@@ -31,7 +31,7 @@ _PAIRS_AT_ONCE = 2048
 _ROWS_AT_ONCE = 256
 """Images rounded to bfloat16 at once: what stays in the cache."""
 
-_BFLOAT16 = 2.0**-8
+BFLOAT16 = 2.0**-8
 """Relative error of a number rounded to bfloat16, which has 8 significant bits."""
 
 
@@ -85,6 +85,12 @@ class Images:
         with np.errstate(over="ignore", invalid="ignore"):  # refused where they are compared
             terms = metric.terms(features)
             return cls(features, terms, _rounded(features, terms, metric) if screened else None)
+
+    @property
+    def in_bfloat16(self) -> Rounded:
+        """The rounded features, of images that were prepared for screening."""
+        assert self.rounded is not None
+        return self.rounded
 
 
 def _rounded(features: FloatArray, terms: FloatArray, metric: Metric) -> Rounded:
@@ -161,6 +167,17 @@ class Blocks:
         width = len(self._images.features)
         return self._cells[: rows * width].reshape(rows, width)
 
+    def lowest(self, some: slice, block: Any, least: FloatArray, so_far: FloatArray) -> FloatArray:
+        """Return the similarity of the least close image up to this block.
+
+        Args:
+            some: which queries.
+            block: their similarities.
+            least: float32, the least of every row.
+            so_far: float32, of the blocks before.
+        """
+        return np.minimum(so_far, least)
+
     def candidates(self, some: slice, block: Any, closest: FloatArray, k: int) -> Candidates:
         """Return the images of a block that are closer than the ``k``-th closest so far.
 
@@ -179,12 +196,7 @@ class Blocks:
 
 
 class ScreenedBlocks(Blocks):
-    """Compare in bfloat16 first, and in float32 what the margin leaves in doubt.
-
-    With the rounded features ``q'`` and ``g'``, ``q.g - q'.g' = q'.(g - g') + (q - q').g``, so the
-    error is at most a margin of ``|q'| |g - g'| + |q - q'| |g|`` (Cauchy-Schwarz) and of what the
-    sum in float32 can lose, and the share of the product that its rounding to bfloat16 can.
-    """
+    """Compare in bfloat16 first, and in float32 what the margin (`margins`) leaves in doubt."""
 
     def __init__(
         self,
@@ -198,39 +210,23 @@ class ScreenedBlocks(Blocks):
 
         super().__init__(queries, metric, rows, columns, device)
         self._there = device or torch.device("cpu")
-        self._share = np.float32(_BFLOAT16 if metric is COSINE else 0)
-        assert queries.rounded is not None
-        self._screened = queries.rounded.features.to(self._there)
+        self._share = share_of(metric)
+        self._screened = queries.in_bfloat16.features.to(self._there)
         self._products = torch.empty(rows * columns, dtype=torch.bfloat16, device=self._there)
 
     def turn_to(self, images: Images) -> None:
         """Make this the block that queries are compared to."""
         self._images = images
         self._offered_terms = self._place(images.terms)
-        asked, offered = self._queries.rounded, images.rounded
-        assert asked is not None
-        assert offered is not None
-        self._offered = offered.features.to(self._there)
-        size, loss = float(offered.sizes.max()), float(offered.losses.max())
-        largest = (asked.sizes + asked.losses) * (size + loss)
-        margin = (asked.sizes + asked.losses) * loss + asked.losses * size
-        # A sum of D terms in float32 errs by less than D 2^-23 of the norms; terms add little.
-        margin += (images.features.shape[1] + 16) * 2.0**-23 * largest
-        if self._metric is not COSINE:
-            # The shift hides how large the product was that was rounded.
-            margin += _BFLOAT16 * largest + 2.0**-22 * (largest + size**2)
-        self._margin = margin.astype(np.float32)
+        self._offered = images.in_bfloat16.features.to(self._there)
+        self._margin = margins(self._queries, images, self._metric)
 
     def similarities(self, some: slice) -> Any:
         """Return the screened similarities of some queries to the block."""
-        import torch
-
         asked = self._screened[some]
         block = self._room(len(asked))
-        products = self._products[: block.shape[0] * block.shape[1]].view(block.shape)
-        with torch.inference_mode():
-            torch.mm(asked, self._offered.t(), out=products)
-            (tensor_of(block) if self._device is None else block).copy_(products)
+        there = tensor_of(block) if self._device is None else block
+        multiply_rounded(asked, self._offered, self._products, there)
         if self._metric is not COSINE:
             self._metric.apply(block, None, self._offered_terms)
         return block
@@ -256,18 +252,86 @@ class ScreenedBlocks(Blocks):
 
         cells = cells_reaching(block, reaching(closest), k, surely)
         rows, columns = np.divmod(cells, block.shape[1])
+        return Candidates(rows, columns, self._compared(some, block, cells))
+
+    def lowest(self, some: slice, block: Any, least: FloatArray, so_far: FloatArray) -> FloatArray:
+        """Return the similarity of the least close image up to this block, in float32.
+
+        Raises:
+            MarginExceededError: the products were not computed as bfloat16's should be.
+        """
+        margin, share = self._margin[some], self._share
+        bound = np.minimum(so_far, least + margin + share * np.abs(least)) + margin
+        bound = np.where(bound > 0, bound / (1 - share), bound / (1 + share))
+        cells = _cells_to(block, np.nextafter(bound.astype(np.float32), np.float32(np.inf)))
+        found = so_far.copy()
+        np.minimum.at(found, cells // block.shape[1], self._compared(some, block, cells))
+        return found
+
+    def _compared(self, some: slice, block: Any, cells: IntArray) -> FloatArray:
+        """Return the similarities of cells of a block in float32."""
+        rows, columns = np.divmod(cells, block.shape[1])
         values = np.empty(len(cells), np.float32)
         for start in range(0, len(cells), _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
             asked, offered = rows[part] + some.start, columns[part]
-            both = self._queries.features[asked], self._images.features[offered]
-            products = np.einsum("pd,pd->p", *both)
-            self._metric.apply(products, self._queries.terms[asked], self._images.terms[offered])
-            values[part] = products
+            values[part] = pairs_similarities(
+                self._queries, asked, self._images, offered, self._metric
+            )
         screened = values_at(block, cells)
-        if not (np.abs(values - screened) <= margin[rows] + share * np.abs(screened)).all():
+        margin = self._margin[some][rows] + self._share * np.abs(screened)
+        if not (np.abs(values - screened) <= margin).all():
             raise MarginExceededError
-        return Candidates(rows, columns, values)
+        return values
+
+
+def pairs_similarities(
+    queries: Images, asked: IntArray, gallery: Images, offered: IntArray, metric: Metric
+) -> FloatArray:
+    """Return the similarities of pairs of images in float32: equal rows, equal similarities."""
+    products = np.einsum("pd,pd->p", queries.features[asked], gallery.features[offered])
+    metric.apply(products, queries.terms[asked], gallery.terms[offered])
+    return np.asarray(products)
+
+
+def share_of(metric: Metric) -> np.float32:
+    """Return what a screened similarity's own rounding can take, as a share of it."""
+    return np.float32(BFLOAT16 if metric is COSINE else 0)
+
+
+def margins(queries: Images, gallery: Images, metric: Metric) -> FloatArray:
+    """Return by how much screened similarities can be off, beside their own rounding, ``Q``.
+
+    With the rounded features ``q'`` and ``g'``, ``q.g - q'.g' = q'.(g - g') + (q - q').g``, so the
+    error is at most ``|q'| |g - g'| + |q - q'| |g|`` (Cauchy-Schwarz), and what the sum in float32
+    can lose.
+    """
+    asked, offered = queries.in_bfloat16, gallery.in_bfloat16
+    size, loss = float(offered.sizes.max()), float(offered.losses.max())
+    largest = (asked.sizes + asked.losses) * (size + loss)
+    margin = (asked.sizes + asked.losses) * loss + asked.losses * size
+    # A sum of D terms in float32 errs by less than D 2^-23 of the norms; terms add little.
+    margin += (gallery.features.shape[1] + 16) * 2.0**-23 * largest
+    if metric is not COSINE:
+        # The shift hides how large the product was that was rounded.
+        margin += BFLOAT16 * largest + 2.0**-22 * (largest + size**2)
+    return np.asarray(margin.astype(np.float32))
+
+
+def multiply_rounded(queries: Tensor, gallery: Tensor, room: Tensor, out: Tensor) -> None:
+    """Write the products of rounded features, as bfloat16 has them, to float32.
+
+    Args:
+        queries, gallery: bfloat16 ``n D`` and ``G D``.
+        room: bfloat16, at least ``n G`` numbers.
+        out: float32 ``n G``.
+    """
+    import torch
+
+    products = room[: len(queries) * len(gallery)].view(len(queries), len(gallery))
+    with torch.inference_mode():
+        torch.mm(queries, gallery.t(), out=products)
+        out.copy_(products)
 
 
 def cells_reaching(
@@ -297,6 +361,13 @@ def _cells_from(block: Any, least: FloatArray) -> IntArray:
     if isinstance(block, np.ndarray):
         return np.flatnonzero(block >= least[:, None])
     reached = block >= tensor_of(least).to(block.device)[:, None]
+    return np.asarray(reached.view(-1).nonzero()[:, 0].cpu().numpy())
+
+
+def _cells_to(block: Any, most: FloatArray) -> IntArray:
+    if isinstance(block, np.ndarray):
+        return np.flatnonzero(block <= most[:, None])
+    reached = block <= tensor_of(most).to(block.device)[:, None]
     return np.asarray(reached.view(-1).nonzero()[:, 0].cpu().numpy())
 
 

@@ -10,7 +10,7 @@ from reid_retrieval.clustering import TOLERANCE
 from reid_retrieval.encodings import Distance, encode_features
 from reid_retrieval.errors import ConfigError, DataError
 from reid_retrieval.features import as_float32, require_finite
-from reid_retrieval.neighbours import Precision
+from reid_retrieval.precision import Precision
 from reid_retrieval.reciprocal import Neighbourhood, Overlap, Variant
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def jaccard_distances(
     *,
     at_most: float = 1.0,
     distance: Distance = "cosine",
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
 ) -> csr_array:
     """Return the Jaccard distances of all pairs of images that share a neighbour.
 
@@ -41,8 +41,7 @@ def jaccard_distances(
         at_most: leaves out pairs further apart than this, in 0 .. 1 (and `TOLERANCE` beyond);
             at 1 there is every pair that shares a neighbour.
         distance: what neighbours are found by: ``cosine`` or ``euclidean``.
-        precision: of the search for neighbours, see `nearest`: ``bf16`` finds the same ones, faster
-            on some processors; not with ``zhong``.
+        precision: of the search for neighbours, which are the same by any, see `Precision`.
 
     Returns:
         Sparse ``N N``, float32, symmetric, indices ascending. A pair without an entry is further

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_retrieval.errors import ConfigError
 from reid_retrieval.features import FloatArray
 from reid_retrieval.labels import IntArray
-from reid_retrieval.neighbours import Precision, nearest
+from reid_retrieval.neighbours import nearest
+from reid_retrieval.precision import Precision
 from reid_retrieval.reciprocal import Neighbourhood, encode, own_first
 from reid_retrieval.similarities import metric_of
 
@@ -47,7 +47,7 @@ def encode_features(
     features: FloatArray,
     sizes: Neighbourhood,
     distance: Distance,
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
 ) -> Encodings:
     """Encode images by the features that are closest to them.
 
@@ -59,13 +59,8 @@ def encode_features(
         precision: of the search for neighbours, which are the same either way, see `nearest`.
 
     Raises:
-        ConfigError: there is no such distance or precision, or it cannot be had with this variant.
+        ConfigError: there is no such distance or precision.
     """
-    if sizes.normalised and precision == "bf16":
-        raise ConfigError(
-            f"the variant '{sizes.variant}' divides by the largest distance of every row, which a "
-            "search in bf16 does not look for; use fp32"
-        )
     wanted = min(sizes.wanted, len(features))
     found = nearest(
         features,

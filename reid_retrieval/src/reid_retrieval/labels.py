@@ -44,7 +44,7 @@ class Labels:
 
     Args:
         pids: integers ``N``; ``-1`` in a gallery is junk to everyone.
-        camids: integers ``N``.
+        camids: integers ``N``; None where cameras are not known.
         clothes: integers ``N``, unique over all identities; ``-1`` or None where unknown.
         splits: text ``N``, for protocols that choose by split.
         extra: further labels by name, ``N`` values each; they are compared as text.
@@ -56,7 +56,7 @@ class Labels:
     def __init__(
         self,
         pids: ArrayLike,
-        camids: ArrayLike,
+        camids: ArrayLike | None = None,
         clothes: ArrayLike | None = None,
         splits: Sequence[str] | None = None,
         extra: Mapping[str, Iterable[object]] | None = None,
@@ -65,9 +65,10 @@ class Labels:
         count = len(self.pids)
         known = {
             "pid": self.pids,
-            "camid": _integers("camid", camids),
             "clothes": _integers("clothes", np.full(count, -1) if clothes is None else clothes),
         }
+        if camids is not None:
+            known["camid"] = _integers("camid", camids)
         others = {key: _texts(values) for key, values in (extra or {}).items()}
         if splits is not None:
             others["split"] = _texts(splits)
@@ -75,6 +76,36 @@ class Labels:
         for key, column in self._columns.items():
             if len(column) != count:
                 raise DataError(f"{count} pids, but {len(column)} values of label '{key}'")
+
+    @classmethod
+    def of(cls, labels: Labels | Mapping[str, Any] | ArrayLike) -> Labels:
+        """Return labels from plain data.
+
+        Args:
+            labels: `Labels`, which are returned as they are; a mapping of names (``pid``,
+                ``camid``, ``clothes``, ``split``, others) to one value per image; or the
+                identities alone. Tensors of any device will do.
+
+        Raises:
+            DataError: there are no identities, or as the constructor does.
+
+        Example:
+            >>> sorted(Labels.of({"pid": [1, 2], "camid": [0, 1], "view": ["a", "b"]}).keys)
+            ['camid', 'clothes', 'pid', 'view']
+        """
+        if isinstance(labels, Labels):
+            return labels
+        if not isinstance(labels, Mapping):
+            return cls(_on_host(labels))
+        columns = {str(key): _on_host(values) for key, values in labels.items()}
+        if "pid" not in columns:
+            there = ", ".join(sorted(columns)) or "empty"
+            raise DataError(f"labels need the identities, 'pid'; these are {there}")
+        pids, camids, clothes, splits = (
+            columns.pop(key, None) for key in ("pid", "camid", "clothes", "split")
+        )
+        assert pids is not None
+        return cls(pids, camids, clothes, splits, columns)
 
     @classmethod
     def of_samples(cls, samples: Sequence[LabelledImage]) -> Labels:
@@ -122,6 +153,11 @@ class Labels:
         taken._columns = {key: column[rows] for key, column in self._columns.items()}
         taken.pids = self.pids[rows]
         return taken
+
+
+def _on_host(values: Any) -> Any:
+    # A tensor is recognised by its methods, so that arrays are read without importing torch.
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
 
 
 def _integers(key: str, values: ArrayLike) -> IntArray:

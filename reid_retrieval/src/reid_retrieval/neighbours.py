@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,9 @@ from reid_retrieval.blocks import (
     Rounded,
     ScreenedBlocks,
 )
-from reid_retrieval.errors import ConfigError, DataError, did_you_mean
+from reid_retrieval.errors import DataError
 from reid_retrieval.features import FloatArray, as_float32, on_host, require_finite
+from reid_retrieval.precision import Precision, screens
 from reid_retrieval.products import chosen_library, products_by
 from reid_retrieval.similarities import metric_of
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     import torch
 
     from reid_retrieval.features import FeatureArray
-
-Precision = Literal["fp32", "bf16"]
-"""What similarities are computed in; see `nearest`."""
 
 QUERIES_AT_ONCE = 512
 """Queries compared at once."""
@@ -80,18 +78,15 @@ def nearest(
         distance: ``cosine`` or ``euclidean``.
         lowest: whether to return the similarity of the least close image, too.
         exclude_self: query ``i`` is gallery image ``i``, which is not its own neighbour.
-        precision: ``fp32``; or ``bf16``, which screens in bfloat16 with a bound of its error and
-            compares in float32 whatever the bound leaves in doubt: the same neighbours, twice as
-            fast where the processor multiplies bfloat16. Should products be further off than that
-            arithmetic allows, everything is compared in float32.
+        precision: ``fp32``, ``bf16`` or ``auto``, see `Precision`. Should products in bfloat16 be
+            further off than that arithmetic allows, everything is compared in float32.
         products: library for the inner products in float32, see `products_by`; None takes the
             chosen one.
 
     Raises:
         DataError: features are not finite, do not fit each other or are too large for float32, or
             the gallery has fewer than ``k`` images.
-        ConfigError: there is no such distance, precision or library, or ``lowest`` is asked of
-            ``bf16``.
+        ConfigError: there is no such distance, precision or library.
     """
     prepared = Gallery(gallery, distance=distance, precision=precision, keep=False)
     return prepared.nearest(queries, k, lowest=lowest, exclude_self=exclude_self, products=products)
@@ -122,11 +117,8 @@ class Gallery:
         keep: bool = True,
     ) -> None:
         self._metric = metric_of(distance)
-        if precision not in get_args(Precision):
-            hint = did_you_mean(precision, get_args(Precision))
-            raise ConfigError(f"unknown precision '{precision}'{hint}; known: fp32, bf16")
-        self._screened = precision == "bf16"
         self._features: Any = features if hasattr(features, "shape") else np.asarray(features)
+        self._screened = screens(precision, on_host(self._features))
         self._kept: list[tuple[FloatArray, Rounded | None]] = []
         if keep:
             self._kept = [(images.terms, images.rounded) for _, images in self._blocks()]
@@ -154,8 +146,6 @@ class Gallery:
         products: str | None = None,
     ) -> Neighbours:
         """Find the ``k`` nearest images of every query; arguments and errors as for `nearest`."""
-        if lowest and self._screened:
-            raise ConfigError("the least close image is not screened for: use precision fp32")
         asked = as_float32(queries)
         _require_fit(asked, self._features.shape, k, exclude_self)
         require_finite(asked, "query")
@@ -230,7 +220,7 @@ class _Search:
                 "finite: the features are too large for float32, or nearly zero; scale them"
             )
         if self._lowest is not None:
-            np.minimum(self._lowest[some], least, out=self._lowest[some])
+            self._lowest[some] = self._blocks.lowest(some, block, least, self._lowest[some])
 
     def _keep(self, some: slice, start: int, found: Candidates) -> None:
         """Take over what is closer than the ``k``-th closest so far."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reid_retrieval.blocks import MarginExceededError
 from reid_retrieval.errors import DataError
-from reid_retrieval.features import FeatureSet
+from reid_retrieval.features import FeatureSet, FloatArray
 from reid_retrieval.labels import IntArray
 from reid_retrieval.scoring import Compared, Scorer
 from reid_retrieval.similarities import Block, Similarities, SimilarityMaker, maker_of
+
+if TYPE_CHECKING:
+    from reid_retrieval.screening import Screening
 
 CHUNK = 256
 """Queries compared at once, at most."""
@@ -61,6 +65,28 @@ class Member:
             row = block[self.queries[query] - start]
             self.scorer.add(query, row if self.gallery is None else row[self.gallery])
 
+    def add_screened(self, start: int, block: FloatArray, screening: Screening) -> IntArray:
+        """Score queries of a chunk of screened similarities; return those that have to wait.
+
+        Returns:
+            int64, its queries of which too much is in doubt: they need similarities in float32.
+        """
+        first, last = np.searchsorted(self.queries, (start, start + len(block)))
+        waiting = []
+        for query in range(first, last):
+            own, junk = self.scorer.search.own(query)
+            if junk.all():
+                continue
+            place = int(self.queries[query])
+            row = block[place - start]
+            if self.gallery is not None:
+                row = row[self.gallery]
+            if screening.settle(place, row, own, ~junk, self.gallery):
+                self.scorer.add(query, row)
+            else:
+                waiting.append(query)
+        return np.array(waiting, np.int64)
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -86,11 +112,48 @@ class Pass:
         count, width = self.similarities.shape
         rows = chunk or max(min(CHUNK, _CELLS_AT_ONCE // width), 1)
         buffer = np.empty((min(rows, count), width), self.similarities.dtype)
-        for start in range(share.rank * rows, count, share.ranks * rows):
-            block = buffer[: min(rows, count - start)]
-            fill_finite(self.similarities, start, block)
-            for member in self.members:
-                member.add(start, block)
+        starts = range(share.rank * rows, count, share.ranks * rows)
+        if self.similarities.screening is not None:
+            before = [len(member.scorer.answers) for member in self.members]
+            try:
+                self._run_screened(self.similarities.screening, starts, buffer)
+                return
+            except MarginExceededError:
+                for member, answers in zip(self.members, before, strict=True):
+                    del member.scorer.answers[answers:]
+        for start in starts:
+            self._compare(start, buffer[: min(rows, count - start)])
+
+    def _compare(self, start: int, block: Block) -> None:
+        fill_finite(self.similarities, start, block)
+        for member in self.members:
+            member.add(start, block)
+
+    def _run_screened(self, screening: Screening, starts: range, buffer: FloatArray) -> None:
+        """Screen the queries, and compare in float32 those of which too much is in doubt."""
+        count, screened = self.similarities.shape[0], True
+        for start in starts:
+            block = buffer[: min(len(buffer), count - start)]
+            if not screened:
+                self._compare(start, block)
+                continue
+            with np.errstate(over="ignore", invalid="ignore"):
+                screening.fill(start, block)
+            if not (np.isfinite(block.min()) and np.isfinite(block.max())):
+                raise MarginExceededError
+            waiting = [member.add_screened(start, block, screening) for member in self.members]
+            places = [m.queries[w] for m, w in zip(self.members, waiting, strict=True)]
+            rows = np.unique(np.concatenate(places))
+            # Where most queries are compared twice, screening only costs: it ends here.
+            screened = 2 * len(rows) <= len(block)
+            if not len(rows):
+                continue
+            exact = block[: len(rows)]
+            screening.fill_exactly(rows, exact)
+            for member, queries in zip(self.members, waiting, strict=True):
+                for query, place in zip(queries.tolist(), member.queries[queries], strict=True):
+                    row = exact[np.searchsorted(rows, place)]
+                    member.scorer.add(query, row if member.gallery is None else row[member.gallery])
 
 
 def fill_finite(similarities: Similarities, start: int, out: Block) -> None:
@@ -114,6 +177,7 @@ def passes_of(
     queries: FeatureSet,
     gallery: FeatureSet,
     distance: str | SimilarityMaker,
+    screened: bool = False,
 ) -> Iterator[Pass]:
     """Yield the passes that serve all protocols.
 
@@ -126,8 +190,9 @@ def passes_of(
         scorers: of the protocols.
         queries, gallery: all images that there are.
         distance: name or maker.
+        screened: whether to screen in bfloat16 what a named distance compares on the host.
     """
-    make = maker_of(distance)
+    make = maker_of(distance, screened)
     for group in _groups(scorers, anywhere=not callable(distance)):
         searches = [scorer.search for scorer in group]
         if searches[0].pooled:

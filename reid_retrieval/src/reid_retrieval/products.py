@@ -45,7 +45,7 @@ _CLEARLY_FASTER = 1.03
 """A library that comes later in `HOST_LIBRARIES` is taken only if it is faster by this factor, so
 that noise does not decide between equals."""
 
-_clock = (
+thread_seconds = (
     time.thread_time if time.get_clock_info("thread_time").resolution < 1e-6 else time.perf_counter
 )
 """Time that this thread works: on a busy machine, wall time is mostly that of others."""
@@ -226,9 +226,9 @@ def _first(multiply: Multiply, queries: FloatArray, gallery: FloatArray, out: Fl
 
 
 def _time(multiply: Multiply, queries: FloatArray, gallery: FloatArray, out: FloatArray) -> float:
-    began = _clock()
+    began = thread_seconds()
     multiply(queries, gallery, out)
-    return _clock() - began
+    return thread_seconds() - began
 
 
 def _require(name: str) -> None:

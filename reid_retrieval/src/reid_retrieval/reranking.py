@@ -17,6 +17,7 @@ from reid_retrieval.encodings import Distance, encode_features
 from reid_retrieval.errors import ConfigError, DataError
 from reid_retrieval.features import FloatArray
 from reid_retrieval.labels import IntArray
+from reid_retrieval.precision import Precision
 from reid_retrieval.reciprocal import Neighbourhood, Overlap, Variant, encode, own_first
 from reid_retrieval.similarities import Block, Similarities, SimilarityMaker, maker_of
 
@@ -28,6 +29,7 @@ def k_reciprocal(
     weight: float = 0.3,
     *,
     distance: Distance = "cosine",
+    precision: Precision = "auto",
 ) -> SimilarityMaker:
     """Return similarities after re-ranking, to be passed to `evaluate` as its ``distance``.
 
@@ -42,6 +44,7 @@ def k_reciprocal(
             that share no neighbour with the query tie.
         distance: ``cosine`` takes the squared distance of unit features, ``euclidean`` that of
             features as they are.
+        precision: of the search for neighbours, which are the same by any, see `Precision`.
 
     Raises:
         ConfigError: a setting is unknown or out of range.
@@ -52,7 +55,7 @@ def k_reciprocal(
 
     def make(queries: FloatArray, gallery: FloatArray) -> Similarities:
         before = compare(queries, gallery)
-        encodings = encode_features(np.concatenate([queries, gallery]), sizes, distance)
+        encodings = encode_features(np.concatenate([queries, gallery]), sizes, distance, precision)
         asked = encodings.weights[: len(queries)]
         overlap = Overlap(asked, encodings.weights[len(queries) :])
         slopes = 2 * weight / encodings.scales[: len(queries)]

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from reid_retrieval.errors import DataError, RetrievalError
-from reid_retrieval.features import FeatureSet, require_finite
+from reid_retrieval.features import FeatureSet, on_host, require_finite
 from reid_retrieval.labels import BoolArray, IntArray, Labels
 from reid_retrieval.passes import ALONE, Member, Pass, Share, fill_finite, passes_of
+from reid_retrieval.precision import Precision, screens
 from reid_retrieval.products import products_by
 from reid_retrieval.protocols import STANDARD, Protocol
 from reid_retrieval.results import Provenance, RetrievalResult
@@ -36,6 +37,7 @@ def evaluate(
     per_query: bool = False,
     provenance: Provenance | None = None,
     products: str | None = None,
+    precision: Precision = "auto",
     share: Share = ALONE,
 ) -> RetrievalResult:
     """Search for every query in the gallery and score the rankings.
@@ -55,6 +57,8 @@ def evaluate(
         provenance: recorded in the result.
         products: library for the inner products, see
             [products_by][reid_retrieval.products.products_by]; None takes the chosen one.
+        precision: ``auto``, ``fp32`` or ``bf16``, see `Precision`: a named distance on the host is
+            then screened in bfloat16, which needs half the gallery's memory for a copy.
         share: which of several processes this is; all get the result.
 
     Raises:
@@ -64,8 +68,9 @@ def evaluate(
     """
     search = Search(protocol, queries.labels, gallery.labels, draws)
     scorers = [Scorer(search, "seed" if draws is None else "given")]
-    passes = _compared(scorers, queries, gallery, distance)
     with products_by(products):
+        screened = _screened(precision, queries, gallery, share)
+        passes = _compared(scorers, queries, gallery, distance, screened)
         (result,) = _results(scorers, passes, chunk, per_query, provenance, share)
     return result
 
@@ -80,6 +85,7 @@ def evaluate_all(
     per_query: bool = False,
     provenance: Provenance | None = None,
     products: str | None = None,
+    precision: Precision = "auto",
     share: Share = ALONE,
 ) -> tuple[RetrievalResult, ...]:
     """Score the rankings under several protocols, comparing every pair of images once.
@@ -90,8 +96,9 @@ def evaluate_all(
         One result per protocol, in their order.
     """
     scorers = [Scorer(Search(p, queries.labels, gallery.labels)) for p in protocols]
-    passes = _compared(scorers, queries, gallery, distance)
     with products_by(products):
+        screened = _screened(precision, queries, gallery, share)
+        passes = _compared(scorers, queries, gallery, distance, screened)
         return _results(scorers, passes, chunk, per_query, provenance, share)
 
 
@@ -201,6 +208,7 @@ def _compared(
     queries: FeatureSet,
     gallery: FeatureSet,
     distance: str | SimilarityMaker,
+    screened: bool = False,
 ) -> Iterable[Pass]:
     """Return the passes over features that fit each other."""
     width, other = queries.rows.shape[1], gallery.rows.shape[1]
@@ -212,7 +220,13 @@ def _compared(
     # Before rows are selected: the error must name the caller's row.
     require_finite(queries.rows, "query")
     require_finite(gallery.rows, "gallery")
-    return passes_of(scorers, queries, gallery, distance)
+    return passes_of(scorers, queries, gallery, distance, screened)
+
+
+def _screened(precision: Precision, queries: FeatureSet, gallery: FeatureSet, share: Share) -> bool:
+    """Return whether to screen; of several processes, all do as the first."""
+    wanted = screens(precision, on_host(queries.rows) and on_host(gallery.rows))
+    return wanted if share.ranks == 1 else bool(share.gather(wanted)[0])
 
 
 def _results(

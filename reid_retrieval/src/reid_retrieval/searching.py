@@ -211,8 +211,11 @@ class Search:
             f"queries, {unknown} have no gallery image of their identity and {only_junk} have "
             f"only junk ({rule.text})"
         )
-        cameras = np.union1d(self.queries.column("camid"), self.gallery.column("camid"))
-        if only_junk and "camid" in rule.keys and len(cameras) == 1:
+        if only_junk and "camid" in rule.keys:
+            cameras = np.union1d(self.queries.column("camid"), self.gallery.column("camid"))
+        else:
+            cameras = NOBODY
+        if len(cameras) == 1:
             reason += (
                 f"; all images are of one camera ({cameras[0]}): label the cameras, or use a "
                 "protocol that ignores them, such as 'no-camera'"

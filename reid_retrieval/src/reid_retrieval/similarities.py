@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from reid_retrieval.features import Rows
+    from reid_retrieval.screening import Screening
 
 Block = NDArray[np.floating[Any]]
 """Similarities of some queries to the whole gallery, ``n G``; higher is closer."""
@@ -52,6 +54,7 @@ class Similarities:
         reranking: what was done to it, with its settings, for the record.
         dtype: of the blocks; equal values of this type are ties.
         products: which library multiplies the features, for the record.
+        screening: the same in bfloat16, where that pays; see `Screening`.
     """
 
     shape: tuple[int, int]
@@ -60,6 +63,7 @@ class Similarities:
     reranking: str = "none"
     dtype: type[np.floating[Any]] = np.float32
     products: str = "none"
+    screening: Screening | None = None
 
 
 SimilarityMaker = Callable[[FloatArray, FloatArray], Similarities]
@@ -141,13 +145,14 @@ def euclidean(queries: Rows, gallery: Rows) -> Similarities:
     return compare(EUCLIDEAN, queries, gallery)
 
 
-def compare(metric: Metric, queries: Rows, gallery: Rows) -> Similarities:
+def compare(metric: Metric, queries: Rows, gallery: Rows, screened: bool = False) -> Similarities:
     """Compare by a metric, with products by the library that is chosen now.
 
     Args:
         metric: how products become similarities.
         queries, gallery: float32 ``Q D`` and ``G D``, finite; those on a CUDA device are compared
             there unless another library is asked for.
+        screened: whether to screen in bfloat16 first what is compared on the host.
     """
     library = chosen_library(on_host(queries) and on_host(gallery))
     if library == "cuda":
@@ -160,7 +165,13 @@ def compare(metric: Metric, queries: Rows, gallery: Rows) -> Similarities:
         multiply(asked[start:stop], offered, out)
         metric.apply(out, query_terms[start:stop, None], gallery_terms)
 
-    return Similarities((len(asked), len(offered)), fill, metric.name, products=library)
+    screening = None
+    if screened:
+        from reid_retrieval.screening import Screening
+
+        screening = Screening(asked, offered, metric)
+    shape = len(asked), len(offered)
+    return Similarities(shape, fill, metric.name, products=library, screening=screening)
 
 
 def compare_on_device(
@@ -230,10 +241,17 @@ DISTANCES: dict[str, SimilarityMaker] = {"cosine": cosine, "euclidean": euclidea
 """The distances that can be asked for by name."""
 
 
-def maker_of(distance: str | SimilarityMaker) -> SimilarityMaker:
+def maker_of(distance: str | SimilarityMaker, screened: bool = False) -> SimilarityMaker:
     """Return the maker of a named distance; one that is given is returned as it is.
+
+    Args:
+        distance: name or maker.
+        screened: whether a named one screens in bfloat16.
 
     Raises:
         ConfigError: there is no distance of this name.
     """
-    return distance if callable(distance) else DISTANCES[metric_of(distance).name]
+    if callable(distance):
+        return distance
+    metric = metric_of(distance)
+    return partial(compare, metric, screened=True) if screened else DISTANCES[metric.name]

@@ -69,12 +69,12 @@ def evaluate(
     from reid_core.config import EngineSection, EvaluationSection, cache_folder
     from reid_core.errors import DataError
     from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
+    from reid_core.evaluation.tables import results_table
     from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
     from reid_core.model.stored import load_embedder
     from reid_core.plugins.providers import Providers
     from reid_core.runs.assembly.sources import load_dataset
     from reid_core.runs.resolve import resolve
-    from reid_retrieval.results import results_table
 
     place = choose_device(device)
     embedder = load_embedder(model, place)

@@ -46,7 +46,7 @@ def show(summary: RunSummary) -> None:
     """Print a run's results, beside those of the untrained encoder where there are some."""
     from rich.console import Console
 
-    from reid_retrieval.results import results_table
+    from reid_core.evaluation.tables import results_table
 
     console = Console()
     if summary.results:

@@ -1,0 +1,374 @@
+"""Rankings screened in bfloat16: the digits of float32, whatever multiplies bfloat16 here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from reid_retrieval import blocks, passes, precision, screening
+from reid_retrieval.blocks import MarginExceededError
+from reid_retrieval.errors import ConfigError
+from reid_retrieval.features import FeatureSet, FloatArray
+from reid_retrieval.labels import Labels
+from reid_retrieval.neighbours import nearest
+from reid_retrieval.precision import screens
+from reid_retrieval.products import Trial
+from reid_retrieval.protocols import (
+    NO_CAMERA,
+    STANDARD,
+    JunkRule,
+    Protocol,
+    Subset,
+    every_gallery_variant,
+    single_shot_variant,
+)
+from reid_retrieval.results import RetrievalResult
+from reid_retrieval.retrieval import evaluate, evaluate_all
+from reid_retrieval.screening import Screening
+from reid_retrieval.similarities import COSINE, METRICS, compare, metric_of
+
+PROTOCOLS = (
+    STANDARD,
+    NO_CAMERA,
+    Protocol("apart", junk=JunkRule(apart=("camid",))),
+    Protocol("some", query=Subset(cameras=(0, 1)), gallery=Subset(cameras=(0, 2))),
+    single_shot_variant(STANDARD, 3),
+    every_gallery_variant(STANDARD),
+    Protocol("pooled", junk=JunkRule(same=("camid",)), pool=("pid", "camid")),
+)
+
+
+def emulated(
+    queries: torch.Tensor, gallery: torch.Tensor, room: torch.Tensor, out: torch.Tensor
+) -> None:
+    """Multiply as a processor with bfloat16 does: float32 sums, rounded to bfloat16 at the end."""
+    out.copy_((queries.float() @ gallery.float().t()).bfloat16())
+
+
+@pytest.fixture(autouse=True)
+def _emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screening, "multiply_rounded", emulated)
+    monkeypatch.setattr(blocks, "multiply_rounded", emulated)
+
+
+def sides(
+    features: Callable[[np.random.Generator, int], FloatArray],
+    queries: int,
+    gallery: int,
+    seed: int,
+    people: int = 6,
+) -> tuple[FeatureSet, FeatureSet]:
+    rng = np.random.default_rng(seed)
+    found = [
+        FeatureSet(
+            features(rng, rows), Labels(rng.integers(0, people, rows), rng.integers(0, 3, rows))
+        )
+        for rows in (queries, gallery)
+    ]
+    return found[0], found[1]
+
+
+def whole(rng: np.random.Generator, rows: int) -> FloatArray:
+    """Small integers: ties, copies, and products that float32 has exactly."""
+    return rng.integers(-2, 3, (rows, 6)).astype(np.float32) + np.eye(1, 6, dtype=np.float32) * 9
+
+
+def near(rng: np.random.Generator, rows: int) -> FloatArray:
+    """Multiples of 1/64 around 10, exact in float32: bfloat16 cannot tell most of them apart."""
+    return np.asarray(10 + rng.integers(-3, 4, (rows, 5)) / 64, np.float32)
+
+
+def even(rng: np.random.Generator, rows: int) -> FloatArray:
+    """Integers of norm 4: their cosines are exact in float32, and many are equal."""
+    shapes = np.array([[2, 2, 2, 2, 0, 0], [3, 2, 1, 1, 1, 0], [4, 0, 0, 0, 0, 0]])
+    found = rng.permuted(shapes[rng.integers(0, 3, rows)], axis=1)
+    return np.asarray(found * rng.choice([-1, 1, 1], found.shape), np.float32)
+
+
+def spread(rng: np.random.Generator, rows: int) -> FloatArray:
+    return rng.standard_normal((rows, 24), np.float32)
+
+
+def as_data(results: tuple[RetrievalResult, ...]) -> list[Any]:
+    found: list[Any] = []
+    for result in results:
+        assert result.per_query is not None
+        scores = result.per_query
+        found.append(result.to_json() | {"products": ""})
+        found += [
+            scores.rows.tolist(),
+            scores.first_hit.tolist(),
+            scores.average_precision.tolist(),
+        ]
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from([(whole, "euclidean"), (near, "euclidean"), (even, "cosine")]),
+    seed=st.integers(0, 2**20),
+    queries=st.integers(12, 30),
+    gallery=st.integers(40, 150),
+    chunk=st.sampled_from([None, 5]),
+)
+def test_ties_and_near_ties_are_those_of_float32(
+    kind: tuple[Any, str], seed: int, queries: int, gallery: int, chunk: int | None
+) -> None:
+    asked, offered = sides(kind[0], queries, gallery, seed)
+    # Copies of other people's images, so that matches tie with what is no match.
+    copies = np.random.default_rng(seed).integers(0, gallery, gallery)
+    offered = FeatureSet(offered.features[copies], offered.labels)
+    results = [
+        evaluate_all(
+            *(asked, offered, PROTOCOLS[:6]),
+            distance=kind[1],
+            per_query=True,
+            precision=how,
+            chunk=chunk,
+        )
+        for how in ("fp32", "bf16")
+    ]
+    assert as_data(results[0]) == as_data(results[1])
+
+
+def test_a_large_search_has_the_same_digits_in_all_protocols() -> None:
+    rng = np.random.default_rng(3)
+    people = rng.standard_normal((30, 48), np.float32)
+
+    def features(rng: np.random.Generator, rows: int) -> FloatArray:
+        return people[rng.integers(0, 30, rows)] + rng.standard_normal((rows, 48), np.float32)
+
+    asked, offered = sides(features, 300, 1500, 4, people=30)
+    for distance in METRICS:
+        results = [
+            evaluate_all(
+                asked, offered, PROTOCOLS[:6], distance=distance, per_query=True, precision=how
+            )
+            for how in ("fp32", "bf16")
+        ]
+        assert as_data(results[0]) == as_data(results[1])
+
+
+def settled_row(
+    values: FloatArray, own: list[int], monkeypatch: pytest.MonkeyPatch, limit: float = 1.0
+) -> tuple[bool, FloatArray, Screening]:
+    """Return a screened row of one query on the first axis, and whether it could be settled."""
+    monkeypatch.setattr(screening, "_DOUBTFUL", limit)
+    gallery = np.stack([values, np.sqrt(1 - values**2)], 1).astype(np.float32)
+    search = Screening(np.array([[1, 0]], np.float32), gallery, COSINE)
+    row = np.empty((1, len(values)), np.float32)
+    search.fill(0, row)
+    matches = np.ones(len(own), np.bool_)
+    return search.settle(0, row[0], np.array(own), matches), row[0], search
+
+
+def test_only_what_is_in_doubt_is_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A match at 0.5: within the margin 0.5001 and 0.499; 0.6 and 0.4 are not.
+    values = np.array([0.6, 0.5, 0.5001, 0.499, 0.4], np.float32)
+    settled, row, _ = settled_row(values, [1], monkeypatch)
+    assert settled
+    assert row[[1, 2, 3]] == pytest.approx(values[[1, 2, 3]], abs=1e-6)
+    screened = torch.tensor([0.6, 0.4]).bfloat16().float().numpy()
+    assert row[[0, 4]].tolist() == screened.tolist()
+    assert row[0] != np.float32(0.6)
+
+
+def test_a_row_full_of_doubt_waits_and_its_own_images_are_exact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.linspace(0.499, 0.501, 64).astype(np.float32)
+    settled, row, search = settled_row(values, [3], monkeypatch, limit=0.25)
+    assert not settled
+    assert row[3] == pytest.approx(values[3], abs=1e-6)
+    exact = np.empty((1, 64), np.float32)
+    search.fill_exactly(np.array([0]), exact)
+    assert exact[0] == pytest.approx(values, abs=1e-6)
+
+
+@pytest.mark.parametrize("distance", sorted(METRICS))
+def test_the_margin_holds_for_every_pair(distance: str) -> None:
+    rng = np.random.default_rng(8)
+    features = rng.standard_normal((60, 40), np.float32) * rng.uniform(0.01, 9, (60, 1))
+    features = features.astype(np.float32)
+    search = Screening(features[:20], features[20:], metric_of(distance))
+    screened, exact = np.empty((2, 20, 40), np.float32)
+    search.fill(0, screened)
+    search.fill_exactly(np.arange(20), exact)
+    error = np.abs(screened - exact) - search._share * np.abs(screened)
+    assert (error <= search._margins[:, None]).all()
+    # And it is not idle: bfloat16 does lose something.
+    assert np.abs(screened - exact).max() > 1e-4
+
+
+def test_wrong_products_are_noticed_and_everything_is_compared_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, offered = sides(whole, 20, 90, 1)
+    expected = evaluate(asked, offered, distance="euclidean", per_query=True, precision="fp32")
+
+    def wrong(queries: Any, gallery: Any, room: Any, out: torch.Tensor) -> None:
+        emulated(queries, gallery, room, out)
+        out[:, ::3] += 30
+
+    monkeypatch.setattr(screening, "multiply_rounded", wrong)
+    search = Screening(asked.features, offered.features, metric_of("euclidean"))
+    row = np.empty((20, 90), np.float32)
+    search.fill(0, row)
+    with pytest.raises(MarginExceededError):
+        search.settle(0, row[0], np.array([0, 3]), np.array([True, True]))
+    found = evaluate(asked, offered, distance="euclidean", per_query=True, precision="bf16")
+    assert as_data((found,)) == as_data((expected,))
+
+
+def test_products_that_are_not_finite_are_compared_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, offered = sides(whole, 20, 90, 1)
+
+    def infinite(queries: Any, gallery: Any, room: Any, out: torch.Tensor) -> None:
+        out.fill_(np.inf)
+
+    monkeypatch.setattr(screening, "multiply_rounded", infinite)
+    results = [evaluate(asked, offered, per_query=True, precision=how) for how in ("fp32", "bf16")]
+    assert as_data((results[0],)) == as_data((results[1],))
+
+
+def test_screening_ends_where_most_queries_are_compared_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(screening, "_DOUBTFUL", 0.0)
+    chunks: list[int] = []
+    fill = Screening.fill
+
+    def counted(self: Screening, start: int, out: FloatArray) -> None:
+        chunks.append(start)
+        fill(self, start, out)
+
+    monkeypatch.setattr(Screening, "fill", counted)
+    asked, offered = sides(near, 30, 90, 2)
+    results = [
+        evaluate(asked, offered, distance="euclidean", per_query=True, precision=how, chunk=10)
+        for how in ("fp32", "bf16")
+    ]
+    assert chunks == [0]
+    assert as_data((results[0],)) == as_data((results[1],))
+
+
+def test_rows_that_wait_share_one_product_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screening, "_DOUBTFUL", 1.0)
+    asked, offered = sides(spread, 40, 200, 5)
+    settle = Screening.settle
+    exact: list[list[int]] = []
+    fill = Screening.fill_exactly
+
+    def sometimes(self: Screening, query: int, *rest: Any) -> bool:
+        return settle(self, query, *rest) and query % 4 != 1
+
+    def counted(self: Screening, rows: Any, out: FloatArray) -> None:
+        exact.append(rows.tolist())
+        fill(self, rows, out)
+
+    monkeypatch.setattr(Screening, "settle", sometimes)
+    monkeypatch.setattr(Screening, "fill_exactly", counted)
+    expected = evaluate_all(asked, offered, PROTOCOLS[:4], per_query=True, precision="fp32")
+    found = evaluate_all(asked, offered, PROTOCOLS[:4], per_query=True, precision="bf16")
+    assert as_data(found) == as_data(expected)
+    # Of a protocol with fewer queries the numbers are its own, the rows those of the pass.
+    assert exact == [[row for row in range(40) if row % 4 == 1]]
+
+
+def test_the_least_close_image_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reid_retrieval.neighbours.GALLERY_AT_ONCE", 37)
+    rng = np.random.default_rng(6)
+    for features in (whole(rng, 120), near(rng, 120), spread(rng, 120)):
+        for distance in METRICS:
+            plain, screened = (
+                nearest(features, features, 4, distance=distance, lowest=True, precision=how)
+                for how in ("fp32", "bf16")
+            )
+            assert screened.lowest == pytest.approx(plain.lowest, rel=1e-5, abs=1e-5)
+            assert screened.lowest is not None
+            assert plain.lowest is not None
+            if features.dtype == np.float32 and distance == "euclidean" and features[0, 0] > 5:
+                assert np.array_equal(screened.lowest, plain.lowest)
+
+
+# Where it is switched on --------------------------------------------------------------------------
+
+
+def told(**flags: bool) -> Callable[[], dict[str, bool]]:
+    return lambda: flags
+
+
+@pytest.fixture
+def _tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that multiplies bfloat16 in 1 ms, and float32 in 2."""
+    precision._pays.cache_clear()
+    monkeypatch.delenv("REID_PRODUCTS", raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", told(avx512_bf16=True), raising=False)
+    found = {"numpy": Trial(0, 3e-3), "torch": Trial(0, 2e-3), "onednn": Trial(1, 1e-9, "wrong")}
+    monkeypatch.setattr(precision, "trials", lambda: found)
+    monkeypatch.setattr(precision, "bfloat16_seconds", lambda: 1e-3)
+    yield
+    precision._pays.cache_clear()
+
+
+@pytest.mark.usefixtures("_tried")
+def test_screening_is_on_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert screens("auto")
+    assert not screens("auto", host=False)
+    assert not screens("fp32")
+    precision._pays.cache_clear()
+    monkeypatch.setattr(precision, "bfloat16_seconds", lambda: 1.4e-3)
+    assert not screens("auto")
+    assert screens("bf16")
+
+
+@pytest.mark.usefixtures("_tried")
+def test_without_the_instructions_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", told(avx2=True), raising=False)
+    monkeypatch.setattr(precision, "bfloat16_seconds", lambda: pytest.fail("it was tried"))
+    assert not precision.multiplies_bfloat16()
+    assert not screens("auto")
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not screens("auto")
+    assert not compare(COSINE, np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)).screening
+
+
+def test_amx_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", told(amx_bf16=True), raising=False)
+    assert precision.multiplies_bfloat16()
+
+
+def test_bfloat16_can_be_timed_anywhere() -> None:
+    assert 0 < precision.bfloat16_seconds(1) < 60
+
+
+def test_an_unknown_precision() -> None:
+    with pytest.raises(ConfigError, match="unknown precision 'bf61'; did you mean 'bf16'"):
+        screens("bf61")  # type: ignore[arg-type]
+
+
+def test_processes_do_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, offered = sides(whole, 20, 90, 1)
+    seen: list[bool] = []
+    make = passes.maker_of
+
+    def noted(distance: Any, screened: bool) -> Any:
+        seen.append(screened)
+        return make(distance, screened)
+
+    monkeypatch.setattr(passes, "maker_of", noted)
+
+    def gather(part: Any) -> list[Any]:
+        return [True, part] if isinstance(part, bool) else [part, part]
+
+    share = replace(passes.ALONE, ranks=2, gather=gather)
+    evaluate(asked, offered, precision="fp32", share=share)
+    assert seen == [True]
