@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from reid_core.data.encoding import label_colours
+from reid_core.data.sidecars import with_field_folders
 from reid_core.errors import ConfigError, DataError
 from reid_core.testing.tiny import tiny_assembly
 from reid_parsing import LABEL_SETS, BodyParser, build_parser, load_parser, overlay, save_parser
-from reid_parsing.commands import parsing
+from reid_parsing.commands import open_context, parsing
+from reid_parsing.exporting import export_labels
 from reid_parsing.pictures import overlay_sheet
 
 SHORT = [
@@ -52,14 +55,14 @@ def test_labels_are_written_and_come_back(reid_cache, toy_tiny, tmp_path, weight
     said = invoke("label", "--data", "toy:tiny", "--out", out, "-s", f'parsing.weights="{weights}"')
     assert f"48 label maps: {out}; bring them into a run with --field parts={out}" in said
     assert re.search(r"truth that the data set carries: pixel accuracy \d+\.\d %, mIoU \d", said)
-    assert len(list(out.iterdir())) == 48
-    with Image.open(out / f"{toy_tiny.train.samples[0].path.stem}.png") as made:
+    assert len(list((out / "train").iterdir())) == 48
+    with Image.open(out / "train" / f"{toy_tiny.train.samples[0].path.stem}.png") as made:
         assert made.mode == "P"
         palette = np.array(made.getpalette()[:24]).reshape(8, 3)
     assert (palette == label_colours()[:8]).all()
     assert (tmp_path / "parts.png").is_file()
     assembly = tiny_assembly((), {"fields": {"parts": str(out)}}, cache=reid_cache)
-    assert assembly.ctx.main.samples[0].fields["parts"].parent == out
+    assert assembly.ctx.main.samples[0].fields["parts"].parent == out / "train"
     with pytest.raises(ConfigError, match="holds something already; name another folder"):
         invoke("label", "--data", "toy:tiny", "--out", out)
 
@@ -68,9 +71,39 @@ def test_test_images_are_labelled_on_request(reid_cache, toy_tiny, tmp_path, wei
     out = tmp_path / "query"
     chosen = ("-s", f'parsing.weights="{weights}"')
     invoke("label", "--data", "toy:tiny", "--split", "query", "--out", out, *chosen)
-    assert {p.stem for p in out.iterdir()} == {s.path.stem for s in toy_tiny.query}
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*.png")} == {
+        f"query/{sample.path.stem}.png" for sample in toy_tiny.query
+    }
     with pytest.raises(ConfigError, match="this parser makes parts, not 'garments'"):
         invoke("label", "-d", "toy:tiny", "-o", tmp_path / "no", "-f", "garments", *chosen)
+
+
+def test_names_may_repeat_from_folder_to_folder(reid_cache, toy_tiny, tmp_path, weights):
+    """As PRCC's do: every person's folder has images of the same names."""
+    ctx, plugin = open_context(
+        "toy:tiny", None, {"settings": [f'parsing.weights="{weights}"'], "device": "cpu"}
+    )
+    samples = []
+    for person, sample in enumerate(toy_tiny.train.samples[:3]):
+        path = tmp_path / "rgb" / f"{person:03d}" / "cropped_rgb001.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(sample.path.read_bytes())
+        samples.append(replace(sample, path=path))
+    train = replace(toy_tiny.train, samples=tuple(samples))
+    ctx.dataset = replace(toy_tiny, train=train, query=(), gallery=())
+    out = tmp_path / "parts"
+    lines = list(export_labels(ctx, plugin, "parts", train.samples, train.fields, out))
+    assert lines[0].startswith("3 label maps: ")
+    read, _ = with_field_folders(ctx.dataset, {"parts": out})
+    for person, sample in enumerate(read.train.samples):
+        assert sample.fields["parts"] == out / f"{person:03d}" / "cropped_rgb001.png"
+    contents = {sample.fields["parts"].read_bytes() for sample in read.train.samples}
+    assert len(contents) == 3, "every image has a map of its own"
+    twin = replace(samples[0], path=samples[0].path.with_suffix(".png"))
+    train = replace(train, samples=(*samples, twin))
+    ctx.dataset = replace(ctx.dataset, train=train)
+    with pytest.raises(DataError, match=r"1 names .* suffix alone, .* first 000/cropped_rgb001"):
+        list(export_labels(ctx, plugin, "parts", train.samples, train.fields, tmp_path / "no"))
 
 
 def test_a_parser_is_measured(reid_cache, weights):

@@ -71,7 +71,9 @@ def parsing() -> None:
 )
 @_parser_options
 def label(data: str, data_root: Path | None, out: Path, split: str, **options: Any) -> None:
-    """Write a label map of every image as OUT/NAME.png, and a contact sheet beside the folder.
+    """Write a label map of every image, and a contact sheet beside the folder.
+
+    A map is OUT/FOLDERS/NAME.png, by the image's path below the folder of all images of the set.
 
     The PNGs have palettes, so that any viewer shows the classes in colours. They come back into a
     run, as they are or corrected, with --field parts=OUT. What was labelled before by the same

@@ -15,6 +15,7 @@ from reid_core.contract.fields import FieldSpec
 from reid_core.contract.samples import Sample, Source
 from reid_core.data.decoding import read_field
 from reid_core.data.geometry import Geometry, transform_labels
+from reid_core.data.sidecars import names_of
 from reid_core.errors import ConfigError, DataError
 from reid_core.images import read_image
 from reid_core.runs.assembly.labelling import make_field
@@ -39,6 +40,9 @@ def export_labels(
 ) -> Iterator[str]:
     """Label images and write ``OUT/NAME.png`` for each, and a contact sheet ``OUT.png``.
 
+    ``NAME`` is the image's path below the folder of all images of the data set, so that names may
+    repeat from one folder to another.
+
     Args:
         ctx: the surroundings of a run.
         plugin: whose parser labels.
@@ -58,12 +62,13 @@ def export_labels(
     checked_folder(out)
     if not samples:
         raise DataError(f"'{ctx.dataset.name}' has no such images to label")
-    names = Counter(sample.path.stem for sample in samples)
-    twice = [name for name, count in names.items() if count > 1]
+    known = names_of(ctx.dataset)
+    names = {sample.path: "/".join(known[sample.path]) for sample in samples}
+    twice = [name for name, count in Counter(names.values()).items() if count > 1]
     if twice:
         raise DataError(
-            f"{len(twice)} names belong to several images, so one folder cannot hold their "
-            f"labels, first {', '.join(twice[:_SHOWN])}"
+            f"{len(twice)} names belong to several images that differ in their suffix alone, so "
+            f"one folder cannot hold their labels, first {', '.join(twice[:_SHOWN])}"
         )
     offered = {labeler.spec.name: labeler for labeler in plugin.reid_pseudo_labels(ctx)}
     if field not in offered:
@@ -74,7 +79,9 @@ def export_labels(
     out.mkdir(parents=True, exist_ok=True)
     files = [cast(Path, sample.fields[field]) for sample in source.samples]
     for sample, made in zip(samples, files, strict=True):
-        shutil.copyfile(made, out / f"{sample.path.stem}.png")
+        target = out / f"{names[sample.path]}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made, target)
     yield f"{len(files)} label maps: {out}; bring them into a run with --field {field}={out}"
     yield f"contact sheet: {_sheet(samples, files, spec, sheet_beside(out))}"
     if truth:

@@ -30,6 +30,10 @@ _GREY_STEP = {"L;2": 85, "L;4": 17}
 """Pillow stretches grey PNG of 2 and 4 bits to 0..255; the stored value is ``grey // step``."""
 
 
+_LOSSY = ("JPEG", "JPEG2000", "MPO")
+"""Formats with grey values that decoding does not give back as they were."""
+
+
 def read_labels(path: Path) -> NDArray[np.uint8]:
     """Read a label map: the stored values, never the colours of a palette.
 
@@ -40,7 +44,7 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
         uint8 ``H W``.
 
     Raises:
-        DataError: the file is missing, corrupt or truncated, or holds colours.
+        DataError: the file is missing, corrupt or truncated, holds colours, or is a JPEG.
     """
     if path.suffix == ".npy":
         return _as_labels(_read_npy(path), path)
@@ -50,13 +54,18 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
             # `tile` names the stored bit depth and is gone after loading.
             raw_mode = image.tile[0][3] if image.tile else None
             values = np.asarray(image)
-            mode = image.mode
+            mode, written = image.mode, image.format
     except BROKEN as error:
         raise DataError(f"{path}: cannot be read as a label map ({one_line(error)})") from error
     if mode not in ("P", "L", "1"):
         raise DataError(
             f"{path}: a label map must be a palette or grey image of at most 8 bits; this one has "
             f"mode {mode}"
+        )
+    if written in _LOSSY:
+        raise DataError(
+            f"{path}: a label map must not be {written}, which changes labels along all edges; "
+            "write it as PNG"
         )
     step = _GREY_STEP.get(raw_mode, 1) if isinstance(raw_mode, str) else 1
     return np.ascontiguousarray(values.astype(np.uint8, copy=False) // np.uint8(step))

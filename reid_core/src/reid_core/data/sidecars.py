@@ -1,0 +1,226 @@
+"""Side-car files of fields: which file of a folder belongs to which image of a data set.
+
+Images are known by their path below the folder that holds all images of their data set, without the
+suffix. A file of the same path below its own folder is an image's; so is a file of a shorter path
+that ends in the same names (``0001.png`` of ``train/0001.jpg``), as long as no other image of the
+data set ends in them. Nothing is taken by a name that two images share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
+from reid_core.contract.samples import DataSet, Sample
+from reid_core.errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from reid_core.contract.samples import FieldValue
+
+_SUFFIXES: Mapping[FieldKind, tuple[str, ...]] = {
+    # JPEG changes a label map's values along all edges.
+    FieldKind.LABELS: (".png", ".npy"),
+    FieldKind.IMAGE: (".png", ".npy", ".jpg", ".jpeg"),
+    FieldKind.FIXED: (".png", ".npy", ".jpg", ".jpeg"),
+    FieldKind.POINTS: (".npy",),
+    FieldKind.SCALAR: (".npy",),
+}
+_SHOWN = 3
+
+Name = tuple[str, ...]
+"""Folders and stem: ``("train", "0001")``."""
+
+
+def names_of(dataset: DataSet) -> dict[Path, Name]:
+    """Return the name of every image of a data set: its path below the folder of all, no suffix.
+
+    Args:
+        dataset: its training, query and gallery images count.
+    """
+    paths = {s.path for s in (*dataset.train.samples, *dataset.query, *dataset.gallery)}
+    whole = {path: path.absolute() for path in paths}
+    try:
+        root = Path(os.path.commonpath([path.parent for path in whole.values()]))
+    except ValueError:  # no image, or several drives
+        root = Path()
+    return {
+        path: (full.relative_to(root) if root.parts else full).with_suffix("").parts
+        for path, full in whole.items()
+    }
+
+
+class SideCars:
+    """The files of a folder, by the images of a data set that they belong to.
+
+    Args:
+        folder: searched with all folders in it.
+        spec: the field; its kind says which suffixes count.
+        images: name of every image of the data set (`names_of`).
+    """
+
+    def __init__(self, folder: Path, spec: FieldSpec, images: Mapping[Path, Name]) -> None:
+        self._names = images
+        self._found: dict[Name, set[Path]] = {}
+        self._owners: dict[Path, set[Name]] = {}
+        whole: dict[Name, set[Path]] = {}
+        ends: dict[Name, set[Name]] = {}
+        for path, name in images.items():
+            whole.setdefault(name, set()).add(path)
+            for start in range(len(name)):
+                ends.setdefault(name[start:], set()).add(name)
+        self._twins = {name for name, paths in whole.items() if len(paths) > 1}
+        for file in sorted(folder.rglob("*")):
+            if file.suffix.lower() not in _SUFFIXES[spec.kind]:
+                continue
+            name = file.relative_to(folder).with_suffix("").parts
+            owners = {name} if name in whole else ends.get(name) or _last_of(name, whole)
+            self._owners[file] = owners
+            for owner in owners:
+                self._found.setdefault(owner, set()).add(file)
+        # A file of an image's whole name comes before those of its last names.
+        for name in whole:
+            files = self._found.get(name, set())
+            exact = {f for f in files if f.relative_to(folder).with_suffix("").parts == name}
+            if exact:
+                self._found[name] = exact
+
+    def of(self, samples: Iterable[Sample]) -> tuple[list[Path | None], list[str]]:
+        """Return a file per sample, None where there is none; and what cannot be decided.
+
+        Args:
+            samples: of the data set.
+        """
+        files: list[Path | None] = []
+        unclear: dict[str, None] = {}
+        for sample in samples:
+            name = self._names[sample.path]
+            found = sorted(self._found.get(name, ()))
+            files.append(found[0] if found else None)
+            reason = self._unclear(name, found)
+            if reason:
+                unclear[reason] = None
+        return files, list(unclear)
+
+    def _unclear(self, name: Name, found: Sequence[Path]) -> str | None:
+        """Say why an image's file cannot be told, or None where it can."""
+        for file in found:
+            owners = sorted("/".join(owner) for owner in self._owners[file])
+            if len(owners) > 1:
+                return f"{file} could be of {owners[0]} and of {owners[1]}"
+            if name in self._twins:
+                return f"{file} could be of several images that are named {owners[0]}"
+        if len(found) > 1:
+            return f"{found[0]} and {found[1]} could both be of {'/'.join(name)}"
+        return None
+
+
+def _last_of(name: Name, whole: Container[Name]) -> set[Name]:
+    """Return the image whose name a file's longer one ends in, such as of a larger data set."""
+    shorter = (name[start:] for start in range(1, len(name)))
+    return set(islice((one for one in shorter if one in whole), 1))
+
+
+def with_field_folders(dataset: DataSet, folders: Mapping[str, Path]) -> tuple[DataSet, list[str]]:
+    """Return a data set with fields read from the user's folders (``--field FIELD=DIR``).
+
+    The layout of a fixed array stands in ``DIR/layout.txt``. Test images whose files are not all
+    there do not carry the field, not even where they carried another of the name: what a model
+    learnt to read are the user's files.
+
+    Returns:
+        The data set, and lines for the user.
+
+    Raises:
+        ConfigError: an unknown field or a missing folder.
+        DataError: training images without a file (the first few and the count), or files that could
+            belong to several images.
+    """
+    names = names_of(dataset) if folders else {}
+    notes = []
+    for name, folder in folders.items():
+        if name not in SHARED_FIELDS:
+            raise ConfigError(
+                f"--field {name}: there is no shared field '{name}'"
+                f"{did_you_mean(name, SHARED_FIELDS)}"
+            )
+        if not folder.is_dir():
+            raise ConfigError(f"--field {name}={folder}: there is no such folder")
+        spec, layout = SHARED_FIELDS[name], folder / "layout.txt"
+        if layout.is_file():
+            spec = replace(spec, layout=layout.read_text("utf-8").strip())
+        cars = SideCars(folder, spec, names)
+        where = f"--field {name}={folder}"
+        values = _all_files(where, cars, dataset.train.samples, names, spec)
+        dataset = replace(dataset, train=dataset.train.with_field(spec, values))
+        dataset, note = _at_test(where, cars, dataset, spec)
+        notes += [note] if note else []
+    return dataset, notes
+
+
+def _all_files(
+    where: str,
+    cars: SideCars,
+    samples: Sequence[Sample],
+    names: Mapping[Path, Name],
+    spec: FieldSpec,
+) -> list[FieldValue]:
+    files, unclear = cars.of(samples)
+    _refuse(where, unclear)
+    missing = [
+        "/".join(names[sample.path])
+        for sample, file in zip(samples, files, strict=True)
+        if file is None
+    ]
+    if missing:
+        raise DataError(
+            f"{where}: {len(missing)} of {len(samples)} images have no file "
+            f"({', '.join(_SUFFIXES[spec.kind])}) there, first {', '.join(missing[:_SHOWN])}"
+        )
+    return [file for file in files if file is not None]
+
+
+def _at_test(
+    where: str, cars: SideCars, dataset: DataSet, spec: FieldSpec
+) -> tuple[DataSet, str | None]:
+    """Give query and gallery images the field where all have a file, and take it away otherwise."""
+    samples = (*dataset.query, *dataset.gallery)
+    if not samples:
+        return dataset, None
+    files, unclear = cars.of(samples)
+    missing = sum(file is None for file in files)
+    if not missing:
+        _refuse(where, unclear)
+        fields = {**dataset.query_fields, spec.name: spec}
+        found = [
+            replace(sample, fields={**sample.fields, spec.name: file})
+            for sample, file in zip(samples, files, strict=True)
+            if file is not None
+        ]
+    else:
+        fields = {n: one for n, one in dataset.query_fields.items() if n != spec.name}
+        found = [
+            replace(sample, fields={n: v for n, v in sample.fields.items() if n != spec.name})
+            for sample in samples
+        ]
+    query, gallery = found[: len(dataset.query)], found[len(dataset.query) :]
+    dataset = replace(dataset, query=tuple(query), gallery=tuple(gallery), query_fields=fields)
+    if not missing:
+        return dataset, None
+    return dataset, (
+        f"{where}: {missing} of {len(samples)} test images have no file there, so test images "
+        f"carry no '{spec.name}'"
+    )
+
+
+def _refuse(where: str, unclear: Sequence[str]) -> None:
+    if unclear:
+        more = f" (and {len(unclear) - 1} more)" if len(unclear) > 1 else ""
+        raise DataError(
+            f"{where}: {unclear[0]}{more}; name files by the images' folders, too, as "
+            "DIR/train/0001.png for train/0001.jpg"
+        )
