@@ -125,13 +125,31 @@ def test_a_run_that_cannot_start_leaves_nothing(reid_cache: Path, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_has_the_name_of_what_runs() -> None:
+def test_a_folder_has_the_name_of_what_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     config = resolve(tiny_flags(("head", "adversarial")), classes=PROBES).config
     name = running.run_folder(None, config, resume=False)
     assert name.parent == Path("runs")
     assert name.name.startswith("adversarial-head-toy-tiny-")
     baseline = running.run_folder(None, resolve(tiny_flags()).config, resume=False)
     assert baseline.name.startswith("baseline-toy-tiny-")
+
+
+def test_runs_of_one_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reid_cache: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda form: "20300101-000000")
+    config = resolve(tiny_flags()).config
+    found = [running.run_folder(None, config, resume=False).name for _ in range(3)]
+    first = "baseline-toy-tiny-20300101-000000"
+    assert found == [first, f"{first}-2", f"{first}-3"]
+    flags = tiny_flags((), {"evaluation": {"embed": ["core/globall"]}})
+    with pytest.raises(ConfigError, match="no embedding"):
+        running.run(flags, cache=reid_cache, say=lambda line: None)
+    assert len(list(Path("runs").iterdir())) == 3, "what was refused left a folder"
 
 
 def test_there_must_be_a_run_to_resume(reid_cache: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +14,12 @@ from reid_core.config import RunConfig
 from reid_core.contract.samples import DataSet
 from reid_core.data.validation import split_validation
 from reid_core.errors import CheckpointError, ConfigError, DataError
-from reid_core.loop.selection import Selection
+from reid_core.loop.selection import Selected, Selection
+from reid_core.loop.trainer import Trainer
 from reid_core.runs.resolve import resolve, validated
-from reid_core.runs.running import run
+from reid_core.runs.running import RunSummary, run
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
+from reid_retrieval.protocols import STANDARD
 
 
 def test_train_and_validation_share_nobody(toy_tiny: DataSet) -> None:
@@ -69,33 +73,112 @@ def test_the_best_is_kept_and_restored(reid_cache: Path, tmp_path: Path) -> None
         selection.restore(model)
     weight = next(model.encoder.parameters())
     best = weight.detach().clone()
-    assert selection.consider(0.5, 0, model)
+    assert selection.consider(Selected(0, 3, 0.5), model)
     with torch.no_grad():
         weight.add_(1)
-    assert not selection.consider(0.5, 1, model), "the first of equals stays"
-    assert Selection(tmp_path).best == (0.5, 0)
-    assert selection.restore(model) == 0
+    assert not selection.consider(Selected(1, 7, 0.5), model), "the first of equals stays"
+    assert Selection(tmp_path).best == Selected(0, 3, 0.5)
+    assert selection.restore(model) == Selected(0, 3, 0.5)
     assert torch.equal(weight, best)
 
 
-def test_a_run_reports_the_selected_epoch(reid_cache: Path, tmp_path: Path) -> None:
+SELECTS = {
+    "data": {"validation": 0.3},
+    "evaluation": {"select": "validation", "every": 1},
+    "schedule": {"epochs": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def selected(
+    reid_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunSummary, list[str]]:
+    """Return a run that selects its epoch, and what it said."""
     lines: list[str] = []
-    flags = tiny_flags(
-        (),
-        {
-            "data": {"validation": 0.3},
-            "evaluation": {"select": "validation", "every": 1},
-            "schedule": {"epochs": 3},
-        },
-    )
-    summary = run(resolved=resolve(flags), out=tmp_path / "run", cache=reid_cache, say=lines.append)
+    out = tmp_path_factory.mktemp("selects") / "run"
+    resolved = resolve(tiny_flags((), SELECTS))
+    return run(resolved=resolved, out=out, cache=reid_cache, say=lines.append), lines
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_a_run_reports_the_selected_epoch(selected: tuple[RunSummary, list[str]]) -> None:
+    summary, lines = selected
     note = json.loads((summary.folder / "best.json").read_text("utf-8"))
-    assert f"selected epoch {note['epoch'] + 1} on validation" in lines
-    events = (summary.folder / "metrics.jsonl").read_text("utf-8").splitlines()
-    scores = [
-        event["results"]["standard"]["mAP"]
-        for event in map(json.loads, events)
-        if event.get("when") == "validation"
-    ]
+    best = f"selected epoch {note['epoch'] + 1} on validation (mAP {100 * note['mean_ap']:.1f})"
+    assert best in lines
+    validated = [e for e in events(summary.folder) if e.get("when") == "validation"]
+    scores = [event["results"]["standard"]["mAP"] for event in validated]
     assert len(scores) == 3
     assert max(scores) == note["mean_ap"] == scores[note["epoch"]]
+    assert note["iteration"] == validated[note["epoch"]]["iteration"]
+
+
+def test_files_and_last_events_name_the_selected_epoch(
+    selected: tuple[RunSummary, list[str]],
+) -> None:
+    folder = selected[0].folder
+    note = json.loads((folder / "best.json").read_text("utf-8"))
+    assert set(note) == {"epoch", "iteration", "mean_ap"}
+    for name in ("results.json", "run.json"):
+        assert json.loads((folder / name).read_text("utf-8"))["selected"] == note
+    *_, final, end = events(folder)
+    assert (final["when"], final["epoch"]) == ("final", note["epoch"])
+    assert final["iteration"] == note["iteration"]
+    assert (end["selected_epoch"], end["selected_mean_ap"]) == (note["epoch"], note["mean_ap"])
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_a_run_that_was_killed_while_validating_selects_the_same(
+    epoch: int, selected: tuple[RunSummary, list[str]], reid_cache: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    trainer = Trainer(tiny_assembly((), SELECTS, cache=reid_cache), path)
+    evaluate = trainer.evaluate
+
+    def killed(when: str, advance: Any = None) -> Any:
+        if trainer.assembly.ctx.progress.epoch == epoch + 1:
+            raise Killed
+        return evaluate(when, advance)
+
+    trainer.evaluate = killed  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        trainer.fit()
+    again = Trainer(tiny_assembly((), SELECTS, cache=reid_cache), path)
+    if path.exists():
+        again.resume()
+    assert again.assembly.ctx.progress.epoch == epoch, "the epoch is done again"
+    again.fit()
+    again.select()
+    note = json.loads((selected[0].folder / "best.json").read_text("utf-8"))
+    assert again.selected == Selected(**note)
+
+
+def test_held_out_people_are_measured_by_the_plain_protocol(reid_cache: Path) -> None:
+    named = {"evaluation": {**SELECTS["evaluation"], "protocols": ["cross-clothes"]}}
+    assembly = tiny_assembly((), SELECTS, named, cache=reid_cache)
+    assert assembly.validator is not None
+    assert assembly.evaluator is not None
+    assert assembly.validator.protocols == (STANDARD,)
+    assert [protocol.name for protocol in assembly.evaluator.protocols] == ["cross-clothes"]
+    assert {s.split for s in assembly.validator.dataset.query} == {"query"}
+    assert not {s.path for s in assembly.validator.dataset.query} & {
+        s.path for s in assembly.evaluator.dataset.query
+    }
+
+
+def test_images_without_identity_get_none(toy_tiny: DataSet) -> None:
+    first, *others = toy_tiny.train.samples
+    nobody = replace(first, pid=-1)
+    dataset = replace(toy_tiny, train=replace(toy_tiny.train, samples=(nobody, *others)))
+    smaller, validation = split_validation(dataset, 0.25, seed=0)
+    assert smaller.train.samples[0] == nobody
+    assert sorted({s.pid for s in smaller.train.samples}) == [-1, *range(6)]
+    assert smaller.train.num_identities == 6
+    assert all(s.pid >= 0 for s in (*validation.query, *validation.gallery))

@@ -60,7 +60,8 @@ class Evaluated(Event):
 
     Args:
         when: ``untrained``, ``epoch``, ``final``, or ``validation`` (on held-out identities).
-        epoch, iteration: of the last step done; -1 before the first.
+        epoch, iteration: of the last step done, or of the epoch whose weights were selected; -1
+            before the first.
         results: one mapping per protocol.
     """
 
@@ -77,7 +78,7 @@ class RunEnded(Event):
     Args:
         folder: the run's folder.
         outcome: ``finished``, ``interrupted`` or ``failed``.
-        facts: time, memory, throughput.
+        facts: time, memory, throughput; the selected epoch and its score, where one was selected.
     """
 
     folder: Path

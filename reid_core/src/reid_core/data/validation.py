@@ -19,7 +19,8 @@ def split_validation(dataset: DataSet, share: float, seed: int) -> tuple[DataSet
         seed: decides which ones, and which image of each camera becomes the query.
 
     Returns:
-        The data set with the rest as training split, pids ``0 .. N-1`` again; and a data set whose
+        The data set with the rest as training split, pids ``0 .. N-1`` again, images without an
+        identity among them; and a data set whose
         query has one image of every held-out person and camera, and whose gallery the others.
 
     Raises:
@@ -36,7 +37,8 @@ def split_validation(dataset: DataSet, share: float, seed: int) -> tuple[DataSet
     rng = np.random.default_rng([seed, count])
     chosen = {int(pid) for pid in rng.permutation(count)[:held]}
     rest = [sample for sample in source.samples if sample.pid not in chosen]
-    numbers = {pid: number for number, pid in enumerate(sorted({s.pid for s in rest}))}
+    people = sorted({sample.pid for sample in rest if sample.pid >= 0})
+    numbers = {-1: -1, **{pid: number for number, pid in enumerate(people)}}
     train = tuple(replace(sample, pid=numbers[sample.pid]) for sample in rest)
     query, gallery = _query_and_gallery(
         [sample for sample in source.samples if sample.pid in chosen], rng

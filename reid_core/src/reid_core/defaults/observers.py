@@ -58,10 +58,12 @@ class TensorBoard:
             case StepEnded(_, iteration, scalars):
                 for name, value in scalars.items():
                     self._writer.add_scalar(name, value, iteration)
-            case Evaluated(_, _, iteration, results):
+            case Evaluated(when, _, iteration, results):
+                # Held-out people and the test are never one curve, though a protocol may be one.
+                group = "validation" if when == "validation" else "evaluation"
                 for protocol, result in results.items():
                     for name, value in result["metrics"].items():
-                        tag = f"evaluation/{protocol}/{name}"
+                        tag = f"{group}/{protocol}/{name}"
                         self._writer.add_scalar(tag, value, max(iteration, 0))
             case RunEnded():
                 self._writer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -11,6 +12,21 @@ from safetensors.torch import load_file, save_file
 from reid_core.errors import CheckpointError
 from reid_core.loop.state import trainable_state
 from reid_core.model.graph import ReidModel
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The best epoch so far.
+
+    Args:
+        epoch: 0-based.
+        iteration: its last step, 0-based.
+        mean_ap: on the held-out identities.
+    """
+
+    epoch: int
+    iteration: int
+    mean_ap: float
 
 
 class Selection:
@@ -26,27 +42,26 @@ class Selection:
         self._note = folder / "best.json"
 
     @property
-    def best(self) -> tuple[float, int] | None:
-        """Score and epoch (0-based) of the best weights so far."""
+    def best(self) -> Selected | None:
+        """The epoch of the best weights so far."""
         if not self._note.is_file():
             return None
         note = json.loads(self._note.read_text("utf-8"))
-        return float(note["mean_ap"]), int(note["epoch"])
+        return Selected(int(note["epoch"]), int(note.get("iteration", -1)), float(note["mean_ap"]))
 
-    def consider(self, score: float, epoch: int, model: ReidModel) -> bool:
+    def consider(self, found: Selected, model: ReidModel) -> bool:
         """Keep the model's weights if they are the best so far; return whether they are."""
         best = self.best
-        if best is not None and score <= best[0]:
+        if best is not None and found.mean_ap <= best.mean_ap:
             return False
         part = self._weights.with_suffix(".part")
         state = trainable_state(model)
         save_file({name: value.contiguous().cpu() for name, value in state.items()}, part)
         part.replace(self._weights)
-        note = {"mean_ap": score, "epoch": epoch}
-        self._note.write_text(json.dumps(note) + "\n", encoding="utf-8")
+        self._note.write_text(json.dumps(asdict(found)) + "\n", encoding="utf-8")
         return True
 
-    def restore(self, model: ReidModel) -> int:
+    def restore(self, model: ReidModel) -> Selected:
         """Load the best weights into the model; return their epoch.
 
         Raises:
@@ -59,4 +74,4 @@ class Selection:
         with torch.no_grad():
             for name, value in load_file(self._weights).items():
                 state[name].copy_(value)
-        return best[1]
+        return best

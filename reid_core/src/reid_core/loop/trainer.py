@@ -23,7 +23,7 @@ from reid_core.loop.identities import make_identities
 from reid_core.loop.metrics import StepMetrics, check_loss_weights
 from reid_core.loop.rates import rate_factor
 from reid_core.loop.recalibration import recalibrate
-from reid_core.loop.selection import Selection
+from reid_core.loop.selection import Selected, Selection
 from reid_core.loop.state import load_checkpoint, save_checkpoint
 from reid_core.loop.step import train_step
 from reid_core.machine.ranks import any_rank, barrier
@@ -57,6 +57,7 @@ class Trainer:
         self.advance = advance
         self.metrics = StepMetrics()
         self.selection: Selection | None = None
+        self.selected: Selected | None = None
         if checkpoint is not None and assembly.config.evaluation.select == "validation":
             self.selection = Selection(checkpoint.parent)
         self.images = 0
@@ -75,7 +76,14 @@ class Trainer:
         assembly, path = self.assembly, self.checkpoint
         assert path is not None
         parts = assembly.parts
-        load_checkpoint(path, assembly.ctx, parts.model, parts.optimisers, assembly.versions())
+        load_checkpoint(
+            path,
+            assembly.ctx,
+            parts.model,
+            parts.optimisers,
+            assembly.versions(),
+            assembly.fingerprints(),
+        )
 
     def fit(self) -> None:
         """Train from where the run stands to its last epoch.
@@ -94,11 +102,13 @@ class Trainer:
             last = progress.epoch == config.schedule.epochs
             if last:
                 self.calibrate()
+            self._say_epoch(epoch)
+            # Before the checkpoint: a run that is killed here does the epoch again and validates
+            # it, and so selects what it would have selected.
+            self._evaluate_epoch(epoch, last)
             if self.checkpoint and (last or progress.epoch % config.engine.checkpoint_every == 0):
                 self.save()
-            self._say_epoch(epoch)
             self.emit(EpochEnded(epoch, progress.iteration - 1))
-            self._evaluate_epoch(epoch, last)
 
     def _evaluate_epoch(self, epoch: int, last: bool) -> None:
         assembly = self.assembly
@@ -109,7 +119,8 @@ class Trainer:
             found = self.evaluate("validation")
             if found is not None and self.selection is not None and assembly.ctx.rank == 0:
                 score = found.results[0].mean_ap
-                if self.selection.consider(score, epoch, assembly.model):
+                now = Selected(epoch, assembly.ctx.progress.iteration - 1, score)
+                if self.selection.consider(now, assembly.model):
                     assembly.ctx.say(f"validation mAP {100 * score:.1f}: the best so far, kept")
             barrier()
         elif not last:
@@ -118,8 +129,11 @@ class Trainer:
     def select(self) -> None:
         """Go back to the epoch that validated best, where the run selects on validation."""
         if self.selection is not None:
-            epoch = self.selection.restore(self.assembly.model)
-            self.assembly.ctx.say(f"selected epoch {epoch + 1} on validation")
+            self.selected = self.selection.restore(self.assembly.model)
+            self.assembly.ctx.say(
+                f"selected epoch {self.selected.epoch + 1} on validation (mAP "
+                f"{100 * self.selected.mean_ap:.1f})"
+            )
 
     def interrupt(self) -> None:
         """Ask `fit` to end after the current step."""
@@ -261,7 +275,10 @@ class Trainer:
         self.calibrate()
         evaluation = evaluator.evaluate(assembly.embedder(), advance)
         results: dict[str, Any] = {r.label: r.to_json() for r in evaluation.results}
-        self.emit(Evaluated(when, progress.epoch - 1, progress.iteration - 1, results))
+        epoch, iteration = progress.epoch - 1, progress.iteration - 1
+        if self.selected is not None:
+            epoch, iteration = self.selected.epoch, self.selected.iteration
+        self.emit(Evaluated(when, epoch, iteration, results))
         return evaluation
 
     def save(self) -> None:
@@ -269,8 +286,14 @@ class Trainer:
         assert self.checkpoint is not None
         ctx, parts = self.assembly.ctx, self.assembly.parts
         if ctx.rank == 0:
-            versions = self.assembly.versions()
-            save_checkpoint(self.checkpoint, ctx, parts.model, parts.optimisers, versions)
+            save_checkpoint(
+                self.checkpoint,
+                ctx,
+                parts.model,
+                parts.optimisers,
+                self.assembly.versions(),
+                self.assembly.fingerprints(),
+            )
         barrier()
 
     def emit(self, event: Event) -> None:

@@ -7,8 +7,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -77,7 +78,7 @@ def run(
     # Torch is imported here and below, so that resolving and listing stay light.
     from reid_core.machine.devices import choose_device
     from reid_core.machine.randomness import deterministic
-    from reid_core.machine.ranks import broadcast, process_group
+    from reid_core.machine.ranks import broadcast, process_group, world
 
     if resume:
         stored = _stored_config(out)
@@ -85,8 +86,15 @@ def run(
     resolved = resolved or resolve(flags, recipe=recipe)
     device = resolved.config.engine.device
     with process_group(device), deterministic(choose_device(device).type == "cpu"):
-        folder = broadcast(run_folder(out, resolved.config, resume))
-        return _run(resolved, folder, resume, cache, say, progress or _silent)
+        made = run_folder(out, resolved.config, resume) if out or world()[0] == 0 else None
+        folder = broadcast(made)
+        try:
+            return _run(resolved, folder, resume, cache, say, progress or _silent)
+        except Exception:
+            if out is None:
+                with suppress(OSError):
+                    folder.rmdir()  # what was refused leaves no empty folder
+            raise
 
 
 def _run(
@@ -133,13 +141,18 @@ def _run(
             final = trainer.evaluate("final", advance)
         results = final.results if final else ()
         if leads:
-            _leave(assembly, folder, final, untrained)
+            selected = asdict(trainer.selected) if trainer.selected else None
+            _write_json(folder / "run.json", {**facts, "selected": selected})
+            _leave(assembly, folder, final, untrained, selected)
         outcome = "finished"
     except Interrupted as stop:
         outcome = "interrupted"
         raise Interrupted(f"{stop}; go on with: reid run --resume --out {folder}") from None
     finally:
         spent = cost(trainer, time.perf_counter() - began)
+        if trainer.selected is not None:
+            spent["selected_epoch"] = trainer.selected.epoch
+            spent["selected_mean_ap"] = trainer.selected.mean_ap
         trainer.emit(RunEnded(folder, outcome, spent))
     say(closing_line(spent))
     return RunSummary(folder, results, untrained)
@@ -199,6 +212,7 @@ def _leave(
     folder: Path,
     final: Evaluation | None,
     untrained: Sequence[RetrievalResult],
+    selected: Mapping[str, Any] | None,
 ) -> None:
     """Write the embedder, the results and the picture of ranked lists."""
     config, embedder = assembly.config, assembly.embedder()
@@ -217,6 +231,7 @@ def _leave(
             "data": config.data.name,
             "plugins": list(config.run.plugins),
             "epochs": config.schedule.epochs,
+            "selected": selected,
             "results": [result.to_json() for result in final.results] if final else [],
             "untrained": [result.to_json() for result in untrained],
         },
@@ -233,11 +248,21 @@ def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:
         name = "-".join(config.run.plugins) or "baseline"
         data = config.data.name.replace("/", "-").replace(":", "-")
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        return Path("runs") / f"{name}-{data}-{stamp}"
+        return _new_folder(checked_folder(Path("runs"), empty=False) / f"{name}-{data}-{stamp}")
     holds = (out / "config.toml").exists()
     if holds and not resume:
         raise ConfigError(f"{out} holds a run already; choose another --out, or add --resume")
     return checked_folder(out, empty=False)
+
+
+def _new_folder(path: Path) -> Path:
+    """Make a folder that is nobody else's: the later of two runs of one second gets a number."""
+    for number in count(1):
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("numbers do not end")
 
 
 def _stored_config(out: Path | None) -> str:
