@@ -6,7 +6,7 @@ Keys are never added by a plugin to these sections: a plugin's settings are its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -357,6 +357,38 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_none(item) for item in value]
     return value
+
+
+IDLE = frozenset(
+    {
+        *("run.recipe", "data.threads"),
+        *(f"engine.{key}" for key in EngineSection.model_fields if key != "precision"),
+        *(f"evaluation.{key}" for key in ("protocols", "every", "select", "untrained")),
+        *(f"evaluation.{key}" for key in ("distance", "products", "vector", "flip", "batch_size")),
+        *(f"evaluation.{key}" for key in EvaluationSection.model_fields if "reranking" in key),
+        "evaluation.ranked_list",
+    }
+)
+"""Settings that a trained model does not depend on, but for the last digits."""
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str] = ()
+) -> list[str]:
+    """Return in words which settings differ between two configurations as plain data.
+
+    Args:
+        before, now: `RunConfig.model_dump` with ``mode="json"``.
+        free: dotted keys, or whole sections, that may differ.
+    """
+    found = []
+    for section in sorted({*before, *now}):
+        old, new = before.get(section) or {}, now.get(section) or {}
+        for key in sorted({*old, *new}):
+            same = old.get(key) == new.get(key)
+            if not (same or section in free or f"{section}.{key}" in free):
+                found.append(f"{section}.{key} was {old.get(key)!r}, is {new.get(key)!r}")
+    return found
 
 
 def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:

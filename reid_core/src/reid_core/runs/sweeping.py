@@ -5,15 +5,31 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from reid_core.config import RunConfig, differences
 from reid_core.errors import ConfigError
+from reid_core.plugins.discovery import versions_of
 
 if TYPE_CHECKING:
+    from reid_core.runs.resolve import Resolved
     from reid_core.runs.running import Progress
+
+IDLE_IN_TABLES = frozenset(
+    {
+        *("run.recipe", "data.threads", "engine.device", "engine.channels_last", "engine.compile"),
+        *("engine.log_every", "engine.checkpoint_every", "engine.tensorboard"),
+        *("evaluation.products", "evaluation.batch_size"),
+        *("evaluation.untrained", "evaluation.ranked_list"),
+    }
+)
+"""Settings on which the scores of a sweep do not depend, but for the last digits."""
 
 MEASURES = ("rank-1", "mAP")
 """What is compared, as shares in 0 .. 1."""
@@ -74,9 +90,11 @@ def sweep(
         recipe, cache, say, progress: as for `reid_core.runs.running.run`.
 
     Raises:
-        ConfigError: nothing to sweep over, or a value that makes two runs one.
+        ConfigError: nothing to sweep over, a value that makes two runs one, or a finished run of
+            other settings or other versions of its plugins.
         ReidError: what a run raises.
     """
+    from reid_core.runs.resolve import resolve
     from reid_core.runs.running import run
 
     for what, values in {**over, "seeds": seeds}.items():
@@ -86,13 +104,14 @@ def sweep(
     points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
     for number, (settings, seed) in enumerate(itertools.product(points, seeds), 1):
         folder = out / _folder_name(settings, seed)
-        if not (folder / "results.json").is_file():
+        resolved = resolve(to_flags({**settings, "run.seed": seed}), recipe=recipe)
+        if (folder / "results.json").is_file():
+            _check_same(folder, resolved)
+        else:
             say(f"run {number} of {len(points) * len(seeds)}: {folder.name}")
-            flags = to_flags({**settings, "run.seed": seed})
             resume = (folder / "checkpoint.pt").is_file()
             run(
-                flags,
-                recipe=recipe,
+                resolved=resolved,
                 out=folder,
                 resume=resume,
                 cache=cache,
@@ -164,13 +183,35 @@ def _folder_name(settings: Mapping[str, Any], seed: int) -> str:
     return "-".join([*parts, f"seed={seed}"]).replace("/", "_").replace(" ", "")
 
 
+def _check_same(folder: Path, resolved: Resolved) -> None:
+    """Refuse a finished run that would not be the one that is asked for."""
+    stored = tomllib.loads((folder / "config.toml").read_text("utf-8"))
+    try:
+        before = RunConfig.model_validate(stored).model_dump(mode="json")
+    except ValidationError:
+        before = stored  # of a version with other keys: those are named
+    changed = differences(before, resolved.config.model_dump(mode="json"), IDLE_IN_TABLES)
+    now = versions_of(resolved.plugins)
+    then = json.loads((folder / "run.json").read_text("utf-8"))["plugins"]
+    changed += [
+        f"{name} was {then.get(name)}, is {now.get(name)}"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder} holds a finished run of other settings: {'; '.join(changed)}; name another "
+            "--out, or remove that folder to run it again"
+        )
+
+
 def _scores(path: Path) -> dict[str, dict[str, float]]:
     content = json.loads(path.read_text("utf-8"))
     found = {}
     for result in content["results"]:
-        metrics = result["metrics"]
+        metrics, reranked = result["metrics"], result["reranking"] != "none"
         # The average precision of a single-shot gallery is called MRR.
-        found[result["protocol"]] = {
+        found[f"{result['protocol']}{'+rerank' if reranked else ''}"] = {
             "rank-1": result["cmc"][0],
             "mAP": metrics.get("mAP", metrics.get("MRR")),
         }
