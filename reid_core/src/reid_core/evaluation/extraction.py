@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
 from reid_core.machine.devices import memory_format_of
 from reid_core.machine.ranks import gather_array, world
+from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.modes import evaluating
 
@@ -101,6 +102,10 @@ def merge_mirrored(plain: Tensor, mirrored: Tensor, flip: str) -> Tensor:
     return plain + mirrored
 
 
+_DEPLOYED = ""
+"""Stands for the deployed feature among the vectors of embeddings, whose names are not empty."""
+
+
 class EpochFeatures:
     """Features of the main source at an epoch's start: computed once, when first asked for.
 
@@ -123,12 +128,13 @@ class EpochFeatures:
     ) -> NDArray[np.float32]:
         """Return what the run evaluates: the test embeddings together, with length one, ``N D``.
 
+        Of every embedding it is the vector that it declares for the test, times its weight, as in
+        `Embedder.embed_normalised`: what is clustered is compared as it will be evaluated.
+
         See `FeatureMaker` for the arguments; features of changed images are computed on every call.
         """
         found = self._plain() if change is None else self._seen(change, fields)
-        embeddings = self._assembly.embedder().embeddings
-        parts = [found[name] * e.test_weight for name, e in embeddings.items()]
-        joined = np.concatenate(parts, axis=1)
+        joined = found[_DEPLOYED]
         norms = np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), 1e-12)
         return np.asarray(joined / norms, np.float32)
 
@@ -139,13 +145,18 @@ class EpochFeatures:
 
     def _seen(self, change: Change | None, fields: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         assembly, config = self._assembly, self._assembly.config
-        wanted = {*assembly.model.criteria, *assembly.embedder().heads}
+        deployed = assembly.embedder()
+        wanted = {*assembly.model.criteria, *deployed.heads}
         embedder = embedder_of(assembly.model, config.data.size, sorted(wanted))
+        heads = cast(Mapping[str, EmbeddingHead], embedder.heads)
+        widths = {name: head.dim for name, head in heads.items()}
+        widths[_DEPLOYED] = deployed.dim
 
-        def units(image: Tensor, carried: Mapping[str, Tensor]) -> Tensor:
+        def vectors(image: Tensor, carried: Mapping[str, Tensor]) -> Tensor:
             seen = image if change is None else change(image, carried)
-            vectors = embedder.vectors(seen, carried)
-            return torch.cat([vectors[name].unit for name in embedder.heads], 1)
+            known = embedder.vectors(seen, carried)
+            units = [known[name].unit for name in embedder.heads]
+            return torch.cat([*units, deployed.joined(known)], 1)
 
         found = extract(
             embedder,
@@ -153,12 +164,12 @@ class EpochFeatures:
             assembly.ctx.device,
             specs=assembly.truth.fields,
             batch_size=config.evaluation.batch_size,
-            compute=units,
+            compute=vectors,
             fields=fields,
+            width=sum(widths.values()),
             threads=config.data.threads,
             memory_format=memory_format_of(config.engine),
             autocast=assembly.parts.autocast,
         )
-        ends = np.cumsum([head.dim for head in embedder.heads.values()])
-        split = np.split(found, ends[:-1], axis=1)
-        return dict(zip(embedder.heads, split, strict=True))
+        ends = np.cumsum(list(widths.values()))
+        return dict(zip(widths, np.split(found, ends[:-1], axis=1), strict=True))

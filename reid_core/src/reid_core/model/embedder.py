@@ -103,12 +103,22 @@ class Embedder(nn.Module):
             fields: values of ``self.fields``, where there are any.
             vector: which one of every embedding; None takes the deployed ones.
         """
-        vectors = []
-        for name, embedded in self.vectors(image, fields).items():
-            declaration = self.embeddings[name]
-            value = getattr(embedded, vector or declaration.test_vector).float()
-            vectors.append(value * declaration.test_weight)
-        return torch.cat(vectors, 1)
+        return self.joined(self.vectors(image, fields), vector)
+
+    def joined(self, vectors: Mapping[str, Embedded], vector: Vector | None = None) -> Tensor:
+        """Return the feature ``B D`` that vectors of the embeddings make.
+
+        Args:
+            vectors: by embedding; others than this embedder's are left out.
+            vector: which one of every embedding; None takes the deployed ones.
+        """
+        return torch.cat(
+            [
+                getattr(vectors[name], vector or e.test_vector).float() * e.test_weight
+                for name, e in self.embeddings.items()
+            ],
+            1,
+        )
 
     def vectors(
         self, image: Tensor, fields: Mapping[str, Tensor] | None = None
