@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from reid_core.cli.run import gains
@@ -20,6 +22,7 @@ from reid_core.testing.tiny import tiny_assembly
 from reid_retrieval import errors, products
 from reid_retrieval.products import HOST_LIBRARIES, trials
 from reid_retrieval.protocols import CROSS_CLOTHES, STANDARD
+from reid_retrieval.reranking import k_reciprocal
 
 POSSIBLE = [library for library in HOST_LIBRARIES if not trials()[library].problem]
 
@@ -79,3 +82,30 @@ def test_what_retrieval_refuses_is_an_error_of_the_core(toy_tiny: DataSet) -> No
 def test_errors_keep_their_text(theirs: type[Exception], ours: type[Exception]) -> None:
     with pytest.raises(ours, match=r"^what and where$"), own_errors():
         raise theirs("what and where")
+
+
+def test_both_rankings_compare_by_the_distance_of_the_settings(toy_tiny: DataSet) -> None:
+    """By re-ranking's own definition, on features whose lengths matter."""
+    settings = EvaluationSection(
+        distance="euclidean", reranking="k_reciprocal", reranking_k1=5, reranking_k2=3
+    )
+    evaluator = Evaluator(toy_tiny, (STANDARD,), settings, torch.device("cpu"))
+    plain, reranked = evaluator._comparisons()
+    assert plain == "euclidean"
+    rng = np.random.default_rng(0)
+    query, gallery = (
+        rng.normal(size=(n, 4)).astype(np.float32) * rng.uniform(0.2, 5, (n, 1)).astype(np.float32)
+        for n in (6, 20)
+    )
+
+    def similarities(make: Any) -> NDArray[np.float32]:
+        out = np.empty((len(query), len(gallery)), np.float32)
+        make(query, gallery).fill(0, len(query), out)
+        return out
+
+    found, cosine = (
+        similarities(k_reciprocal(k1=5, k2=3, weight=0.3, distance=distance))
+        for distance in ("euclidean", "cosine")
+    )
+    np.testing.assert_array_equal(similarities(reranked), found)
+    assert not np.allclose(found, cosine)

@@ -72,16 +72,12 @@ class Evaluator:
                 raise search.no_valid_query(unknown, only_junk)
 
     @own_errors()
-    def evaluate(
-        self, embedder: Embedder, advance: Callable[[int], None] | None = None
-    ) -> Evaluation:
-        """Return the scores of an embedder under every protocol.
+    def check_embedder(self, embedder: Embedder) -> None:
+        """Refuse, before training, an embedder that cannot be evaluated here as it is asked to be.
 
-        Ranks divide the images to extract and the queries to answer; all get the same result.
-
-        Args:
-            embedder: on the evaluator's device.
-            advance: is told how many more images are done.
+        Raises:
+            ConfigError: mirrored images of an embedding that reads fields.
+            DataError: the test images lack a field that it reads.
         """
         if self.settings.flip != "off" and embedder.fields:
             raise ConfigError(
@@ -94,6 +90,19 @@ class Evaluator:
                 f"the embeddings read {', '.join(lacking)}, which the query and gallery images of "
                 f"'{self.dataset.name}' do not carry; choose others with --embed"
             )
+
+    def evaluate(
+        self, embedder: Embedder, advance: Callable[[int], None] | None = None
+    ) -> Evaluation:
+        """Return the scores of an embedder under every protocol.
+
+        Ranks divide the images to extract and the queries to answer; all get the same result.
+
+        Args:
+            embedder: on the evaluator's device.
+            advance: is told how many more images are done.
+        """
+        self.check_embedder(embedder)
         sets = []
         for samples in (self.dataset.query, self.dataset.gallery):
             features = extract(

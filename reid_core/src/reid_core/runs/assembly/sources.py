@@ -21,7 +21,7 @@ from reid_core.data.draws import Draw
 from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.loading import BatchLoader
 from reid_core.data.sampling import Sampler, make_sampler
-from reid_core.errors import DataError
+from reid_core.errors import ConfigError, DataError, did_you_mean
 from reid_core.machine.ranks import rank_0_first
 from reid_core.plugins.providers import Providers, check_request, parse_data_name
 from reid_core.runs.assembly.needs import choose_source_provider
@@ -63,9 +63,18 @@ def add_sources(ctx: RunContext, plugins: Mapping[str, Plugin]) -> None:
     """Load the training sources that plugins ask for, into the run's sources.
 
     Raises:
+        ConfigError: the user provides one that nobody asks for.
         DataError: nobody provides one, or it lacks what was asked for.
     """
     config = ctx.config
+    asked = {request.name for plugin in plugins.values() for request in plugin.sources}
+    for name, provider in config.sources.items():
+        if name not in asked:
+            listed = ", ".join(sorted(asked)) or "none"
+            raise ConfigError(
+                f"--source {name}={provider}: no plugin of this run asks for the source "
+                f"'{name}'{did_you_mean(name, asked)} (asked for: {listed})"
+            )
     for owner, plugin in plugins.items():
         for request in plugin.sources:
             check_owned(owner, "source", request.name)
