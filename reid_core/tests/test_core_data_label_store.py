@@ -177,3 +177,27 @@ def test_write_whole_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None
     with pytest.raises(OSError, match="taken"):
         write_whole(tmp_path / "taken", b"data")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+def test_what_another_process_wrote_is_seen(root: Path, samples: list[Sample]) -> None:
+    """As of a rank that looked for numbers before rank 0 had made any."""
+    spec, value = CASES["int"]
+    ours, theirs = LabelStore(root, "k", spec), LabelStore(root, "k", spec)
+    assert ours.missing(samples[:2]).tolist() == [0, 1]
+    theirs.put(samples[0], value)
+    assert ours.missing(samples[:2]).tolist() == [1]
+    theirs.put(samples[1], value)
+    assert ours.values(samples[:2]) == [value, value]
+
+
+def test_entries_belong_to_the_fields_that_are_read(root: Path, samples: list[Sample]) -> None:
+    spec, value = CASES["labels"]
+    store = LabelStore(root, "k", spec, ("pose", "parts"))
+    (root.parent / "map").write_text("one")
+    sample = replace(samples[0], fields={"pose": 1, "parts": root.parent / "map", "other": 1})
+    store.put(sample, value)
+    assert store.missing([sample]).tolist() == []
+    assert store.missing([replace(sample, fields={**sample.fields, "other": 2})]).tolist() == []
+    assert store.missing([replace(sample, fields={**sample.fields, "pose": 2})]).tolist() == [0]
+    (root.parent / "map").write_text("other")
+    assert store.missing([sample]).tolist() == [0]

@@ -15,6 +15,7 @@ from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.labelers import LabelContext, Labeler
 from reid_core.contract.model import Branch, Embedding, Tap
 from reid_core.contract.plugin import Need, Plugin
+from reid_core.errors import ConfigError, DataError
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 
@@ -81,3 +82,39 @@ def test_nothing_is_made_for_test_images_without_need(tmp_path: Path, layers: An
     assembly, asked = assembled(tmp_path, *layers)
     assert [name for name, *_ in asked] == (["main"] if layers == (CHOSEN,) else [])
     assert 7 not in {s.fields["pose"] for s in assembly.evaluator.dataset.query}
+
+
+def test_mirrored_images_of_an_embedding_that_reads_fields_are_refused_before_training(
+    tmp_path: Path,
+) -> None:
+    flip = {"evaluation": {**EMBED["evaluation"], "flip": "sum"}}
+    with pytest.raises(ConfigError, match=r"evaluation\.flip is not possible .* reads pose: "):
+        assembled(tmp_path, flip)
+
+
+@pytest.mark.parametrize("held_out", [{}, {"data": {"validation": 0.25}}], ids=["test", "both"])
+def test_fields_that_test_images_lack_are_refused_before_training(
+    held_out: Any, reid_cache: Path, tmp_path: Path
+) -> None:
+    for sample in tiny_assembly(cache=reid_cache).ctx.main.samples:
+        (tmp_path / "poses").mkdir(exist_ok=True)
+        np.save(tmp_path / "poses" / f"{sample.path.stem}.npy", np.int64(3))
+    files = {"fields": {"pose": str(tmp_path / "poses")}}
+    with pytest.raises(DataError, match=r"read pose, which the query and gallery .* --embed"):
+        assembled(tmp_path / "cache", files, EMBED, held_out)
+    assembly, _ = assembled(tmp_path / "cache", files, held_out)
+    assert "pose" not in assembly.evaluator.dataset.query_fields
+    if held_out:
+        assert "pose" in assembly.validator.dataset.query_fields, "held-out people have files"
+
+
+def test_a_labeler_is_refused_images_that_lack_what_it_reads(tmp_path: Path) -> None:
+    class Reader(Posed):
+        @hookimpl
+        def reid_pseudo_labels(self) -> list[Labeler]:
+            spec = SHARED_FIELDS["pose"]
+            return [Labeler(spec, self.make, key="posed 1", reads=("posed/depth",))]
+
+    cls = type("Posed", (Reader,), {"asked": []})
+    with pytest.raises(DataError, match=r"'posed' makes 'pose' from posed/depth, which the images"):
+        tiny_assembly(("posed",), CHOSEN, cache=tmp_path, classes={"posed": cls})

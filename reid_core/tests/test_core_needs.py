@@ -5,21 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Need, Plugin
-from reid_core.contract.samples import DataProvider, Sample, Source
+from reid_core.contract.samples import DataProvider, Source
 from reid_core.errors import ConfigError, ConflictError, DataError, PluginError
 from reid_core.runs.assembly.needs import (
     check_needs,
     choose_source_provider,
     field_makers,
     fields_to_load,
-    with_field_folders,
 )
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.probes import Head
@@ -208,24 +205,13 @@ def test_a_source_that_lacks_what_is_needed_is_refused(reid_cache: Path) -> None
         )
 
 
-def images(folder: Path, *stems: str) -> Source:
-    return Source("main", tuple(Sample(folder / f"{stem}.jpg", 0, 0) for stem in stems))
-
-
-def test_fields_come_from_a_folder_of_side_car_files(tmp_path: Path) -> None:
-    for stem in ("a", "b"):
-        Image.fromarray(np.zeros((4, 2), np.uint8)).save(tmp_path / f"{stem}.png")
-    found = with_field_folders(images(tmp_path, "b", "a"), {"parts": tmp_path})
-    assert found.fields == {"parts": PARTS}
-    assert [s.fields["parts"] for s in found.samples] == [tmp_path / "b.png", tmp_path / "a.png"]
-
-
-def test_a_folder_that_lacks_files_names_the_first_and_counts(tmp_path: Path) -> None:
-    main = images(tmp_path, "a", "b", "c", "d", "e")
-    (tmp_path / "a.npy").touch()
-    with pytest.raises(DataError, match=r"--field parts=.*: 4 of 5 images.*first b, c, d$"):
-        with_field_folders(main, {"parts": tmp_path})
-    with pytest.raises(ConfigError, match=r"--field parts=.*nowhere: there is no such folder"):
-        with_field_folders(main, {"parts": tmp_path / "nowhere"})
-    with pytest.raises(ConfigError, match=r"no shared field 'part'; did you mean 'parts'"):
-        with_field_folders(main, {"part": tmp_path})
+def test_a_source_that_nobody_asks_for_is_refused(reid_cache: Path) -> None:
+    given = {"sources": {"nobody/x": "nothing"}}
+    with pytest.raises(
+        ConfigError,
+        match=r"--source nobody/x=nothing: no plugin of this run asks .*\(asked for: none\)$",
+    ):
+        tiny_assembly((), given, cache=reid_cache)
+    near = {"sources": {"pairs/texture": "toy-textures:tiny"}}
+    with pytest.raises(ConfigError, match=r"'pairs/texture'; did you mean 'pairs/textures'\?"):
+        tiny_assembly(("pairs",), near, cache=reid_cache, classes=PROBES)

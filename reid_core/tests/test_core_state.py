@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,7 +59,8 @@ def test_a_checkpoint_holds_these_entries(reid_cache: Path, path: Path) -> None:
     trainer.fit()
     content = read_checkpoint(path)
     assert set(content) == {
-        "format", "progress", "plugins", "ranks", "config", "model", "frozen", "optimisers",
+        "format", "progress", "plugins", "data", "ranks", "config", "model", "frozen",
+        "optimisers",
     }  # fmt: skip
     assert set(content["plugins"]) == {"core", "stream"}
     assert not any("stream/frozen" in name for name in content["model"])
@@ -245,3 +247,42 @@ def test_a_checkpoint_without_its_entries_is_one_line(reid_cache: Path, path: Pa
 def test_a_missing_checkpoint_is_one_line(path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"there is no checkpoint .*checkpoint\.pt"):
         read_checkpoint(path)
+
+
+def renamed(trainer: Recorder, change: Any) -> Recorder:
+    """Let somebody change the first training image of a run before it is resumed."""
+    truth = trainer.assembly.truth
+    first, *others = truth.samples
+    trainer.assembly.truth = replace(truth, samples=(change(first), *others))
+    return trainer
+
+
+def test_a_run_is_not_continued_on_other_people(reid_cache: Path, path: Path) -> None:
+    made(reid_cache, path, "head").save()
+    made(reid_cache, path, "head").resume()
+    other = renamed(made(reid_cache, path, "head"), lambda sample: replace(sample, pid=3))
+    with pytest.raises(
+        CheckpointError, match=r"with other data: labels of 'main' have changed since.*--out$"
+    ):
+        other.resume()
+    swapped = other.assembly.ctx.main.samples[1].fields["parts"]
+    mapped = renamed(
+        made(reid_cache, path, "head"),
+        lambda sample: replace(sample, fields={**sample.fields, "parts": swapped}),
+    )
+    with pytest.raises(CheckpointError, match=r"other data: field parts of 'main' have changed"):
+        mapped.resume()
+
+
+def test_a_checkpoint_of_before_says_that_its_data_are_unknown(
+    reid_cache: Path, path: Path
+) -> None:
+    trainer = made(reid_cache, path)
+    trainer.save()
+    edited(path, lambda content: content.pop("data"))
+    lines: list[str] = []
+    trainer.assembly.ctx.say = lines.append
+    trainer.resume()
+    assert lines == [
+        f"{path} is of an earlier version and does not tell what data it was trained on"
+    ]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core import LabelContext, RunContext, Sample
-from reid_core.data.label_store import content_hash
+from reid_core.data.label_store import content_hash, value_hash
 from reid_fsam.keypoints import Joints, joints_of_field, joints_of_file, relative_joints
 from reid_fsam.poses import USABLE, PoseClusters, cluster_poses
 
@@ -31,12 +31,7 @@ def poses_key(ctx: RunContext, settings: FsamSettings) -> str:
     for sample in ctx.main.samples:
         digest.update(sample.path.as_posix().encode())
         if settings.poses is None:
-            value = sample.fields["keypoints"]
-            if isinstance(value, Path):
-                state = value.stat()
-                digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
-            else:
-                digest.update(np.asarray(value).tobytes())
+            digest.update(value_hash(sample.fields["keypoints"]).encode())
     return f"poses 1|{settings.clusters}|{settings.pose_scale}|{USABLE}|{digest.hexdigest()}"
 
 

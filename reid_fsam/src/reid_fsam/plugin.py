@@ -112,7 +112,8 @@ class Fsam(Plugin):
         self._labels_poses = chosen == self.name or (chosen is None and "pose" not in ctx.fields)
         key = poses_key(ctx, self.settings)
         make = partial(label_poses, settings=self.settings, key=key)
-        return [Labeler(SHARED_FIELDS["pose"], make, key=key)]
+        reads = ("keypoints",) if self.settings.poses is None else ()
+        return [Labeler(SHARED_FIELDS["pose"], make, key=key, reads=reads)]
 
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:

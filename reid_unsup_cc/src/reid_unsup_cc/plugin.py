@@ -150,11 +150,13 @@ class UnsupCC(Plugin):
         if synthesis.method == "none" or synthesis.online:
             return [identities]
         from reid_unsup_cc.outfits import outfits_key, outfits_spec, template_source
+        from reid_unsup_cc.templates import GARMENTS
 
         pool = template_source(ctx, synthesis)
         key = outfits_key(ctx, self.name, synthesis, pool, f"{synthesis.method} 2")
         spec = outfits_spec(self.own("outfits"))
-        return [identities, Labeler(spec, self._dress, key=key, stage=self._stage(ctx))]
+        stage, reads = self._stage(ctx), (GARMENTS,)
+        return [identities, Labeler(spec, self._dress, key=key, stage=stage, reads=reads)]
 
     def _cluster(self, labels: LabelContext) -> NDArray[np.int64]:
         from reid_unsup_cc.clustering import find_clusters

@@ -77,8 +77,11 @@ class Labeler:
             one int64 array over all rows, in which ``-1`` drops an image for the epoch.
         when: ``once`` before training, cached; or at each ``epoch``'s start, not cached.
         key: identifies model and settings in the cache; with ``once`` it must change whenever the
-            labels would.
-        stage: the stage that trains the labeler's network; its key is part of the labels' key.
+            labels would. The plugin's version, the precision, the field and the stage's key are
+            added to it.
+        stage: the stage that trains the labeler's network.
+        reads: fields of a sample that its label depends on beside the image; a cached label
+            belongs to their content too, and those that labelers make are made before.
     """
 
     spec: FieldSpec
@@ -86,3 +89,4 @@ class Labeler:
     when: Literal["once", "epoch"] = "once"
     key: str = ""
     stage: Stage | None = None
+    reads: tuple[str, ...] = ()

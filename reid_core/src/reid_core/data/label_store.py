@@ -1,7 +1,8 @@
 """An on-disk store of the labels that labelers make once.
 
-An entry belongs to the image's *content*: a renamed or copied image keeps its label, and an image
-that was replaced loses it. The store's key identifies the labeler's model and settings.
+An entry belongs to the image's *content*, and to that of the fields that the labeler reads beside
+it: a renamed or copied image keeps its label, and an image that was replaced loses it. The store's
+key identifies the labeler's model and settings.
 
     ROOT/FIELD/KEY/key.txt           the key in full
     ROOT/FIELD/KEY/ab/abcdef....png  label maps (palette), images; a folder of several images
@@ -46,15 +47,18 @@ class LabelStore:
         root: folder of all stores; it is created with the first entry.
         key: identifies model and settings; another key is another store.
         spec: the field.
+        reads: fields of a sample that decide its entry, beside the image.
     """
 
-    def __init__(self, root: Path, key: str, spec: FieldSpec) -> None:
+    def __init__(self, root: Path, key: str, spec: FieldSpec, reads: Sequence[str] = ()) -> None:
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
         self.folder = root / spec.name.replace("/", "--") / name
         self.key = key
         self.spec = spec
+        self._reads = tuple(reads)
         self._scalar_file = self.folder / "scalars.jsonl"
-        self._scalars: dict[str, int | float] | None = None
+        self._scalars: dict[str, int | float] = {}
+        self._scalars_read = 0  # bytes of the file
 
     def missing(self, samples: Sequence[Sample]) -> NDArray[np.int64]:
         """Return the rows of ``samples`` that have no whole entry, ascending."""
@@ -75,7 +79,7 @@ class LabelStore:
             DataError: the value does not fit the field, or the image cannot be read.
         """
         array = read_field(value, self.spec)
-        digest = _content_hash_of(sample)
+        digest = self._digest(sample)
         folder = self.folder / digest[:2]
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +114,7 @@ class LabelStore:
         return present
 
     def _find(self, sample: Sample) -> FieldValue | None:
-        digest = _content_hash_of(sample)
+        digest = self._digest(sample)
         stem = self.folder / digest[:2] / digest
         match self.spec.kind:
             case FieldKind.SCALAR:
@@ -124,11 +128,19 @@ class LabelStore:
                 path = stem.with_suffix(".npy")
         return path if _is_whole(path) else None
 
+    def _digest(self, sample: Sample) -> str:
+        image = content_hash(sample.path)
+        if not self._reads:
+            return image
+        parts = (image, *(f"{name} {value_hash(sample.fields[name])}" for name in self._reads))
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
     def _all_scalars(self) -> dict[str, int | float]:
-        if self._scalars is None:
-            self._scalars = {}
-            text = self._scalar_file.read_text() if self._scalar_file.exists() else ""
-            for line in text.splitlines():
+        # Another process may have written since: the file is read again whenever it has grown.
+        size = self._scalar_file.stat().st_size if self._scalar_file.exists() else 0
+        if size != self._scalars_read:
+            self._scalars_read = size
+            for line in self._scalar_file.read_text().splitlines():
                 try:
                     entry = json.loads(line)
                 except json.JSONDecodeError:
@@ -137,7 +149,6 @@ class LabelStore:
         return self._scalars
 
     def _put_scalar(self, digest: str, value: float) -> None:
-        self._all_scalars()[digest] = value
         with open(self._scalar_file, "a+b") as file:
             size = file.seek(0, os.SEEK_END)
             if size:
@@ -161,8 +172,19 @@ def content_hash(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _content_hash_of(sample: Sample) -> str:
-    return content_hash(sample.path)
+def value_hash(value: FieldValue) -> str:
+    """Return a hash of a field's value: of its files' bytes, or of the array or number itself.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    if isinstance(value, Path):
+        return content_hash(value)
+    if isinstance(value, tuple):
+        return hashlib.sha256("|".join(map(content_hash, value)).encode()).hexdigest()
+    array = np.ascontiguousarray(value)
+    head = f"{array.dtype.str}|{array.shape}|".encode()
+    return hashlib.sha256(head + array.tobytes()).hexdigest()
 
 
 @cache  # by time and size: a file that was written again is hashed again

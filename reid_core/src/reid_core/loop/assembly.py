@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 
 import torch
 
@@ -12,9 +11,10 @@ from reid_core.config import RunConfig
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
 from reid_core.contract.labelers import Labeler
-from reid_core.contract.plugin import CORE, Plugin
+from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import Source
 from reid_core.contract.step import MAIN
+from reid_core.data.fingerprints import source_fingerprint
 from reid_core.data.loading import BatchLoader
 from reid_core.data.sampling import Sampler
 from reid_core.evaluation.evaluating import Evaluator
@@ -22,7 +22,7 @@ from reid_core.loop.step import StepParts
 from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.graph import ReidModel
 from reid_core.plugins.calls import HookCalls
-from reid_core.plugins.discovery import installed
+from reid_core.plugins.discovery import versions_of
 
 
 @dataclass
@@ -54,6 +54,7 @@ class Assembly:
     truth: Source
     evaluator: Evaluator | None
     validator: Evaluator | None = None
+    _fingerprints: dict[str, dict[str, str]] | None = None
 
     @property
     def config(self) -> RunConfig:
@@ -71,12 +72,17 @@ class Assembly:
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the run's plugins; ``unpackaged`` where there is none."""
-        known = installed()
-        return {
-            name: known[name].version if name in known else "unpackaged"
-            for name in self.plugins
-            if name != CORE
-        } | {CORE: metadata.version("reid-core")}
+        return versions_of(self.plugins)
+
+    def fingerprints(self) -> dict[str, dict[str, str]]:
+        """Return hashes of what is trained on, by source: images, labels, fields in use."""
+        if self._fingerprints is None:
+            sources = {**self.ctx.sources, MAIN: self.truth}
+            self._fingerprints = {
+                name: source_fingerprint(source, self.loaders[name].specs)
+                for name, source in sources.items()
+            }
+        return self._fingerprints
 
     def steps_per_epoch(self, epoch: int) -> int:
         """Return how many steps an epoch has."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reid_core.config import RunConfig
+from reid_core.config import IDLE, RunConfig, differences
 from reid_core.contract.context import RunContext
 from reid_core.errors import CheckpointError
 from reid_core.loop.optimisers import Optimisers
@@ -25,8 +25,8 @@ from reid_core.model.graph import ReidModel
 FORMAT = 1
 """Version of the checkpoint's layout."""
 
-FREE_SECTIONS = ("engine", "evaluation", "run")
-"""Sections that may differ between a run and its continuation."""
+FREE = frozenset({*IDLE, "engine.precision", "evaluation.embed", "run.plugins"})
+"""Settings that a run's continuation may have others of; plugins are compared on their own."""
 
 
 def save_checkpoint(
@@ -35,6 +35,7 @@ def save_checkpoint(
     model: ReidModel,
     optimisers: Optimisers,
     plugins: Mapping[str, str],
+    data: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Write a checkpoint; a crash in the middle leaves the previous one whole.
 
@@ -44,6 +45,7 @@ def save_checkpoint(
         model: frozen branches are stored by hash, for they are made again from their own source.
         optimisers: stored by parameter name.
         plugins: versions of the run's plugins.
+        data: fingerprints of what is trained on, by source.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
@@ -52,6 +54,7 @@ def save_checkpoint(
         "format": FORMAT,
         "progress": dataclasses.asdict(ctx.progress),
         "plugins": dict(plugins),
+        "data": {name: dict(parts) for name, parts in data.items()},
         "ranks": ctx.world_size,
         "config": ctx.config.model_dump(mode="json"),
         "model": trainable_state(model),
@@ -76,6 +79,7 @@ def load_checkpoint(
     model: ReidModel,
     optimisers: Optimisers,
     plugins: Mapping[str, str],
+    data: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Restore model, optimisers and progress from a checkpoint.
 
@@ -85,10 +89,11 @@ def load_checkpoint(
         model: built from the same plugins and settings, in any order.
         optimisers: likewise.
         plugins: versions of the run's plugins.
+        data: fingerprints of what is trained on, by source.
 
     Raises:
         CheckpointError: missing or truncated, a pickle of anything but tensors and plain values,
-            other plugins, other settings (which ones), another frozen branch.
+            other plugins, other settings (which ones), other data, another frozen branch.
     """
     content = read_checkpoint(path)
     theirs, ours = set(content["plugins"]), set(plugins)
@@ -103,6 +108,7 @@ def load_checkpoint(
             f"{path} was written with other settings: {'; '.join(changed)}; resume with the same "
             "ones, or start a new run with another --out"
         )
+    _check_data(path, content.get("data"), data, ctx)
     for name, value in frozen_hashes(model).items():
         if content["frozen"].get(name) != value:
             raise CheckpointError(
@@ -129,6 +135,29 @@ def load_checkpoint(
             f"the checkpoint was written by {content['ranks']} rank(s), this run has "
             f"{ctx.world_size}: batches stay the same, dropout draws other numbers, and results "
             "agree up to rounding"
+        )
+
+
+def _check_data(
+    path: Path,
+    stored: Mapping[str, Mapping[str, str]] | None,
+    data: Mapping[str, Mapping[str, str]],
+    ctx: RunContext,
+) -> None:
+    if stored is None:
+        ctx.say(f"{path} is of an earlier version and does not tell what data it was trained on")
+        return
+    changed = [
+        f"{part} of '{name}'"
+        for name in sorted({*stored, *data})
+        for part in sorted({*stored.get(name, {}), *data.get(name, {})})
+        if stored.get(name, {}).get(part) != data.get(name, {}).get(part)
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{path} was written with other data: {', '.join(changed)} have changed since (labels "
+            "are people, cameras and outfits); resume with the data as they were, or start a new "
+            "run with another --out"
         )
 
 
@@ -182,25 +211,7 @@ def state_hash(module: nn.Module) -> str:
 
 def changed_settings(stored: Mapping[str, Any], config: RunConfig) -> list[str]:
     """Return the settings that differ in a way that would change the training."""
-    current = config.model_dump(mode="json")
-    differences = []
-    for section in sorted({*stored, *current} - set(FREE_SECTIONS)):
-        before, now = stored.get(section), current.get(section)
-        if before == now:
-            continue
-        if isinstance(before, dict) and isinstance(now, dict):
-            differences += [
-                f"{section}.{key} was {before.get(key)!r}, is {now.get(key)!r}"
-                for key in sorted({*before, *now})
-                if before.get(key) != now.get(key)
-            ]
-        else:
-            differences.append(f"{section} was {before!r}, is {now!r}")
-    if stored.get("run", {}).get("seed") != config.run.seed:
-        differences.append(
-            f"run.seed was {stored.get('run', {}).get('seed')}, is {config.run.seed}"
-        )
-    return differences
+    return differences(stored, config.model_dump(mode="json"), FREE)
 
 
 def _listed(names: set[str]) -> str:

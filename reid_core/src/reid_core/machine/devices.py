@@ -41,18 +41,22 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def autocast_of(
-    settings: EngineSection, device: torch.device
-) -> Callable[[], AbstractContextManager[None]]:
-    """Return what opens the run's mixed precision.
+def precision_of(settings: EngineSection, device: torch.device) -> str:
+    """Return ``bf16`` or ``fp32``: what ``engine.precision`` comes to on a device.
 
     ``auto`` is bfloat16 where the device multiplies it itself: CUDA, and CPUs with AVX512_BF16 or
     AMX, on which a training step takes half the time. Others would only emulate it, slowly.
     """
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if _multiplies_bf16(device) else "fp32"
-    if precision == "fp32":
+    if settings.precision == "auto":
+        return "bf16" if _multiplies_bf16(device) else "fp32"
+    return settings.precision
+
+
+def autocast_of(
+    settings: EngineSection, device: torch.device
+) -> Callable[[], AbstractContextManager[None]]:
+    """Return what opens the run's mixed precision."""
+    if precision_of(settings, device) == "fp32":
         return nullcontext
     return lambda: torch.autocast(device.type, torch.bfloat16)
 

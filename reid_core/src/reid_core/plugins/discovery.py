@@ -8,6 +8,7 @@ plugin that is asked for and cannot be loaded is one clear error.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
@@ -86,6 +87,13 @@ def installed(group: str = PLUGIN_GROUP) -> dict[str, PluginRecord]:
                     "of them"
                 )
     return dict(sorted(records.items()))
+
+
+def versions_of(plugins: Iterable[str]) -> dict[str, str]:
+    """Return the version of each plugin, ``unpackaged`` where there is none, and the core's."""
+    known = installed()
+    found = {p: known[p].version if p in known else "unpackaged" for p in plugins if p != "core"}
+    return {**found, "core": metadata.version("reid-core")}
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from reid_core.loop.trainer import Trainer
 from reid_core.model.embedder import Embedder
 from reid_core.model.graph import ReidModel
 from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.assembly.keys import key_of, stage_contents
 from reid_core.runs.assembly.sources import load_source
 from reid_core.runs.resolve import resolve
 
@@ -116,7 +116,7 @@ def prepare_stage(ctx: RunContext, stage: Stage) -> tuple[Trainer, Path, str]:
         dataset=dataset,
         rehearsal=ctx.rehearsal,
     )
-    key = content_key(assembly, dataset)
+    key = key_of(stage_contents(assembly))
     folder = ctx.cache / "stages" / stage.name / key
     return Trainer(assembly, folder / "checkpoint.pt"), folder, key
 
@@ -172,19 +172,3 @@ def _sections(ctx: RunContext, stage: Stage) -> dict[str, Any]:
         sections["schedule"] = {**sections.get("schedule", {}), **once}
     sections["run"] = {"plugins": list(stage.plugins), "seed": ctx.config.run.seed}
     return sections
-
-
-def content_key(assembly: Assembly, dataset: DataSet) -> str:
-    """Return what a stage's result depends on, as a short hash.
-
-    Where it runs and how often it logs are left out.
-    """
-    config = assembly.config.model_dump(mode="json", exclude={"engine", "evaluation"})
-    config["precision"] = assembly.config.engine.precision
-    content = {
-        "config": config,
-        "plugins": assembly.versions(),
-        "data": dataset.fingerprint(),
-        "fields": sorted(assembly.loaders["main"].specs),
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

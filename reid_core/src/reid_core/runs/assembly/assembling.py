@@ -16,6 +16,7 @@ from reid_core.contract.samples import DataSet, Source, relabelled
 from reid_core.contract.stages import Start
 from reid_core.contract.step import MAIN
 from reid_core.data.augmentation import DeviceAugmentation
+from reid_core.data.sidecars import with_field_folders
 from reid_core.data.validation import split_validation
 from reid_core.errors import DataError, PluginError
 from reid_core.evaluation.evaluating import chosen_protocols
@@ -42,7 +43,7 @@ from reid_core.runs.assembly.needs import (
     check_needs,
     field_makers,
     fields_to_load,
-    with_field_folders,
+    labels_in_order,
 )
 from reid_core.runs.assembly.schedules import merge_schedules
 from reid_core.runs.assembly.sources import (
@@ -101,6 +102,9 @@ def assemble(
     evaluator, validator = (
         labelled_at_test(ctx, makers, one, deployed.fields) for one in (evaluator, validator)
     )
+    for one in (evaluator, validator):
+        if one is not None:
+            one.check_embedder(deployed)
     parts = _step_parts(ctx, calls, model)
     reads = [read for branch in model.declarations.values() for read in branch.reads]
     loaders = {
@@ -159,7 +163,9 @@ def _context(
         )
     if dataset.notice:
         say(dataset.notice)
-    dataset = replace(dataset, train=with_field_folders(dataset.train, config.fields))
+    dataset, notes = with_field_folders(dataset, config.fields)
+    for note in notes:
+        say(note)
     held_out = None
     if config.data.validation:
         dataset, held_out = split_validation(dataset, config.data.validation, config.run.seed)
@@ -205,9 +211,9 @@ def _make_labels(
 ) -> Source:
     """Make the fields that are made once; return the main source with its true identities."""
     needed = {need.what for plugin in plugins.values() for need in plugin.needs}
-    for name, (owner, labeler) in makers.items():
-        if labeler.when == "once" and (name in needed or name in ctx.config.labels):
-            ctx.sources[MAIN] = make_field(ctx, owner, labeler, ctx.main)
+    for name in labels_in_order(makers, {*needed, *ctx.config.labels}):
+        owner, labeler = makers[name]
+        ctx.sources[MAIN] = make_field(ctx, owner, labeler, ctx.main)
     truth = ctx.main
     if "pid" in makers:
         # Nothing in the run but the labeler may see the truth that its labels stand in for.

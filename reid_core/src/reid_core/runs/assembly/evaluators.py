@@ -11,6 +11,7 @@ from reid_core.contract.samples import DataSet, Source
 from reid_core.evaluation.evaluating import Evaluator
 from reid_core.machine.devices import autocast_of, memory_format_of
 from reid_core.runs.assembly.labelling import make_field
+from reid_core.runs.assembly.needs import labels_in_order
 from reid_retrieval.protocols import Protocol
 
 
@@ -47,16 +48,15 @@ def labelled_at_test(
     """
     if evaluator is None:
         return None
-    for name in fields:
-        if name in makers and makers[name][1].when == "once":
-            owner, labeler = makers[name]
-            dataset = evaluator.dataset
-            known = dict(dataset.query_fields)
-            query, gallery = (
-                make_field(ctx, owner, labeler, Source(split, samples, known)).samples
-                for split, samples in (("query", dataset.query), ("gallery", dataset.gallery))
-            )
-            known[name] = labeler.spec
-            dataset = replace(dataset, query=query, gallery=gallery, query_fields=known)
-            evaluator = replace(evaluator, dataset=dataset)
+    for name in labels_in_order(makers, fields):
+        owner, labeler = makers[name]
+        dataset = evaluator.dataset
+        known = dict(dataset.query_fields)
+        query, gallery = (
+            make_field(ctx, owner, labeler, Source(split, samples, known)).samples
+            for split, samples in (("query", dataset.query), ("gallery", dataset.gallery))
+        )
+        known[name] = labeler.spec
+        dataset = replace(dataset, query=query, gallery=gallery, query_fields=known)
+        evaluator = replace(evaluator, dataset=dataset)
     return evaluator

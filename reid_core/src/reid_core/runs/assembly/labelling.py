@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from reid_core.contract.labelers import FeatureMaker, LabelContext, Labeler
 from reid_core.contract.samples import Source
 from reid_core.data.label_store import LabelStore
-from reid_core.errors import PluginError
+from reid_core.errors import DataError, PluginError
 from reid_core.machine.ranks import barrier
+from reid_core.runs.assembly.keys import label_contents, text_of
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
@@ -28,6 +29,7 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
         source: what to label.
 
     Raises:
+        DataError: the source lacks a field that the labeler reads.
         PluginError: the labeler has no key, or returned another number of values.
     """
     spec = labeler.spec
@@ -36,10 +38,14 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
             f"plugin '{owner}': its labeler of '{spec.name}' runs once and is cached, so it needs "
             "a key that changes whenever its labels would"
         )
-    key = labeler.key
-    if labeler.stage is not None:
-        key = f"{key}|{ctx.stage_key(labeler.stage)}"
-    store = LabelStore(ctx.cache / "labels" / owner, key, spec)
+    lacking = [name for name in labeler.reads if name not in source.fields]
+    if lacking:
+        raise DataError(
+            f"plugin '{owner}' makes '{spec.name}' from {', '.join(lacking)}, which the images of "
+            f"'{source.name}' do not carry"
+        )
+    key = text_of(label_contents(ctx, owner, labeler))
+    store = LabelStore(ctx.cache / "labels" / owner, key, spec, labeler.reads)
     samples = source.samples
     rows = np.asarray(store.missing(samples), np.int64)
     # All ranks look before any of them writes; then all make the stage, and rank 0 the labels.

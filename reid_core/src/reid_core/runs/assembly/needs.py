@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from reid_core.contract.fields import SHARED_FIELDS, FieldSpec
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import CONDITIONS, CORE, Plugin
 from reid_core.contract.samples import DataProvider, Source
 from reid_core.errors import ConfigError, ConflictError, DataError, PluginError, did_you_mean
-
-_SUFFIXES = (".png", ".npy", ".jpg")
 
 
 def field_makers(
@@ -81,6 +78,30 @@ def field_makers(
     return makers
 
 
+def labels_in_order(makers: Mapping[str, tuple[str, Labeler]], wanted: Iterable[str]) -> list[str]:
+    """Return the wanted fields that are made once, each behind those that its labeler reads.
+
+    Args:
+        makers: who makes which field.
+        wanted: names of fields; those that nobody makes, or makes at every epoch, are left out.
+
+    Raises:
+        PluginError: two labelers read each other's fields.
+    """
+    once = {name: labeler for name, (_, labeler) in makers.items() if labeler.when == "once"}
+    waiting, reads = sorted(set(wanted) & set(once), reverse=True), dict[str, list[str]]()
+    while waiting:
+        name = waiting.pop()
+        if name not in reads:
+            reads[name] = sorted(set(once[name].reads) & set(once))
+            waiting += reads[name]
+    try:
+        return list(TopologicalSorter(reads).static_order())
+    except CycleError as error:
+        around = " -> ".join(error.args[1])
+        raise PluginError(f"labelers read each other's fields: {around}") from None
+
+
 def check_needs(
     plugins: Mapping[str, Plugin],
     slots: Mapping[str, str],
@@ -140,39 +161,6 @@ def _nobody_makes(plugin: str, field: str, source: Source) -> str:
         f"{carried}; choose a data set that has it, give files with --field {field}=DIR, or add a "
         f"plugin that makes it with --plugins and --label {field}=PLUGIN"
     )
-
-
-def with_field_folders(source: Source, folders: Mapping[str, Path]) -> Source:
-    """Return the source with fields read from the user's folders (``--field FIELD=DIR``).
-
-    A sample's file is ``DIR/<stem of its image>`` with ``.png``, ``.npy`` or ``.jpg``; the layout
-    of a fixed array stands in ``DIR/layout.txt``.
-
-    Raises:
-        ConfigError: an unknown field or a missing folder.
-        DataError: images without a file; the first few and the count.
-    """
-    for name, folder in folders.items():
-        if name not in SHARED_FIELDS:
-            raise ConfigError(
-                f"--field {name}: there is no shared field '{name}'"
-                f"{did_you_mean(name, SHARED_FIELDS)}"
-            )
-        if not folder.is_dir():
-            raise ConfigError(f"--field {name}={folder}: there is no such folder")
-        there = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in _SUFFIXES}
-        missing = [s.path.stem for s in source.samples if s.path.stem not in there]
-        if missing:
-            raise DataError(
-                f"--field {name}={folder}: {len(missing)} of {len(source)} images have no file "
-                f"there, first {', '.join(missing[:3])}"
-            )
-        values = [there[s.path.stem] for s in source.samples]
-        spec, layout = SHARED_FIELDS[name], folder / "layout.txt"
-        if layout.is_file():
-            spec = replace(spec, layout=layout.read_text("utf-8").strip())
-        source = source.with_field(spec, values)
-    return source
 
 
 def fields_to_load(

@@ -1,0 +1,104 @@
+"""What decides the result of a stage, and labels: listed here and nowhere else.
+
+A result is reused where everything that is listed is the same. Left out is what does not decide it
+(`reid_core.config.IDLE`): the device and the number of threads, how often is logged, what is
+evaluated afterwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from reid_core.config import IDLE
+from reid_core.contract.labelers import Labeler
+from reid_core.contract.plugin import Plugin
+from reid_core.data.label_store import content_hash
+from reid_core.machine.devices import precision_of
+from reid_core.plugins.discovery import versions_of
+
+if TYPE_CHECKING:
+    from reid_core.contract.context import RunContext
+    from reid_core.loop.assembly import Assembly
+
+
+def stage_contents(assembly: Assembly) -> dict[str, Any]:
+    """Return everything that a stage's result depends on, as plain data."""
+    ctx, config = assembly.ctx, assembly.config
+    settings = {
+        f"{section}.{key}": value
+        for section, values in config.model_dump(mode="json").items()
+        for key, value in values.items()
+        if f"{section}.{key}" not in IDLE
+    }
+    return {
+        "configuration": settings,
+        "files": _named_files(config) | _files_of(assembly.plugins),
+        "precision": precision_of(config.engine, ctx.device),
+        # Ranks divide a batch and compute what one process would, but for what they draw by rows.
+        "ranks": ctx.world_size if _draws_by_rows(assembly.model) else 1,
+        "plugins": assembly.versions(),
+        # It decides which weights and which layers a name stands for.
+        "timm": metadata.version("timm"),
+        "data": assembly.fingerprints(),
+    }
+
+
+def label_contents(ctx: RunContext, owner: str, labeler: Labeler) -> dict[str, Any]:
+    """Return everything that labels depend on beside the image and the fields that are read."""
+    return {
+        "labeler": labeler.key,
+        "field": dataclasses.asdict(labeler.spec),
+        "reads": list(labeler.reads),
+        "precision": precision_of(ctx.config.engine, ctx.device),
+        "plugins": versions_of((owner,)),
+        "stage": None if labeler.stage is None else ctx.stage_key(labeler.stage),
+    }
+
+
+def text_of(contents: Mapping[str, Any]) -> str:
+    """Return contents as one text that does not depend on any order."""
+    return json.dumps(contents, sort_keys=True)
+
+
+def key_of(contents: Mapping[str, Any]) -> str:
+    """Return contents as a short hash."""
+    return hashlib.sha256(text_of(contents).encode()).hexdigest()[:16]
+
+
+def _named_files(settings: BaseModel, prefix: str = "") -> dict[str, str]:
+    """Return hashes of the files that settings name; the files of folders are data."""
+    found: dict[str, str] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            found |= _named_files(value, f"{prefix}{name}.")
+        elif isinstance(value, Path) and value.is_file():
+            found[f"{prefix}{name}"] = content_hash(value)
+    return found
+
+
+def _files_of(plugins: Mapping[str, Plugin]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, plugin in plugins.items():
+        if isinstance(plugin.settings, BaseModel):
+            found |= _named_files(plugin.settings, f"plugins.{name}.")
+    return found
+
+
+def _draws_by_rows(model: nn.Module) -> bool:
+    """Return whether modules draw at random in training: dropout, or timm's of whole paths."""
+    return any(
+        (isinstance(module, _DropoutNd) and module.p > 0)
+        or (getattr(module, "drop_prob", None) or 0) > 0
+        for module in model.modules()
+    )
