@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reid_core import Embedded, Embedding
 from reid_unsup_cc.memory import ClusterMemory, hardest_rows, hardness_of
-from reid_unsup_cc.settings import MemorySettings
+from reid_unsup_cc.settings import HardMetric, MemorySettings
 
 LABELS = np.array([0, 0, 1, -1, 1, 2, 0])
 
@@ -165,16 +165,21 @@ def test_how_hard_rows_are(metric: str, scale: float) -> None:
     assert found[0] != pytest.approx(other[0], rel=1e-3)
 
 
-def test_over_tau_another_row_may_be_the_hardest() -> None:
-    """Which is why the paper's divergence and the baseline's cosine need not agree."""
-    rows = unit([[0.6, 0.8, 0.0], [0.7, 0.0, 0.7]])
-    towards = unit([[1.0, 0.6, 0.0]]).expand(2, -1)
-    labels = torch.tensor([0, 0])
+def test_how_often_measures_agree_on_the_hardest() -> None:
+    """Of 12 vectors around each of 300 centres, in 512 dimensions."""
+    drawn = torch.Generator().manual_seed(0)
+    centres = torch.randn(300, 512, generator=drawn)
+    rows = unit(centres.repeat_interleave(12, 0) + torch.randn(3600, 512, generator=drawn))
+    bank = unit(centres + torch.randn(300, 512, generator=drawn))
+    labels = torch.arange(300).repeat_interleave(12)
     chosen = {
-        metric: hardest_rows(hardness_of(rows, towards, metric, tau), labels, 1)[0].item()  # type: ignore[arg-type]
-        for metric, tau in (("kl", 0.05), ("kl_unit", 0.05), ("cosine", 0.05))
+        metric: hardest_rows(hardness_of(rows, bank[labels], metric, 0.05), labels, 300)[0]
+        for metric in get_args(HardMetric)
     }
-    assert chosen["kl_unit"] == chosen["cosine"] == 1
+    agreed = {m: (rows == chosen["cosine"]).float().mean().item() for m, rows in chosen.items()}
+    assert agreed["cosine"] == 1
+    assert agreed["kl_unit"] == pytest.approx(0.91, abs=0.05)
+    assert agreed["kl"] == pytest.approx(0.38, abs=0.08)
 
 
 def test_of_equally_hard_rows_the_first_counts_and_nobody_s_rows_do_not() -> None:

@@ -15,20 +15,25 @@ from reid_core.contract.samples import DataSet
 from reid_core.loop.state import trainable_state
 from reid_core.testing.tiny import Recorder
 
-MEMORIES = {
+VARIANTS = {
     "both": {},
     "sequential": {"memory": {"mode": "average", "average": "sequential"}},
     "instance": {"memory": {"mode": "instance"}},
+    "remedies": {
+        "clustering": {**TINY["clustering"], "background": "grey", "cameras": "whiten"},
+        "synthesis": {"background": "swap"},
+    },
 }
 
 
 def trained(cache: Path, kind: str) -> dict[str, Any]:
     assembly = unsup_cc(
         cache,
-        settings={**TINY, **MEMORIES[kind]},
+        settings={**TINY, **VARIANTS[kind]},
         optim={"name": "sgd", "lr": 0.01},
         schedule={"epochs": 2},
         augment={"erasing": 0.0},
+        evaluation={"batch_norm": "real" if kind == "remedies" else "running"},
     )
     trainer = Recorder(assembly)
     trainer.fit()
@@ -45,7 +50,7 @@ def work(rank: int, cache: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
-        found = {kind: trained(cache, kind) for kind in MEMORIES}
+        found = {kind: trained(cache, kind) for kind in VARIANTS}
         torch.save(found, folder / f"rank{rank}.pt")
     finally:
         dist.destroy_process_group()
@@ -56,13 +61,13 @@ def ranks(
     toy_tiny: DataSet, reid_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    whole = {kind: trained(reid_cache, kind) for kind in MEMORIES}
+    whole = {kind: trained(reid_cache, kind) for kind in VARIANTS}
     mp.spawn(work, (reid_cache, folder), nprocs=2)
     first, second = (torch.load(folder / f"rank{rank}.pt") for rank in range(2))
     return first, second, whole
 
 
-@pytest.mark.parametrize("kind", MEMORIES)
+@pytest.mark.parametrize("kind", VARIANTS)
 def test_both_ranks_hold_the_same(ranks: Any, kind: str) -> None:
     first, second = ranks[0][kind], ranks[1][kind]
     assert first["labels"] == second["labels"]
@@ -72,7 +77,7 @@ def test_both_ranks_hold_the_same(ranks: Any, kind: str) -> None:
         assert torch.equal(value, second["state"][name]), name
 
 
-@pytest.mark.parametrize("kind", MEMORIES)
+@pytest.mark.parametrize("kind", VARIANTS)
 def test_two_ranks_compute_what_one_process_does(ranks: Any, kind: str) -> None:
     first, whole = ranks[0][kind], ranks[2][kind]
     assert first["labels"] == whole["labels"]
