@@ -5,7 +5,7 @@ after self-supervised pre-training, as many steps.
 
     python benchmarks/unsup_cc.py [--recipe NAME] [--rows both,ca] [--seeds 0,1] [--batch N]
                                   [--backbone NAME] [--epochs N] [--iterations N]
-                                  [--start-epochs N] [--bf16] [--json FILE]
+                                  [--start-epochs N] [--start-only] [--bf16] [--json FILE]
 
 The paper's table 2 without remedies (`paper_*`) and with them (no prefix): `baseline` (one vector
 per image), `ca` (with images in other clothes), `ca_ci` (and the constraint), `cs` (both memories
@@ -17,8 +17,9 @@ constraint), `supervised` is the core's baseline with them: the upper bounds of 
 
 Reported are rank-1 and mAP of the features that training begins with and ends with, across clothes
 and in the same ones, and at every clustering how many clusters, images in none, cameras per cluster
-and the share of true pairs found. With `--json` every row is kept as soon as it is done. Results
-are on synthetic people and say nothing about real ones.
+and the share of true pairs found; with `--start-only` at the first one alone, without training.
+With `--json` every row is kept as soon as it is done. Results are on synthetic people and say
+nothing about real ones.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def trained(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     clusters: list[dict[str, Any]] = []
     began = time.process_time()
     progress, epochs = assembly.ctx.progress, assembly.config.schedule.epochs
-    for epoch in range(epochs):
+    for epoch in range(0 if options.start_only else epochs):
         trainer.train_epoch()
         progress.epoch, progress.step = epoch + 1, 0
         clusters += reported(plugin)
@@ -243,6 +244,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--start-epochs", type=int)
+    parser.add_argument("--start-only", action="store_true", help="cluster once, do not train")
     parser.add_argument("--batch", type=int, help="images; 4 of each pseudo-identity")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--json", type=Path)
