@@ -112,3 +112,14 @@ def test_an_extra_pass_leaves_no_trace_in_the_statistics(reid_cache: Path) -> No
     assert frozen
     assert {counts[n] for n in frozen} == {0}
     assert {counts[n] for n in counts if n not in frozen} == {2}
+
+
+def test_a_norm_whose_parameters_all_wait_keeps_its_statistics() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2), nn.BatchNorm1d(2, affine=False))
+    before = state(model)
+    with pass_mode(model, "update", still={"0.weight", "0.bias", "1.weight"}):
+        model(ROWS)
+    counts = [int(norm.num_batches_tracked) for norm in model]
+    assert counts == [0, 1, 1]
+    assert torch.equal(model[0].running_mean, before["0.running_mean"])
+    assert all(module.training for module in model.modules())

@@ -220,6 +220,35 @@ def test_the_commands_draw_and_print(
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_segments_of_a_set_without_parts_at_test_are_drawn_and_not_measured(
+    reid_cache: Path, tmp_path: Path, toy_tiny: DataSet
+) -> None:
+    labels = tmp_path / "parts"
+    for split, samples in (
+        ("train", toy_tiny.train.samples),
+        ("query", toy_tiny.query),
+        ("gallery", toy_tiny.gallery),
+    ):
+        (tmp_path / "people" / split).mkdir(parents=True)
+        for sample in samples:
+            copy = tmp_path / "people" / split / sample.path.name
+            copy.write_bytes(sample.path.read_bytes())
+            if split == "train":
+                label = (labels / split / copy.name).with_suffix(".png")
+                label.parent.mkdir(parents=True, exist_ok=True)
+                value = read_field(sample.fields["parts"], SHARED_FIELDS["parts"])
+                label.write_bytes(label_bytes(value))
+    sections = {
+        "data": {"name": "folder", "root": tmp_path / "people", "fields": {"parts": labels}}
+    }
+    folder = tiny_run(tmp_path / "run", reid_cache, "partaware", sections=sections)
+    done = reid(reid_cache, "segment", folder, "-o", tmp_path / "parts.png")
+    assert done.exception is None, done.output
+    assert "not measured: the test images of 'folder' carry no parts" in done.output
+    assert "pixel accuracy" not in done.output
+    assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_run_without_a_head_cannot_be_segmented(reid_cache: Path, tmp_path: Path) -> None:
     folder = tiny_run(tmp_path / "run", reid_cache)
     done = reid(reid_cache, "segment", folder, "-o", tmp_path / "x.png")

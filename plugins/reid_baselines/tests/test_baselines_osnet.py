@@ -121,6 +121,24 @@ def test_a_frozen_start_trains_the_classifier_alone(reid_cache: Path) -> None:
     assert moved == {"encoder", "heads", "criteria"}
 
 
+def test_a_frozen_start_keeps_the_statistics_that_were_loaded(reid_cache: Path) -> None:
+    run = Run(reid_cache, ("osnet",), FROZEN)
+    norms = {
+        name: module
+        for name, module in run.assembly.model.named_modules()
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d)
+    }
+    assert norms
+
+    def counted() -> dict[str, int]:
+        run.step()
+        return {name: int(norm.num_batches_tracked) for name, norm in norms.items()}
+
+    assert set(counted().values()) == {0}
+    run.assembly.ctx.progress.epoch = 1
+    assert set(counted().values()) == {1}
+
+
 def test_a_frozen_start_leaves_the_cores_embedding_open(reid_cache: Path) -> None:
     layers = {**SMALL, "plugins": {"osnet": {"frozen_epochs": 1}}}
     moved = Run(reid_cache, ("osnet",), layers).moved_by_step()

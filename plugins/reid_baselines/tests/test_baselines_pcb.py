@@ -137,3 +137,13 @@ def test_pcb_cuts_osnets_map(reid_cache: Path) -> None:
     assert run.model.heads["pcb/stripe6"].channels == 128
     moved = run.moved_by_step()
     assert {name.partition(".")[0] for name in moved} == {"encoder", "heads", "criteria"}
+
+
+def test_more_than_nine_stripes_are_in_order(reid_cache: Path) -> None:
+    layers = {"data": {"height": 192}, "plugins": {"pcb": {"stripes": 12, "dim": 4}}}
+    assembly = tiny_assembly(("pcb",), SIX, layers, cache=reid_cache)
+    names = [f"pcb/stripe{number:02d}" for number in range(1, 13)]
+    assert list(assembly.embedder().heads) == names
+    assert [e.reads for e in assembly.embedder().embeddings.values()] == [
+        f"pcb/pooled{number:02d}" for number in range(1, 13)
+    ]

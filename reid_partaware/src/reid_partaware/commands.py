@@ -148,13 +148,21 @@ def segment(run: Path, images: int, out: Path) -> None:
     `parts`, pixel accuracy and mean IoU are printed, beside those of a constant prediction.
     """
     from reid_core import restore
-    from reid_partaware.pictures import draw_parts
-    from reid_partaware.segmenting import evenly, measure, predict
+    from reid_parsing import overlay_sheet
+    from reid_partaware.segmenting import classes_of, evenly, measure, predict
 
     checked_output(out, PICTURE_SUFFIXES)
     assembly = restore(run, say=_silent)
-    samples = evenly(assembly.ctx.dataset.query or assembly.ctx.main.samples, images)
-    click.echo(f"part maps: {draw_parts(predict(assembly, samples), out)}")
+    dataset = assembly.ctx.dataset
+    samples = evenly(dataset.query or assembly.ctx.main.samples, images)
+    shown, maps = zip(*predict(assembly, samples), strict=True)
+    click.echo(f"part maps: {overlay_sheet(shown, maps, classes_of(assembly), out)}")
+    if "parts" not in dataset.query_fields:
+        click.echo(
+            f"not measured: the test images of '{dataset.name}' carry no parts (--field parts=DIR "
+            "gives a run some)"
+        )
+        return
     for name, found in measure(assembly).items():
         accuracy, iou = 100 * found.pixel_accuracy, 100 * found.mean_iou
         click.echo(f"{name}: pixel accuracy {accuracy:.1f} %, mean IoU {iou:.1f} %")

@@ -1,4 +1,4 @@
-"""Pictures of the analyses: a matrix, heat maps over images, part maps over images."""
+"""Pictures of the analyses: a matrix, and heat maps over images."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-from reid_core.data.contact_sheet import class_colours
 
 Image = NDArray[np.uint8]
 """``H W 3``."""
@@ -73,26 +70,4 @@ def draw_over_images(
         axis.set(xlim=(0, 2 * wide), ylim=(height, 0))
         axis.set_title(title, fontsize=7)
     figure.savefig(path, dpi=150)
-    return path
-
-
-def draw_parts(
-    pairs: Sequence[tuple[Image, NDArray[np.uint8]]], path: Path, columns: int = 12
-) -> Path:
-    """Draw part maps below their images.
-
-    Args:
-        pairs: image ``H W 3`` and label map ``H W``.
-        path: where to write; the suffix gives the format.
-        columns: images beside one another.
-    """
-    colours = class_colours(1 + max(int(labels.max()) for _, labels in pairs))
-    rows = []
-    for start in range(0, len(pairs), columns):
-        some = list(pairs[start : start + columns])
-        blank = np.full_like(some[0][0], 255)
-        empty = [blank] * (columns - len(some) if len(pairs) > columns else 0)
-        rows.append(np.concatenate([*(image for image, _ in some), *empty], axis=1))
-        rows.append(np.concatenate([*(colours[labels] for _, labels in some), *empty], axis=1))
-    PIL.Image.fromarray(np.concatenate(rows)).save(path)
     return path

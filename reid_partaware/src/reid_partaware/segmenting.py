@@ -73,7 +73,7 @@ def measure(assembly: Assembly) -> dict[str, Confusion]:
         raise DataError(
             f"the test images of '{dataset.name}' carry no parts: nothing to measure the head by"
         )
-    classes = GRANULARITY_CLASSES[settings.granularity]
+    classes = classes_of(assembly)
     table = np.array(GRANULARITIES[settings.granularity], np.uint8)
     frequency = PlaceFrequency(len(classes), assembly.config.data.size)
     for _, batch in _batches(assembly, assembly.ctx.main.samples, ("parts",)):
@@ -86,6 +86,11 @@ def measure(assembly: Assembly) -> dict[str, Confusion]:
             found["head"].add(table[labels], guess)
             found["constant"].add(table[labels], frequency.guess)
     return found
+
+
+def classes_of(assembly: Assembly) -> tuple[str, ...]:
+    """Return the names of the classes that the head of a run tells apart, background first."""
+    return GRANULARITY_CLASSES[_plugin(assembly).settings.granularity]
 
 
 def evenly(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -59,9 +59,11 @@ class Pcb(Plugin):
         return [Branch(self.own("stripes"), build, (settings.stream,), writes, embeddings)]
 
     def _embedding(self, stripe: int) -> Embedding:
+        # As many digits as the last one has: names are sorted, and order the feature.
+        number = f"{stripe:0{len(str(self.settings.stripes))}d}"
         return Embedding(
-            self.own(f"stripe{stripe}"),
-            reads=self.own(f"pooled{stripe}"),
+            self.own(f"stripe{number}"),
+            reads=self.own(f"pooled{number}"),
             neck="fc_bn_relu",
             dim=self.settings.dim,
             test_vector="unit" if self.settings.unit_stripes else "neck",

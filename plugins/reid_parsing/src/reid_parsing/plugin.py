@@ -266,6 +266,11 @@ class Parsing(Plugin):
                 "labelled data itself"
             )
         found = self.labelled(self._run, request.variant or FIELDS[0])
+        if self.settings.network == "schp":
+            self._run.say(
+                "parsing: no parsing.weights are given, so 'schp' is trained from random weights "
+                f"on {found.name}; its released ones are read with parsing.label_set"
+            )
         return DataSet(request.text, found.train)
 
 

@@ -93,7 +93,8 @@ class Group:
         parameters: names of branches (all of their parameters) or of single parameters.
         optimiser: None takes the run's.
         lr_scale: factor on the learning rate (new layers at ten times the encoder's, say).
-        frozen_until: epoch before which the group is not stepped.
+        frozen_until: epoch before which the group is not stepped. Batch norms whose parameters
+            all wait use their running statistics until then, and leave them as they are.
     """
 
     name: str

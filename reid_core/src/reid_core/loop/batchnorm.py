@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -13,7 +13,10 @@ from torch.nn.modules.dropout import _DropoutNd
 
 @contextmanager
 def pass_mode(
-    model: nn.Module, bn: Literal["update", "batch", "running"], dropout: bool = True
+    model: nn.Module,
+    bn: Literal["update", "batch", "running"],
+    dropout: bool = True,
+    still: Collection[str] = (),
 ) -> Iterator[None]:
     """Run a block with the batch normalisation of a pass.
 
@@ -24,9 +27,15 @@ def pass_mode(
         bn: ``update`` (statistics of the batch, buffers move), ``batch`` (statistics of the batch,
             buffers untouched) or ``running``.
         dropout: whether dropout is on.
+        still: names of parameters that stay as they are; a normalisation all of whose parameters
+            are among them is ``running``, whatever the others are.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
     drops = [m for m in model.modules() if not dropout and _drops(m) and m.training]
+    norms = []
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.training:
+            waits = still and _waits(name, module, still)
+            (drops if waits else norms).append(module)
     if bn == "batch":
         # Without tracked statistics torch normalises by the batch and leaves the buffers alone,
         # num_batches_tracked included; a momentum of 0 would still count batches.
@@ -45,6 +54,11 @@ def pass_mode(
         if bn == "batch":
             for norm in tracked:
                 norm.track_running_stats = True
+
+
+def _waits(name: str, norm: nn.Module, still: Collection[str]) -> bool:
+    own = [f"{name}.{parameter}" for parameter, _ in norm.named_parameters()]
+    return bool(own) and all(parameter in still for parameter in own)
 
 
 def _drops(module: nn.Module) -> bool:

@@ -116,9 +116,12 @@ class UpdateForward(nn.Module):
         clean = batch.image
         image = clean if one.image == "clean" or batch.erased is None else batch.erased
         labels = batch.pid if batch.identities and one.shared else None
-        with pass_mode(self.model, one.bn):
+        with pass_mode(self.model, one.bn, still=self._still()):
             found = self.model(*self._arguments(batch, image, one.branches, labels, soft))
         return _viewed(one.name, batch, image, found, one.shared)
+
+    def _still(self) -> frozenset[str]:
+        return self._plan.frozen(self._ctx.progress.epoch)
 
     def _generated(
         self, synthetic: Synthetic, batch: Batch
@@ -129,7 +132,7 @@ class UpdateForward(nn.Module):
         if live:
             rows = replace(rows, image=rows.image.detach())
         arguments = self._arguments(rows, rows.image, ("*",), labels, synthetic.soft_targets)
-        with pass_mode(self.model, "batch", dropout=live):
+        with pass_mode(self.model, "batch", dropout=live, still=self._still()):
             if live:
                 found = self.model(*arguments)
             else:

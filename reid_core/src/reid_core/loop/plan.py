@@ -26,6 +26,11 @@ class StepPlan:
         """Return the patterns of terms that an update leaves to another one."""
         return self.main_without if update.name == MAIN else ()
 
+    def frozen(self, epoch: int) -> frozenset[str]:
+        """Return the names of the parameters that are not stepped in an epoch."""
+        groups = (group for group in self.groups.values() if epoch < group.frozen_until)
+        return frozenset(name for group in groups for name in group.parameters)
+
     def due(self, step: int) -> tuple[Update, ...]:
         """Return the updates of a step (0-based)."""
         return tuple(update for update in self.updates if update.due(step))
