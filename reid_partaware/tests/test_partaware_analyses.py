@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
 from reid_core import (
+    SHARED_FIELDS,
     Branch,
     ConfigError,
     DataError,
+    DataSet,
     Embedding,
     Plugin,
     ReidError,
@@ -25,6 +27,8 @@ from reid_core import (
     run,
 )
 from reid_core.cli.main import cli
+from reid_core.data.decoding import read_field
+from reid_core.data.encoding import label_bytes
 from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
 from reid_partaware.gradcam import grad_cam, map_of
@@ -234,14 +238,13 @@ def test_segments_of_a_set_without_parts_at_test_are_drawn_and_not_measured(
             copy = tmp_path / "people" / split / sample.path.name
             copy.write_bytes(sample.path.read_bytes())
             if split == "train":
-                label = (labels / split / copy.name).with_suffix(".png")
-                label.parent.mkdir(parents=True, exist_ok=True)
+                label = (labels / copy.name).with_suffix(".png")
+                labels.mkdir(exist_ok=True)
                 value = read_field(sample.fields["parts"], SHARED_FIELDS["parts"])
                 label.write_bytes(label_bytes(value))
-    sections = {
-        "data": {"name": "folder", "root": tmp_path / "people", "fields": {"parts": labels}}
-    }
-    folder = tiny_run(tmp_path / "run", reid_cache, "partaware", sections=sections)
+    data = {"name": "folder", "root": tmp_path / "people"}
+    given = {"parts": labels}
+    folder = tiny_run(tmp_path / "run", reid_cache, "partaware", data=data, fields=given)
     done = reid(reid_cache, "segment", folder, "-o", tmp_path / "parts.png")
     assert done.exception is None, done.output
     assert "not measured: the test images of 'folder' carry no parts" in done.output
