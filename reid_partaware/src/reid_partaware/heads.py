@@ -62,7 +62,7 @@ def build_head(kind: HeadType, channels: int, classes: int, norm: bool = True) -
 
 
 class SharedHead(nn.Module):
-    """One head on one map, or the same head on several (MGN: section III-E).
+    """One head on one map, or the same head on several (MGN: section III-D, figure 8).
 
     Args:
         head: the head.
