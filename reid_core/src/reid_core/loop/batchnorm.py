@@ -31,11 +31,13 @@ def pass_mode(
             are among them is ``running``, whatever the others are.
     """
     drops = [m for m in model.modules() if not dropout and _drops(m) and m.training]
-    norms = []
+    norms: list[_BatchNorm] = []
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.training:
-            waits = still and _waits(name, module, still)
-            (drops if waits else norms).append(module)
+            if still and _waits(name, module, still):
+                drops.append(module)
+            else:
+                norms.append(module)
     if bn == "batch":
         # Without tracked statistics torch normalises by the batch and leaves the buffers alone,
         # num_batches_tracked included; a momentum of 0 would still count batches.
