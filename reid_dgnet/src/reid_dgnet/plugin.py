@@ -72,8 +72,7 @@ class Dgnet(Plugin):
         if folder is None:
             return []
         summary = "generated images of dgnet.offline"
-        load = lambda request: load_generated(folder)  # noqa: E731
-        return [DataProvider(PROVIDER, load, kind="source", summary=summary)]
+        return [DataProvider(PROVIDER, lambda _: load_generated(folder), "source", (), summary)]
 
     @property
     def needs(self) -> Sequence[Need]:  # type: ignore[override]
