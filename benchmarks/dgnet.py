@@ -175,7 +175,7 @@ def measure(composer: Composer, pairs: int, seed: int) -> dict[str, float]:
 def main() -> None:
     """Train or read a run, measure it, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, help="a finished run in place of training one")
+    parser.add_argument("--run", type=Path, help="a run in place of training one, as far as it is")
     parser.add_argument("--data", default="synthpeople/market")
     parser.add_argument("--sampler")
     parser.add_argument("--batch", type=int, help="rows of a batch")
@@ -193,7 +193,7 @@ def main() -> None:
     assembly = restore(folder, say=lambda line: None)
     config = assembly.config
     figures = measure(Composer.of(assembly.ctx), given.pairs, given.seed)
-    schedule, lines = config.schedule, folder / CURVE
+    lines = folder / CURVE
     curve = [json.loads(line) for line in lines.open(encoding="utf-8")] if lines.exists() else []
     content = {
         "synthetic": True,
@@ -201,7 +201,7 @@ def main() -> None:
         "size": list(config.data.size),
         "backbone": config.model.backbone,
         "sampler": config.data.sampler,
-        "steps": schedule.epochs * (schedule.iterations_per_epoch or 0),
+        "steps": assembly.ctx.progress.iteration,
         "batch": config.data.batch_size,
         "seed": config.run.seed,
         "pairs": given.pairs,
