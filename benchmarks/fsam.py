@@ -24,6 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reid_core.runs.stages import Stages
+
 # Before torch is imported: more threads on a shared machine measure the neighbours.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -79,7 +81,9 @@ def trained(run: str, seed: int, options: argparse.Namespace) -> tuple[Recorder,
         "schedule": {"epochs": options.epochs, "iterations_per_epoch": options.iterations},
     }
     flags["schedule"] = {k: v for k, v in flags["schedule"].items() if v is not None}
-    trainer = Recorder(assemble(resolve(flags, recipe=RECIPE), say=lambda line: None))
+    trainer = Recorder(
+        assemble(resolve(flags, recipe=RECIPE), say=lambda line: None, stages=Stages())
+    )
     began = time.process_time()
     trainer.fit()
     return trainer, time.process_time() - began

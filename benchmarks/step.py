@@ -23,6 +23,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from reid_core.runs.stages import Stages
+
 # Before torch is imported: more threads on a shared machine measure the neighbours.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -67,7 +69,7 @@ def assembled(
         "engine": {"device": "cpu", "precision": "fp32", "channels_last": False, **engine},
         "schedule": {"iterations_per_epoch": 1, "warmup_epochs": 0},
     }
-    return assemble(resolve(flags), cache=cache, say=lambda line: None)
+    return assemble(resolve(flags), cache=cache, say=lambda line: None, stages=Stages())
 
 
 def framework_step(assembly: Assembly) -> Callable[[], object]:

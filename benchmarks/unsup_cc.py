@@ -34,6 +34,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reid_core.runs.stages import Stages
+
 # Before torch is imported: more threads on a shared machine measure the neighbours.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -130,9 +132,11 @@ def trained(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     if recipe is not None:  # the recipe without its plugin's section
         sections = recipe.model_dump(mode="json", exclude={"plugins"}, exclude_none=True)
         flags = {name: {**sections.get(name, {}), **flags.get(name, {})} for name in sections}
-        trainer = Recorder(assemble(resolve(flags), say=print))
+        trainer = Recorder(assemble(resolve(flags), say=print, stages=Stages()))
     else:
-        trainer = Recorder(assemble(resolve(flags, recipe=options.recipe), say=print))
+        trainer = Recorder(
+            assemble(resolve(flags, recipe=options.recipe), say=print, stages=Stages())
+        )
     assembly = trainer.assembly
     plugin = assembly.plugins.get("unsup_cc")
     if row in TRUTH:

@@ -97,10 +97,8 @@ def test_the_last_checkpoint_holds_them(reid_cache: Path, tmp_path: Path) -> Non
 
 
 def test_a_labeler_can_change_what_the_network_sees(reid_cache: Path) -> None:
-    from reid_core.evaluation.extraction import EpochFeatures
-
     assembly = tiny_assembly((), cache=reid_cache)
-    features, read = EpochFeatures(assembly), []
+    features, read = assembly.features(), []
 
     def uncovered(image: torch.Tensor, fields: Any) -> torch.Tensor:
         read.append(sorted(fields))

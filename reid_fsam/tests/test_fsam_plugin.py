@@ -21,6 +21,7 @@ from reid_core.evaluation.extraction import extract
 from reid_core.model.encoder import TimmEncoder
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
+from reid_core.runs.stages import Stages
 from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly, tiny_flags
 
 STREAMS = ("fsam/coarse", "fsam/extractor", "fsam/parser")
@@ -163,7 +164,7 @@ def test_a_file_of_weights_is_the_encoder_s_alone(reid_cache: Path, tmp_path: Pa
         {"plugins": {"fsam": {**TINY, "extractor": "resnet10t"}}, "model": {"pretrained": path}},
     )
     lines: list[str] = []
-    assembly = assemble(resolve(flags), cache=reid_cache, say=lines.append)
+    assembly = assemble(resolve(flags), cache=reid_cache, say=lines.append, stages=Stages())
     for name, value in trunk.state_dict().items():
         assert torch.equal(assembly.model.encoder.trunk.state_dict()[name], value)
     said = "fsam: model.pretrained is a file for test_resnet; the shape extractor, resnet10t, "

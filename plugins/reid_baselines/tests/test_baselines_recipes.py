@@ -13,6 +13,7 @@ from reid_core import RunConfig
 from reid_core.config import EvaluationSection
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
+from reid_core.runs.stages import Stages
 from reid_core.testing.tiny import Recorder
 
 FOLDER = Path(str(files("reid_baselines"))) / "recipes"
@@ -114,7 +115,9 @@ def test_every_recipe_trains_when_it_is_made_small(name: str, reid_cache: Path) 
         "evaluation": {"ranked_list": 0, "untrained": False},
     }
     small["model"]["backbone"] = "osnet_x0_25" if name.startswith("osnet/") else "test_resnet"
-    assembly = assemble(resolve(small, recipe=name), cache=reid_cache, say=lambda line: None)
+    assembly = assemble(
+        resolve(small, recipe=name), cache=reid_cache, say=lambda line: None, stages=Stages()
+    )
     trainer = Recorder(assembly)
     trainer.fit()
     assert len(trainer.trace) == 2

@@ -83,8 +83,7 @@ def imported_run(
         "plugins": {PLUGIN: {"teacher": "none", **sizes_of(*files)}},
     }
     assembly = build_run(flags, recipe=recipe, say=lambda line: None)
-    assert assembly.ctx.model is not None
-    report = load_official(assembly.ctx.model, *files)
+    report = load_official(assembly.model, *files)
     assembly.ctx.progress.epoch = assembly.config.schedule.epochs
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.toml").write_text(assembly.config.to_toml(), encoding="utf-8")

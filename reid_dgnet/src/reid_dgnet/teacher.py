@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from reid_core import (
     Branch,
@@ -24,7 +24,7 @@ from reid_dgnet.offline import label_order
 if TYPE_CHECKING:
     from torch import nn
 
-    from reid_core import RunContext, Sample, Tap
+    from reid_core import Embedder, RunContext, Sample, Tap
     from reid_dgnet.networks.teacher import Teacher
     from reid_dgnet.settings import DgnetSettings
 
@@ -112,7 +112,7 @@ def trained_teacher(ctx: RunContext, settings: DgnetSettings) -> Teacher:
     if folder is not None:
         return load_teacher(folder, ctx, settings)
     result = ctx.stage(teacher_stage(ctx, settings))
-    embedder = result.embedder()
+    embedder = cast("Embedder", result.embedder())
     criterion = result.model.criteria[EMBEDDING]
     classifier: nn.Linear = criterion.classifier  # type: ignore[assignment]
     if ctx.folder is not None:

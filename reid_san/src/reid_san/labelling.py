@@ -66,7 +66,7 @@ class PseudoFields:
 
     def _distances(self, found: Tensor) -> Distances:
         assert self._labels.stage is not None
-        pairs = self._labels.stage.assembly.ctx.main
+        pairs = self._labels.stage.source
         size = (found.shape[1], found.shape[2])
         return Distances(self._spec, mean_of(pairs, self._spec, size))
 

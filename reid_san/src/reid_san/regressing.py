@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from reid_san.names import DECODER, REGRESSED
 
 if TYPE_CHECKING:
     from reid_core import RunContext, Sample
+    from reid_core.contract.encoder import TrainedModel
     from reid_core.model.graph import ReidModel
 
 Pixels = NDArray[np.uint8]
@@ -33,7 +34,7 @@ _ESTIMATED = 250
 
 
 def regress(
-    ctx: RunContext, model: ReidModel, samples: Sequence[Sample], batch_size: int = 64
+    ctx: RunContext, model: TrainedModel, samples: Sequence[Sample], batch_size: int = 64
 ) -> Iterator[tuple[Pixels, Tensor]]:
     """Yield each sample's image at the network's size, uint8 ``3 H W``, and what is regressed.
 
@@ -48,14 +49,16 @@ def regress(
     Returns:
         Pairs; the regressed image is float32 ``3 h w`` on the CPU, about -1 .. 1.
     """
+    # The loop's model also runs single branches.
+    network = cast("ReidModel", model)
     source = Source("regressed", tuple(samples))
     loader = BatchLoader(source, ctx.image_size, threads=ctx.config.data.threads)
     prepare = DeviceAugmentation().prepare
     for host in loader.load(in_order(len(samples), batch_size), epoch=0):
         images = host.image.numpy().copy()
         batch = prepare(host, ctx.device)
-        with evaluating(model):
-            outputs = model.run(batch.image, {}, "main", (DECODER,), lambda name: nullcontext())
+        with evaluating(network):
+            outputs = network.run(batch.image, {}, "main", (DECODER,), lambda name: nullcontext())
         yield from zip(images, outputs[REGRESSED].float().cpu(), strict=True)
 
 

@@ -14,7 +14,7 @@ from reid_san.regressing import Distances, evenly, mean_of, regress, to_pixels
 
 if TYPE_CHECKING:
     from reid_core import RunContext, Sample, Source
-    from reid_core.model.graph import ReidModel
+    from reid_core.contract.encoder import TrainedModel
     from reid_san.guides import Guide
 
 SHOWN, MEASURED = 12, 192
@@ -25,7 +25,7 @@ _ABREAST = 4
 
 def draw_and_measure(
     ctx: RunContext,
-    model: ReidModel,
+    model: TrainedModel,
     guide: Guide,
     pairs: Source | None,
     people: Sequence[Sample],

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from reid_core import RunContext, StepView, Tap
     from reid_core.contract.encoder import Encoder
-    from reid_core.runs.stages import StageResult
+    from reid_core.contract.stages import StageResult
     from reid_unsup_cc.pise import PISE
 
 PLUGIN = "unsup_cc"

@@ -20,7 +20,7 @@ from reid_parsing.pictures import overlay_sheet
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
     from reid_core.contract.samples import Sample
-    from reid_core.runs.stages import StageResult
+    from reid_core.contract.stages import StageResult
     from reid_parsing.sources import Labelled
 
 _SHEET = 12

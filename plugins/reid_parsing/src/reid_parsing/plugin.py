@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from reid_core.config import RunConfig
     from reid_core.contract.context import RunContext
     from reid_core.contract.samples import DataRequest
-    from reid_core.contract.stages import Stage
-    from reid_core.runs.stages import StageResult
+    from reid_core.contract.stages import Stage, StageResult
     from reid_parsing.inference import BodyParser
     from reid_parsing.recipes import TrainingRecipe
     from reid_parsing.sources import Labelled

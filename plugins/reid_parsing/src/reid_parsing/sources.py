@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reid_core.contract.context import Lookup
 from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
 from reid_core.errors import ConfigError, DataError
-from reid_core.plugins.providers import Providers, check_request, parse_data_name
+from reid_core.plugins.providers import check_request, parse_data_name
 
 if TYPE_CHECKING:
     from reid_core.contract.fields import FieldSpec
@@ -36,7 +37,7 @@ class Labelled:
     spec: FieldSpec
 
 
-def choose_labelled(providers: Providers, main: str, field: str) -> str:
+def choose_labelled(providers: Lookup, main: str, field: str) -> str:
     """Return the name of the labelled data where the user names none.
 
     It is the source ``<main>-crops``, otherwise the only ``<main>-...`` that carries the field, in
@@ -69,7 +70,7 @@ def choose_labelled(providers: Providers, main: str, field: str) -> str:
 
 
 def load_labelled(
-    providers: Providers,
+    providers: Lookup,
     name: str,
     field: str,
     root: Path | None,

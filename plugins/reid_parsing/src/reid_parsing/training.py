@@ -18,8 +18,8 @@ from reid_parsing.recipes import RECIPES, TrainingRecipe
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
     from reid_core.contract.encoder import Encoder
+    from reid_core.contract.stages import StageResult
     from reid_core.contract.views import StepView
-    from reid_core.runs.stages import StageResult
     from reid_parsing.inference import BodyParser
 
 PLUGIN = "parsing"
@@ -163,7 +163,7 @@ def trained_parser(result: StageResult) -> BodyParser:
     from reid_parsing.inference import BodyParser
     from reid_parsing.lookup import label_set
 
-    config = result.assembly.config
+    config = result.config
     settings = config.plugins[PLUGIN]
     network: Any = result.module(NETWORK)
     return BodyParser(

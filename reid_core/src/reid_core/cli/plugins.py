@@ -89,10 +89,15 @@ def check(names: str, **options: Any) -> None:
         # What torch is not needed to refuse is refused without waiting for it.
         from reid_core.runs.assembly.assembling import assemble
         from reid_core.runs.reporting import report_lines
+        from reid_core.runs.stages import Stages
 
         with own_errors(), TemporaryDirectory() as folder:
             assembly = assemble(
-                resolved, folder=Path(folder), say=lambda line: None, rehearsal=True
+                resolved,
+                folder=Path(folder),
+                say=lambda line: None,
+                rehearsal=True,
+                stages=Stages(),
             )
             for line in report_lines(assembly):
                 click.echo(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from reid_core.errors import PluginError, did_you_mean
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from reid_core.config import RunConfig
     from reid_core.contract.criterion import IdentityCriterion
+    from reid_core.contract.encoder import TrainedModel
     from reid_core.contract.fields import FieldSpec
-    from reid_core.contract.samples import DataSet, Source
-    from reid_core.contract.stages import Stage
-    from reid_core.model.graph import ReidModel
-    from reid_core.plugins.providers import Providers
-    from reid_core.runs.stages import StageResult
+    from reid_core.contract.plugin import EncoderProvider
+    from reid_core.contract.samples import DataProvider, DataSet, Source
+    from reid_core.contract.stages import Stage, StageResult
+    from reid_retrieval import protocols
 
 
 @dataclass
@@ -36,6 +36,44 @@ class Progress:
     epoch: int = 0
     iteration: int = 0
     step: int = 0
+
+
+class Lookup(Protocol):
+    """Finds what plugins offer by name."""
+
+    def dataset(self, name: str) -> DataProvider:
+        """Return the provider of a data set or source.
+
+        Raises:
+            DataError: nobody offers it; with the nearest name and the line that installs it.
+        """
+
+    def datasets(self) -> list[tuple[str, DataProvider]]:
+        """Return all providers of data sets and sources with their plugins, by name."""
+
+    def backbone(self, name: str) -> EncoderProvider | None:
+        """Return the provider of an encoder, or None where no plugin offers the name."""
+
+    def protocol(self, name: str) -> protocols.Protocol:
+        """Return an evaluation protocol by name.
+
+        Raises:
+            DataError: nobody offers it.
+        """
+
+
+class StageMaker(Protocol):
+    """Makes stages, or reads them where they were made before."""
+
+    def result(self, ctx: RunContext, stage: Stage) -> StageResult:
+        """Return the result of a stage."""
+
+    def key(self, ctx: RunContext, stage: Stage) -> str:
+        """Return what identifies a stage's result, without making it."""
+
+
+def _alone(rows: Tensor) -> Tensor:
+    return rows
 
 
 @dataclass
@@ -54,6 +92,9 @@ class RunContext:
         say: prints one line for the user.
         rank, world_size: this process and how many there are.
         progress: epoch and iteration.
+        providers: finds what plugins offer by name.
+        stages: makes stages; None where there are none.
+        gather_rows: returns the rows of all ranks with their gradient.
         rehearsal: whether this is only a check of what happens, so that a step of a stage will do.
     """
 
@@ -68,9 +109,11 @@ class RunContext:
     rank: int = 0
     world_size: int = 1
     progress: Progress = field(default_factory=Progress)
-    providers: Providers = field(kw_only=True)
+    providers: Lookup = field(kw_only=True)
+    stages: StageMaker | None = field(default=None, kw_only=True)
+    gather_rows: Callable[[Tensor], Tensor] = field(default=_alone, kw_only=True)
     rehearsal: bool = field(default=False, kw_only=True)
-    model: ReidModel | None = None
+    model: TrainedModel | None = None
 
     @property
     def main(self) -> Source:
@@ -119,26 +162,25 @@ class RunContext:
         Args:
             rows: ``B ...``, as many on every rank.
         """
-        from reid_core.machine.ranks import gather
-
-        return gather(rows)
+        return self.gather_rows(rows)
 
     def stage(self, stage: Stage) -> StageResult:
         """Return the result of a stage: made now, or read where it was made before.
 
         To be called from hooks that build, and from labelers.
         """
-        from reid_core.runs.stages import run_stage
-
-        return run_stage(self, stage)
+        return self._stages().result(self, stage)
 
     def stage_key(self, stage: Stage) -> str:
         """Return what identifies a stage's result, without making it."""
-        from reid_core.runs.stages import stage_key
+        return self._stages().key(self, stage)
 
-        return stage_key(self, stage)
+    def _stages(self) -> StageMaker:
+        if self.stages is None:
+            raise PluginError("this run makes no stages: it was assembled without a maker of them")
+        return self.stages
 
-    def _model(self) -> ReidModel:
+    def _model(self) -> TrainedModel:
         if self.model is None:
             raise PluginError("the model is not built yet; ask for modules in reid_losses or later")
         return self.model

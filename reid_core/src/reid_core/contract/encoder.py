@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import ItemsView, Iterator, KeysView, Mapping
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from reid_core.contract.model import Tap
+from reid_core.contract.model import Embedding, Tap
 
 
 class Encoder(nn.Module):
@@ -32,3 +33,48 @@ class Encoder(nn.Module):
         The exported embedder stores it; loading makes the class and loads the weights.
         """
         raise TypeError(f"{type(self).__name__} must define deploy_spec to be exported")
+
+
+class Modules(Protocol):
+    """Modules by name, as ``torch.nn.ModuleDict`` has them."""
+
+    def __getitem__(self, key: str, /) -> nn.Module:
+        """Return a module."""
+
+    def __contains__(self, key: str, /) -> bool:
+        """Return whether there is a module of the name."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def keys(self) -> KeysView[str]:
+        """Return the names."""
+
+    def items(self) -> ItemsView[str, nn.Module]:
+        """Return the names with their modules."""
+
+
+class TrainedModel(Protocol):
+    """What a run's model shows to plugins; it is a ``torch.nn.Module``."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder."""
+
+    @property
+    def branches(self) -> Modules:
+        """The modules of all branches by name."""
+
+    @property
+    def criteria(self) -> Modules:
+        """The identity criteria by embedding."""
+
+    @property
+    def embeddings(self) -> Mapping[str, Embedding]:
+        """Declarations of the embeddings by name."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return all entries by name."""

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
     from reid_core.contract.fields import FieldSpec
     from reid_core.contract.samples import Sample, Source
-    from reid_core.contract.stages import Stage
-    from reid_core.runs.stages import StageResult
+    from reid_core.contract.stages import Stage, StageResult
 
     LabelMaker = Callable[["LabelContext"], Sequence[Any] | NDArray[np.int64]]
     Change = Callable[[Tensor, Mapping[str, Tensor]], Tensor]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reid_core.contract.step import MAIN
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from reid_core.config import RunConfig
+    from reid_core.contract.encoder import TrainedModel
     from reid_core.contract.plugin import Plugin
+    from reid_core.contract.samples import Source
 
 
 @dataclass(frozen=True)
@@ -55,3 +62,41 @@ class Start:
     entries: tuple[str, ...] = ("encoder.*",)
     remedy: str = ""
     optional: tuple[str, ...] = ()
+
+
+class StageResult(Protocol):
+    """A finished stage."""
+
+    @property
+    def name(self) -> str:
+        """The stage."""
+
+    @property
+    def key(self) -> str:
+        """What identifies its content."""
+
+    @property
+    def folder(self) -> Path:
+        """Its configuration, metrics and checkpoint."""
+
+    @property
+    def model(self) -> TrainedModel:
+        """Its model in evaluation mode, on the run's device."""
+
+    @property
+    def config(self) -> RunConfig:
+        """Its configuration."""
+
+    @property
+    def source(self) -> Source:
+        """What it was trained on."""
+
+    def module(self, branch: str) -> nn.Module:
+        """Return a branch's module, or the encoder.
+
+        Raises:
+            PluginError: there is no such branch.
+        """
+
+    def embedder(self) -> nn.Module:
+        """Return the stage's deployed part."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from reid_core.config import RunConfig
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.model import Vector
 from reid_core.contract.samples import Sample, Source
@@ -23,11 +24,11 @@ from reid_core.machine.devices import memory_format_of
 from reid_core.machine.ranks import gather_array, world
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import Embedder, embedder_of
+from reid_core.model.graph import ReidModel
 from reid_core.model.modes import evaluating
 
 if TYPE_CHECKING:
     from reid_core.contract.labelers import Change
-    from reid_core.loop.assembly import Assembly
 
 
 @torch.inference_mode()
@@ -112,11 +113,23 @@ class EpochFeatures:
     All embeddings come from one pass over the images, in evaluation mode with the test transform.
 
     Args:
-        assembly: the run.
+        model: the run's, as it stands whenever features are asked for.
+        truth: the main source with the data set's own identities.
+        config: the run's configuration.
+        device: where the model is.
+        autocast: opens mixed precision.
     """
 
-    def __init__(self, assembly: Assembly) -> None:
-        self._assembly = assembly
+    def __init__(
+        self,
+        model: ReidModel,
+        truth: Source,
+        config: RunConfig,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._model, self._truth, self._config = model, truth, config
+        self._device, self._autocast = device, autocast
         self._known: dict[str, NDArray[np.float32]] | None = None
 
     def of(self, embedding: str) -> NDArray[np.float32]:
@@ -144,10 +157,10 @@ class EpochFeatures:
         return self._known
 
     def _seen(self, change: Change | None, fields: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        assembly, config = self._assembly, self._assembly.config
-        deployed = assembly.embedder()
-        wanted = {*assembly.model.criteria, *deployed.heads}
-        embedder = embedder_of(assembly.model, config.data.size, sorted(wanted))
+        config = self._config
+        deployed = embedder_of(self._model, config.data.size, config.evaluation.embed)
+        wanted = {*self._model.criteria, *deployed.heads}
+        embedder = embedder_of(self._model, config.data.size, sorted(wanted))
         heads = cast(Mapping[str, EmbeddingHead], embedder.heads)
         widths = {name: head.dim for name, head in heads.items()}
         widths[_DEPLOYED] = deployed.dim
@@ -160,16 +173,16 @@ class EpochFeatures:
 
         found = extract(
             embedder,
-            assembly.truth.samples,
-            assembly.ctx.device,
-            specs=assembly.truth.fields,
+            self._truth.samples,
+            self._device,
+            specs=self._truth.fields,
             batch_size=config.evaluation.batch_size,
             compute=vectors,
             fields=fields,
             width=sum(widths.values()),
             threads=config.data.threads,
             memory_format=memory_format_of(config.engine),
-            autocast=assembly.parts.autocast,
+            autocast=self._autocast,
         )
         ends = np.cumsum(list(widths.values()))
         return dict(zip(widths, np.split(found, ends[:-1], axis=1), strict=True))

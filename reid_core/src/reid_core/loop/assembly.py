@@ -2,27 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reid_core.config import RunConfig
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Plugin
-from reid_core.contract.samples import Source
+from reid_core.contract.samples import DataSet, Source
 from reid_core.contract.step import MAIN
 from reid_core.data.fingerprints import source_fingerprint
 from reid_core.data.loading import BatchLoader
 from reid_core.data.sampling import Sampler
-from reid_core.evaluation.evaluating import Evaluator
 from reid_core.loop.step import StepParts
 from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.graph import ReidModel
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.discovery import versions_of
+from reid_retrieval.results import Evaluation
+
+if TYPE_CHECKING:
+    from reid_core.contract.labelers import Change
+
+
+class Evaluates(Protocol):
+    """Evaluates a model on a data set."""
+
+    @property
+    def dataset(self) -> DataSet:
+        """What it evaluates on."""
+
+    def evaluate(
+        self, embedder: Embedder, advance: Callable[[int], None] | None = None
+    ) -> Evaluation:
+        """Return the results of every protocol.
+
+        Args:
+            embedder: what to evaluate.
+            advance: is told how many more images are done.
+        """
+
+    def picture(self, evaluation: Evaluation, path: Path, title: str) -> Path | None:
+        """Draw ranked lists of an evaluation; None where none are asked for."""
+
+
+class Features(Protocol):
+    """Features of the main source at an epoch's start."""
+
+    def of(self, embedding: str) -> NDArray[np.float32]:
+        """Return the unit vectors ``N D`` of an embedding."""
+
+    def deployed(
+        self, change: Change | None = None, fields: Sequence[str] = ()
+    ) -> NDArray[np.float32]:
+        """Return what the run evaluates, ``N D``; see `FeatureMaker` for the arguments."""
 
 
 @dataclass
@@ -39,6 +79,8 @@ class Assembly:
         prepare: makes device batches of host batches.
         identities: plugin and labeler that make identities at each epoch's start, or None.
         truth: the main source with the data set's own identities, which such a labeler replaces.
+        redraw: makes loader and sampler of a main source whose identities have changed.
+        features: makes the features of an epoch, of the model as it stands.
         evaluator: None where the data set has no queries.
         validator: evaluates on held-out training identities, where ``data.validation`` asks.
     """
@@ -52,8 +94,10 @@ class Assembly:
     prepare: Callable[[Batch, torch.device], Batch]
     identities: tuple[str, Labeler] | None
     truth: Source
-    evaluator: Evaluator | None
-    validator: Evaluator | None = None
+    redraw: Callable[[Source], tuple[BatchLoader, Sampler]]
+    features: Callable[[], Features]
+    evaluator: Evaluates | None
+    validator: Evaluates | None = None
     _fingerprints: dict[str, dict[str, str]] | None = None
 
     @property

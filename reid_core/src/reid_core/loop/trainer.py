@@ -17,7 +17,6 @@ from reid_core.contract.samples import relabelled
 from reid_core.contract.step import MAIN
 from reid_core.data.sampling import shard
 from reid_core.errors import ReidError
-from reid_core.evaluation.extraction import EpochFeatures
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.identities import make_identities
 from reid_core.loop.metrics import StepMetrics, check_loss_weights
@@ -27,7 +26,6 @@ from reid_core.loop.selection import Selected, Selection
 from reid_core.loop.state import load_checkpoint, save_checkpoint
 from reid_core.loop.step import train_step
 from reid_core.machine.ranks import any_rank, barrier
-from reid_core.runs.assembly.sources import loader_of, sampler_of
 from reid_retrieval.results import Evaluation
 
 
@@ -186,15 +184,13 @@ class Trainer:
     def begin_epoch(self) -> None:
         """Make the epoch's identities, where a labeler does, and prepare the criteria."""
         assembly, ctx = self.assembly, self.assembly.ctx
-        features = EpochFeatures(assembly)
+        features = assembly.features()
         if assembly.identities is not None:
             self.calibrate()
             owner, labeler = assembly.identities
             labels = make_identities(ctx, owner, labeler, assembly.truth, features.deployed)
             ctx.sources[MAIN] = relabelled(assembly.truth, labels)
-            fields = tuple(assembly.loaders[MAIN].specs)
-            assembly.loaders[MAIN] = loader_of(ctx, ctx.main, fields)
-            assembly.samplers[MAIN] = sampler_of(ctx, assembly.plugins, ctx.main)
+            assembly.loaders[MAIN], assembly.samplers[MAIN] = assembly.redraw(ctx.main)
         pids = np.array([sample.pid for sample in ctx.main.samples], np.int64)
         for name, criterion in assembly.model.criteria.items():
             criterion.begin(pids, partial(features.of, name))  # type: ignore[operator]

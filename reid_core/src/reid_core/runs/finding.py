@@ -79,10 +79,12 @@ def open_context(
     from reid_core.contract.context import RunContext
     from reid_core.contract.samples import DataSet, Source
     from reid_core.machine.devices import choose_device
+    from reid_core.machine.ranks import gather
     from reid_core.plugins.providers import Providers
     from reid_core.plugins.slots import assign_slots
     from reid_core.runs.assembly.sources import load_dataset
     from reid_core.runs.resolve import resolve
+    from reid_core.runs.stages import Stages
 
     resolved = resolve(flags)
     config, folder = resolved.config, cache or cache_folder()
@@ -102,5 +104,7 @@ def open_context(
         folder,
         say,
         providers=providers,
+        stages=Stages(),
+        gather_rows=gather,
     )
     return ctx, resolved.plugins

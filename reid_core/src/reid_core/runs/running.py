@@ -108,9 +108,10 @@ def _run(
     from reid_core.contract.events import RunBegan, RunEnded
     from reid_core.loop.trainer import Interrupted, Trainer
     from reid_core.runs.assembly.assembling import assemble
+    from reid_core.runs.stages import Stages
 
     config = resolved.config
-    assembly = assemble(resolved, folder=folder, cache=cache, say=say)
+    assembly = assemble(resolved, folder=folder, cache=cache, say=say, stages=Stages())
     leads = assembly.ctx.rank == 0
     say, bars = assembly.ctx.say, bars if leads else _silent
     trainer = Trainer(assembly, folder / "checkpoint.pt")
@@ -178,8 +179,9 @@ def build_run(
         ReidError: the configuration cannot work, or its data set is not there.
     """
     from reid_core.runs.assembly.assembling import assemble
+    from reid_core.runs.stages import Stages
 
-    return assemble(resolve(flags, recipe=recipe), cache=cache, say=say)
+    return assemble(resolve(flags, recipe=recipe), cache=cache, say=say, stages=Stages())
 
 
 def restore(
@@ -200,8 +202,11 @@ def restore(
     """
     from reid_core.loop.trainer import Trainer
     from reid_core.runs.assembly.assembling import assemble
+    from reid_core.runs.stages import Stages
 
-    assembly = assemble(resolve(recipe=_stored_config(folder)), cache=cache, say=say)
+    assembly = assemble(
+        resolve(recipe=_stored_config(folder)), cache=cache, say=say, stages=Stages()
+    )
     Trainer(assembly, folder / "checkpoint.pt").resume()
     assembly.model.eval()
     return assembly

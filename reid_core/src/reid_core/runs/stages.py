@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from reid_core.config import RunConfig
 from reid_core.contract.context import RunContext
 from reid_core.contract.events import RunBegan, RunEnded
 from reid_core.contract.names import check_owned
@@ -60,9 +61,31 @@ class StageResult:
             )
         return self.model.branches[branch]
 
+    @property
+    def config(self) -> RunConfig:
+        """Its configuration."""
+        return self.assembly.config
+
+    @property
+    def source(self) -> Source:
+        """What it was trained on."""
+        return self.assembly.ctx.main
+
     def embedder(self) -> Embedder:
         """Return the stage's deployed part."""
         return self.assembly.embedder().eval()
+
+
+class Stages:
+    """Makes the stages of runs by assembling and training them."""
+
+    def result(self, ctx: RunContext, stage: Stage) -> StageResult:
+        """See `run_stage`."""
+        return run_stage(ctx, stage)
+
+    def key(self, ctx: RunContext, stage: Stage) -> str:
+        """See `stage_key`."""
+        return stage_key(ctx, stage)
 
 
 def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
@@ -115,6 +138,7 @@ def prepare_stage(ctx: RunContext, stage: Stage) -> tuple[Trainer, Path, str]:
         say=lambda line: ctx.say(f"[{stage.name}] {line}"),
         dataset=dataset,
         rehearsal=ctx.rehearsal,
+        stages=ctx.stages,
     )
     key = key_of(stage_contents(assembly))
     folder = ctx.cache / "stages" / stage.name / key

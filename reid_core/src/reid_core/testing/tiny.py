@@ -14,6 +14,7 @@ from reid_core.loop.forward import UpdateReport
 from reid_core.loop.trainer import Trainer
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
+from reid_core.runs.stages import Stages
 
 TINY: dict[str, dict[str, Any]] = {
     "data": {"name": "toy:tiny", "height": 64, "width": 32, "batch_size": 8, "instances": 2},
@@ -55,7 +56,7 @@ def tiny_assembly(
         folder: the run's folder.
     """
     resolved = resolve(tiny_flags(plugins, *layers), classes=classes)
-    return assemble(resolved, cache=cache, folder=folder, say=lambda line: None)
+    return assemble(resolved, cache=cache, folder=folder, say=lambda line: None, stages=Stages())
 
 
 def first_forward(assembly: Assembly) -> tuple[Tensor, UpdateReport]:

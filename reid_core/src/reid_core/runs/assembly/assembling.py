@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_core.config import cache_folder
-from reid_core.contract.context import RunContext
+from reid_core.contract.context import RunContext, StageMaker
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataSet, Source, relabelled
@@ -20,12 +20,14 @@ from reid_core.data.sidecars import with_field_folders
 from reid_core.data.validation import split_validation
 from reid_core.errors import DataError, PluginError
 from reid_core.evaluation.evaluating import chosen_protocols
+from reid_core.evaluation.extraction import EpochFeatures
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.forward import UpdateForward
 from reid_core.loop.optimisers import Optimisers, global_norm_clipper
 from reid_core.loop.step import StepParts
 from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
 from reid_core.machine.ranks import (
+    gather,
     rank_0_first,
     synchronise_batch_norms,
     world,
@@ -68,6 +70,7 @@ def assemble(
     say: Callable[[str], None] = print,
     dataset: DataSet | None = None,
     rehearsal: bool = False,
+    stages: StageMaker | None = None,
 ) -> Assembly:
     """Assemble a run.
 
@@ -78,12 +81,14 @@ def assemble(
         say: prints one line for the user.
         dataset: a data set that needs no provider (tests, notebooks).
         rehearsal: train every stage for a single step, to see what a run would do.
+        stages: makes the stages that plugins ask for; None refuses them.
 
     Raises:
         ReidError: anything that cannot work, in one line, before the first second of training.
     """
     plugins, calls = resolved.plugins, resolved.calls
-    ctx, held_out = _context(resolved, folder, cache or cache_folder(), say, dataset, rehearsal)
+    ctx, held_out = _context(resolved, folder, cache or cache_folder(), say, dataset)
+    ctx.rehearsal, ctx.stages = rehearsal, stages
     config = ctx.config
     makers = _makers(ctx, plugins, calls)
     check_needs(plugins, ctx.slots, makers, ctx.main)
@@ -132,6 +137,11 @@ def assemble(
         prepare,
         makers.get("pid"),
         truth,
+        lambda source: (
+            loader_of(ctx, source, tuple(loaders[MAIN].specs)),
+            sampler_of(ctx, plugins, source),
+        ),
+        lambda: EpochFeatures(model, truth, config, ctx.device, parts.autocast),
         evaluator,
         validator,
     )
@@ -143,7 +153,6 @@ def _context(
     cache: Path,
     say: Callable[[str], None],
     dataset: DataSet | None,
-    rehearsal: bool,
 ) -> tuple[RunContext, DataSet | None]:
     """Return the run's context and the held-out validation set, where there is one."""
     config = resolved.config
@@ -181,7 +190,7 @@ def _context(
         rank,
         ranks,
         providers=providers,
-        rehearsal=rehearsal,
+        gather_rows=gather,
     )
     return ctx, held_out
 

@@ -11,7 +11,7 @@ import torch
 
 from reid_core.config import AugmentSection
 from reid_core.contract.batches import Batch
-from reid_core.contract.context import RunContext
+from reid_core.contract.context import Lookup, RunContext
 from reid_core.contract.names import check_owned
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataRequest, DataSet, Source, SourceRequest
@@ -23,11 +23,11 @@ from reid_core.data.loading import BatchLoader
 from reid_core.data.sampling import Sampler, make_sampler
 from reid_core.errors import ConfigError, DataError, did_you_mean
 from reid_core.machine.ranks import rank_0_first
-from reid_core.plugins.providers import Providers, check_request, parse_data_name
+from reid_core.plugins.providers import check_request, parse_data_name
 from reid_core.runs.assembly.needs import choose_source_provider
 
 
-def load_dataset(name: str, root: Path | None, cache: Path, providers: Providers) -> DataSet:
+def load_dataset(name: str, root: Path | None, cache: Path, providers: Lookup) -> DataSet:
     """Load a data set by ``NAME[/VARIANT][:SIZE]``.
 
     Raises:
@@ -41,7 +41,7 @@ def load_dataset(name: str, root: Path | None, cache: Path, providers: Providers
     return found
 
 
-def load_source(name: str, root: Path | None, cache: Path, providers: Providers) -> Source:
+def load_source(name: str, root: Path | None, cache: Path, providers: Lookup) -> Source:
     """Load a training source by name; of a data set its training split.
 
     Raises:
@@ -51,7 +51,7 @@ def load_source(name: str, root: Path | None, cache: Path, providers: Providers)
     return found.train if isinstance(found, DataSet) else found
 
 
-def _load(name: str, root: Path | None, cache: Path, providers: Providers) -> DataSet | Source:
+def _load(name: str, root: Path | None, cache: Path, providers: Lookup) -> DataSet | Source:
     title, variant, size = parse_data_name(name)
     provider = providers.dataset(title)
     request = DataRequest(title, variant, size, root, cache)
