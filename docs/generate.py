@@ -21,8 +21,8 @@ sys.path.insert(0, str(DOCS))  # python -P leaves it out
 from docstrings import docstring, table  # noqa: E402
 from reference import configuration_page, hooks_page, types_page  # noqa: E402
 
+from reid_core.cli.scaffold import Scaffold, files_of  # noqa: E402
 from reid_core.contract.fields import SHARED_FIELDS  # noqa: E402
-from reid_core.plugins.scaffold import Scaffold, files_of  # noqa: E402
 from reid_core.testing.conformance import CHECKS  # noqa: E402
 
 EXAMPLE = Scaffold(

@@ -8,7 +8,7 @@ import pytest
 from environments import Environment
 from house import ROOT
 
-from reid_core.plugins.scaffold import Scaffold, files_of
+from reid_core.cli.scaffold import Scaffold, files_of
 
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 CORE = "reid-core[test,onnx]"

@@ -16,8 +16,8 @@ from house import DISTRIBUTIONS, ROOT, Distribution
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from reid_core.cli.scaffold import Scaffold, write_distribution
 from reid_core.plugins.discovery import catalogue
-from reid_core.plugins.scaffold import Scaffold, write_distribution
 
 PAPER = "reid-san"
 

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from fake_distributions import fake_site
 
 import reid_core
+from reid_core.cli import scaffold
 from reid_core.cli.main import cli
+from reid_core.cli.scaffold import Scaffold, check_name, files_of, write_distribution
 from reid_core.errors import ConfigError
-from reid_core.plugins import scaffold
-from reid_core.plugins.scaffold import Scaffold, check_name, files_of, write_distribution
 
 
 def test_a_distribution_is_written_and_the_next_steps_are_told(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "reid_core.plugins.names": ("reid_core.contract.names",),
     "reid_core.plugins.plugin": ("reid_core.contract.plugin",),
+    "reid_core.plugins.scaffold": ("reid_core.cli.scaffold",),
     "reid_core.resolve": (
         "reid_core.runs.resolve",
         "reid_core.runs.recipes",

@@ -123,7 +123,7 @@ def new(name: str, into: Path, author: str, summary: str) -> None:
     """
     import shlex
 
-    from reid_core.plugins.scaffold import Scaffold, write_distribution
+    from reid_core.cli.scaffold import Scaffold, write_distribution
 
     checked_folder(into, empty=False, option="--into")
     folder = write_distribution(Scaffold(name, author, summary), into)

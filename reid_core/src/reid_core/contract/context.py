@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     from reid_core.config import RunConfig
     from reid_core.contract.criterion import IdentityCriterion
-    from reid_core.contract.encoder import TrainedModel
+    from reid_core.contract.encoder import Encoder, TrainedModel
     from reid_core.contract.fields import FieldSpec
-    from reid_core.contract.plugin import EncoderProvider
     from reid_core.contract.samples import DataProvider, DataSet, Source
     from reid_core.contract.stages import Stage, StageResult
     from reid_retrieval import protocols
@@ -38,6 +37,14 @@ class Progress:
     step: int = 0
 
 
+class Named(Protocol):
+    """Anything that is offered under a name."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
 class Lookup(Protocol):
     """Finds what plugins offer by name."""
 
@@ -51,8 +58,11 @@ class Lookup(Protocol):
     def datasets(self) -> list[tuple[str, DataProvider]]:
         """Return all providers of data sets and sources with their plugins, by name."""
 
-    def backbone(self, name: str) -> EncoderProvider | None:
+    def backbone(self, name: str) -> Named | None:
         """Return the provider of an encoder, or None where no plugin offers the name."""
+
+    def build_backbone(self, name: str, ctx: RunContext) -> Encoder | None:
+        """Return the encoder that a plugin offers under a name, or None where none does."""
 
     def protocol(self, name: str) -> protocols.Protocol:
         """Return an evaluation protocol by name.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from reid_core.config import RunConfig
     from reid_core.contract.encoder import TrainedModel
-    from reid_core.contract.plugin import Plugin
     from reid_core.contract.samples import Source
 
 
@@ -28,7 +27,8 @@ class Stage:
 
     Args:
         name: ``owner/name``.
-        plugins: the plugins that it runs: a class, or None for the installed plugin of the name.
+        plugins: the plugins that it runs: a subclass of `Plugin`, or None for the installed plugin
+            of the name.
         settings: configuration by section, plugin sections under ``plugins``. What it leaves out of
             ``data``, ``augment``, ``model``, ``optim`` and ``engine`` is the run's; everything else
             is the core's default.
@@ -38,7 +38,7 @@ class Stage:
     """
 
     name: str
-    plugins: Mapping[str, type[Plugin] | None] = field(default_factory=dict)
+    plugins: Mapping[str, Callable[[str, Any], object] | None] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source: str = MAIN
     data: str | None = None

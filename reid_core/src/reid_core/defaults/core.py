@@ -71,9 +71,9 @@ class Core(Plugin):
         from reid_core.model.encoder import TimmEncoder
 
         settings = ctx.config.model
-        provider = ctx.providers.backbone(settings.backbone)
-        if provider is not None:
-            return provider.build(ctx)
+        offered = ctx.providers.build_backbone(settings.backbone, ctx)
+        if offered is not None:
+            return offered
         return TimmEncoder(
             settings.backbone, ctx.image_size, settings.last_stride, settings.pretrained
         )

@@ -1,1 +1,1 @@
-"""Plugins: what one is, finding them from metadata, claims and conflicts, typed hook calls."""
+"""Plugins: finding them from metadata, typed hook calls, slots, and what they offer by name."""

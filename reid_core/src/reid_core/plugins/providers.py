@@ -9,25 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from reid_core.contract.context import Named
 from reid_core.contract.plugin import CORE
 from reid_core.errors import ConflictError, DataError, ReidError, did_you_mean
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.discovery import catalogue, installed, load_recorded
 
 if TYPE_CHECKING:
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.encoder import Encoder
     from reid_core.contract.plugin import EncoderProvider
     from reid_core.contract.samples import DataProvider, DataRequest
     from reid_retrieval import protocols
-
-
-class Named(Protocol):
-    """Anything that is offered under a name."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
 
 
 N = TypeVar("N", bound=Named)
@@ -74,6 +69,11 @@ class Providers:
     def backbone(self, name: str) -> EncoderProvider | None:
         """Return the provider of an encoder, or None where no plugin offers the name."""
         return self._find(name, HookCalls.backbones)
+
+    def build_backbone(self, name: str, ctx: RunContext) -> Encoder | None:
+        """Return the encoder that a plugin offers under a name, or None where none does."""
+        provider = self.backbone(name)
+        return None if provider is None else provider.build(ctx)
 
     def protocol(self, name: str) -> protocols.Protocol:
         """Return a protocol by name.

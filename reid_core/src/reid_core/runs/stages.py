@@ -13,6 +13,7 @@ from reid_core.config import RunConfig
 from reid_core.contract.context import RunContext
 from reid_core.contract.events import RunBegan, RunEnded
 from reid_core.contract.names import check_owned
+from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataSet, Source
 from reid_core.contract.stages import Stage
 from reid_core.errors import PluginError, did_you_mean
@@ -129,7 +130,7 @@ def prepare_stage(ctx: RunContext, stage: Stage) -> tuple[Trainer, Path, str]:
     resolved = resolve(
         _sections(ctx, stage),
         recipe={"run": {"recipe": f"stage {stage.name}"}},
-        classes={name: cls for name, cls in stage.plugins.items() if cls is not None},
+        classes=_classes(stage),
     )
     dataset = DataSet(f"{stage.name} on {source.name}", source)
     assembly = assemble(
@@ -143,6 +144,18 @@ def prepare_stage(ctx: RunContext, stage: Stage) -> tuple[Trainer, Path, str]:
     key = key_of(stage_contents(assembly))
     folder = ctx.cache / "stages" / stage.name / key
     return Trainer(assembly, folder / "checkpoint.pt"), folder, key
+
+
+def _classes(stage: Stage) -> dict[str, type[Plugin]]:
+    """Return the plugins that a stage brings as classes."""
+    classes = {}
+    for name, cls in stage.plugins.items():
+        if cls is None:
+            continue
+        if not (isinstance(cls, type) and issubclass(cls, Plugin)):
+            raise PluginError(f"stage '{stage.name}': plugin '{name}' is no subclass of Plugin")
+        classes[name] = cls
+    return classes
 
 
 def _train(ctx: RunContext, stage: Stage, trainer: Trainer, folder: Path) -> None:

@@ -92,7 +92,7 @@ class Scaffold:
 
 def files_of(scaffold: Scaffold) -> dict[str, str]:
     """Return the files of a distribution: their content by path within its folder."""
-    template = resources.files("reid_core.plugins") / "template"
+    template = resources.files("reid_core.cli") / "template"
     words = scaffold.words()
 
     def filled(text: str) -> str:
