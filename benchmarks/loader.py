@@ -39,9 +39,9 @@ from reid_core.data.encoding import image_bytes
 from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.loading import BatchLoader
 from reid_core.images import CODEC
-from reid_core.testing.toy_cameras import ToyCamera
-from reid_core.testing.toy_figures import draw_figure
-from reid_core.testing.toy_people import draw_body, draw_outfit, dress
+from reid_core.testing.toy.cameras import ToyCamera
+from reid_core.testing.toy.figures import draw_figure
+from reid_core.testing.toy.people import draw_body, draw_outfit, dress
 
 SIZE = (256, 128)
 PAD = 10

@@ -77,6 +77,7 @@ def test_a_clean_environment_has_what_was_installed_and_nothing_else(visited: En
     assert there == {
         **{name: f"reid-{name}" for name in ("san", "partaware", "parsing", "synthpeople")},
         "stranger": "reid-stranger",
+        "toy": "reid-core",
     }
     (stranger,) = (row for row in rows if row["name"] == "stranger")
     assert (stranger["version"], stranger["summary"]) == ("0.1.0", "Somebody else's")

@@ -79,7 +79,7 @@ class Attached(Plugin):
         return [DataProvider("attached-pairs", self._load, kind="source")]
 
     def _load(self, request: Any) -> Source:
-        from reid_core.testing.toy import load_toy_pairs
+        from reid_core.testing.toy.making import load_toy_pairs
 
         source = load_toy_pairs(replace(request, name="toy-pairs", size="tiny"))
         samples = tuple(replace(one, extra={"open": lambda: None}) for one in source.samples)

@@ -9,7 +9,7 @@ import pytest
 from fake_distributions import FakeSite, fake_site
 
 from reid_core.testing.fixtures import RunReid
-from reid_core.testing.toy import make_toy, make_toy_pairs
+from reid_core.testing.toy.making import make_toy, make_toy_pairs
 
 MADE = """
 from reid_core import DataProvider, Plugin, Settings, hookimpl

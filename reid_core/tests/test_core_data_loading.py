@@ -24,7 +24,7 @@ from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.loading import BatchLoader
 from reid_core.data.sampling import make_sampler, shard
 from reid_core.errors import ConfigError, DataError, DeviceError
-from reid_core.testing.toy import make_toy
+from reid_core.testing.toy.making import make_toy
 
 SIZE = (48, 24)
 FIELDS = tuple(SHARED_FIELDS)

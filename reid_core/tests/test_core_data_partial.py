@@ -13,7 +13,7 @@ from reid_core.data.loading import BatchLoader
 from reid_core.data.sampling import shard
 from reid_core.errors import ConfigError
 from reid_core.testing.tiny import tiny_assembly
-from reid_core.testing.toy import make_toy
+from reid_core.testing.toy.making import make_toy
 
 SIZE = (128, 64)
 ALWAYS = GeometryPolicy(flip=0.0, partial=1.0)

@@ -78,15 +78,15 @@ def search(*requested: Plugin) -> Providers:
 
 
 def test_requested_plugins_come_before_the_core() -> None:
-    assert search().dataset("toy").summary != "zebra"
-    assert search(offering("zebra", "toy")).dataset("toy").summary == "zebra"
+    assert search().dataset("folder").summary != "zebra"
+    assert search(offering("zebra", "folder")).dataset("folder").summary == "zebra"
 
 
 def test_the_core_comes_before_installed_plugins(site: FakeSite) -> None:
-    source = OFFERING.format(names="('toy', 'savanna')")
+    source = OFFERING.format(names="('folder', 'savanna')")
     site.add("reid-zebra", {"zebra": "zebra_module:Made"}, modules={"zebra_module": source})
     found = search()
-    assert found.dataset("toy").summary != "stranger's"
+    assert found.dataset("folder").summary != "stranger's"
     assert found.dataset("savanna").summary == "stranger's"
     assert search(offering("ant", "savanna")).dataset("savanna").summary == "ant"
 

@@ -107,6 +107,9 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "reid_core.runs.describing",
     ),
     "reid_core.sweeping": ("reid_core.runs.sweeping",),
+    "reid_core.testing.toy_cameras": ("reid_core.testing.toy.cameras",),
+    "reid_core.testing.toy_figures": ("reid_core.testing.toy.figures",),
+    "reid_core.testing.toy_people": ("reid_core.testing.toy.people",),
 }
 """Old path to the modules that have its content now; a folder of old modules has none."""
 
@@ -119,6 +122,12 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "reid_core.plugins.calls": {
         "CORE": "reid_core.contract.plugin",
+    },
+    "reid_core.testing.toy": {
+        "load_toy": "reid_core.testing.toy.making",
+        "load_toy_pairs": "reid_core.testing.toy.making",
+        "make_toy": "reid_core.testing.toy.making",
+        "make_toy_pairs": "reid_core.testing.toy.making",
     },
 }
 """Module that is still there to the names that left it, and the module where each is now."""

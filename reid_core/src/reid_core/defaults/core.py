@@ -15,19 +15,14 @@ from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataProvider
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from reid_core.config import RunConfig
     from reid_core.contract.context import RunContext
     from reid_core.contract.criterion import IdentityCriterion
     from reid_core.contract.encoder import Encoder
     from reid_core.contract.events import Event
-    from reid_core.contract.samples import DataRequest, DataSet, Source
+    from reid_core.contract.samples import DataRequest, DataSet
     from reid_core.contract.stages import Start
     from reid_retrieval.protocols import Protocol
-
-_TOY_SIZES = ("quick", "tiny")
-"""The first one is the default."""
 
 _NECK = "heads.core/global.neck.running_*"
 """Statistics of the neck ``bn``: that of a started encoder fits its vectors."""
@@ -114,7 +109,7 @@ class Core(Plugin):
 
     @hookimpl
     def reid_datasets(self) -> Sequence[DataProvider]:
-        """Offer the user's own folder, and the drawn figures that the tests live on."""
+        """Offer the user's own folder."""
         return [
             DataProvider(
                 "folder",
@@ -123,23 +118,6 @@ class Core(Plugin):
                 needs_root=True,
                 layout="ROOT/train, ROOT/query and ROOT/gallery; fields, where there are any, as "
                 "ROOT/fields/FIELD/SPLIT/NAME.png or .npy",
-            ),
-            DataProvider(
-                "toy",
-                _load_toy,
-                fields=("parts", "garments", "keypoints", "pose", "texture"),
-                summary="drawn figures with every shared field, made in seconds",
-                sizes=_TOY_SIZES,
-                make=_make_toy,
-            ),
-            DataProvider(
-                "toy-pairs",
-                _load_toy_pairs,
-                kind="source",
-                fields=("texture",),
-                summary="drawn figures with their textures, without identities",
-                sizes=_TOY_SIZES,
-                make=_make_toy_pairs,
             ),
         ]
 
@@ -155,32 +133,3 @@ def _load_folder(request: DataRequest) -> DataSet:
     from reid_core.data.folder import load_folder
 
     return load_folder(request)
-
-
-def _load_toy(request: DataRequest) -> DataSet:
-    from reid_core.testing.toy import load_toy
-
-    return load_toy(request)
-
-
-def _make_toy(request: DataRequest, folder: Path, advance: Callable[[int, int], None]) -> None:
-    from reid_core.testing.toy import make_toy
-
-    made = make_toy(folder, request.size or _TOY_SIZES[0])
-    images = len(made.train) + len(made.query) + len(made.gallery)
-    advance(images, images)
-
-
-def _load_toy_pairs(request: DataRequest) -> Source:
-    from reid_core.testing.toy import load_toy_pairs
-
-    return load_toy_pairs(request)
-
-
-def _make_toy_pairs(
-    request: DataRequest, folder: Path, advance: Callable[[int, int], None]
-) -> None:
-    from reid_core.testing.toy import make_toy_pairs
-
-    images = len(make_toy_pairs(folder, request.size or _TOY_SIZES[0]))
-    advance(images, images)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reid_core.testing.conformance import conformance_suite as conformance_suite
-    from reid_core.testing.toy import make_toy as make_toy
+    from reid_core.testing.toy.making import make_toy as make_toy
 
 _HOME = {
     "conformance_suite": "reid_core.testing.conformance",
-    "make_toy": "reid_core.testing.toy",
+    "make_toy": "reid_core.testing.toy.making",
 }
 
 __all__ = ["conformance_suite", "make_toy"]

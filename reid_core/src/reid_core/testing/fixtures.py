@@ -54,6 +54,6 @@ def reid_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def toy_tiny(reid_cache: Path) -> DataSet:
     """Return the toy data set in its smallest size."""
     from reid_core.contract.samples import DataRequest
-    from reid_core.testing.toy import load_toy
+    from reid_core.testing.toy.making import load_toy
 
     return load_toy(DataRequest("toy", None, "tiny", None, reid_cache))

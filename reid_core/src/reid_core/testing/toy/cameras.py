@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.testing.toy_figures import Figure, Framing, Pose, View
+from reid_core.testing.toy.figures import Figure, Framing, Pose, View
 
 _MARGIN = 0.25
 """How much larger than an image the scenery is, so that every image sees another piece of it."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.contract.fields import COCO_JOINTS, PART_CLASSES
-from reid_core.testing.toy_people import CELL, Body, Cell, slice_of
+from reid_core.testing.toy.people import CELL, Body, Cell, slice_of
 
 HEAD, TORSO, UPPER_ARM, LOWER_ARM, UPPER_LEG, LOWER_LEG, FOOT = range(1, len(PART_CLASSES))
 

@@ -1,0 +1,8 @@
+"""Drawn figures with every shared field: the data that tests live on, and their plugin."""
+
+from typing import TYPE_CHECKING
+
+from reid_core.moved import former_names
+
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)

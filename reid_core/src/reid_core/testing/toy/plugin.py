@@ -1,0 +1,73 @@
+"""The plugin ``toy``: the drawn figures as a data set and a training source.
+
+Nothing heavy is imported at the top: the class is loaded by every command that lists data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from reid_core import DataProvider, Plugin, hookimpl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from reid_core import DataRequest, DataSet, Source
+
+_SIZES = ("quick", "tiny")
+"""The first one is the default."""
+
+
+class Toy(Plugin):
+    """Drawn figures with every shared field."""
+
+    @hookimpl
+    def reid_datasets(self) -> Sequence[DataProvider]:
+        """Offer the data set and the pairs of image and texture."""
+        return [
+            DataProvider(
+                "toy",
+                _load,
+                fields=("parts", "garments", "keypoints", "pose", "texture"),
+                summary="drawn figures with every shared field, made in seconds",
+                sizes=_SIZES,
+                make=_make,
+            ),
+            DataProvider(
+                "toy-pairs",
+                _load_pairs,
+                kind="source",
+                fields=("texture",),
+                summary="drawn figures with their textures, without identities",
+                sizes=_SIZES,
+                make=_make_pairs,
+            ),
+        ]
+
+
+def _load(request: DataRequest) -> DataSet:
+    from reid_core.testing.toy.making import load_toy
+
+    return load_toy(request)
+
+
+def _make(request: DataRequest, folder: Path, advance: Callable[[int, int], None]) -> None:
+    from reid_core.testing.toy.making import make_toy
+
+    made = make_toy(folder, request.size or _SIZES[0])
+    images = len(made.train) + len(made.query) + len(made.gallery)
+    advance(images, images)
+
+
+def _load_pairs(request: DataRequest) -> Source:
+    from reid_core.testing.toy.making import load_toy_pairs
+
+    return load_toy_pairs(request)
+
+
+def _make_pairs(request: DataRequest, folder: Path, advance: Callable[[int, int], None]) -> None:
+    from reid_core.testing.toy.making import make_toy_pairs
+
+    images = len(make_toy_pairs(folder, request.size or _SIZES[0]))
+    advance(images, images)
