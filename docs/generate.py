@@ -19,6 +19,7 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(DOCS))  # python -P leaves it out
 
 from docstrings import docstring, table  # noqa: E402
+from interface import CHANGELOG, INTERFACE, interface_lines, unannounced  # noqa: E402
 from reference import configuration_page, hooks_page, types_page  # noqa: E402
 
 from reid_core.cli.scaffold import Scaffold, files_of  # noqa: E402
@@ -79,6 +80,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "hooks.md": hooks_page,
     DOCS / "types.md": types_page,
     DOCS / "configuration.md": configuration_page,
+    INTERFACE: interface_lines,
 }
 """Pages that are made as a whole."""
 
@@ -102,6 +104,13 @@ def made() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
+    before = INTERFACE.read_text("utf-8") if INTERFACE.exists() else interface_lines()
+    missing = unannounced(before, interface_lines(), CHANGELOG.read_text("utf-8"))
+    if missing:
+        sys.exit(
+            f"the public interface changes in {', '.join(missing)}: name them in the newest "
+            f"section of {CHANGELOG.relative_to(ROOT)}, between backticks"
+        )
     for path, text in made().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

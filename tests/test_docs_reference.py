@@ -85,3 +85,16 @@ def test_the_generator_reads_docstrings_in_parts():
     assert doc.text == "Do it.\n\nLonger."
     assert doc.entries("Args") == {"one": "of both.", "two": "of both.", "three": "goes on: here."}
     assert list(doc.sections["Returns"].values()) == ["Nothing."]
+
+
+def test_a_change_of_the_interface_needs_an_entry_of_the_changelog():
+    before = "Branch.name: str\nTap(object)\nreid_losses(ctx: 'RunContext') -> 'list'\n"
+    after = "Branch.name: str\nTap(object)\nTap.stride: int\nreid_losses() -> 'list'\n"
+    old = "## 0.1.0\n\n- `Tap.stride` and `reid_losses` of the first version.\n"
+    assert generate.unannounced(before, before, old) == []
+    assert generate.unannounced(before, after, f"## 0.2.0\n\n- Faster.\n\n{old}") == [
+        "Tap",
+        "reid_losses",
+    ]
+    said = "# Changelog\n\n## 0.2.0\n\n- `reid_losses` takes no context; `Tap.stride` is new.\n\n"
+    assert generate.unannounced(before, after, said + old) == []
