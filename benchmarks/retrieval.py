@@ -1,17 +1,19 @@
 """Evaluation and search against plain dense references and peers: ratios and memory in one run.
 
-    python benchmarks/retrieval.py [--sets NAME ...] [--gallery N] [--rounds N] [--json FILE]
+    python benchmarks/retrieval.py [--sets NAME ...] [--gallery N] [--torchreid DIR] [--json FILE]
 
 1. Evaluation at the size of Market-1501 and of MSMT17, on synthetic features: by every library for
    inner products, against a full matrix and a full argsort; the ranking part alone; peak memory.
 2. The ten nearest of a million images: exact in float32, screened in bfloat16, against products and
-   top-k of every block, and against faiss-cpu where it is installed.
+   top-k of every block, and against faiss-cpu and usearch where they are installed.
 
 Times are those of some queries (``--many``, of the dense forms ``--few``), scaled to all of them:
 the cost of a query does not depend on how many there are, and the dense forms of all do not fit in
-memory. torchreid's own Python ranking is a contender where its source is installed. Figures are CPU
-seconds of one thread (`process_time`), measured in turns (A B A B), medians. Memory is what a
-forked process adds to its peak (``VmHWM``) beyond the features.
+memory. torchreid's own Python ranking is a contender where its source is installed, its compiled
+one where ``--torchreid`` names its repository; that needs Cython, a compiler, and memory for the
+matrix of ``--many`` queries and the gallery. Figures are CPU seconds of one thread
+(`process_time`), measured in turns (A B A B), medians. Memory is what a forked process adds to its
+peak (``VmHWM``) beyond the features.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -126,6 +132,32 @@ def torchreid_ranking() -> Callable[..., Any] | None:
     return getattr(module, "eval_market1501", None)
 
 
+def torchreid_cython(source: Path, folder: Path) -> Callable[..., Any]:
+    """Return torchreid's compiled ranking, `evaluate_cy`, built with -O3 from its repository.
+
+    Args:
+        source: the repository, which holds ``rank_cy.pyx``.
+        folder: where to build it; nothing is written to the repository.
+    """
+    found = sorted(source.rglob("rank_cy.pyx"))
+    if not found:
+        raise SystemExit(f"{source}: there is no rank_cy.pyx below")
+    written = folder / "rank_cy.c"
+    library = folder / f"rank_cy{sysconfig.get_config_var('EXT_SUFFIX')}"
+    words = [sys.executable, "-m", "cython", str(found[0]), "-o", str(written)]
+    subprocess.run(words, check=True)
+    includes = [f"-I{sysconfig.get_paths()['include']}", f"-I{np.get_include()}"]
+    options = ["-O3", "-shared", "-fPIC", *includes, str(written), "-o", str(library)]
+    subprocess.run([os.environ.get("CC", "cc"), *options], check=True)
+    spec = importlib.util.spec_from_file_location("rank_cy", library)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ranking: Callable[..., Any] = module.evaluate_cy
+    return ranking
+
+
 def in_turns(
     contenders: Contenders,
     rounds: int,
@@ -178,8 +210,20 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 
-def evaluations(name: str, dim: int, rounds: int, many: int, few: int) -> dict[str, Any]:
-    """Compare evaluations of ``many`` queries, and dense forms of ``few``; per query."""
+def evaluations(
+    name: str,
+    dim: int,
+    rounds: int,
+    many: int,
+    few: int,
+    compiled: Callable[..., Any] | None = None,
+) -> dict[str, Any]:
+    """Compare evaluations of ``many`` queries, and dense forms of ``few``; per query.
+
+    Args:
+        name, dim, rounds, many, few: what is compared.
+        compiled: torchreid's `evaluate_cy`, given the distances of as many queries as ours.
+    """
     queries, gallery = synthetic(name, dim)
     many = min(many, len(queries))
     asked, some = queries.take(np.arange(many)), queries.take(np.arange(few))
@@ -202,6 +246,20 @@ def evaluations(name: str, dim: int, rounds: int, many: int, few: int) -> dict[s
         forms["torchreid (Python)"] = lambda: peer(
             dense_distances(some, gallery), *pids, *camids, 50
         )
+    if compiled:
+        # As torchreid does: the whole matrix of squared distances, 64-bit labels, 50 ranks.
+        all_labels = [
+            column(side.labels)
+            for column in (lambda labels: labels.pids, lambda labels: labels.column("camid"))
+            for side in (asked, gallery)
+        ]
+
+        def theirs() -> Any:
+            squared = 2 - 2 * (asked.features @ gallery.features.T)
+            return compiled(squared, *all_labels, 50)
+
+        (seconds,) = in_turns({"torchreid (Cython)": theirs}, rounds).values()
+        times["torchreid (Cython)"] = seconds / many
     times |= {form: seconds / few for form, seconds in in_turns(forms, rounds).items()}
     expected, found = dense(False)(), evaluate(some, gallery)
     began = time.process_time()
@@ -383,14 +441,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--gallery", type=int, default=1_000_000, help="0 leaves search out")
     parser.add_argument("--asked", type=int, default=1000, help="queries of the search")
     parser.add_argument("--threads", type=int, default=1, help="of the search")
+    parser.add_argument("--torchreid", type=Path, help="its repository: adds its Cython ranking")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     results: dict[str, Any] = {"machine": machine(), "evaluation": {}}
     show("machine", results["machine"])
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = None
+        if options.torchreid:
+            compiled = torchreid_cython(options.torchreid, Path(folder))
     for name in options.sets:
         for dim in options.dims:
-            found = evaluations(name, dim, options.rounds, options.many, options.few)
+            found = evaluations(name, dim, options.rounds, options.many, options.few, compiled)
             results["evaluation"][f"{name} {dim}-d"] = found
             show(f"evaluation, {name}, {dim} dimensions", found)
     if options.gallery:
