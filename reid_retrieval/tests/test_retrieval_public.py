@@ -225,6 +225,13 @@ def test_identities_alone_do_where_nothing_else_is_compared() -> None:
         evaluate(query, gallery, [9] * 12, offered["pid"], "no-camera")
 
 
+def test_all_junk_by_another_label_than_the_camera() -> None:
+    rule = Protocol("views", junk=JunkRule(same=("view",)))
+    labels = {"pid": [1], "view": ["front"]}
+    with pytest.raises(DataError, match=r"1 have only junk \(same pid & same view\)$"):
+        evaluate(np.eye(1), np.eye(1), labels, labels, rule)
+
+
 def test_labels_without_identities() -> None:
     with pytest.raises(DataError, match="labels need the identities, 'pid'; these are camid"):
         Labels.of({"camid": [1]})

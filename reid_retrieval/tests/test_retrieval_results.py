@@ -144,3 +144,11 @@ def test_scores_of_single_queries_are_kept_on_request() -> None:
     assert result.per_query is not None
     assert result.per_query.rows.tolist() == [0, 1]
     assert result.per_query.first_hit.tolist() == [1, 3]
+
+
+def test_ties_are_mentioned_from_a_twentieth_of_the_queries_on() -> None:
+    few, many = (
+        replace(multi_shot(), valid_queries=100, tied_queries=count).summary() for count in (5, 6)
+    )
+    assert "ties" not in few
+    assert many.endswith(", ties in 6 queries)")
