@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_retrieval import ConfigError, DataError, RetrievalMetric, evaluate
+from reid_retrieval import ConfigError, DataError, Labels, RetrievalMetric, evaluate
 
 RNG = np.random.default_rng(3)
 PEOPLE = RNG.standard_normal((5, 12))
@@ -109,3 +109,25 @@ def test_batches_that_do_not_fit() -> None:
     with pytest.raises(DataError, match="had 12 dimensions, these have 3"):
         metric.update("query", FEATURES[0][:, :3], **LABELS[0])
     assert len(metric._sides["query"]) == 13
+
+
+class Away:
+    """Stands for labels on a device: only what brings them to the host reads them."""
+
+    def detach(self) -> Away:
+        return self
+
+    def cpu(self) -> Any:
+        return torch.tensor([1, 2])
+
+    def __array__(self) -> Any:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+
+def test_labels_on_a_device_are_brought_to_the_host() -> None:
+    assert Labels.of({"pid": Away(), "camid": Away()}).column("camid").tolist() == [1, 2]
+    assert Labels.of(Away()).pids.tolist() == [1, 2]  # type: ignore[arg-type]
+    metric = RetrievalMetric("no-camera")
+    metric.update("query", np.eye(2), pid=Away())  # type: ignore[arg-type]
+    metric.update("gallery", np.eye(2), pid=[1, 2])
+    assert metric.compute().mean_ap == 1  # type: ignore[union-attr]

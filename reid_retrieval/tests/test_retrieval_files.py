@@ -58,7 +58,7 @@ def test_an_archive_of_both_sides(names: tuple[str, ...], tmp_path: Path) -> Non
         other = ["gf", "g_pids", "g_camids"]
     arrays = dict(zip(names, (ROWS[:3], PIDS[:3], CAMIDS[:3]), strict=True))
     arrays |= dict(zip(other, (ROWS[3:], PIDS[3:], CAMIDS[3:]), strict=True))
-    np.savez(tmp_path / "both.npz", **arrays, epoch=np.array(7))
+    np.savez(tmp_path / "both.npz", **arrays, epoch=np.array(7), features=ROWS)
     assert_read(*read_features(tmp_path / "both.npz"))
 
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from reid_retrieval import blocks, passes, precision, screening
-from reid_retrieval.blocks import MarginExceededError
+from reid_retrieval.blocks import BFLOAT16, Images, MarginExceededError, Rounded, margins
 from reid_retrieval.errors import ConfigError
 from reid_retrieval.features import FeatureSet, FloatArray
 from reid_retrieval.labels import Labels
@@ -111,48 +111,56 @@ def as_data(results: tuple[RetrievalResult, ...]) -> list[Any]:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    kind=st.sampled_from([(whole, "euclidean"), (near, "euclidean"), (even, "cosine")]),
+    kind=st.sampled_from(
+        [(whole, "euclidean"), (near, "euclidean"), (near, "cosine"), (even, "cosine")]
+    ),
     seed=st.integers(0, 2**20),
     queries=st.integers(12, 30),
     gallery=st.integers(40, 150),
     chunk=st.sampled_from([None, 5]),
+    doubtful=st.sampled_from([1 / 32, 0.3, 1.0]),
 )
 def test_ties_and_near_ties_are_those_of_float32(
-    kind: tuple[Any, str], seed: int, queries: int, gallery: int, chunk: int | None
+    kind: tuple[Any, str], seed: int, queries: int, gallery: int, chunk: int | None, doubtful: float
 ) -> None:
     asked, offered = sides(kind[0], queries, gallery, seed)
     # Copies of other people's images, so that matches tie with what is no match.
     copies = np.random.default_rng(seed).integers(0, gallery, gallery)
     offered = FeatureSet(offered.features[copies], offered.labels)
-    results = [
-        evaluate_all(
-            *(asked, offered, PROTOCOLS[:6]),
-            distance=kind[1],
-            per_query=True,
-            precision=how,
-            chunk=chunk,
-        )
-        for how in ("fp32", "bf16")
-    ]
-    assert as_data(results[0]) == as_data(results[1])
-
-
-def test_a_large_search_has_the_same_digits_in_all_protocols() -> None:
-    rng = np.random.default_rng(3)
-    people = rng.standard_normal((30, 48), np.float32)
-
-    def features(rng: np.random.Generator, rows: int) -> FloatArray:
-        return people[rng.integers(0, 30, rows)] + rng.standard_normal((rows, 48), np.float32)
-
-    asked, offered = sides(features, 300, 1500, 4, people=30)
-    for distance in METRICS:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(screening, "_DOUBTFUL", doubtful)
         results = [
             evaluate_all(
-                asked, offered, PROTOCOLS[:6], distance=distance, per_query=True, precision=how
+                *(asked, offered, PROTOCOLS[:6]),
+                distance=kind[1],
+                per_query=True,
+                precision=how,
+                chunk=chunk,
             )
             for how in ("fp32", "bf16")
         ]
-        assert as_data(results[0]) == as_data(results[1])
+    assert as_data(results[0]) == as_data(results[1])
+
+
+def test_a_large_search_has_the_same_digits_in_all_protocols(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def features(rng: np.random.Generator, rows: int) -> FloatArray:
+        # Products are integers that float32 has exactly; bfloat16 has not even the features.
+        return rng.integers(-400, 401, (rows, 48)).astype(np.float32)
+
+    asked, offered = sides(features, 300, 1500, 4, people=30)
+    options: Any = {"protocols": PROTOCOLS[:6], "per_query": True}
+    expected = [
+        evaluate_all(asked, offered, distance=d, precision="fp32", **options) for d in METRICS
+    ]
+    # Every row is settled by what is in doubt, none by comparing it as a whole.
+    monkeypatch.setattr(screening, "_DOUBTFUL", 1.0)
+    monkeypatch.setattr(passes.Pass, "_compare", lambda *_: pytest.fail("in float32"))
+    monkeypatch.setattr(Screening, "fill_exactly", lambda *_: pytest.fail("in float32"))
+    for distance, one in zip(METRICS, expected, strict=True):
+        found = evaluate_all(asked, offered, distance=distance, precision="bf16", **options)
+        assert as_data(found) == as_data(one)
 
 
 def settled_row(
@@ -206,6 +214,29 @@ def test_the_margin_holds_for_every_pair(distance: str) -> None:
     assert np.abs(screened - exact).max() > 1e-4
 
 
+def rounded_images(size: float, loss: float, width: int = 3) -> Images:
+    features = np.zeros((1, width), np.float32)
+    rounded = Rounded(torch.zeros(1, width).bfloat16(), np.array([size]), np.array([loss]))
+    return Images(features, np.ones(1, np.float32), rounded)
+
+
+def test_the_margin_by_hand() -> None:
+    # |q'| |g - g'| + |q - q'| |g|, and D + 16 units of float32 for the sums.
+    sums = (3 + 16) * 2.0**-23
+    found = margins(rounded_images(2, 0), rounded_images(5, 0.25), COSINE)
+    assert found == pytest.approx([2 * 0.25 + sums * 2 * 5.25], rel=1e-6)
+    found = margins(rounded_images(2, 0.5), rounded_images(5, 0), COSINE)
+    assert found == pytest.approx([0.5 * 5 + sums * 2.5 * 5], rel=1e-6)
+    found = margins(rounded_images(2, 0), rounded_images(5, 0), metric_of("euclidean"))
+    assert found == pytest.approx([sums * 10 + 10 / 256 + 2.0**-22 * (10 + 25)], rel=1e-6)
+
+
+def test_numbers_lose_at_most_a_256th_in_bfloat16() -> None:
+    numbers = torch.linspace(1, 2, 2**12 + 1)
+    rounded = numbers.bfloat16().float()
+    assert float(((numbers - rounded).abs() / rounded).max()) == BFLOAT16
+
+
 def test_wrong_products_are_noticed_and_everything_is_compared_in_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -222,7 +253,19 @@ def test_wrong_products_are_noticed_and_everything_is_compared_in_float32(
     search.fill(0, row)
     with pytest.raises(MarginExceededError):
         search.settle(0, row[0], np.array([0, 3]), np.array([True, True]))
-    found = evaluate(asked, offered, distance="euclidean", per_query=True, precision="bf16")
+    # In the second chunk: what the first one has found is forgotten, too.
+    calls: list[int] = []
+
+    def wrong_later(queries: Any, gallery: Any, room: Any, out: torch.Tensor) -> None:
+        calls.append(len(out))
+        (wrong if len(calls) > 1 else emulated)(queries, gallery, room, out)
+
+    monkeypatch.setattr(screening, "multiply_rounded", wrong_later)
+    monkeypatch.setattr(screening, "_DOUBTFUL", 1.0)
+    found = evaluate(
+        *(asked, offered), distance="euclidean", per_query=True, precision="bf16", chunk=8
+    )
+    assert calls == [8, 8]
     assert as_data((found,)) == as_data((expected,))
 
 
