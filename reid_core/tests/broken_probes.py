@@ -138,3 +138,41 @@ class Waiting(Head):
     def reid_losses(self, ctx: Any, step: Any) -> list[Any]:
         (term,) = super().reid_losses(ctx, step)
         return [term] if term.value.item() >= 0 else []
+
+
+class Comparing(Stream):
+    """It compares the rows of its rank with each other, and not with those of all."""
+
+    @hookimpl
+    def reid_losses(self, ctx: Any, step: Any) -> list[Any]:
+        ctx = replace(ctx)
+        ctx.gather = lambda rows: rows
+        return super().reid_losses(ctx, step)
+
+
+class Scaled(Stream):
+    """Its rows are gathered, and their gradient counts this rank's loss alone."""
+
+    @hookimpl
+    def reid_losses(self, ctx: Any, step: Any) -> list[Any]:
+        ctx = replace(ctx)
+        ctx.gather = lambda rows: torch.cat(
+            [
+                part if number == ctx.rank else part.detach()
+                for number, part in enumerate(type(ctx).gather(ctx, rows).chunk(ctx.world_size))
+            ]
+        )
+        return super().reid_losses(ctx, step)
+
+
+class Rounded(Stream):
+    """It looks for every row's nearest other by products that mixed precision rounds."""
+
+    @hookimpl
+    def reid_losses(self, ctx: Any, step: Any) -> list[Any]:
+        found = super().reid_losses(ctx, step)
+        if found:
+            unit = step.main.embedded["stream/shape"].unit
+            nearest = (unit @ unit.T).fill_diagonal_(-1).argmax(1)
+            found[0] = replace(found[0], value=(unit - unit[nearest]).square().mean())
+        return found

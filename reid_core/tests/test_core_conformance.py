@@ -11,6 +11,7 @@ import broken_probes
 import pytest
 import torch
 
+from reid_core.defaults.contrastive import Contrastive
 from reid_core.errors import ReidError
 from reid_core.testing.conformance import CHECKS, CUDA_CHECKS, Subject, conformance_suite
 from reid_core.testing.probe_plugins import PROBES
@@ -71,6 +72,13 @@ BROKEN = [
     ("Attached", "pickling", "'attached/pairs' cannot be pickled"),
     ("Lonely", "ranks", "after training 'branches.head/head.* differs between ranks"),
     ("Centred", "ranks", "vectors of 'stream/shape' differ from those of one process"),
+    ("Comparing", "ranks", "the loss term 'stream/similar' of update 'main' is .* in one process"),
+    ("Scaled", "ranks", "the gradient of group '.*' in update 'main' differs from that of one"),
+    (
+        "Rounded",
+        "choices",
+        r"update 'main' chooses \(argmax\) by numbers that bfloat16 has rounded",
+    ),
     ("Halved", "bf16", "'head/parts' is torch.bfloat16; compute it in float32"),
     ("Wrapping", "compile", "entries are called"),
 ]
@@ -89,6 +97,14 @@ def test_a_check_fails_on_a_plugin_that_breaks_its_rule(
     run = CHECKS.get(check) or partial(CUDA_CHECKS[check], device=DEVICE)
     with pytest.raises(AssertionError, match=message), interpreted():
         run(subject)
+
+
+def test_two_ranks_see_the_negatives_of_one_process_in_the_contrastive_start(
+    reid_cache: Path, tmp_path: Path
+) -> None:
+    settings = {"data": {"sampler": "twice"}}
+    subject = Subject("contrastive", reid_cache, tmp_path, settings, {"contrastive": Contrastive})
+    CHECKS["ranks"](subject)
 
 
 @pytest.mark.parametrize("check", list(CUDA_CHECKS))

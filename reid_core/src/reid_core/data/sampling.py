@@ -83,11 +83,36 @@ def make_sampler(
     return _PkSampler(groups, batch_size, instances, seed, epoch_by, cameras=name == "pk_camera")
 
 
+def check_shares(source: str, sampler: str, batch_size: int, instances: int, world: int) -> None:
+    """Refuse batches whose shares would tear apart rows that belong together.
+
+    What looks at a row's partner within its rank (a pair, another image of the identity) would
+    find another one, or none, than in one process.
+
+    Args:
+        source: for the message.
+        sampler, batch_size, instances: as `make_sampler` takes them.
+        world: the number of ranks.
+
+    Raises:
+        ConfigError: a batch cannot be divided, with the sizes that can.
+    """
+    together = {"pk": instances, "pk_camera": instances, "pairs": 2, "twice": 2}.get(sampler, 1)
+    unit = together * world
+    if batch_size % unit:
+        raise ConfigError(
+            f"batches of {batch_size} rows of source '{source}' cannot be divided over {world} "
+            f"processes, of which each takes whole groups of {together} row(s) (sampler "
+            f"'{sampler}'); set the batch size to a multiple of {unit}, or start another number "
+            "of processes"
+        )
+
+
 def shard(batches: Iterable[Rows], rank: int, world: int) -> Iterator[Draw]:
     """Yield a rank's share of every global batch: one contiguous block of equal size.
 
-    Identities lie contiguously in a batch, so a rank gets whole ones whenever their number is
-    divisible by ``world``.
+    Rows that belong together (an identity, a pair) lie contiguously in a batch, so a rank gets
+    them whole where `check_shares` does not refuse it.
 
     Args:
         batches: global batches of one epoch, in order.

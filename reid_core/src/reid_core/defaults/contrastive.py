@@ -56,12 +56,12 @@ class Contrastive(Plugin):
 
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> Sequence[LossTerm]:
-        """Return NT-Xent over the rows of the main pass."""
+        """Return NT-Xent over the rows of the main pass, of all ranks."""
         if step.update != "main":
             return []
         view = step.main
-        projected = view.output(self.own("projected"))
-        value = nt_xent(projected, view.batch.index, self.settings.temperature)
+        projected = ctx.gather(view.output(self.own("projected")))
+        value = nt_xent(projected, ctx.gather(view.batch.index), self.settings.temperature)
         return [LossTerm(self.own("nt_xent"), value)]
 
 

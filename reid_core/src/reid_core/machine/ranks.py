@@ -169,22 +169,27 @@ def gather_objects(value: Any) -> list[Any]:
     return parts
 
 
-def _moments(values: Tensor) -> tuple[Tensor, Tensor, int]:
+def _moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean, biased variance and number of values per channel, over all ranks.
 
     Every rank's own are put together as Chan et al. (1979) do. A difference of squares would lose
     all digits, and even its sign, where the mean is large against the spread.
 
     Args:
-        values: float32 ``B C ...``, as many on every rank.
+        values: float32 ``B C ...``; a rank may have none.
     """
     axes = [0, *range(2, values.dim())]
-    variance, mean = torch.var_mean(values, axes, correction=0)
-    means, variances = gather(torch.stack([mean, variance])[None]).unbind(1)
-    total = means.mean(0)
-    between = (means - total).square().mean(0)
-    count = values.numel() // values.shape[1] * len(means)
-    return total, variances.mean(0) + between, count
+    if values.numel():
+        variance, mean = torch.var_mean(values, axes, correction=0)
+    else:
+        variance = mean = values.sum(axes)  # zeros that keep the graph
+    count = torch.full_like(mean, values.numel() / values.shape[1])
+    means, variances, counts = gather(torch.stack([mean, variance, count])[None]).unbind(1)
+    everything = counts.sum(0)
+    share = counts / everything
+    total = (share * means).sum(0)
+    within = (share * (variances + (means - total).square())).sum(0)
+    return total, within, everything.detach()
 
 
 class _AcrossRanks:
@@ -211,7 +216,7 @@ class _AcrossRanks:
         return cast(Tensor, out)
 
     @staticmethod
-    def _move(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
+    def _move(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.num_batches_tracked is not None
@@ -220,7 +225,7 @@ class _AcrossRanks:
         if share is None:
             share = 1.0 / float(norm.num_batches_tracked)
         norm.running_mean.lerp_(mean, share)
-        norm.running_var.lerp_(variance * (count / (count - 1)), share)
+        norm.running_var.lerp_(variance * count / (count - 1), share)
 
 
 def synchronise_batch_norms(model: nn.Module) -> None:

@@ -7,7 +7,7 @@ what was seen; it is shown to fail on a probe plugin broken on purpose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from reid_core.testing.checks_of_runs import (
     check_order,
     check_resume,
 )
+from reid_core.testing.choices import check_choices
 from reid_core.testing.ranks import check_ranks
 from reid_core.testing.subject import Subject
 
@@ -50,6 +51,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "resume": check_resume,
     "export": check_export,
     "pickling": check_pickling,
+    "choices": check_choices,
     "ranks": check_ranks,
 }
 """All checks by name."""
@@ -67,6 +69,7 @@ def conformance_suite(
     *,
     classes: Mapping[str, type[Plugin]] | None = None,
     waits: int = 0,
+    per_rank: Sequence[str] = (),
 ) -> Callable[..., None]:
     """Return a test function that runs every check on a plugin.
 
@@ -79,6 +82,9 @@ def conformance_suite(
             under ``plugins``: ``{"plugins": {"san": {"weight": 0.5}}}``.
         classes: plugin classes by name that need no entry point.
         waits: how often a step may wait for the device; the reason belongs beside the number.
+        per_rank: patterns (fnmatch) of loss terms that are another sample of the same on several
+            ranks, because the rows of a rank are put together; the reason belongs beside them. All
+            others must be what one process computes.
     """
     import pytest
 
@@ -86,7 +92,7 @@ def conformance_suite(
 
     @pytest.mark.parametrize("check", list(checks))
     def test_conforms(check: str, reid_cache: Path, tmp_path: Path) -> None:
-        subject = Subject(name, reid_cache, tmp_path, settings or {}, classes or {}, waits)
-        checks[check](subject)
+        given = (settings or {}, classes or {}, waits, per_rank)
+        checks[check](Subject(name, reid_cache, tmp_path, *given))
 
     return test_conforms

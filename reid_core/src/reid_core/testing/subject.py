@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class Subject:
         settings: configuration over the tiny run's: sections, and ``plugins.<name>``.
         classes: plugin classes that need no entry point.
         waits: how often a step may wait for the device.
+        per_rank: patterns (fnmatch) of loss terms for which the rows of a rank meet each other.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Subject:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     classes: Mapping[str, type[Plugin]] = field(default_factory=dict)
     waits: int = 0
+    per_rank: Sequence[str] = ()
 
     def assemble(
         self, *others: str, reverse: bool = False, **sections: Mapping[str, Any]

@@ -50,6 +50,7 @@ from reid_core.runs.assembly.needs import (
 from reid_core.runs.assembly.schedules import merge_schedules
 from reid_core.runs.assembly.sources import (
     add_sources,
+    check_batches,
     erasing_of,
     load_dataset,
     loader_of,
@@ -92,6 +93,8 @@ def assemble(
     config = ctx.config
     makers = _makers(ctx, plugins, calls)
     check_needs(plugins, ctx.slots, makers, ctx.main)
+    asked = [request.name for plugin in plugins.values() for request in plugin.sources]
+    check_batches(ctx, plugins, [MAIN, *asked], ctx.main.identities or "pid" in makers)
     starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
     check_starts(ctx, starts, plugins)
     named = chosen_protocols(config.evaluation.protocols, ctx.dataset, ctx.providers.protocol)

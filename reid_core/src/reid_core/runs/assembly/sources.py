@@ -20,7 +20,7 @@ from reid_core.data.counts import load_counted
 from reid_core.data.draws import Draw
 from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.loading import BatchLoader
-from reid_core.data.sampling import Sampler, make_sampler
+from reid_core.data.sampling import Sampler, check_shares, make_sampler
 from reid_core.errors import ConfigError, DataError, did_you_mean
 from reid_core.machine.ranks import rank_0_first
 from reid_core.plugins.providers import check_request, parse_data_name
@@ -122,6 +122,37 @@ def _same_layouts(main: Source, source: Source) -> None:
             )
 
 
+def check_batches(
+    ctx: RunContext, plugins: Mapping[str, Plugin], sources: Iterable[str], identities: bool
+) -> None:
+    """Refuse batches that cannot be divided over the ranks, of sources that are or will be there.
+
+    Args:
+        ctx: the run.
+        plugins: whose requests may set a source's batch size.
+        sources: names of the training sources.
+        identities: whether the main source has identities, or gets some.
+
+    Raises:
+        ConfigError: see `check_shares`.
+    """
+    for name in sources:
+        kind, size = _sampling(ctx, plugins, name, identities)
+        check_shares(name, kind, size, ctx.config.data.instances, ctx.world_size)
+
+
+def _sampling(
+    ctx: RunContext, plugins: Mapping[str, Plugin], source: str, identities: bool
+) -> tuple[str, int]:
+    """Return the sampler and the batch size of a source."""
+    data = ctx.config.data
+    requests = {r.name: r for plugin in plugins.values() for r in plugin.sources}
+    if source in requests:
+        return "random", requests[source].batch_size or data.batch_size
+    blind = data.sampler in ("random", "twice")
+    return data.sampler if identities or blind else "random", data.batch_size
+
+
 def sampler_of(ctx: RunContext, plugins: Mapping[str, Plugin], source: Source) -> Sampler:
     """Return the sampler of a source; further sources are drawn at random.
 
@@ -130,14 +161,8 @@ def sampler_of(ctx: RunContext, plugins: Mapping[str, Plugin], source: Source) -
         plugins: whose requests may set a source's batch size.
         source: what to sample.
     """
-    data = ctx.config.data
-    requests = {r.name: r for plugin in plugins.values() for r in plugin.sources}
-    size, pids = data.batch_size, None
-    blind = data.sampler in ("random", "twice")
-    kind = data.sampler if source.identities or blind else "random"
-    if source.name in requests:
-        size = requests[source.name].batch_size or size
-        kind = "random"
+    data, pids = ctx.config.data, None
+    kind, size = _sampling(ctx, plugins, source.name, source.identities)
     if source.identities:
         pids = np.array([sample.pid for sample in source.samples], np.int64)
     camids = np.array([sample.camid for sample in source.samples], np.int64)
