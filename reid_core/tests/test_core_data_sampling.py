@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from reid_core.data.sampling import SAMPLERS, make_sampler, shard
+from reid_core.data.sampling import SAMPLERS, check_shares, make_sampler, shard
 from reid_core.errors import ConfigError, DataError
 
 QUICK = settings(max_examples=40, deadline=None)
@@ -234,3 +234,16 @@ def test_data_without_pairs_is_refused() -> None:
             DataError, match="needs identities, and the source has none; use 'random'"
         ):
             make_sampler(name, None, np.zeros(20, np.int64), 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "batch_size", "world", "unit"),
+    [("pairs", 12, 4, 8), ("twice", 6, 2, 4), ("pk", 16, 8, 32), ("random", 12, 8, 8)],
+)
+def test_batches_whose_shares_tear_groups_apart_are_refused(
+    sampler: str, batch_size: int, world: int, unit: int
+) -> None:
+    with pytest.raises(ConfigError, match=rf"'main'.*sampler '{sampler}'.*multiple of {unit},"):
+        check_shares("main", sampler, batch_size, 4, world)
+    for fitting in (unit, 3 * unit):
+        check_shares("main", sampler, fitting, 4, world)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from reid_core.contract.step import Update
-from reid_core.loop.assembly import Assembly
 from reid_core.loop.forward import UpdateForward, UpdateReport
 from reid_core.loop.state import trainable_state
 from reid_core.machine.randomness import StepScopes
+from reid_core.runs.assembly.assembling import Assembly
 from reid_core.testing.subject import Subject
 from reid_core.testing.tiny import Recorder
 
@@ -181,10 +181,11 @@ def _hold_still(assembly: Assembly) -> dict[str, Tensor]:
 def _draw_otherwise(assembly: Assembly) -> None:
     forward, ctx = assembly.parts.forward, assembly.ctx
     assert isinstance(forward, UpdateForward)
-    seed = assembly.config.run.seed + 1
-    forward._scopes = lambda: StepScopes(  # type: ignore[method-assign]
-        seed, ctx.progress.iteration, ctx.rank, cuda=False
-    )
+
+    def scopes() -> StepScopes:
+        return StepScopes(assembly.config.run.seed + 1, ctx.progress.iteration, ctx.rank)
+
+    forward._scopes = scopes  # type: ignore[method-assign]
 
 
 def _file(subject: Subject, rank: int) -> str:
