@@ -172,6 +172,13 @@ def test_a_batch_must_hold_whole_groups() -> None:
     validated(RunConfig, {"data": {"batch_size": 5, "sampler": "random"}})
 
 
+def test_padding_is_less_than_the_image() -> None:
+    size = {"height": 64, "width": 32}
+    with pytest.raises(ConfigError, match=r"augment.pad = 32 would show .*\(64 x 32\)"):
+        validated(RunConfig, {"data": size, "augment": {"pad": 32}})
+    assert validated(RunConfig, {"data": size, "augment": {"pad": 31}}).augment.pad == 31
+
+
 def test_a_length_needs_a_neck_that_changes_it() -> None:
     with pytest.raises(ConfigError, match=r"dim = 256 needs a neck"):
         validated(RunConfig, {"model": {"dim": 256}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from reid_core.contract.model import Branch, Embedding, Supervision
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataSet
 from reid_core.errors import CheckpointError, ConfigError, DataError, PluginError
-from reid_core.model.blocks import GlobalPool
+from reid_core.model.blocks import EmbeddingHead, GlobalPool
 from reid_core.model.embedder import Embedder, embedder_of
+from reid_core.model.encoder import EARLIER, TimmEncoder
 from reid_core.model.stored import load_embedder
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
@@ -92,7 +94,14 @@ def test_the_description_has_these_keys(stored: Path) -> None:
     }
     assert spec["encoder"] == {
         "factory": "reid_core.model.encoder:TimmEncoder",
-        "kwargs": {"name": "test_resnet", "size": [64, 32], "last_stride": 1},
+        "kwargs": {
+            "name": "test_resnet",
+            "size": [64, 32],
+            "last_stride": 1,
+            "final_norm": True,
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+        },
     }
     (branch,) = spec["branches"]
     assert set(branch) == {"name", "reads", "writes", "factory", "kwargs"}
@@ -209,6 +218,47 @@ def test_an_embedding_that_reads_side_data_is_not_exported(
     assert made.fields == ("parts",)
     with pytest.raises(ConfigError, match=r"reads parts beside the image.*--embed"):
         made.save(tmp_path / "embedder.safetensors")
+
+
+def test_a_raw_vector_before_a_neck_that_shortens_it_has_its_own_length(
+    reid_cache: Path, tmp_path: Path
+) -> None:
+    neck = {"model": {"neck": "fc", "dim": 16}}
+    whole = tiny_assembly((), neck, cache=reid_cache).model
+    channels = whole.heads["core/global"].channels
+    declared = replace(whole.embeddings["core/global"], test_vector="raw")
+    whole.heads["core/global"].declaration = declared
+    embedder = embedder_of(whole, (64, 32)).eval()
+    assert embedder.dim == embedder.width("raw") == channels != 16
+    assert features(embedder).shape == (3, channels)
+    path = tmp_path / "embedder.safetensors"
+    embedder.save(path)
+    assert json.loads(path.with_suffix(".json").read_text())["dim"] == channels
+    again = load_embedder(path)
+    assert again.dim == channels
+    assert torch.equal(features(again), features(embedder))
+
+
+def test_an_embedder_of_an_earlier_version_computes_as_it_did(tmp_path: Path) -> None:
+    pool = Branch("core/pool", GlobalPool("avg"), ("encoder/map",), ("core/pooled",))
+    head = EmbeddingHead(Embedding("core/global", "core/pooled", neck="none"), 64)
+    encoder = TimmEncoder("test_vit", (64, 32), 2, final_norm=False)
+    torch.nn.init.normal_(encoder.trunk.norm.weight)
+    path = tmp_path / "embedder.safetensors"
+    Embedder(encoder, [pool], [head], (64, 32)).save(path)
+    description = path.with_suffix(".json")
+    stored = json.loads(description.read_text())
+    for key in ("final_norm", "mean", "std"):
+        del stored["encoder"]["kwargs"][key]
+    description.write_text(json.dumps(stored))
+    images = torch.rand(3, 3, 64, 32)
+    with torch.inference_mode():
+        before = load_embedder(path)(images)
+        normalised = (images - torch.tensor(EARLIER["mean"]).view(3, 1, 1)) / torch.tensor(
+            EARLIER["std"]
+        ).view(3, 1, 1)
+        deepest = encoder.eval().trunk.forward_intermediates(normalised)[1][-1].mean((2, 3))
+    assert torch.allclose(before, torch.nn.functional.normalize(deepest, dim=1), atol=1e-6)
 
 
 def test_what_cannot_be_loaded_is_one_line(stored: Path, tmp_path: Path) -> None:

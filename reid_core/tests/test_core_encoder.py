@@ -15,7 +15,8 @@ from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import Embedding, Tap
 from reid_core.errors import ConfigError, PluginError
 from reid_core.model.blocks import EmbeddingHead
-from reid_core.model.encoder import NoEncoder, TimmEncoder, verify_taps
+from reid_core.model.encoder import EARLIER, NoEncoder, TimmEncoder, verify_taps
+from reid_core.model.trunks import stride_of
 
 SIZE = (256, 128)
 
@@ -273,3 +274,98 @@ def test_the_stand_in_for_an_encoder_has_nothing_to_train() -> None:
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     image = torch.ones(1, 3, 40, 24)
     assert torch.equal(encoder(image)["encoder/map"], torch.ones(1, 3, 3, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [("test_vit", 1), ("swin_tiny_patch4_window7_224", None), ("mixer_s32_224", 0)],
+)
+def test_the_map_of_tokens_is_what_the_trunk_gives(name: str, prefix: int | None) -> None:
+    torch.manual_seed(0)
+    encoder = TimmEncoder(name, (64, 32), last_stride=2).eval()
+    torch.nn.init.normal_(encoder.trunk.norm.weight)
+    image = torch.randn(1, 3, 64, 32)
+    with torch.no_grad():
+        found = encoder(image)
+        whole = encoder.trunk.forward_features(image)
+    last = found["encoder/map"]
+    wanted = whole.flatten(1, 2) if prefix is None else whole[:, prefix:]
+    assert torch.equal(last.flatten(2).transpose(1, 2), wanted)
+    assert last.shape == found[encoder.taps[-2].name].shape
+    assert not torch.allclose(last, found[encoder.taps[-2].name], atol=0.1)
+    encoder.follow({})
+    with torch.no_grad():
+        assert torch.equal(encoder(image)["encoder/map"], found[encoder.taps[-2].name])
+
+
+HALF = [0.5, 0.5, 0.5]
+
+
+def test_weights_get_images_as_they_were_trained(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    plain = TimmEncoder("test_resnet", (64, 32)).eval()
+    torch.save(plain.trunk.state_dict(), path)
+    encoder = TimmEncoder("test_resnet", (64, 32), pretrained=path).eval()
+    pixels = torch.rand(2, 3, 64, 32)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (EARLIER["mean"], EARLIER["std"]))
+    with torch.no_grad():
+        found = encoder((pixels - mean) / std)["encoder/map"]
+        wanted = encoder.trunk.forward_features((pixels - 0.5) / 0.5)
+        assert torch.allclose(found, wanted, atol=1e-5)
+        assert torch.equal(plain(pixels)["encoder/map"], plain.trunk.forward_features(pixels))
+    assert encoder.conventions == {"final_norm": True, "mean": HALF, "std": HALF}
+    assert plain.conventions == {**EARLIER, "final_norm": True}
+    assert str(encoder.renormalise).startswith("were trained with mean (0.5, 0.5, 0.5)")
+    again = TimmEncoder(**encoder.deploy_spec()["kwargs"]).eval()
+    again.load_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again(pixels)["encoder/map"], encoder(pixels)["encoder/map"])
+
+
+def test_weights_may_be_told_their_mean_and_deviation() -> None:
+    encoder = TimmEncoder("test_resnet", (64, 32), mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    image = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 0  # ImageNet's mean colour
+    found = encoder.renormalise(image).flatten()
+    assert found.tolist() == pytest.approx([0.385 / 0.4, 0.256 / 0.5, 0.106 / 0.6], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "places", "stride"),
+    [(100, 7, 16), (100, 4, 32), (100, 25, 4), (100, 6, 16), (256, 16, 16), (256, 18, 14)],
+)
+def test_strides_need_not_divide_the_image(pixels: int, places: int, stride: int) -> None:
+    assert stride_of(pixels, places) == stride
+
+
+@pytest.mark.parametrize(("last_stride", "last"), [(1, 16), (2, 32)])
+def test_taps_of_an_image_of_100_rows_have_the_networks_strides(
+    last_stride: int, last: int
+) -> None:
+    encoder = on_meta("resnet18", last_stride, (100, 50))
+    assert [tap.stride for tap in encoder.taps] == [2, 4, 8, 16, last, last]
+    with torch.device("meta"):
+        verify_taps(encoder, (100, 50), "core")
+
+
+@pytest.mark.parametrize("name", ["vgg11", "dla34", "darknet53", "tresnet_m"])
+def test_taps_have_names_of_their_own(name: str) -> None:
+    encoder = on_meta(name, 2)
+    maps = maps_of(encoder)
+    names = [tap.name for tap in encoder.taps]
+    assert len(set(names)) == len(names) == len(maps)
+    for tap in encoder.taps:
+        assert maps[tap.name][1] * tap.stride == 256, tap
+    if name != "tresnet_m":
+        assert names[:2] == ["encoder/pixels", "encoder/stem"]
+
+
+@pytest.mark.parametrize("name", ["resnetblur18", "hrnet_w18_small", "inception_v3", "tresnet_m"])
+def test_a_network_of_many_paths_keeps_its_stride(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"last_stride = 1 .*'{name}'.*last_stride=2") as caught:
+        on_meta(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_size_that_a_network_does_not_take_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"'hrnet_w18_small' does not take images of 100 x 50"):
+        on_meta("hrnet_w18_small", 2, (100, 50))

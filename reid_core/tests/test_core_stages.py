@@ -202,6 +202,17 @@ def test_contrastive_pre_training_starts_the_encoder(tmp_path: Path) -> None:
         assert torch.equal(value, assembly.model.encoder.state_dict()[name]), name
 
 
+def test_an_encoder_that_starts_from_a_stage_sees_images_as_the_stage_did(tmp_path: Path) -> None:
+    start = {"model": {"start": "contrastive", "start_epochs": 1}}
+    assembly = tiny_assembly((), start, cache=tmp_path)
+    [one] = assembly.plugins["core"].starts(assembly.config)
+    checkpoint = run_stage(assembly.ctx, one.stage).folder / "checkpoint.pt"
+    content = torch.load(checkpoint, weights_only=True)
+    half = {"final_norm": True, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    torch.save({**content, "conventions": half}, checkpoint)
+    assert tiny_assembly((), start, cache=tmp_path).model.encoder.conventions == half
+
+
 def test_the_neck_starts_with_the_encoder(tmp_path: Path) -> None:
     start = {"start": "contrastive", "start_epochs": 1}
     assembly = tiny_assembly((), {"model": start}, cache=tmp_path)

@@ -18,6 +18,7 @@ from reid_core.loop.state import (
     state_hash,
     trainable_state,
 )
+from reid_core.model.encoder import EARLIER
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
@@ -54,14 +55,31 @@ def test_a_checkpoint_restores_model_optimisers_and_progress(reid_cache: Path, p
                 assert torch.equal(value, states[group][name][key]), (group, name, key)
 
 
+def test_an_encoder_computes_as_when_its_checkpoint_was_written(
+    reid_cache: Path, path: Path
+) -> None:
+    first = made(reid_cache, path)
+    half = {"final_norm": True, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    first.assembly.model.encoder.follow(half)
+    first.save()
+    again = made(reid_cache, path)
+    again.resume()
+    assert again.assembly.model.encoder.conventions == half
+    # An earlier version stored none, and its maps lacked the final norm.
+    edited(path, lambda content: content.pop("conventions"))
+    again.resume()
+    assert again.assembly.model.encoder.conventions == EARLIER
+
+
 def test_a_checkpoint_holds_these_entries(reid_cache: Path, path: Path) -> None:
     trainer = made(reid_cache, path, "stream")
     trainer.fit()
     content = read_checkpoint(path)
     assert set(content) == {
         "format", "progress", "plugins", "data", "ranks", "config", "model", "frozen",
-        "optimisers",
+        "optimisers", "conventions",
     }  # fmt: skip
+    assert content["conventions"] == trainer.assembly.model.encoder.conventions
     assert set(content["plugins"]) == {"core", "stream"}
     assert not any("stream/frozen" in name for name in content["model"])
     assert set(content["frozen"]) == {"stream/frozen"}

@@ -332,6 +332,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _padding_is_less_than_the_image(self) -> RunConfig:
+        if self.augment.pad >= min(self.data.size):
+            raise ValueError(
+                f"augment.pad = {self.augment.pad} would show windows without any image: it must "
+                f"be less than data.height and data.width ({self.data.height} x {self.data.width})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batches_fit(self) -> RunConfig:
         data = self.data
         if data.sampler.startswith("pk") and data.batch_size % data.instances:

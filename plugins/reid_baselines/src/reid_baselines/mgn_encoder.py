@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from reid_core import ConfigError, Encoder, Tap, TimmEncoder
+from reid_core.model.encoder import Renormalise
 
 BRANCHES = 3
 
@@ -27,7 +28,7 @@ class MgnEncoder(Encoder):
         name: a ResNet of timm (``resnet50``, ``resnet50.tv_in1k``).
         size: height and width of the input.
         last_stride: 1 removes the stride of conv5 in all three branches.
-        pretrained: as in `TimmEncoder`.
+        pretrained, mean, std: as in `TimmEncoder`.
 
     Raises:
         ConfigError: the encoder is no ResNet, or `TimmEncoder` refuses it.
@@ -39,10 +40,13 @@ class MgnEncoder(Encoder):
         size: Sequence[int],
         last_stride: int = 1,
         pretrained: bool | Path = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.spec = {"name": name, "size": list(size), "last_stride": last_stride}
-        whole = TimmEncoder(name, (size[0], size[1]), last_stride, pretrained)
+        whole = TimmEncoder(name, (size[0], size[1]), last_stride, pretrained, mean=mean, std=std)
+        self.renormalise = whole.renormalise
         if not all(hasattr(whole.trunk, part) for part in _RESNET):
             raise ConfigError(
                 f"plugin 'mgn' splits a ResNet into branches, and '{name}' is none; choose one, "
@@ -61,7 +65,7 @@ class MgnEncoder(Encoder):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return the maps by tap name; see `Encoder.forward`."""
-        stem = self.stem(image)
+        stem = self.stem(self.renormalise(image))
         stage1 = self.stage1(self.pool(stem))
         stage2 = self.stage2(stage1)
         shared = self.shared(stage2)
@@ -71,7 +75,18 @@ class MgnEncoder(Encoder):
 
     def deploy_spec(self) -> dict[str, Any]:
         """See `Encoder.deploy_spec`."""
-        return {"factory": "reid_baselines.mgn_encoder:MgnEncoder", "kwargs": self.spec}
+        kwargs = {**self.spec, **self.conventions}
+        return {"factory": "reid_baselines.mgn_encoder:MgnEncoder", "kwargs": kwargs}
+
+    @property
+    def conventions(self) -> dict[str, Any]:
+        """See `Encoder.conventions`."""
+        return {"mean": list(self.renormalise.mean), "std": list(self.renormalise.std)}
+
+    def follow(self, conventions: Mapping[str, Any]) -> None:
+        """See `Encoder.follow`."""
+        ours = Renormalise()
+        self.renormalise.set(conventions.get("mean", ours.mean), conventions.get("std", ours.std))
 
 
 def _taps(whole: dict[str, Tap]) -> tuple[Tap, ...]:

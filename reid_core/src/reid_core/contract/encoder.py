@@ -34,6 +34,13 @@ class Encoder(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} must define deploy_spec to be exported")
 
+    @property
+    def conventions(self) -> dict[str, Any]:
+        """What goes with the weights and is none of them: plain values, stored in checkpoints."""
+        return {}
+
+    def follow(self, conventions: Mapping[str, Any]) -> None:
+        """Take over the conventions of the weights that are loaded into it."""
 
 class Modules(Protocol):
     """Modules by name, as ``torch.nn.ModuleDict`` has them."""

@@ -69,9 +69,12 @@ class Core(Plugin):
         offered = ctx.providers.build_backbone(settings.backbone, ctx)
         if offered is not None:
             return offered
-        return TimmEncoder(
+        encoder = TimmEncoder(
             settings.backbone, ctx.image_size, settings.last_stride, settings.pretrained
         )
+        if encoder.renormalise.needed:
+            ctx.say(f"the weights of '{settings.backbone}' {encoder.renormalise}")
+        return encoder
 
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> Sequence[Branch]:

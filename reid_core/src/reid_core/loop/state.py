@@ -58,6 +58,7 @@ def save_checkpoint(
         "ranks": ctx.world_size,
         "config": ctx.config.model_dump(mode="json"),
         "model": trainable_state(model),
+        "conventions": model.encoder.conventions,
         "frozen": frozen_hashes(model),
         "optimisers": optimisers.state_dict(),
     }
@@ -127,6 +128,8 @@ def load_checkpoint(
                     f"{tuple(expected[name].shape)}"
                 )
             expected[name].copy_(value)
+    # A checkpoint of an earlier version has none: its encoder computes as it did.
+    model.encoder.follow(content.get("conventions", {}))
     optimisers.load_state_dict(content["optimisers"])
     for name, value in content["progress"].items():
         setattr(ctx.progress, name, value)

@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_core.contract.model import Embedding
+from reid_core.contract.model import Embedding, Vector
 from reid_core.contract.views import Embedded
 from reid_core.errors import PluginError
 
@@ -78,6 +78,10 @@ class EmbeddingHead(nn.Module):
             self.neck = declaration.neck
         grows = isinstance(declaration.neck, nn.Module) or declaration.neck.startswith("fc")
         self.dim = (declaration.dim or channels) if grows else channels
+
+    def length(self, vector: Vector) -> int:
+        """Return the length of one of its vectors."""
+        return self.channels if vector == "raw" else self.dim
 
     def forward(self, raw: Tensor) -> Embedded:
         """Return raw, neck and unit vectors; the input is ``B C`` or ``B C 1 1``."""

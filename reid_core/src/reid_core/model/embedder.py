@@ -58,7 +58,7 @@ class Embedder(nn.Module):
         self.branches = nn.ModuleDict({b.name: cast(nn.Module, b.module) for b in branches})
         self.heads = nn.ModuleDict({head.declaration.name: head for head in heads})
         self.size = size
-        self.dim = sum(head.dim for head in heads)
+        self.dim = sum(head.length(head.declaration.test_vector) for head in heads)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), False)
 
@@ -71,7 +71,7 @@ class Embedder(nn.Module):
     def width(self, vector: Vector) -> int:
         """Return the length of the feature that ``vector`` of every embedding makes."""
         heads = cast(Iterable[EmbeddingHead], self.heads.values())
-        return sum(head.channels if vector == "raw" else head.dim for head in heads)
+        return sum(head.length(vector) for head in heads)
 
     @property
     def fields(self) -> tuple[str, ...]:

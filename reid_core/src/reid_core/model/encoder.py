@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,18 @@ from torch import Tensor, nn
 
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import ENCODER_MAP, Tap
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.modes import evaluating
 from reid_core.model.torchvision_guard import ensure
-from reid_core.model.trunks import as_map, blank_image, dry_maps, remove_last_stride
+from reid_core.model.trunks import as_map, blank_image, covers, dry_maps, remove_last_stride, strides_of
+
+EARLIER: Mapping[str, Any] = {
+    "final_norm": False,
+    "mean": list(IMAGENET_MEAN),
+    "std": list(IMAGENET_STD),
+}
+"""What timm's models were given and gave before files said so."""
 
 
 class NoEncoder(Encoder):
@@ -41,22 +49,69 @@ class NoEncoder(Encoder):
         return {"factory": "reid_core.model.encoder:NoEncoder", "kwargs": {}}
 
 
+class Renormalise(nn.Module):
+    """Turn ImageNet-normalised images into what an encoder's weights were trained with.
+
+    More than a third of timm's weights had another mean and standard deviation than ImageNet's,
+    which all images of a run have, whoever looks at them.
+
+    Args:
+        mean, std: of the weights' RGB channels, of pixels in 0..1.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+    ) -> None:
+        super().__init__()
+        for name in ("scale", "shift"):
+            self.register_buffer(name, torch.zeros(1, 3, 1, 1), persistent=False)
+        self.set(mean, std)
+
+    def set(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take another mean and standard deviation."""
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        self.needed = (self.mean, self.std) != (IMAGENET_MEAN, IMAGENET_STD)
+        for channel, (ours, theirs) in enumerate(zip(self.mean, IMAGENET_MEAN, strict=True)):
+            self.scale[:, channel] = IMAGENET_STD[channel] / self.std[channel]
+            self.shift[:, channel] = (theirs - ours) / self.std[channel]
+
+    def __str__(self) -> str:
+        return (
+            f"were trained with mean {self.mean} and standard deviation {self.std} of the pixels: "
+            "the encoder sees its images so"
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return ``B 3 H W``; the image itself where nothing is to be done."""
+        return image * self.scale + self.shift if self.needed else image
+
+
 class TimmEncoder(Encoder):
     """A timm model as an encoder.
 
-    Taps are ``encoder/stem`` (stride 2, where the network has one), ``encoder/stage1`` and so on
-    (stride 4 and deeper), and ``encoder/map``, the output of the whole trunk. With ResNets the
-    four stages are the paper's blocks conv2_x to conv5_x and the last stage is the map itself.
+    Taps are ``encoder/stem`` (stride 2, where the network has one; ``encoder/pixels`` at stride 1,
+    too, where it has that), ``encoder/stage1`` and so on (stride 4 and deeper), and
+    ``encoder/map``, the output of the whole trunk, its final norm included. With ResNets the four
+    stages are the paper's blocks conv2_x to conv5_x and the last stage is the map itself.
 
     Args:
         name: timm's name, with or without a tag (``resnet50``, ``resnet50.tv_in1k``).
         size: height and width of the input.
         last_stride: 1 removes the last reduction of the network's stride.
         pretrained: True downloads timm's weights, a path loads a state dict from a file.
+        final_norm: whether the map of a network of tokens has the trunk's final norm.
+        mean, std: what the weights were trained with; None takes timm's configuration of the
+            weights, ImageNet's for random ones.
+
+    Attributes:
+        renormalise: what an image goes through first.
 
     Raises:
-        ConfigError: timm has no such model, its weights cannot be had, or its last stride cannot
-            be changed.
+        ConfigError: timm has no such model, its weights cannot be had, it does not take images of
+            the size, or its last stride cannot be changed.
     """
 
     def __init__(
@@ -65,39 +120,71 @@ class TimmEncoder(Encoder):
         size: tuple[int, int],
         last_stride: int = 1,
         pretrained: bool | Path = False,
+        final_norm: bool = True,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         size = (size[0], size[1])
         self.spec = {"name": name, "size": list(size), "last_stride": last_stride}
+        self.final_norm = final_norm
         self.trunk = _create(name, size, pretrained)
+        theirs = _trained_with(name) if pretrained else (IMAGENET_MEAN, IMAGENET_STD)
+        self.renormalise = Renormalise(mean or theirs[0], std or theirs[1])
+        maps = dry_maps(self.trunk, size, name)[1]
         if last_stride == 1:
             remove_last_stride(self.trunk, name, size)
-        self.taps = self._declare_taps(size)
+        self.taps = self._declare_taps(name, size, maps)
 
-    def _declare_taps(self, size: tuple[int, int]) -> tuple[Tap, ...]:
-        last, maps = dry_maps(self.trunk, size)
-        names, stages = [], 0
-        for feature in maps:
-            stride = round(size[0] / feature.shape[2])
-            if stride < 4:
-                names.append("encoder/stem")
-            else:
-                stages += 1
-                names.append(f"encoder/stage{stages}")
+    def _declare_taps(
+        self, name: str, size: tuple[int, int], before: Sequence[Tensor]
+    ) -> tuple[Tap, ...]:
+        last, maps = dry_maps(self.trunk, size, name)
+        strides = strides_of(self.trunk, size, before, maps)
+        shallow = [number for number, stride in enumerate(strides) if stride < 4]
+        names = ["encoder/stem" if number == max(shallow) else "" for number in shallow]
+        for number in shallow[:-1]:
+            names[number] = "encoder/pixels" if number == 0 else f"encoder/pixels{number + 1}"
+        names += [f"encoder/stage{n + 1}" for n in range(len(maps) - len(shallow))]
         self._names = names
-        shaped = [*zip(names, maps, strict=True), (ENCODER_MAP, last)]
-        return tuple(
-            Tap(tap, feature.shape[1], round(size[0] / feature.shape[2])) for tap, feature in shaped
-        )
+        shaped = [*zip(names, maps, strides, strict=True), (ENCODER_MAP, last, strides[-1])]
+        return tuple(Tap(tap, feature.shape[1], stride) for tap, feature, stride in shaped)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return stem, stages and map; see `Encoder.forward`."""
-        last, maps = self.trunk.forward_intermediates(image)  # type: ignore[operator]
-        return {**dict(zip(self._names, maps, strict=True)), ENCODER_MAP: as_map(last, maps[-1])}
+        last, maps = self.trunk.forward_intermediates(self.renormalise(image))  # type: ignore[operator]
+        final = as_map(last, maps[-1], self.final_norm)
+        return {**dict(zip(self._names, maps, strict=True)), ENCODER_MAP: final}
 
     def deploy_spec(self) -> dict[str, Any]:
         """See `Encoder.deploy_spec`."""
-        return {"factory": "reid_core.model.encoder:TimmEncoder", "kwargs": self.spec}
+        kwargs = {**self.spec, **self.conventions}
+        return {"factory": "reid_core.model.encoder:TimmEncoder", "kwargs": kwargs}
+
+    @property
+    def conventions(self) -> dict[str, Any]:
+        """See `Encoder.conventions`: whether the map has the final norm; mean and deviation."""
+        mean, std = list(self.renormalise.mean), list(self.renormalise.std)
+        return {"final_norm": self.final_norm, "mean": mean, "std": std}
+
+    def follow(self, conventions: Mapping[str, Any]) -> None:
+        """See `Encoder.follow`; weights that come without any are of an earlier version."""
+        found = {**EARLIER, **conventions}
+        self.final_norm = found["final_norm"]
+        self.renormalise.set(found["mean"], found["std"])
+
+    @staticmethod
+    def stored_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments that a stored description means, also one of an earlier version."""
+        return {**EARLIER, **kwargs}
+
+
+def _trained_with(name: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Return the mean and the standard deviation of timm's weights of a name."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return (config.mean, config.std) if config is not None else (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Module:
@@ -202,7 +289,8 @@ def verify_taps(encoder: Encoder, size: tuple[int, int], owner: str) -> None:
         if not name.startswith("encoder/"):
             raise PluginError(f"{where}: tap '{name}' must be named 'encoder/...'")
         shape = (feature.shape[1], round(size[0] / feature.shape[2]))
-        if shape != (tap.channels, tap.stride):
+        fits = shape[1] == tap.stride or covers(feature, tap.stride, size)
+        if shape[0] != tap.channels or not fits:
             raise PluginError(
                 f"{where}: tap '{name}' declares {tap.channels} channels at stride {tap.stride}, "
                 f"but has {shape[0]} at stride {shape[1]}"

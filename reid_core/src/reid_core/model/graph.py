@@ -18,6 +18,7 @@ from reid_core.errors import ConflictError, PluginError, did_you_mean
 from reid_core.machine.ranks import gather, world
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.modes import evaluating
+from reid_core.model.trunks import stride_of
 
 Scope = Callable[[str], AbstractContextManager[None]]
 """Opens the random scope of a part of the model, by its name."""
@@ -249,7 +250,7 @@ def tap_of(name: str, feature: Tensor, height: int) -> Tap:
     return Tap(
         name,
         feature.shape[1] if feature.dim() > 1 else 1,
-        round(height / feature.shape[2]) if is_map else 0,
+        stride_of(height, feature.shape[2]) if is_map else 0,
     )
 
 

@@ -98,4 +98,6 @@ def _make(part: Mapping[str, Any], where: Path) -> nn.Module:
         raise CheckpointError(
             f"{where} names {part['factory']}, which is no torch.nn.Module; nothing else is called"
         )
-    return factory(**part["kwargs"])
+    # A class whose arguments have grown says what descriptions without them mean.
+    complete = getattr(factory, "stored_kwargs", dict)
+    return factory(**complete(part["kwargs"]))

@@ -1,6 +1,8 @@
-"""Look at a network by a dry forward, and remove its last reduction."""
+"""What is done to trunks of timm: trying them out, their maps and strides, the last stride."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +11,26 @@ from reid_core.errors import ConfigError
 from reid_core.model.modes import evaluating
 
 
-def dry_maps(trunk: nn.Module, size: tuple[int, int]) -> tuple[Tensor, list[Tensor]]:
-    """Return the output and the intermediate maps of a timm model for one image of zeros."""
-    with evaluating(trunk):
-        last, maps = trunk.forward_intermediates(blank_image(trunk, size))  # type: ignore[operator]
+def dry_maps(trunk: nn.Module, size: tuple[int, int], name: str) -> tuple[Tensor, list[Tensor]]:
+    """Return the final map and all maps of one image of zeros.
+
+    Args:
+        trunk: a timm model.
+        size: height and width of the image.
+        name: the encoder's, for the message.
+
+    Raises:
+        ConfigError: it does not take images of this size.
+    """
+    try:
+        with evaluating(trunk):
+            last, maps = trunk.forward_intermediates(blank_image(trunk, size))  # type: ignore[operator]
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ConfigError(
+            f"timm's '{name}' does not take images of {size[0]} x {size[1]} pixels ({reason}); try "
+            "multiples of 32 for data.height and data.width, or another encoder"
+        ) from error
     return as_map(last, maps[-1]), maps
 
 
@@ -25,9 +43,72 @@ def blank_image(module: nn.Module, size: tuple[int, int]) -> Tensor:
     return torch.zeros(1, 3, *size, dtype=like.dtype, device=like.device)
 
 
-def as_map(last: Tensor, deepest: Tensor) -> Tensor:
-    """Return the trunk's output as ``B C H W``; token sequences give their deepest map instead."""
-    return last if last.dim() == 4 and last.shape[2:] == deepest.shape[2:] else deepest
+def as_map(last: Tensor, deepest: Tensor, final_norm: bool = True) -> Tensor:
+    """Return a trunk's output as ``B C H W``.
+
+    Args:
+        last: the output: a map with its channels second or last, or tokens of which the map's are
+            the last ones.
+        deepest: the deepest map, before the final norm.
+        final_norm: False gives the deepest map in place of an output that is no ``B C H W``.
+    """
+    rows, columns = deepest.shape[2:]
+    if last.dim() == 4 and last.shape[2:] == deepest.shape[2:]:
+        return last
+    if not final_norm or last.shape[-1] != deepest.shape[1]:
+        return deepest
+    if last.dim() == 4 and last.shape[1:3] == deepest.shape[2:]:
+        return last.permute(0, 3, 1, 2)
+    if last.dim() == 3 and last.shape[1] >= rows * columns:
+        tokens = last[:, -rows * columns :].transpose(1, 2)
+        return tokens.reshape(*tokens.shape[:2], rows, columns)
+    return deepest
+
+
+def strides_of(
+    trunk: nn.Module, size: tuple[int, int], before: Sequence[Tensor], maps: Sequence[Tensor]
+) -> list[int]:
+    """Return the stride of every map, also where it does not divide the input.
+
+    Args:
+        trunk: a timm model; its own word counts where it fits what comes out.
+        size: height and width of the input.
+        before: its maps before the last stride was removed.
+        maps: its maps now.
+    """
+    info = getattr(trunk, "feature_info", ())
+    told = info.reduction() if hasattr(info, "reduction") else [one["reduction"] for one in info]
+    strides = []
+    for number, feature in enumerate(maps):
+        stride = stride_of(size[0], feature.shape[2])
+        if len(told) == len(maps):
+            denser = feature.shape[2] > before[number].shape[2]
+            said = told[number] // 2 if denser else told[number]
+            stride = said if covers(feature, said, size) else stride
+        strides.append(stride)
+    return strides
+
+
+def stride_of(pixels: int, places: int) -> int:
+    """Return the stride by which so many pixels become so many places.
+
+    Convolutions round up, patches and poolings down, so the ratio need not be a whole number: a
+    power of two that fits counts more than it.
+    """
+    powers = [2**exponent for exponent in range(12)]
+    above = [stride for stride in powers if -(-pixels // stride) == places]
+    below = [stride for stride in powers if pixels // stride == places]
+    if above or below:
+        return (above or below)[0]
+    return round(pixels / places)
+
+
+def covers(feature: Tensor, stride: int, size: tuple[int, int]) -> bool:
+    """Return whether a map ``B C H W`` has as many places as a stride gives, rounded either way."""
+    return all(
+        abs(pixels / stride - places) <= 1
+        for pixels, places in zip(size, feature.shape[2:], strict=True)
+    )
 
 
 def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> None:
@@ -53,7 +134,7 @@ def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> No
         )
         for label, module in strided.items()
     ]
-    _, before = dry_maps(trunk, size)
+    _, before = dry_maps(trunk, size, name)
     for hook in hooks:
         hook.remove()
     last = min(heights.values(), default=0)
@@ -71,8 +152,15 @@ def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> No
         else:
             parent, _, leaf = label.rpartition(".")
             setattr(trunk.get_submodule(parent), leaf, nn.Identity())
-    _, after = dry_maps(trunk, size)
-    if after[-1].shape[2] != 2 * before[-1].shape[2]:
+    try:
+        _, after = dry_maps(trunk, size, name)
+    except ConfigError as error:
+        raise ConfigError(
+            f"model.last_stride = 1 is not possible with '{name}', whose last map is put together "
+            "of parts that reduce in several ways; set -s model.last_stride=2"
+        ) from error
+    # Of an odd number of rows half a row was added before.
+    if after[-1].shape[2] not in (2 * before[-1].shape[2], 2 * before[-1].shape[2] - 1):
         raise ConfigError(
             f"model.last_stride = 1 did not double the last map of '{name}' "
             f"({before[-1].shape[2]} to {after[-1].shape[2]} rows); set -s model.last_stride=2"

@@ -75,7 +75,8 @@ def apply_starts(ctx: RunContext, owned: Sequence[tuple[str, Start]], model: Rei
     ours = model.state_dict()
     started: dict[str, str] = {}
     for owner, start in owned:
-        theirs = ctx.stage(start.stage).model.state_dict()
+        trained = ctx.stage(start.stage).model
+        theirs = trained.state_dict()
         for pattern in (*start.entries, *start.optional):
             names = [name for name in fnmatch.filter(theirs, pattern) if _fits(name, ours, theirs)]
             if not names and pattern in start.entries:
@@ -90,6 +91,8 @@ def apply_starts(ctx: RunContext, owned: Sequence[tuple[str, Start]], model: Rei
                     )
                 with torch.no_grad():
                     ours[name].copy_(theirs[name])
+            if any(name.startswith("encoder.") for name in names):
+                model.encoder.follow(trained.encoder.conventions)
 
 
 def _fits(name: str, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
