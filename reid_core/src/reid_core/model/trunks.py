@@ -95,7 +95,7 @@ def stride_of(pixels: int, places: int) -> int:
     Convolutions round up, patches and poolings down, so the ratio need not be a whole number: a
     power of two that fits counts more than it.
     """
-    powers = [2**exponent for exponent in range(12)]
+    powers = [1 << exponent for exponent in range(12)]
     above = [stride for stride in powers if -(-pixels // stride) == places]
     below = [stride for stride in powers if pixels // stride == places]
     if above or below:
