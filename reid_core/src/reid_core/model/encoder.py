@@ -11,13 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import ENCODER_MAP, Tap
-from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.modes import evaluating
 from reid_core.model.torchvision_guard import ensure
-from reid_core.model.trunks import as_map, blank_image, covers, dry_maps, remove_last_stride, strides_of
+from reid_core.model.trunks import (
+    as_map,
+    blank_image,
+    covers,
+    dry_maps,
+    remove_last_stride,
+    strides_of,
+)
 
 EARLIER: Mapping[str, Any] = {
     "final_norm": False,
