@@ -24,8 +24,8 @@ from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.sampling import make_sampler
 from reid_core.errors import CheckpointError, ConfigError
 from reid_core.evaluation.extraction import extract
-from reid_core.model.embedder import load_embedder
 from reid_core.model.encoder import TimmEncoder
+from reid_core.model.stored import load_embedder
 from reid_core.runs.assembly.sources import erasing_of, photometric_of
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
