@@ -30,8 +30,7 @@ from reid_core.runs.assembly.sources import erasing_of, photometric_of
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
 STEADY: dict[str, Any] = {
-    "optim": {"name": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0},
-    "schedule": {"warmup_epochs": 0, "decay": "constant"},
+    "optim": {"name": "sgd", "lr": 5.0, "momentum": 0.0, "weight_decay": 0.0},
 }
 
 
