@@ -224,7 +224,7 @@ def test_a_raw_vector_before_a_neck_that_shortens_it_has_its_own_length(
     reid_cache: Path, tmp_path: Path
 ) -> None:
     neck = {"model": {"neck": "fc", "dim": 16}}
-    whole = tiny_assembly((), neck, cache=reid_cache).model
+    whole = tiny_assembly((), neck, CONTIGUOUS, cache=reid_cache).model
     channels = whole.heads["core/global"].channels
     declared = replace(whole.embeddings["core/global"], test_vector="raw")
     whole.heads["core/global"].declaration = declared

@@ -158,8 +158,7 @@ def test_colours_are_changed_in_the_order_that_is_said() -> None:
 
     found = change_colours(images, together, policy)
     torch.testing.assert_close(found, one_by_one([0, 1, 2, 3, 4, 5]))
-    for other in ([1, 0, 2, 3, 4, 5], [0, 1, 3, 2, 4, 5], [0, 2, 1, 3, 4, 5]):
-        assert (found - one_by_one(other)).abs().max() > 1e-3, other
+    assert (found - one_by_one([0, 1, 3, 2, 4, 5])).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("epoch_by", ["images", "identities"])
@@ -201,19 +200,28 @@ def test_mirrored_features_are_of_left_and_right(reid_cache: Path) -> None:
     assembly = tiny_assembly((), cache=reid_cache)
     samples = assembly.ctx.main.samples[:3]
 
-    def corner(images: Tensor, fields: Any) -> Tensor:
-        return images[:, :, 0, 0]
+    weight = torch.arange(64.0 * 32).view(64, 32) / 2048
 
-    def columns(images: Tensor, fields: Any) -> Tensor:
-        return images[:, :, 0, 0] + images[:, :, 0, -1]
+    def weighted(images: Tensor, fields: Any) -> Tensor:
+        return (images * weight).mean((2, 3))
+
+    def both(images: Tensor, fields: Any) -> Tensor:
+        return (images * (weight + weight.flip(1))).mean((2, 3))
 
     common: dict[str, Any] = {"width": 3, "threads": 1}
     embedder, device = assembly.embedder(), torch.device("cpu")
-    found = extract(embedder, samples, device, flip="sum", compute=corner, **common)
-    plain = extract(embedder, samples, device, compute=columns, **common)
-    np.testing.assert_allclose(found, plain, atol=1e-6)
-    upright = extract(embedder, samples, device, compute=corner, **common)
-    assert np.abs(found - 2 * upright).max() > 1e-3
+    found = extract(embedder, samples, device, flip="sum", compute=weighted, **common)
+    plain = extract(embedder, samples, device, compute=both, **common)
+    np.testing.assert_allclose(found, plain, atol=1e-5)
+    upside_down = weight + weight.flip(0)
+    turned = extract(
+        embedder,
+        samples,
+        device,
+        compute=lambda images, fields: (images * upside_down).mean((2, 3)),
+        **common,
+    )
+    assert np.abs(found - turned).max() > 1e-3
 
 
 def test_weights_that_no_part_knows_are_refused(reid_cache: Path, tmp_path: Path) -> None:
