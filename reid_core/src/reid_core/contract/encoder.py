@@ -42,6 +42,7 @@ class Encoder(nn.Module):
     def follow(self, conventions: Mapping[str, Any]) -> None:
         """Take over the conventions of the weights that are loaded into it."""
 
+
 class Modules(Protocol):
     """Modules by name, as ``torch.nn.ModuleDict`` has them."""
 
