@@ -81,11 +81,11 @@ GREYED = {
 Sees = Literal["image", "mask", "both"]
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def narrow_resnet18(num_classes: int = 0, **of_weights: Any) -> ResNet:
     """Return a ResNet-18 of half the width, a quarter of the work; there are no weights of it."""
     channels = (32, 64, 128, 256)
-    return ResNet(BasicBlock, [2, 2, 2, 2], num_classes=num_classes, channels=channels)
+    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes=num_classes, channels=channels)  # type: ignore[arg-type]
 
 
 class Stream(nn.Module):

@@ -12,9 +12,10 @@ from fsam_runs import TINY, fsam
 from PIL import Image
 
 from reid_core import run
-from reid_core.testing.tiny import tiny_flags
+from reid_core.testing.tiny import tiny_assembly, tiny_flags
+from reid_fsam import Fsam
 from reid_fsam.commands import fsam as command
-from reid_fsam.comparing import measure_masks
+from reid_fsam.comparing import measure_masks, parser_of
 
 
 def trained(folder: Path, **settings: object) -> Path:
@@ -44,6 +45,14 @@ def test_a_run_without_a_live_parser_is_refused(reid_cache: Path, tmp_path: Path
     folder = trained(tmp_path / "frozen", stream="coarse")
     done = CliRunner().invoke(command, ["masks", str(folder), "--out", str(tmp_path / "m.png")])
     assert f"{folder} is no run of FSAM with a parser that learns" in str(done.exception)
+
+
+def test_a_plugin_is_found_by_its_class(reid_cache: Path) -> None:
+    classes = {"mine": Fsam}
+    layers = {"plugins": {"mine": TINY}}
+    assembly = tiny_assembly(("mine",), layers, cache=reid_cache, classes=classes)
+    live = parser_of(assembly, reid_cache, "parser")
+    assert live is assembly.model.branches["mine/parser"]
 
 
 def test_masks_that_drift_are_seen_to(reid_cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from reid_core import ConfigError, CrossEntropyTriplet, Embedding
 from reid_core.config import IdentitySection
+from reid_core.model.encoder import TimmEncoder
 from reid_fsam.extractor import Routing, ShapeExtractor
 
 SIZE = (64, 32)
@@ -132,3 +134,44 @@ def test_the_sum_of_three_blocks_needs_no_pose() -> None:
 def test_what_is_no_resnet_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'test_efficientnet' has no four blocks.*resnet50"):
         ShapeExtractor("test_efficientnet", SIZE, 3)
+    # Its last map has no stride to remove; that is not what is wrong with it here.
+    with pytest.raises(ConfigError, match=r"'test_vit' has no four blocks.*choose resnet50"):
+        ShapeExtractor("test_vit", (64, 32), 3)
+
+
+@pytest.mark.parametrize("channels", [3, 5])
+def test_weights_of_a_file_are_in_all_blocks(tmp_path: Path, channels: int) -> None:
+    path = tmp_path / "weights.pth"
+    given = TimmEncoder("test_resnet", SIZE).trunk.state_dict()
+    torch.save(given, path)
+    module = ShapeExtractor("test_resnet", SIZE, channels, pretrained=path)
+    blocks = [*module.shared, module.branches[0]]
+    for number, block in enumerate(blocks, start=1):
+        for name, value in block.state_dict().items():
+            assert torch.equal(value, given[f"layer{number}.{name}"]), name
+    for copy in module.branches[1:]:
+        assert all(
+            torch.equal(value, blocks[-1].state_dict()[name])
+            for name, value in copy.state_dict().items()
+        )
+    first = next(m for m in module.stem.modules() if isinstance(m, nn.Conv2d)).weight
+    assert torch.equal(first, given["conv1.0.weight"]) == (channels == 3)
+
+
+@pytest.mark.parametrize(("last_stride", "rows"), [(1, 4), (2, 2)])
+def test_the_last_stride_is_the_run_s(last_stride: int, rows: int) -> None:
+    module = extractor("single", last_stride=last_stride).eval()
+    with torch.inference_mode():
+        assert module(masks(1))[3].shape[2] == rows
+
+
+def test_a_map_is_pooled_by_its_mean() -> None:
+    module = extractor("single").eval()
+    with torch.inference_mode():
+        *_, last, pooled = module(masks(2))
+    assert torch.allclose(pooled, last.flatten(2).mean(2))
+    assert not torch.allclose(pooled, last.amax((2, 3)))
+
+
+def test_there_are_as_many_blocks_as_poses() -> None:
+    assert len(extractor(copies=4).branches) == 4

@@ -31,6 +31,20 @@ def test_a_representation_has_its_shape_and_range(kind: MaskKind) -> None:
         assert torch.allclose(mask.sum(1), torch.ones(2, *SIZE))
 
 
+def test_probabilities_are_one_softmax_of_resized_logits() -> None:
+    given = torch.tensor([2.0, 1.0, 0.0]).view(1, 3, 1, 1)
+    expected = [0.66524096, 0.24472847, 0.09003057]
+    found = body_masks(given, "prob", (1, 1)).flatten()
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    assert body_masks(given, "parts", (1, 1)).flatten().tolist() == pytest.approx(expected[1:])
+    foreground = body_masks(given, "foreground", (1, 1)).flatten().tolist()
+    assert foreground == pytest.approx([1 - expected[0]], abs=1e-6)
+    assert body_masks(given, "logits", (1, 1)).flatten().tolist() == [2.0, 1.0, 0.0]
+    # Logits are resized, not probabilities: half-way between two sure classes is unsure.
+    sides = torch.tensor([[8.0, 0.0], [0.0, 8.0]]).T.view(1, 2, 1, 2)
+    assert body_masks(sides, "prob", (1, 3))[0, :, 0, 1].tolist() == pytest.approx([0.5, 0.5])
+
+
 def test_representations_agree_about_the_person() -> None:
     found = {kind: body_masks(logits(), kind, SIZE) for kind in KINDS}
     assert torch.equal(found["parts"], found["prob"][:, 1:])
@@ -45,6 +59,8 @@ def test_representations_agree_about_the_person() -> None:
 def test_a_picture_is_normalised_like_an_image() -> None:
     grey = torch.full((1, 1, 2, 2), 0.485)
     assert as_picture(grey)[0, 0].abs().max() < 1e-6
+    white = as_picture(torch.ones(1, 1, 1, 1)).flatten().tolist()
+    assert white == pytest.approx([2.2489, 2.4286, 2.64], abs=1e-3)
     assert as_picture(grey).shape == (1, 3, 2, 2)
 
 

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from reid_core import DataError, Sample
 from reid_core.contract.fields import COCO_JOINTS
-from reid_fsam.keypoints import joints_of_field, joints_of_file, read_people, relative_joints
+from reid_fsam.commands import fsam as command
+from reid_fsam.keypoints import joints_of_field, joints_of_file, relative_joints
+from reid_fsam.pose_files import merge_results, read_people
 from reid_fsam.poses import PoseClusters, cluster_poses
 from reid_fsam.reporting import pose_sheet
 
@@ -66,7 +69,8 @@ def test_joints_that_no_image_trusts_take_no_part() -> None:
 def test_fewer_poses_than_clusters_are_refused() -> None:
     joints = np.repeat(people([0.0, 0.2], each=1), 5, axis=0)
     with pytest.raises(
-        DataError, match=r"fsam.clusters = 3, but only 2 different poses .* fsam.branches=single"
+        DataError,
+        match=r"only 2 different poses are known of 10 images \(mean visibility above 0.3",
     ):
         cluster_poses(joints, 3)
     with pytest.raises(DataError, match=r"only 0 different poses are known of 10 images"):
@@ -148,12 +152,83 @@ def test_coco_s_annotations_are_understood(tmp_path: Path) -> None:
     assert joints[0, :3, 2].tolist() == [0, 0.5, 1]
 
 
+def test_categories_may_be_missing_or_null(tmp_path: Path) -> None:
+    one = {**result("-", 2.0), "image_id": 7}
+    content: dict[str, Any] = {"images": [{"id": 7, "file_name": "a.png"}], "annotations": [one]}
+    for categories in (None, [], [{"id": 1, "keypoints": None}]):
+        path = written(tmp_path / "coco.json", {**content, "categories": categories})
+        assert set(read_people(path).joints) == {"a.png"}
+
+
+def lost(name: str) -> dict[str, Any]:
+    """Return a person of whom a detector saw five joints; it puts the others at the origin."""
+    values = np.concatenate([pixels()[:, :2], np.full((17, 1), 0.9)], 1)
+    values[[*range(5), *range(10, 17)]] = (0, 0, 0.03)
+    return {"image_id": name, "keypoints": values.flatten().tolist()}
+
+
+def test_a_joint_of_low_score_is_not_seen(tmp_path: Path) -> None:
+    path = written(tmp_path / "poses.json", [lost("a.png")])
+    samples = [sample(tmp_path, "a.png")]
+    seen = joints_of_file(samples, path)
+    assert int((seen[0, :, 2] > 0).sum()) == 5
+    assert int((joints_of_file(samples, path, 0.01)[0, :, 2] > 0).sum()) == 17
+    assert not joints_of_file(samples, path, 0.95).any(2).all()
+    # The five joints that were seen are those of the middle pose; what was lost does not count.
+    clusters = cluster_poses(people([0.0, 0.2, -0.2]), 3)
+    right = clusters.assign(people([0.0], each=1))
+    assert clusters.assign(relative_joints(seen, samples, "image")) == right
+    believed = joints_of_file(samples, path, 0.01)
+    assert clusters.assign(relative_joints(believed, samples, "image")) != right
+
+
+def test_thresholds_are_those_of_detectors_and_of_labels(tmp_path: Path) -> None:
+    samples = [sample(tmp_path, "a.png")]
+    for score, seen in ((0.4, 0), (0.41, 17)):
+        path = written(tmp_path / "poses.json", [result("a.png", score)])
+        assert int((joints_of_file(samples, path)[0, :, 2] > 0).sum()) == seen
+    one = {**result("-", 1.0), "image_id": 7}
+    content = {"images": [{"id": 7, "file_name": "a.png"}], "annotations": [one]}
+    hidden = joints_of_file(samples, written(tmp_path / "coco.json", content))
+    assert hidden[0, :, 2].tolist() == [0.5] * 17, "labelled though hidden"
+    field = [sample(tmp_path, "b.png", keypoints=pixels() * np.float32((1, 1, 0.2)))]
+    assert joints_of_field(field)[0, :, 2].tolist() == pytest.approx([0.2] * 17)
+    assert not joints_of_field(field, threshold=0.3)[0, :, 2].any()
+
+
+def test_results_of_many_folders_are_merged(tmp_path: Path) -> None:
+    for folder, visible in (("001", 0.9), ("002", 0.5)):
+        (tmp_path / "found" / "train" / folder).mkdir(parents=True)
+        people_there = [result("a.png", visible), result("a.png", 0.45)]
+        written(tmp_path / "found" / "train" / folder / "alphapose-results.json", people_there)
+    out = tmp_path / "made" / "poses.json"
+    words = ["poses", str(tmp_path / "found"), "--out", str(out)]
+    done = CliRunner().invoke(command, words, catch_exceptions=False)
+    assert "joints on 2 images" in done.output
+    samples = [sample(tmp_path, f"rgb/train/{folder}/a.png") for folder in ("001", "002")]
+    joints = joints_of_file(samples, out)
+    assert joints[:, 0, 2].tolist() == pytest.approx([0.9, 0.5])
+    assert np.allclose(joints[1, :, :2], pixels()[:, :2], atol=1e-3)
+
+
+def test_what_cannot_be_merged_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"hold no 'r.json'; name the files with --name"):
+        merge_results(tmp_path, "r.json")
+    written(tmp_path / "r.json", {"images": [], "annotations": []})
+    with pytest.raises(DataError, match=r"r.json holds annotations, which name folders"):
+        merge_results(tmp_path, "r.json")
+    done = CliRunner().invoke(command, ["poses", str(tmp_path), "--out", str(tmp_path / "p.txt")])
+    assert "must end in .json" in str(done.exception)
+
+
 def test_folders_tell_images_of_one_name_apart(tmp_path: Path) -> None:
     samples = [sample(tmp_path, "001/a.png"), sample(tmp_path, "002/a.png")]
     apart = written(tmp_path / "p.json", [result("001/a.png"), result("002/a.png", 0.5)])
     assert joints_of_file(samples, apart)[:, 0, 2].tolist() == pytest.approx([0.9, 0.5])
     mixed = written(tmp_path / "q.json", [result("a.png")])
-    with pytest.raises(DataError, match=r"'a.png' could be .*001/a.png or .*002/a.png"):
+    with pytest.raises(
+        DataError, match=r"'a.png' could be .*001/a.png or .*002/a.png.*`reid fsam poses`"
+    ):
         joints_of_file(samples, mixed)
 
 
@@ -173,7 +248,15 @@ SWAPPED = [COCO_JOINTS[0], COCO_JOINTS[2], COCO_JOINTS[1], *COCO_JOINTS[3:]]
         ("{", "is no JSON"),
         ({"version": 1, "people": []}, "neither a list of results .* AlphaPose write its default"),
         ([{"image_id": "a"}], "entry 0 has no image_id and keypoints"),
-        ([result("a", joints=16)], "entry 0 has 16 joints instead of COCO's 17"),
+        ([result("a", joints=16)], "entry 0 has 48 numbers instead of x, y and score of COCO's 17"),
+        ([{"image_id": "a", "keypoints": None}], "entry 0 has no image_id and keypoints"),
+        ([{"image_id": ["a"], "keypoints": []}], "entry 0 has no image_id and keypoints"),
+        ([{"image_id": "a", "keypoints": ["nose"] * 51}], "entry 0: .* are not all numbers"),
+        ([{"image_id": "a", "keypoints": [[0, 1, 2]] * 16 + [[0]]}], "are not all numbers"),
+        ([{"image_id": "a", "keypoints": [float("nan")] * 51}], "entry 0: .* not all finite"),
+        ([{"image_id": "a", "keypoints": [None] * 51}], "entry 0: .* not all finite"),
+        ({"images": [{"id": 1}], "annotations": []}, "image 0 has no id and file_name"),
+        ({"images": None, "annotations": []}, "neither a list of results"),
         (
             {"images": [], "annotations": [], "categories": [{"keypoints": SWAPPED}]},
             "another order than COCO's: 'right eye' in place of 'left eye'",
@@ -185,7 +268,7 @@ SWAPPED = [COCO_JOINTS[0], COCO_JOINTS[2], COCO_JOINTS[1], *COCO_JOINTS[3:]]
     ],
 )
 def test_other_formats_and_orders_are_refused(tmp_path: Path, content: Any, message: str) -> None:
-    with pytest.raises(DataError, match=rf"fsam.poses: .*{message}"):
+    with pytest.raises(DataError, match=rf"poses.json.*{message}"):
         read_people(written(tmp_path / "poses.json", content))
-    with pytest.raises(DataError, match=r"fsam.poses: .* cannot be read"):
+    with pytest.raises(DataError, match=r"nowhere.json cannot be read"):
         read_people(tmp_path / "nowhere.json")

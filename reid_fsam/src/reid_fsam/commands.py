@@ -1,4 +1,4 @@
-"""``reid fsam``: look at what a run's parser has become."""
+"""``reid fsam``: look at what a run's parser has become; prepare poses for a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reid_core import PICTURE_SUFFIXES, checked_output
 
 @click.group()
 def fsam() -> None:
-    """Look into runs of FSAM."""
+    """Prepare runs of FSAM and look into them."""
 
 
 @fsam.command()
@@ -30,3 +30,25 @@ def masks(runs: tuple[Path, ...], out: Path) -> None:
     for line in compare_masks(runs, out):
         click.echo(line)
     click.echo(str(out))
+
+
+@fsam.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="JSON file.")
+@click.option("--name", default="alphapose-results.json", show_default=True, help="Of every file.")
+def poses(results: Path, out: Path, name: str) -> None:
+    """Merge a pose estimator's results of many folders of images.
+
+    RESULTS holds one file per folder of images, in folders of the same names: AlphaPose names an
+    image without its folder, and some data sets repeat names in every folder. The merged file names
+    images with their folders; give it to a run with -s fsam.poses=FILE.
+    """
+    import json
+
+    from reid_core.data.encoding import write_whole
+    from reid_fsam.pose_files import merge_results
+
+    checked_output(out, (".json",))
+    people = merge_results(results, name)
+    write_whole(out, (json.dumps(people) + "\n").encode())
+    click.echo(f"{out}: joints on {len(people)} images; give it with -s fsam.poses={out}")

@@ -20,6 +20,7 @@ from reid_core.model.modes import evaluating
 from reid_fsam.losses import mask_drift
 from reid_fsam.masks import body_masks
 from reid_fsam.parsing import MaskingParser
+from reid_fsam.plugin import Fsam
 from reid_fsam.reporting import mask_sheet, soft_masks, some_samples
 from reid_parsing import resized_logits
 
@@ -45,7 +46,7 @@ def compare_masks(folders: Sequence[Path], out: Path) -> list[str]:
     for folder in folders:
         assembly = restore(folder, say=lambda line: None)
         ctx = assembly.ctx
-        live, coarse = (_parser(assembly, folder, name) for name in ("parser", "coarse"))
+        live, coarse = (parser_of(assembly, folder, name) for name in ("parser", "coarse"))
         if not rows:
             samples = some_samples(ctx.main.samples)
             rows["coarse"] = soft_masks(coarse, samples, ctx.image_size, ctx.device)
@@ -97,10 +98,20 @@ def measure_masks(
     return facts
 
 
-def _parser(assembly: Assembly, folder: Path, name: str) -> MaskingParser:
-    module = dict(assembly.model.branches).get(f"fsam/{name}")
-    if not isinstance(module, MaskingParser):
-        raise ConfigError(
-            f"{folder} is no run of FSAM with a parser that learns (fsam.stream=fine)"
-        )
-    return module
+def parser_of(assembly: Assembly, folder: Path, name: str) -> MaskingParser:
+    """Return a parser of a run's FSAM, by whatever name that was asked for.
+
+    Args:
+        assembly: of the run.
+        folder: of the run, for messages.
+        name: ``parser`` for the live one, ``coarse`` for its frozen copy.
+
+    Raises:
+        ConfigError: the run has none.
+    """
+    branches = dict(assembly.model.branches)
+    for plugin in assembly.plugins.values():
+        module = branches.get(plugin.own(name)) if isinstance(plugin, Fsam) else None
+        if isinstance(module, MaskingParser):
+            return module
+    raise ConfigError(f"{folder} is no run of FSAM with a parser that learns (stream=fine)")

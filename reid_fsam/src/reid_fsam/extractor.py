@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from reid_core import ConfigError
-from reid_core.model.encoder import TimmEncoder
+from reid_core.model.encoder import TimmEncoder, remove_last_stride
 from reid_fsam.masks import as_picture
+from reid_fsam.settings import BLOCKS
 
 Routing = Literal["pose", "sum", "single"]
 
@@ -60,12 +61,15 @@ class ShapeExtractor(nn.Module):
             "copies": copies,
             "picture": picture,
         }
-        trunk: Any = TimmEncoder(name, size, last_stride, pretrained).trunk
-        if not all(hasattr(trunk, f"layer{number}") for number in range(1, 5)):
+        # Of other networks than ResNets the last stride cannot always be removed: they go first.
+        trunk: Any = TimmEncoder(name, size, 2, pretrained).trunk
+        if not all(hasattr(trunk, f"layer{number + 1}") for number in range(BLOCKS)):
             raise ConfigError(
-                f"fsam.extractor: '{name}' has no four blocks like a ResNet's, of which the last "
-                "could be copied for every pose; set -s fsam.extractor=resnet50 or another ResNet"
+                f"'{name}' has no four blocks like a ResNet's, of which the last could be copied "
+                "for every pose; choose resnet50 or another ResNet"
             )
+        if last_stride == 1:
+            remove_last_stride(trunk, name, size)
         children = dict(trunk.named_children())
         first = list(children).index("layer1")
         self.stem = nn.Sequential(*list(children.values())[:first])

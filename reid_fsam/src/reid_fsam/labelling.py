@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core import LabelContext, RunContext, Sample
+from reid_core import DataError, LabelContext, RunContext, Sample
 from reid_core.data.label_store import content_hash, value_hash
 from reid_fsam.keypoints import Joints, joints_of_field, joints_of_file, relative_joints
+from reid_fsam.pose_files import DETECTED
 from reid_fsam.poses import USABLE, PoseClusters, cluster_poses
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def poses_key(ctx: RunContext, settings: FsamSettings) -> str:
         digest.update(sample.path.as_posix().encode())
         if settings.poses is None:
             digest.update(value_hash(sample.fields["keypoints"]).encode())
-    return f"poses 1|{settings.clusters}|{settings.pose_scale}|{USABLE}|{digest.hexdigest()}"
+    chosen = f"{settings.clusters}|{settings.pose_scale}|{settings.pose_threshold}|{DETECTED}"
+    return f"poses 2|{chosen}|{USABLE}|{digest.hexdigest()}"
 
 
 def clusters_file(ctx: RunContext, key: str) -> Path:
@@ -41,7 +43,9 @@ def clusters_file(ctx: RunContext, key: str) -> Path:
     return ctx.cache / "fsam" / "poses" / f"{name}.json"
 
 
-def label_poses(labels: LabelContext, settings: FsamSettings, key: str) -> NDArray[np.int64]:
+def label_poses(
+    labels: LabelContext, plugin: str, settings: FsamSettings, key: str
+) -> NDArray[np.int64]:
     """Return the pose cluster of every sample asked for.
 
     The clusters are those of the training set, whatever is labelled, and are kept beside the
@@ -55,15 +59,25 @@ def label_poses(labels: LabelContext, settings: FsamSettings, key: str) -> NDArr
     if path.is_file():
         clusters = PoseClusters.load(path)
     else:
-        clusters = cluster_poses(_joints(ctx.main.samples, settings), settings.clusters)
+        joints = _joints(ctx.main.samples, plugin, settings)
+        try:
+            clusters = cluster_poses(joints, settings.clusters)
+        except DataError as error:
+            raise DataError(
+                f"{plugin}.clusters = {settings.clusters}, but {error}: give better keypoints, or "
+                f"do without with -s {plugin}.branches=single"
+            ) from None
         clusters.save(path)
-        ctx.say(f"fsam: images of each pose: {', '.join(map(str, clusters.counts))}")
-    return clusters.assign(_joints(labels.samples, settings))
+        ctx.say(f"{plugin}: images of each pose: {', '.join(map(str, clusters.counts))}")
+    return clusters.assign(_joints(labels.samples, plugin, settings))
 
 
-def _joints(samples: Sequence[Sample], settings: FsamSettings) -> Joints:
+def _joints(samples: Sequence[Sample], plugin: str, settings: FsamSettings) -> Joints:
     if settings.poses is None:
-        joints = joints_of_field(samples)
+        joints = joints_of_field(samples, threshold=settings.pose_threshold)
     else:
-        joints = joints_of_file(samples, settings.poses)
+        try:
+            joints = joints_of_file(samples, settings.poses, settings.pose_threshold)
+        except DataError as error:
+            raise DataError(f"{plugin}.poses: {error}") from None
     return relative_joints(joints, samples, settings.pose_scale)

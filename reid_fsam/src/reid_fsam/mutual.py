@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reid_core import ConfigError, LossTerm, PassView, StepView, identity_cross_entropy
 from reid_fsam.losses import dense_similarity, divergence, mask_drift, mutual_divergence
+from reid_fsam.settings import BLOCKS
 
 if TYPE_CHECKING:
     from reid_core import RunContext
@@ -34,17 +35,21 @@ class MutualLearning:
         self._name, self._settings, self._blocks, self._ctx = name, settings, blocks, ctx
 
     def terms(self, step: StepView) -> list[LossTerm]:
-        """Return the terms over all shared passes on which the shape stream ran."""
+        """Return the terms over all shared passes on which the shape stream ran.
+
+        What has weight 0 is not computed, but for the drift of masks, which is logged all the same.
+        """
         settings = self._settings
         views = list(step.passes_with(self._own("pooled")))
         found = [self._term("keep", (self._kept(v) for v in views), settings.keep_weight)]
-        if settings.mutual != "none":
-            found += [
-                self._term("similarity", (self._similar(v) for v in views), settings.si_weight),
-                self._term("divergence", (self._diverging(v) for v in views), settings.kl_weight),
-            ]
+        if settings.mutual != "none" and settings.si_weight:
+            similar = (self._similar(v) for v in views)
+            found.append(self._term("similarity", similar, settings.si_weight))
             if step.iteration == 0 and views:
                 found += self._compared_gradients(views[0])
+        if settings.mutual != "none" and settings.kl_weight:
+            diverging = (self._diverging(v) for v in views)
+            found.append(self._term("divergence", diverging, settings.kl_weight))
         return [term for term in found if term is not None]
 
     def _own(self, name: str) -> str:
@@ -52,7 +57,10 @@ class MutualLearning:
 
     def _term(self, name: str, values: Iterator[Tensor | None], weight: float) -> LossTerm | None:
         there = [value for value in values if value is not None]
-        return LossTerm(self._own(name), torch.stack(there).mean(), weight) if there else None
+        if not there:
+            return None
+        value = torch.stack(there).mean()
+        return LossTerm(self._own(name), value if weight else value.detach(), weight)
 
     def _kept(self, view: PassView) -> Tensor | None:
         mask, coarse = self._own("mask"), self._own("coarse_mask")
@@ -63,7 +71,8 @@ class MutualLearning:
 
     def _similar(self, view: PassView) -> Tensor:
         appearance = [self._pooled(view.output(name)) for name in self._blocks]
-        shape = [self._pooled(view.output(self._own(f"block{n}"))) for n in range(1, 5)]
+        names = [self._own(f"block{number + 1}") for number in range(BLOCKS)]
+        shape = [self._pooled(view.output(name)) for name in names]
         if self._settings.mutual == "to_appearance":
             shape = [vectors.detach() for vectors in shape]
         return dense_similarity(appearance, shape, self._settings.si_norm)  # eq. 9
@@ -75,7 +84,7 @@ class MutualLearning:
         ours = view.logits.get(self._own("shape"))
         theirs = self._classified(view)
         if ours is None or not theirs:
-            if view.name == "main" and self._settings.kl_weight:
+            if view.name == "main":
                 raise ConfigError(
                     f"{self._name}.kl_weight compares identity logits, but "
                     f"{'the shape stream' if ours is None else 'the appearance stream'} has none "

@@ -24,7 +24,7 @@ from reid_core import (
 )
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.model import CLEAN_IMAGE
-from reid_fsam.settings import FsamSettings
+from reid_fsam.settings import BLOCKS, FsamSettings
 
 if TYPE_CHECKING:
     from reid_core import LossTerm, RunContext, StepView, Tap
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 PAPERS = "resnet50"
 """The paper's shape extractor."""
 
-BLOCKS = 4
-"""Blocks that are compared; the paper's convolution blocks 1 to 4."""
+LEAST_ROWS = 17
+"""Rows of a mask from which on a ResNet's last block has two when its stride is removed."""
 
 
 class Fsam(Plugin):
@@ -111,7 +111,7 @@ class Fsam(Plugin):
         chosen = ctx.config.labels.get("pose")
         self._labels_poses = chosen == self.name or (chosen is None and "pose" not in ctx.fields)
         key = poses_key(ctx, self.settings)
-        make = partial(label_poses, settings=self.settings, key=key)
+        make = partial(label_poses, plugin=self.name, settings=self.settings, key=key)
         reads = ("keypoints",) if self.settings.poses is None else ()
         return [Labeler(SHARED_FIELDS["pose"], make, key=key, reads=reads)]
 
@@ -172,7 +172,8 @@ class Fsam(Plugin):
             assert settings.parser_weights is not None
             parser = load_schp(settings.parser_weights, settings.parser_label_set)
         elif settings.parser_weights is not None:
-            parser = load_parser(settings.parser_weights, settings.parser)
+            keys = (f"{self.name}.parser", f"{self.name}.parser_label_set")
+            parser = load_parser(settings.parser_weights, settings.parser, keys)
         else:
             stage = parser_stage(
                 "parts",
@@ -215,6 +216,11 @@ class Fsam(Plugin):
             assert isinstance(parser, MaskingParser)
             size, picture = parser.size, settings.mask in PICTURES
             channels = 3 if picture else mask_channels(settings.mask, parser.network.classes)
+        if model.last_stride == 1 and size[0] < LEAST_ROWS:
+            raise ConfigError(
+                f"{self.name}.mask_size: masks of {size[0]} x {size[1]} pixels leave nothing for "
+                f"the last block of the shape extractor; give them at least {LEAST_ROWS} rows"
+            )
         if self._by_pose:
             self._check_poses(ctx)
         of_a_plugin = ctx.providers.backbone(model.backbone) is not None
@@ -226,17 +232,20 @@ class Fsam(Plugin):
                 f"{self.name}: model.pretrained is a file for {model.backbone}; the shape "
                 f"extractor, {name}, starts from random weights"
             )
-        return ShapeExtractor(
-            name,
-            size,
-            channels,
-            model.last_stride,
-            "single" if settings.stream == "image" else settings.branches,
-            settings.clusters,
-            picture,
-            False if foreign else model.pretrained,
-            ctx.gather if ctx.world_size > 1 else None,
-        )
+        try:
+            return ShapeExtractor(
+                name,
+                size,
+                channels,
+                model.last_stride,
+                "single" if settings.stream == "image" else settings.branches,
+                settings.clusters,
+                picture,
+                False if foreign else model.pretrained,
+                ctx.gather if ctx.world_size > 1 else None,
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{self.name}.extractor: {error}") from None
 
     def _check_poses(self, ctx: RunContext) -> None:
         """Refuse pose labels for which there is no block."""
@@ -278,7 +287,7 @@ class Fsam(Plugin):
         if self._run is None:
             return
         if isinstance(event, RunBegan) and self._labels_poses:
-            draw_poses(self._run, self.settings, event.folder)
+            draw_poses(self._run, self.name, self.settings, event.folder)
         elif isinstance(event, RunEnded) and event.outcome == "finished":
             draw_masks(self._run, self.name, event.folder)
 

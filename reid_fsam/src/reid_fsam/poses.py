@@ -84,9 +84,8 @@ def cluster_poses(joints: Joints, clusters: int) -> PoseClusters:
     different = len(np.unique(points.round(6), axis=0))
     if different < clusters:
         raise DataError(
-            f"fsam.clusters = {clusters}, but only {different} different poses are known of "
-            f"{len(joints)} images (mean visibility above {USABLE}): give better keypoints, or "
-            "do without with -s fsam.branches=single"
+            f"only {different} different poses are known of {len(joints)} images (mean "
+            f"visibility above {USABLE})"
         )
     found = KMeans(clusters, n_init=_STARTS, random_state=SEED).fit(points)
     centres = found.cluster_centers_.reshape(clusters, -1, 2)

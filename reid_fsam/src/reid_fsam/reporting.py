@@ -135,13 +135,14 @@ def _legend(draw: ImageDraw.ImageDraw, top: int) -> None:
         left += 26 + 7 * len(name)
 
 
-def draw_poses(ctx: RunContext, settings: FsamSettings, folder: Path) -> Path | None:
+def draw_poses(ctx: RunContext, plugin: str, settings: FsamSettings, folder: Path) -> Path | None:
     """Draw the centres of the pose clusters, and list every image's label beside it.
 
     Args:
         ctx: the run, its labels made.
-        settings: the plugin's.
-        folder: of the run; the picture is ``fsam/poses.png``.
+        plugin: name of the plugin.
+        settings: its settings.
+        folder: of the run; the picture is ``<plugin>/poses.png``.
 
     Returns:
         The picture; None where the cache has lost the centres.
@@ -150,7 +151,7 @@ def draw_poses(ctx: RunContext, settings: FsamSettings, folder: Path) -> Path | 
     if not path.is_file():
         return None
     clusters = PoseClusters.load(path)
-    home = folder / "fsam"
+    home = folder / plugin
     home.mkdir(parents=True, exist_ok=True)
     spec = SHARED_FIELDS["pose"]
     labels = {

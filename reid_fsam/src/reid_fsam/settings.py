@@ -14,6 +14,10 @@ Count = Annotated[int, Field(ge=1)]
 Size = tuple[Count, Count]
 
 
+BLOCKS = 4
+"""Convolution blocks of a stream, all of which are compared (equation 9)."""
+
+
 class FsamSettings(Settings):
     """Settings of `Fsam`."""
 
@@ -73,5 +77,8 @@ class FsamSettings(Settings):
     ``resnet50`` where that is an encoder of another plugin."""
     poses: Path | None = None
     """Keypoints of AlphaPose or in COCO's format (JSON), in place of the field ``keypoints``."""
+    pose_threshold: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Visibility above which a joint counts as seen; none takes 0.4 for a detector's scores, as
+    AlphaPose does, and 0 for labels (COCO's annotations, the field ``keypoints``)."""
     pose_scale: Literal["image", "box"] = "image"
     """Joints are relative to the image, or to the box around them."""

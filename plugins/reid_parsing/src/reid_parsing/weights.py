@@ -50,8 +50,16 @@ def save_parser(parser: BodyParser, path: Path) -> None:
     write_whole(path, save(state, metadata))
 
 
-def saved_parser_facts(path: Path) -> dict[str, str]:
+SETTINGS = ("parsing.network", "parsing.label_set")
+"""Settings that choose the network and its classes, for messages."""
+
+
+def saved_parser_facts(path: Path, keys: tuple[str, str] = SETTINGS) -> dict[str, str]:
     """Return the metadata of a saved parser without reading its weights.
+
+    Args:
+        path: the file.
+        keys: settings by which the user chose it, for messages; see `SETTINGS`.
 
     Raises:
         CheckpointError: the file is missing, or no parser that `save_parser` wrote.
@@ -69,17 +77,20 @@ def saved_parser_facts(path: Path) -> dict[str, str]:
     if facts.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is no parser saved by `reid parsing train`; released SCHP weights need "
-            "-s parsing.network=schp and -s parsing.label_set=pascal, lip or atr"
+            f"-s {keys[0]}=schp and -s {keys[1]}=pascal, lip or atr"
         )
     return dict(facts)
 
 
-def load_parser(path: Path, network: str | None = None) -> BodyParser:
+def load_parser(
+    path: Path, network: str | None = None, keys: tuple[str, str] = SETTINGS
+) -> BodyParser:
     """Read a parser that `save_parser` wrote.
 
     Args:
         path: the file.
         network: the network that it must be; None takes any.
+        keys: settings by which the user chose it, for messages; see `SETTINGS`.
 
     Raises:
         CheckpointError: the file is missing or damaged, of another network, or its weights do not
@@ -87,12 +98,12 @@ def load_parser(path: Path, network: str | None = None) -> BodyParser:
     """
     from safetensors.torch import load
 
-    facts = saved_parser_facts(path)
+    facts = saved_parser_facts(path, keys)
     architecture, labels = facts.get("network", ""), label_set(facts.get("labels", ""))
     if architecture not in NETWORKS or (network is not None and architecture != network):
         raise CheckpointError(
             f"{path} holds the network '{architecture}', not '{network}'; set "
-            f"-s parsing.network={architecture}"
+            f"-s {keys[0]}={architecture}"
         )
     module = build_parser(architecture, len(labels))
     try:
