@@ -3,7 +3,7 @@
 Every row is the recipe `fsam/quick` with the row's settings: the same data, seeds, steps, parser.
 
     python benchmarks/fsam.py [--rows A,S,full] [--seeds 0,1,2] [--epochs N] [--iterations N]
-                              [--small] [--bf16] [--json FILE]
+                              [--small] [--masks 32x16] [--bf16] [--json FILE]
 
 `A` and `S` come from one run without mutual learning, in which the two streams share nothing but
 their batches; `S*` sees the frozen parser's masks. `KL only`, `full` and `no L_R` report the
@@ -66,10 +66,10 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "no L_R": ("no_keep", (A,)),
     "fro": ("fro", (A,)),
     "PRCC's weights": ("prcc", (A,)),
-    "PRCC's weights, fro": ("prcc_fro", (A,)),
+    "PRCC's weights (fro)": ("prcc_fro", (A,)),
 }
 SMALL = {"height": 64, "width": 32}
-SMALL_MASKS = {"mask_size": (64, 32), "parser_size": (128, 64)}
+PARSER_SIZE = (128, 64)
 """A quarter of the pixels, for `--small`; the parser still sees what it was trained on."""
 
 PROTOCOLS = {"cc": "cross-clothes", "sc": "same-clothes"}
@@ -77,12 +77,14 @@ PROTOCOLS = {"cc": "cross-clothes", "sc": "same-clothes"}
 
 def trained(run: str, seed: int, options: argparse.Namespace) -> tuple[Recorder, float]:
     """Train one run; return its trainer and the CPU seconds of the training."""
+    sizes: dict[str, Any] = {"parser_size": PARSER_SIZE} if options.small else {}
+    sizes["mask_size"] = tuple(map(int, options.masks.split("x"))) if options.masks else None
     flags: dict[str, Any] = {
         "run": {"seed": seed},
         "data": {"name": options.data, "threads": 1, **(SMALL if options.small else {})},
         "engine": {"device": "cpu", "precision": "bf16" if options.bf16 else "fp32"},
         "evaluation": {"embed": (A, S), "protocols": tuple(PROTOCOLS.values())},
-        "plugins": {"fsam": {**RUNS[run], **(SMALL_MASKS if options.small else {})}},
+        "plugins": {"fsam": {**RUNS[run], **sizes}},
         "schedule": {"epochs": options.epochs, "iterations_per_epoch": options.iterations},
     }
     flags["schedule"] = {k: v for k, v in flags["schedule"].items() if v is not None}
@@ -147,6 +149,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--masks", help="height x width of masks; without it that of the image")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -184,6 +187,7 @@ def main() -> None:
                     "epochs": options.epochs,
                     "iterations": options.iterations,
                     "small": options.small,
+                    "masks": options.masks,
                 }
                 facts |= {"torch": torch.__version__, "python": platform.python_version()}
                 options.json.write_text(json.dumps({**facts, **found}, indent=2) + "\n", "utf-8")

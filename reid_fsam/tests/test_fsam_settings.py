@@ -90,7 +90,7 @@ def test_by_default_both_streams_see_what_the_readme_says(reid_cache: Path) -> N
     assert (shape.supervision.cross_entropy, shape.supervision.triplet) == ("neck", "raw")
     assert (shape.reads, shape.neck, shape.at_test) == ("fsam/pooled", "bn", False)
     assert shape.test_vector == "unit", "A+S joins vectors of length one"
-    assert "fsam/parser" not in assembly.parts.plan.groups, "one learning rate"
+    assert assembly.parts.plan.groups["fsam/parser"].lr_scale == 1.0
     _, report = first_forward(assembly)
     weights = {
         name: report.weights[f"fsam/{name}"] for name in ("keep", "similarity", "divergence")
