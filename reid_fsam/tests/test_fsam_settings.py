@@ -18,6 +18,7 @@ from reid_core.data.decoding import read_field
 from reid_core.model.encoder import TimmEncoder
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
+from reid_core.runs.stages import Stages
 from reid_core.testing.tiny import first_forward, tiny_flags
 from reid_fsam.commands import fsam as command
 from reid_fsam.settings import FsamSettings
@@ -236,7 +237,7 @@ def test_from_prcc_on_disk_to_a_run(reid_cache: Path, tmp_path: Path, toy_tiny: 
     flags = tiny_flags(("fsam",), {"plugins": {"fsam": own}})
     flags["data"] = {**flags["data"], "name": "prcc", "root": tmp_path}
     resolved = resolve(flags, recipe="fsam/prcc")
-    assembly = assemble(resolved, cache=reid_cache, say=lambda line: None)
+    assembly = assemble(resolved, cache=reid_cache, say=lambda line: None, stages=Stages())
     truth = fsam(reid_cache, labels={"pose": "fsam"}).ctx.main.samples
     samples = assembly.ctx.main.samples
     stems = [sample.path.name for sample in samples]
