@@ -20,7 +20,7 @@ from reid_retrieval.labels import Labels
 from reid_retrieval.results import RetrievalResult
 from reid_retrieval.retrieval import evaluate, evaluate_distances
 
-FOLDER = Path(__file__).parents[3] / "reid_core" / "tests" / "protocol_cases"
+FOLDER = Path(__file__).parents[3] / "reid_retrieval" / "tests" / "protocol_cases"
 CASES: dict[str, dict[str, Any]] = {p.stem: json.loads(p.read_text()) for p in FOLDER.glob("*")}
 NAMED = {protocol.name: protocol for protocol in PROTOCOLS}
 
