@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from reid_benchmarks.protocols import PROTOCOLS
-from reid_core.errors import DataError
 from reid_core.evaluation.extraction import merge_mirrored
+from reid_retrieval.errors import DataError
 from reid_retrieval.features import FeatureSet
 from reid_retrieval.labels import Labels
 from reid_retrieval.results import RetrievalResult
