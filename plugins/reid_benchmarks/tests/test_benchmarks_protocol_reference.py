@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from reid_benchmarks.protocols import PROTOCOL_NAMES, PROTOCOLS
-from reid_core.errors import DataError
+from reid_retrieval.errors import DataError
 from reid_retrieval.features import FeatureSet
 from reid_retrieval.labels import Labels
 from reid_retrieval.protocols import Protocol
