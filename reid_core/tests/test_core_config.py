@@ -167,8 +167,9 @@ def test_a_value_that_is_not_finite_is_refused(section: str, key: str, value: fl
 def test_a_batch_must_hold_whole_groups() -> None:
     with pytest.raises(ConfigError, match=r"batch_size = 10 is not a multiple.*instances = 4"):
         validated(RunConfig, {"data": {"batch_size": 10, "instances": 4}})
-    with pytest.raises(ConfigError, match=r"batch_size = 5 is odd; .*'pairs' needs an even one"):
-        validated(RunConfig, {"data": {"batch_size": 5, "sampler": "pairs"}})
+    for name in ("pairs", "twice"):
+        with pytest.raises(ConfigError, match=rf"batch_size = 5 is odd; .*'{name}' needs an even"):
+            validated(RunConfig, {"data": {"batch_size": 5, "sampler": name}})
     validated(RunConfig, {"data": {"batch_size": 5, "sampler": "random"}})
 
 

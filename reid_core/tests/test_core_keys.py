@@ -35,7 +35,7 @@ from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.assembly.keys import key_of, label_contents, stage_contents, text_of
 from reid_core.runs.assembly.needs import labels_in_order
 from reid_core.runs.resolve import resolve
-from reid_core.runs.stages import prepare_stage, run_stage
+from reid_core.runs.stages import Stages, prepare_stage, run_stage
 from reid_core.testing.probes import Head
 from reid_core.testing.tiny import tiny_flags
 
@@ -65,7 +65,9 @@ def copied(dataset: DataSet, folder: Path) -> DataSet:
 
 def context(cache: Path, dataset: DataSet, *layers: Any) -> RunContext:
     resolved = resolve(tiny_flags((), *layers))
-    return assemble(resolved, cache=cache, dataset=dataset, say=lambda line: None).ctx
+    return assemble(
+        resolved, cache=cache, dataset=dataset, say=lambda line: None, stages=Stages()
+    ).ctx
 
 
 @pytest.fixture
@@ -275,9 +277,11 @@ def test_auto_is_the_precision_that_it_comes_to(
         monkeypatch.setattr("reid_core.machine.devices._multiplies_bf16", lambda _, m=multiplies: m)
         for precision in ("auto", "bf16", "fp32"):
             other = with_config(assembly, {"engine": {"precision": precision}})
-            found[multiplies, precision] = stage_contents(other)["precision"]
-    assert found[True, "auto"] == found[True, "bf16"] == found[False, "bf16"] == "bf16"
-    assert found[False, "auto"] == found[False, "fp32"] == found[True, "fp32"] == "fp32"
+            found[multiplies, precision] = stage_contents(other)
+    assert found[True, "auto"] == found[True, "bf16"] == found[False, "bf16"]
+    assert found[False, "auto"] == found[False, "fp32"] == found[True, "fp32"]
+    assert found[True, "auto"]["precision"] == "bf16"
+    assert found[False, "auto"]["precision"] == "fp32"
 
 
 def test_ranks_count_where_modules_draw_by_rows(assembly: Assembly) -> None:
@@ -358,15 +362,17 @@ def test_labels_know_stage_precision_and_versions(
     def text(layer: Any = None, settings: Any = None) -> str:
         config = resolve(tiny_flags((), layer or {})).config
         ctx = replace(label_run, config=config)
-        staged = replace(LABELER, stage=stage(settings=settings or {}))
-        return text_of(label_contents(ctx, "maker", staged))
+        staged = None if settings is None else stage(settings=settings)
+        return text_of(label_contents(ctx, "maker", replace(LABELER, stage=staged)))
 
-    found = [text(), text({"engine": {"precision": "bf16"}}), text(settings={"optim": {"lr": 0.5}})]
+    # Without a stage, whose key would change with the precision, too.
+    found = [text(), text({"engine": {"precision": "bf16"}})]
+    found += [text(settings={}), text(settings={"optim": {"lr": 0.5}})]
     versions["maker"] = "1.0"
     found.append(text())
     versions["reid-core"] = "99"
     found.append(text())
-    assert len(set(found)) == 5
+    assert len(set(found)) == 6
 
 
 def test_fields_that_labelers_read_are_made_first() -> None:

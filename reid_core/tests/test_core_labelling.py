@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.labelers import LabelContext, Labeler
 from reid_core.contract.plugin import Need, Plugin
+from reid_core.contract.samples import DataSet
 from reid_core.errors import ConflictError, DataError, PluginError
 from reid_core.loop.assembly import Assembly
+from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.resolve import resolve
 from reid_core.testing.probe_modules import ClusterMemory
 from reid_core.testing.probe_plugins import PROBES
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 
 CHOSEN = {"labels": {"parts": "maker"}}
 
@@ -247,3 +251,28 @@ def test_the_choice_that_a_conflict_proposes_works(reid_cache: Path) -> None:
     assembly = tiny_assembly(("maker", "other"), {"own": own}, cache=reid_cache, classes=classes)
     assert assembly.identities is not None
     assert assembly.identities[0] == "other"
+
+
+def test_a_label_that_the_user_asks_for_is_made_without_need(tmp_path: Path) -> None:
+    cls, asked = maker()
+    assembled(cls, tmp_path, CHOSEN, also="stream")
+    assert len(asked) == 1
+
+
+def test_labels_are_made_anew_where_what_they_read_has_changed(
+    toy_tiny: DataSet, tmp_path: Path
+) -> None:
+    class Reader(Maker):
+        @hookimpl
+        def reid_pseudo_labels(self) -> list[Labeler]:
+            return [Labeler(SHARED_FIELDS["parts"], self.make, key="v1", reads=("pose",))]
+
+    cls, asked = maker()
+    reader = type("Maker", (Reader,), {"asked": cls.asked})
+    plain = resolve(tiny_flags(("maker", "head"), CHOSEN), classes={**PROBES, "maker": reader})
+    first, *others = toy_tiny.train.samples
+    moved = replace(first, fields={**first.fields, "pose": 77})
+    for samples in ((first, *others), (first, *others), (moved, *others)):
+        dataset = replace(toy_tiny, train=replace(toy_tiny.train, samples=samples))
+        assemble(plain, cache=tmp_path, dataset=dataset, say=lambda line: None)
+    assert asked == [len(toy_tiny.train), 1]

@@ -18,6 +18,7 @@ from reid_core.runs.assembly.needs import (
     field_makers,
     fields_to_load,
 )
+from reid_core.runs.assembly.sources import source_name
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.probes import Head
 from reid_core.testing.tiny import tiny_assembly
@@ -215,3 +216,11 @@ def test_a_source_that_nobody_asks_for_is_refused(reid_cache: Path) -> None:
     near = {"sources": {"pairs/texture": "toy-textures:tiny"}}
     with pytest.raises(ConfigError, match=r"'pairs/texture'; did you mean 'pairs/textures'\?"):
         tiny_assembly(("pairs",), near, cache=reid_cache, classes=PROBES)
+
+
+def test_a_sibling_comes_in_the_size_of_the_data_set(reid_cache: Path) -> None:
+    assembly = tiny_assembly(("pairs",), cache=reid_cache, classes=PROBES)
+    [request] = assembly.plugins["pairs"].sources
+    assert source_name(assembly.ctx, "pairs", request) == "toy-pairs:tiny"
+    assembly.ctx.config.sources["pairs/textures"] = "toy-pairs"
+    assert source_name(assembly.ctx, "pairs", request) == "toy-pairs"

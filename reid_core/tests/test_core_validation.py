@@ -182,3 +182,24 @@ def test_images_without_identity_get_none(toy_tiny: DataSet) -> None:
     assert sorted({s.pid for s in smaller.train.samples}) == [-1, *range(6)]
     assert smaller.train.num_identities == 6
     assert all(s.pid >= 0 for s in (*validation.query, *validation.gallery))
+
+
+def test_other_people_are_held_out_by_another_seed(toy_tiny: DataSet) -> None:
+    held = [
+        frozenset(s.path for s in (*other.query, *other.gallery))
+        for other in (split_validation(toy_tiny, 0.25, seed)[1] for seed in range(5))
+    ]
+    assert len(set(held)) > 1
+
+
+def test_every_second_epoch_and_the_last_one_are_validated(reid_cache: Path) -> None:
+    every = {"evaluation": {"every": 2}, "data": {"validation": 0.3}, "schedule": {"epochs": 3}}
+    trainer = Trainer(tiny_assembly((), every, cache=reid_cache))
+    seen: list[tuple[str, int]] = []
+
+    def evaluate(when: str, advance: Any = None) -> None:
+        seen.append((when, trainer.assembly.ctx.progress.epoch))
+
+    trainer.evaluate = evaluate  # type: ignore[assignment]
+    trainer.fit()
+    assert seen == [("validation", 2), ("validation", 3)]

@@ -371,14 +371,15 @@ def _without_none(value: Any) -> Any:
 IDLE = frozenset(
     {
         *("run.recipe", "data.threads"),
-        *(f"engine.{key}" for key in EngineSection.model_fields if key != "precision"),
+        *(f"engine.{key}" for key in EngineSection.model_fields),
         *(f"evaluation.{key}" for key in ("protocols", "every", "select", "untrained")),
         *(f"evaluation.{key}" for key in ("distance", "products", "vector", "flip", "batch_size")),
         *(f"evaluation.{key}" for key in EvaluationSection.model_fields if "reranking" in key),
         "evaluation.ranked_list",
     }
 )
-"""Settings that a trained model does not depend on, but for the last digits."""
+"""Settings that a trained model does not depend on, but for the last digits; of ``engine`` only
+what the precision comes to on the device counts."""
 
 
 def differences(

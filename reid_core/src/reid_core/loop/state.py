@@ -25,7 +25,7 @@ from reid_core.model.graph import ReidModel
 FORMAT = 1
 """Version of the checkpoint's layout."""
 
-FREE = frozenset({*IDLE, "engine.precision", "evaluation.embed", "run.plugins"})
+FREE = frozenset({*IDLE, "evaluation.embed", "run.plugins"})
 """Settings that a run's continuation may have others of; plugins are compared on their own."""
 
 
