@@ -155,8 +155,9 @@ class UnsupCC(Plugin):
         pool = template_source(ctx, synthesis)
         key = outfits_key(ctx, self.name, synthesis, pool, f"{synthesis.method} 2")
         spec = outfits_spec(self.own("outfits"))
-        stage, reads = self._stage(ctx), (GARMENTS,)
-        return [identities, Labeler(spec, self._dress, key=key, stage=stage, reads=reads)]
+        stage, reads, blank = self._stage(ctx), (GARMENTS,), self._blank
+        dressed = Labeler(spec, self._dress, key=key, stage=stage, reads=reads, example=blank)
+        return [identities, dressed]
 
     def _cluster(self, labels: LabelContext) -> NDArray[np.int64]:
         from reid_unsup_cc.clustering import find_clusters
@@ -235,6 +236,13 @@ class UnsupCC(Plugin):
 
         wardrobe = wardrobe_of(labels.run, self.settings, labels.stage)
         return Outfits(wardrobe, labels.source, labels.samples)
+
+    def _blank(self, labels: LabelContext) -> list[NDArray[np.uint8]]:
+        """Return as many images of nothing as there will be outfits, for every image asked for."""
+        import numpy as np
+
+        shape = (self.settings.synthesis.outfits, 3, *labels.run.image_size)
+        return [np.zeros(shape, np.uint8) for _ in labels.rows]
 
     def _prepare_online(self, ctx: RunContext) -> None:
         """Make everything that synthesis in every step needs, the dresser's training included."""

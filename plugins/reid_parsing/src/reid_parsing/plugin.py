@@ -139,7 +139,13 @@ class Parsing(Plugin):
         if settings.weights is None:
             key = f"parsing 1|mirror {settings.mirror}"
             return [
-                Labeler(SHARED_FIELDS[name], partial(self.make, name), key=key, stage=stage)
+                Labeler(
+                    SHARED_FIELDS[name],
+                    partial(self.make, name),
+                    key=key,
+                    stage=stage,
+                    example=blank_maps,
+                )
                 for name, stage in ((name, self.stage(name)) for name in FIELDS)
             ]
         from reid_parsing.lookup import fields_of
@@ -151,7 +157,7 @@ class Parsing(Plugin):
             f"{settings.network} {labels} {settings.size}"
         )
         return [
-            Labeler(SHARED_FIELDS[name], partial(self.make, name), key=key)
+            Labeler(SHARED_FIELDS[name], partial(self.make, name), key=key, example=blank_maps)
             for name in fields_of(labels)
         ]
 
@@ -283,3 +289,10 @@ def _load_densepose(request: DataRequest) -> DataSet:
     from reid_parsing.providers.densepose import load_densepose
 
     return load_densepose(request)
+
+
+def blank_maps(labels: LabelContext) -> list[NDArray[np.uint8]]:
+    """Return label maps of nothing but background, one for each image that is asked for."""
+    import numpy as np
+
+    return [np.zeros(labels.run.image_size, np.uint8) for _ in labels.rows]

@@ -106,6 +106,11 @@ class RunContext:
         stages: makes stages; None where there are none.
         gather_rows: returns the rows of all ranks with their gradient.
         rehearsal: whether this is only a check of what happens, so that a step of a stage will do.
+        trial: whether this only tries whether everything can be built: stages stay as they begin,
+            and labels are examples.
+        requested: names of further sources that plugins load themselves, to train a stage on say.
+        try_out: builds everything that way, once, before the first stage trains; None where that
+            is needless.
     """
 
     config: RunConfig
@@ -123,6 +128,9 @@ class RunContext:
     stages: StageMaker | None = field(default=None, kw_only=True)
     gather_rows: Callable[[Tensor], Tensor] = field(default=_alone, kw_only=True)
     rehearsal: bool = field(default=False, kw_only=True)
+    trial: bool = field(default=False, kw_only=True)
+    requested: set[str] = field(default_factory=set, kw_only=True)
+    try_out: Callable[[], None] | None = field(default=None, kw_only=True)
     model: TrainedModel | None = None
 
     @property

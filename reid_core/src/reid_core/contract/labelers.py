@@ -81,6 +81,9 @@ class Labeler:
         stage: the stage that trains the labeler's network.
         reads: fields of a sample that its label depends on beside the image; a cached label
             belongs to their content too, and those that labelers make are made before.
+        example: like ``make``, with values of any content, so that everything behind the stage can
+            be tried out before it is trained; it gets the stage with untrained weights. Without
+            one, what is built behind the labels is tried only when they are made.
     """
 
     spec: FieldSpec
@@ -89,3 +92,4 @@ class Labeler:
     key: str = ""
     stage: Stage | None = None
     reads: tuple[str, ...] = ()
+    example: LabelMaker | None = None

@@ -190,6 +190,7 @@ class SourceRequest:
         provider: name of the data provider; None takes ``--source NAME=PROVIDER`` or the only one
             that fits.
         batch_size: rows per batch; None takes the run's.
+        augment: whether the run's augmentation (crops, mirroring, erasing, colours) is for it, too.
     """
 
     name: str
@@ -197,6 +198,7 @@ class SourceRequest:
     identities: bool = False
     provider: str | None = None
     batch_size: int | None = None
+    augment: bool = True
 
 
 def relabelled(source: Source, pids: NDArray[np.int64]) -> Source:

@@ -51,11 +51,13 @@ class Start:
 
     Args:
         stage: where they come from.
-        entries: patterns (fnmatch) of entries of the state dict, ``encoder.*`` say; each must match
-            something that has the same name and shape in both models.
+        entries: patterns (fnmatch) of entries of the state dict, ``encoder.*`` say. Each must match
+            something, and all that it matches in either model must have the same name and shape in
+            both.
         remedy: what the user can set to do without it, such as ``set -s san.start=none``.
         optional: patterns of entries that are copied, too, where both models have them: what stands
-            behind the encoder and should fit its new weights, a neck's statistics say.
+            behind the encoder and should fit its new weights, a neck's statistics say. Of what
+            ``entries`` match they name what may differ; a line tells what started nothing.
     """
 
     stage: Stage

@@ -189,7 +189,8 @@ class DeviceAugmentation:
         are changed in the image alone.
 
         Args:
-            host_batch: from the loader, with the draws that the policies need.
+            host_batch: from the loader, with the policies' draws; a batch without a policy's draws
+                (of a source that is not augmented) is left as it is by that policy.
             device: where to.
 
         Returns:
@@ -198,11 +199,11 @@ class DeviceAugmentation:
         """
         batch = _copy(host_batch, device)
         image = _to_unit(batch.image)
-        if self.photometric is not None:
+        if self.photometric is not None and PHOTOMETRIC in batch.draws:
             image = change_colours(image, batch.draws[PHOTOMETRIC], self.photometric)
         image = _standardise(image).contiguous(memory_format=self.memory_format)
         erased = None
-        if self.erasing is not None:
+        if self.erasing is not None and ERASING in batch.draws:
             erased = erase(image, batch.draws[ERASING], self.erasing.fill)
         return replace(batch, image=image, erased=erased, draws={})
 

@@ -36,6 +36,11 @@ class Resolved:
     plugins: Mapping[str, Plugin]
     calls: HookCalls
 
+    def renewed(self) -> Resolved:
+        """Return the same with new instances of all plugins, which know of no run yet."""
+        fresh = {name: type(plugin)(name, plugin.settings) for name, plugin in self.plugins.items()}
+        return Resolved(self.config, fresh, HookCalls(fresh))
+
 
 def resolve(
     flags: Mapping[str, Any] | None = None,

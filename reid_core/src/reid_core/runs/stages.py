@@ -92,6 +92,9 @@ class Stages:
 def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
     """Make a stage, or read it where it was made before.
 
+    Before the first stage of a run is trained, everything behind it is tried out: what cannot work
+    is refused now and not after the training. In such a trial a stage is what it begins with.
+
     Args:
         ctx: the run; its sources, configuration and cache are the stage's surroundings.
         stage: what to make.
@@ -101,7 +104,8 @@ def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
     """
     trainer, folder, key = prepare_stage(ctx, stage)
     assembly = trainer.assembly
-    folder.mkdir(parents=True, exist_ok=True)
+    if ctx.trial:
+        return StageResult(stage.name, key, folder, assembly.model.eval(), assembly)
     if ctx.rank == 0:
         assembly.ctx.folder = folder
     if (folder / "checkpoint.pt").exists():
@@ -109,6 +113,9 @@ def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
     if assembly.ctx.progress.epoch == assembly.config.schedule.epochs:
         ctx.say(f"[{stage.name}] reused: {folder}")
     else:
+        if ctx.try_out is not None:
+            ctx.try_out()
+        folder.mkdir(parents=True, exist_ok=True)
         _train(ctx, stage, trainer, folder)
     if ctx.folder is not None:
         note = ctx.folder / "stages" / f"{stage.name.replace('/', '-')}.json"
@@ -140,6 +147,8 @@ def prepare_stage(ctx: RunContext, stage: Stage) -> tuple[Trainer, Path, str]:
         dataset=dataset,
         rehearsal=ctx.rehearsal,
         stages=ctx.stages,
+        trial=ctx.trial,
+        try_out=ctx.try_out,
     )
     key = key_of(stage_contents(assembly))
     folder = ctx.cache / "stages" / stage.name / key

@@ -128,7 +128,20 @@ class Staged(Plugin):
     def reid_pseudo_labels(self, ctx: RunContext) -> list[Labeler]:
         """Offer ``parts``, by a parser that a stage trains."""
         parser = self._stage("parser", identities=False)
-        return [Labeler(SHARED_FIELDS["parts"], self._parse, key="probe-1", stage=parser)]
+        return [
+            Labeler(
+                SHARED_FIELDS["parts"],
+                self._parse,
+                key="probe-1",
+                stage=parser,
+                example=self._blank,
+            )
+        ]
+
+    def _blank(self, labels: LabelContext) -> list[Any]:
+        import numpy as np
+
+        return [np.zeros(labels.run.image_size, np.uint8) for _ in labels.rows]
 
     def _parse(self, labels: LabelContext) -> list[Any]:
         import torch

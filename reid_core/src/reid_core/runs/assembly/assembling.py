@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from reid_core.config import cache_folder
+from reid_core.config import RunConfig, cache_folder
 from reid_core.contract.context import RunContext, StageMaker
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataSet, Source, relabelled
-from reid_core.contract.stages import Start
+from reid_core.contract.stages import Stage, Start
 from reid_core.contract.step import MAIN
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.sidecars import with_field_folders
@@ -40,7 +41,7 @@ from reid_core.plugins.providers import Providers
 from reid_core.plugins.slots import assign_slots
 from reid_core.runs.assembly.building import build_model
 from reid_core.runs.assembly.evaluators import labelled_at_test, make_evaluator
-from reid_core.runs.assembly.labelling import make_field
+from reid_core.runs.assembly.labelling import make_field, with_examples
 from reid_core.runs.assembly.needs import (
     check_needs,
     field_makers,
@@ -72,8 +73,13 @@ def assemble(
     dataset: DataSet | None = None,
     rehearsal: bool = False,
     stages: StageMaker | None = None,
+    trial: bool = False,
+    try_out: Callable[[], None] | None = None,
 ) -> Assembly:
     """Assemble a run.
+
+    Before it trains the first of its stages it assembles itself once with stages that are not
+    trained, so that nothing is refused after a training that could have been refused before it.
 
     Args:
         resolved: configuration and plugins.
@@ -83,13 +89,18 @@ def assemble(
         dataset: a data set that needs no provider (tests, notebooks).
         rehearsal: train every stage for a single step, to see what a run would do.
         stages: makes the stages that plugins ask for; None refuses them.
+        trial: train no stage and make no labels, to see whether everything can be built.
+        try_out: the trial of the run that this one is a stage of, which tries this one, too.
 
     Raises:
         ReidError: anything that cannot work, in one line, before the first second of training.
     """
     plugins, calls = resolved.plugins, resolved.calls
-    ctx, held_out = _context(resolved, folder, cache or cache_folder(), say, dataset)
-    ctx.rehearsal, ctx.stages = rehearsal, stages
+    cache = cache or cache_folder()
+    ctx, held_out = _context(resolved, folder, cache, say, dataset)
+    ctx.rehearsal, ctx.trial, ctx.stages = rehearsal, trial, stages
+    if not trial and not rehearsal:
+        ctx.try_out = try_out or _Trial(resolved, cache, dataset, stages)
     config = ctx.config
     makers = _makers(ctx, plugins, calls)
     check_needs(plugins, ctx.slots, makers, ctx.main)
@@ -101,28 +112,37 @@ def assemble(
     evaluator = make_evaluator(ctx, ctx.dataset, named)
     # The published protocols speak of the test split; held-out people take the plain one.
     validator = None if held_out is None else make_evaluator(ctx, held_out, (STANDARD,))
-    truth = _make_labels(ctx, plugins, makers)
-    add_sources(ctx, plugins)
+    made = _needed(config, plugins, makers)
+    coming = {name: labeler.spec for name, (_, labeler) in made.items()}
+    add_sources(ctx, plugins, {**ctx.main.fields, **coming})
+    samplers = {
+        name: sampler_of(ctx, plugins, source)
+        for name, source in ctx.sources.items()
+        if name != MAIN or "pid" not in makers
+    }
+    if trial:
+        for stage in _declared(made, starts):
+            ctx.stage(stage)
+    truth = _make_labels(ctx, made, "pid" in makers)
     model = _model(ctx, calls, starts)
     deployed = embedder_of(model, config.data.size, config.evaluation.embed)
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it
-    evaluator, validator = (
-        labelled_at_test(ctx, makers, one, deployed.fields) for one in (evaluator, validator)
-    )
+    if not trial:
+        evaluator, validator = (
+            labelled_at_test(ctx, makers, one, deployed.fields) for one in (evaluator, validator)
+        )
     for one in (evaluator, validator):
         if one is not None:
             one.check_embedder(deployed)
     parts = _step_parts(ctx, calls, model)
     reads = [read for branch in model.declarations.values() for read in branch.reads]
+    plain = {r.name for plugin in plugins.values() for r in plugin.sources if not r.augment}
     loaders = {
-        name: loader_of(ctx, source, fields_to_load(plugins, reads, source))
+        name: loader_of(
+            ctx, source, fields_to_load(plugins, reads, source), augmented=name not in plain
+        )
         for name, source in ctx.sources.items()
-    }
-    samplers = {
-        name: sampler_of(ctx, plugins, source)
-        for name, source in ctx.sources.items()
-        if name != MAIN or "pid" not in makers
     }
     for sampler in samplers.values():
         for note in sampler.notes:
@@ -216,18 +236,47 @@ def _makers(
     return field_makers(owned, ctx.slots, chosen, ctx.main.fields)
 
 
-def _make_labels(
-    ctx: RunContext,
+def _needed(
+    config: RunConfig,
     plugins: Mapping[str, Plugin],
     makers: Mapping[str, tuple[str, Labeler]],
-) -> Source:
-    """Make the fields that are made once; return the main source with its true identities."""
+) -> dict[str, tuple[str, Labeler]]:
+    """Return who makes the fields that are made once and that somebody wants."""
     needed = {need.what for plugin in plugins.values() for need in plugin.needs}
-    for name in labels_in_order(makers, {*needed, *ctx.config.labels}):
-        owner, labeler = makers[name]
-        ctx.sources[MAIN] = make_field(ctx, owner, labeler, ctx.main)
+    names = labels_in_order(makers, {*needed, *config.labels})
+    return {name: makers[name] for name in names}
+
+
+def _declared(
+    made: Mapping[str, tuple[str, Labeler]], starts: Sequence[tuple[str, Start]]
+) -> list[Stage]:
+    """Return the stages that are known before anything is built."""
+    stages = [labeler.stage for _, labeler in made.values() if labeler.stage is not None]
+    return stages + [start.stage for _, start in starts if start.stage not in stages]
+
+
+def _make_labels(
+    ctx: RunContext, made: Mapping[str, tuple[str, Labeler]], identities: bool
+) -> Source:
+    """Make the fields that are made once; return the main source with its true identities.
+
+    Args:
+        ctx: the run; in a trial it gets examples.
+        made: who makes which field.
+        identities: whether a labeler makes them.
+
+    Raises:
+        _Untried: this is a trial, and a labeler has no example.
+    """
+    for owner, labeler in made.values():
+        if not ctx.trial:
+            ctx.sources[MAIN] = make_field(ctx, owner, labeler, ctx.main)
+        elif labeler.example is not None:
+            ctx.sources[MAIN] = with_examples(ctx, owner, labeler, ctx.main)
+        else:
+            raise _Untried
     truth = ctx.main
-    if "pid" in makers:
+    if identities:
         # Nothing in the run but the labeler may see the truth that its labels stand in for.
         ctx.sources[MAIN] = relabelled(truth, np.full(len(truth), -1))
     ctx.dataset = replace(ctx.dataset, train=ctx.main)
@@ -241,6 +290,43 @@ def _model(ctx: RunContext, calls: HookCalls, starts: Sequence[tuple[str, Start]
     model = build_model(ctx, calls, probes)
     apply_starts(ctx, starts, model)
     return model.to(device=ctx.device, memory_format=memory_format_of(config.engine))  # type: ignore[call-overload,no-any-return]
+
+
+class _Untried(Exception):
+    """What stands behind this place cannot be tried out without training."""
+
+
+@dataclass
+class _Trial:
+    """Assemble a run once as it would be, with stages that are not trained.
+
+    Args:
+        resolved: configuration and plugins, of which the trial makes new instances.
+        cache: the user's cache folder.
+        dataset, stages: see `assemble`.
+        done: whether it was tried already.
+    """
+
+    resolved: Resolved
+    cache: Path
+    dataset: DataSet | None
+    stages: StageMaker | None
+    done: bool = False
+
+    def __call__(self) -> None:
+        """Raise what assembling it would raise after the training of its stages."""
+        if self.done:
+            return
+        self.done = True
+        with suppress(_Untried):
+            assemble(
+                self.resolved.renewed(),
+                cache=self.cache,
+                say=_silent,
+                dataset=self.dataset,
+                stages=self.stages,
+                trial=True,
+            )
 
 
 def _silent(line: str) -> None:

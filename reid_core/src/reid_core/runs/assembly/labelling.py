@@ -67,6 +67,25 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
     return source.with_field(spec, store.values(samples))
 
 
+def with_examples(ctx: RunContext, owner: str, labeler: Labeler, source: Source) -> Source:
+    """Return the source with a labeler's examples in place of labels: nothing is trained or kept.
+
+    The first two rows, which models are built on, have their own; all others have the second's.
+
+    Args:
+        ctx: a trial of the run.
+        owner: the labeler's plugin.
+        labeler: with ``example``.
+        source: what would be labelled.
+    """
+    assert labeler.example is not None
+    rows = np.arange(min(2, len(source)))
+    stage = None if labeler.stage is None else ctx.stage(labeler.stage)
+    asked = LabelContext(ctx, source, rows, _no_features(owner), stage=stage)
+    values = list(labeler.example(asked))
+    return source.with_field(labeler.spec, [*values, *values[-1:] * (len(source) - len(values))])
+
+
 def _no_features(owner: str) -> FeatureMaker:
     def refuse(change: object = None, fields: Sequence[str] = ()) -> NDArray[np.float32]:
         raise PluginError(

@@ -12,9 +12,11 @@ import torch
 from reid_core.config import AugmentSection
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import Lookup, RunContext
+from reid_core.contract.fields import FieldSpec
 from reid_core.contract.names import check_owned
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataRequest, DataSet, Source, SourceRequest
+from reid_core.contract.step import MAIN
 from reid_core.data.augmentation import DeviceAugmentation, ErasingPolicy, PhotometricPolicy
 from reid_core.data.counts import load_counted
 from reid_core.data.draws import Draw
@@ -59,16 +61,23 @@ def _load(name: str, root: Path | None, cache: Path, providers: Lookup) -> DataS
     return load_counted(provider, request)
 
 
-def add_sources(ctx: RunContext, plugins: Mapping[str, Plugin]) -> None:
+def add_sources(
+    ctx: RunContext, plugins: Mapping[str, Plugin], fields: Mapping[str, FieldSpec]
+) -> None:
     """Load the training sources that plugins ask for, into the run's sources.
+
+    Args:
+        ctx: the run.
+        plugins: the run's.
+        fields: what the main source carries, or will when its labels are made.
 
     Raises:
         ConfigError: the user provides one that nobody asks for.
         DataError: nobody provides one, or it lacks what was asked for.
     """
-    config = ctx.config
     asked = {request.name for plugin in plugins.values() for request in plugin.sources}
-    for name, provider in config.sources.items():
+    asked |= ctx.requested
+    for name, provider in ctx.config.sources.items():
         if name not in asked:
             listed = ", ".join(sorted(asked)) or "none"
             raise ConfigError(
@@ -78,19 +87,46 @@ def add_sources(ctx: RunContext, plugins: Mapping[str, Plugin]) -> None:
     for owner, plugin in plugins.items():
         for request in plugin.sources:
             check_owned(owner, "source", request.name)
-            name = source_name(ctx, owner, request)
-            with rank_0_first():
-                source = _load(name, config.data.root, ctx.cache, ctx.providers)
-            if not isinstance(source, Source):
-                raise DataError(f"--source {request.name}={name}: '{name}' is no training source")
-            lacking = sorted(set(request.fields) - set(source.fields))
-            if lacking or (request.identities and not source.identities):
-                raise DataError(
-                    f"--source {request.name}={name}: plugin '{owner}' needs "
-                    f"{', '.join(lacking) or 'identities'}, which it does not carry"
-                )
-            _same_layouts(ctx.main, source)
-            ctx.sources[request.name] = replace(source, name=request.name)
+            source = load_requested(ctx, owner, request)
+            _check_layouts(fields, source)
+            ctx.sources[request.name] = source
+
+
+def load_requested(ctx: RunContext, owner: str, request: SourceRequest) -> Source:
+    """Load a training source that a plugin asks for; what its provider says is checked first.
+
+    Args:
+        ctx: the run.
+        owner: the plugin that asks.
+        request: what it asks for.
+
+    Raises:
+        DataError: nobody provides it, or it lacks what was asked for.
+    """
+    name = source_name(ctx, owner, request)
+    provider = ctx.providers.dataset(parse_data_name(name)[0])
+    refused = f"--source {request.name}={name}"
+    if provider.kind != "source":
+        raise DataError(f"{refused}: '{name}' is no training source")
+    # A provider may know what it carries only when it has loaded it: then it declares nothing.
+    if provider.fields:
+        _check_carried(refused, owner, request, provider.fields, request.identities)
+    with rank_0_first():
+        source = load_source(name, ctx.config.data.root, ctx.cache, ctx.providers)
+    _check_carried(refused, owner, request, source.fields, source.identities)
+    return replace(source, name=request.name)
+
+
+def _check_carried(
+    refused: str, owner: str, request: SourceRequest, fields: Iterable[str], identities: bool
+) -> None:
+    lacking = sorted(set(request.fields) - set(fields))
+    if lacking or (request.identities and not identities):
+        carried = f" ({', '.join(sorted(fields)) or 'it has no fields'})" if lacking else ""
+        raise DataError(
+            f"{refused}: plugin '{owner}' needs {', '.join(lacking) or 'identities'}, which it "
+            f"does not carry{carried}"
+        )
 
 
 def source_name(ctx: RunContext, owner: str, request: SourceRequest) -> str:
@@ -112,12 +148,12 @@ def source_name(ctx: RunContext, owner: str, request: SourceRequest) -> str:
     return f"{name}:{size}" if chosen is None and size else name
 
 
-def _same_layouts(main: Source, source: Source) -> None:
-    for name in sorted(set(main.fields) & set(source.fields)):
-        ours, theirs = main.fields[name].layout, source.fields[name].layout
+def _check_layouts(fields: Mapping[str, FieldSpec], source: Source) -> None:
+    for name in sorted(set(fields) & set(source.fields)):
+        ours, theirs = fields[name].layout, source.fields[name].layout
         if ours != theirs:
             raise DataError(
-                f"field '{name}' has the layout '{ours}' in source '{main.name}' and '{theirs}' "
+                f"field '{name}' has the layout '{ours}' in source '{MAIN}' and '{theirs}' "
                 f"in source '{source.name}'; layouts must not be mixed"
             )
 
@@ -170,8 +206,17 @@ def sampler_of(ctx: RunContext, plugins: Mapping[str, Plugin], source: Source) -
     return make_sampler(kind, pids, camids, size, instances, ctx.config.run.seed, by)
 
 
-def loader_of(ctx: RunContext, source: Source, fields: Iterable[str]) -> BatchLoader:
-    """Return the training loader of a source with the run's augmentation."""
+def loader_of(
+    ctx: RunContext, source: Source, fields: Iterable[str], augmented: bool = True
+) -> BatchLoader:
+    """Return the training loader of a source.
+
+    Args:
+        ctx: the run.
+        source: what to load.
+        fields: which of its fields.
+        augmented: whether with the run's augmentation; otherwise as at test.
+    """
     data, augment = ctx.config.data, ctx.config.augment
     geometry = GeometryPolicy(
         augment.flip,
@@ -188,12 +233,12 @@ def loader_of(ctx: RunContext, source: Source, fields: Iterable[str]) -> BatchLo
         source,
         data.size,
         tuple(fields),
-        geometry,
+        geometry if augmented else None,
         threads=data.threads,
         seed=ctx.config.run.seed,
         pin_memory=ctx.device.type == "cuda",
-        erasing=erasing_of(augment),
-        photometric=photometric_of(augment),
+        erasing=erasing_of(augment) if augmented else None,
+        photometric=photometric_of(augment) if augmented else None,
     )
 
 

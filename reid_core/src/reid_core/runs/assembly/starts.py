@@ -61,7 +61,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def apply_starts(ctx: RunContext, owned: Sequence[tuple[str, Start]], model: ReidModel) -> None:
-    """Copy entries of stages' state dicts into a model, by name.
+    """Copy entries of stages' state dicts into a model, by name; nothing is skipped in silence.
 
     Args:
         ctx: the run.
@@ -70,30 +70,61 @@ def apply_starts(ctx: RunContext, owned: Sequence[tuple[str, Start]], model: Rei
 
     Raises:
         ConflictError: two plugins start the same entry by different patterns; both are named.
-        PluginError: a pattern matches nothing that both models have.
+        PluginError: a pattern matches nothing that both models have, or entries that only one of
+            them has or that have another shape there, and that are not among the optional ones.
     """
     ours = model.state_dict()
     started: dict[str, str] = {}
     for owner, start in owned:
         trained = ctx.stage(start.stage).model
         theirs = trained.state_dict()
-        for pattern in (*start.entries, *start.optional):
-            names = [name for name in fnmatch.filter(theirs, pattern) if _fits(name, ours, theirs)]
-            if not names and pattern in start.entries:
+        fitting = {name for name, value in theirs.items() if _fits(value, ours.get(name))}
+        for pattern in start.entries:
+            if not fnmatch.filter(fitting, pattern):
                 raise PluginError(
                     f"plugin '{owner}': nothing in stage '{start.stage.name}' fits '{pattern}' of "
                     "the run's model by name and shape"
                 )
-            for name in names:
-                if started.setdefault(name, owner) != owner:
-                    raise ConflictError(
-                        f"plugins '{started[name]}' and '{owner}' both start '{name}' from a stage"
-                    )
-                with torch.no_grad():
-                    ours[name].copy_(theirs[name])
-            if any(name.startswith("encoder.") for name in names):
-                model.encoder.follow(trained.encoder.conventions)
+        odd = sorted({*ours, *theirs} - fitting)
+        left = _matching(odd, start.optional)
+        unexpected = [name for name in _matching(odd, start.entries) if name not in left]
+        if unexpected:
+            raise PluginError(
+                f"plugin '{owner}' starts from the stage '{start.stage.name}', which differs from "
+                f"the run's model in {len(unexpected)} entries that should be the same: "
+                f"{', '.join(_differing(name, ours, theirs) for name in unexpected[:3])}; build "
+                "both with the same settings, or name what may differ among the start's optional "
+                f"entries{f'; or {start.remedy}' if start.remedy else ''}"
+            )
+        foreign = [name for name in left if name in theirs]
+        if foreign:
+            ctx.say(
+                f"[{start.stage.name}] {len(foreign)} entries start nothing in the run's model: "
+                f"{', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}"
+            )
+        names = _matching(sorted(fitting), (*start.entries, *start.optional))
+        for name in names:
+            if started.setdefault(name, owner) != owner:
+                raise ConflictError(
+                    f"plugins '{started[name]}' and '{owner}' both start '{name}' from a stage"
+                )
+            with torch.no_grad():
+                ours[name].copy_(theirs[name])
+        if any(name.startswith("encoder.") for name in names):
+            model.encoder.follow(trained.encoder.conventions)
 
 
-def _fits(name: str, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
-    return name in ours and ours[name].shape == theirs[name].shape
+def _fits(value: Tensor, other: Tensor | None) -> bool:
+    return other is not None and other.shape == value.shape
+
+
+def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+
+
+def _differing(name: str, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str:
+    if name not in ours:
+        return f"{name} is in the stage alone"
+    if name not in theirs:
+        return f"{name} is in the run's model alone"
+    return f"{name} is {tuple(theirs[name].shape)}, in the run's model {tuple(ours[name].shape)}"
