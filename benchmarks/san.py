@@ -2,6 +2,7 @@
 
     python benchmarks/san.py textures [--json FILE]      regressed textures against the mean texture
     python benchmarks/san.py rows [--json FILE]          table 1, and with --pose all of table 2
+    python benchmarks/san.py choices [--json FILE]       quick settings against the paper's
 
 `textures` trains SAN-PG and SAN and compares what they regress on test people, whom neither has
 seen, with the truth: the mean absolute error of colours in -1 .. 1, of the texels that the image
@@ -13,6 +14,10 @@ in the same piece of the atlas.
 `rows` trains every row on the same batches of people from the same seeds. Rows with a decoder see
 pairs beside them and start from SAN-PG; the row `start` starts from SAN-PG, too, and does nothing
 else, so that the decoder can be told from the start.
+
+`choices` trains SAN with the quick recipe's settings, and with one of them at a time as in the
+paper's recipes, and reports what the run itself logs at its end: errors and colour of the textures
+of test people, the decoder's dead channels, and rank-1 and mAP.
 
 Options: --seeds 0,1,2; --epochs, --iterations, --batch, --height, --width and --backbone scale the
 budget; --set KEY=VALUE sets anything else. Figures on synthetic people say nothing about real ones.
@@ -76,9 +81,17 @@ def flags(given: argparse.Namespace, seed: int, **more: Any) -> dict[str, Any]:
         for section in sections:
             place = place.setdefault(section, {})
         place[leaf] = json.loads(value)
-    for section, values in more.items():
-        chosen[section] = {**chosen.get(section, {}), **values}
-    return chosen
+    return merged(chosen, more)
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings, of which the second rule."""
+    found = dict(below)
+    for key, value in above.items():
+        known = found.get(key)
+        both = isinstance(value, dict) and isinstance(known, dict)
+        found[key] = merged(known, value) if both else value  # type: ignore[arg-type]
+    return found
 
 
 def trained(given: argparse.Namespace, row: str, seed: int, out: Path, **more: Any) -> Any:
@@ -236,6 +249,43 @@ def write_frontal_pairs(root: Path, pairs: str = "synthpeople-pairs:quick") -> N
     (root / "pairs.csv").write_text("\n".join(lines) + "\n")
 
 
+# Choices --------------------------------------------------------------------------------------
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "quick": {},
+    "distances over places (hw)": {"tr_norm": "hw"},
+    "one learning rate": {"decoder_lr_scale": 1.0},
+    "no linear colours": {"colour": False},
+    "all three": {"tr_norm": "hw", "decoder_lr_scale": 1.0, "colour": False},
+}
+"""The quick recipe's settings, and what the paper's recipes have in their place."""
+
+
+def choices(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Train SAN with each choice; what the JSON file has is not trained again."""
+    found: dict[str, Any] = stored(given).get("choices", {})
+    for seed in given.seeds:
+        for name in given.choices or CHOICES:
+            settings, entry = CHOICES[name], found.setdefault(name, {})
+            if str(seed) in entry:
+                continue
+            out = folder / f"{name.replace(' ', '-')}-{seed}"
+            more = {"plugins": {"san": settings}}
+            summary, seconds = trained(given, "", seed, out, **more)
+            last = (out / "san" / "textures.jsonl").read_text("utf-8").splitlines()[-1]
+            pg = (out / "san" / "pseudo.json").read_text("utf-8")
+            first = summary.results[0]
+            entry[str(seed)] = {
+                **json.loads(last),
+                "pg": json.loads(pg),
+                "rank_1": round(float(first.cmc[0]), 4),
+                "map": round(float(first.mean_ap), 4),
+                "cpu_seconds": round(seconds),
+            }
+            store(given, {"choices": found})
+    return {"choices": found}
+
+
 # Output ---------------------------------------------------------------------------------------
 
 
@@ -251,6 +301,12 @@ def table(found: dict[str, Any]) -> str:
             )
             lines.append(f"{name:<32}" + "".join(f"{cell:>16}" for cell in cells))
         lines.append(f"an image shows {100 * seeds[0]['share_seen']:.0f} % of the body's texels")
+    if "choices" in found:
+        keys = ("l1", "red_green", "blue_green", "spread", "dead", "rank_1", "map")
+        lines.append(f"{'SAN, at its end':<30}" + "".join(f"{key:>16}" for key in keys))
+        for name, entry in found["choices"].items():
+            cells = (spread([e[key] for e in entry.values()], 1) for key in keys)
+            lines.append(f"{name:<30}" + "".join(f"{cell:>16}" for cell in cells))
     if "rows" in found:
         labels = list(next(iter(found["rows"].values()))["scores"][0])
         lines.append(f"{'rank-1 / mAP':<34}" + "".join(f"{label:>34}" for label in labels))
@@ -274,7 +330,7 @@ def spread(values: Sequence[float], scale: float) -> str:
 
 def budget(given: argparse.Namespace) -> dict[str, Any]:
     """Return what the figures depend on."""
-    left_out = ("json", "what", "seeds", "rows", "pose")
+    left_out = ("json", "what", "seeds", "rows", "choices", "pose", "keep")
     return {key: value for key, value in vars(given).items() if key not in left_out}
 
 
@@ -298,7 +354,7 @@ def store(given: argparse.Namespace, found: dict[str, Any]) -> None:
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description="SAN on synthetic people.")
-    options.add_argument("what", choices=("textures", "rows"))
+    options.add_argument("what", choices=("textures", "rows", "choices"))
     options.add_argument(
         "--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0, 1, 2]
     )
@@ -311,13 +367,15 @@ def main() -> None:
     options.add_argument("--people", type=int, default=200, help="Test images whose textures count")
     options.add_argument("--reach", type=int, default=4, help="Texels around one that is seen")
     options.add_argument("--rows", nargs="*", help="Only these rows; '' is SAN")
+    options.add_argument("--choices", nargs="*", choices=CHOICES, help="Only these choices")
     options.add_argument("--pose", action="store_true", help="Also the frontal pose of table 2")
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    options.add_argument("--keep", type=Path, help="Leave the runs in this folder")
     options.add_argument("--json", type=Path)
     given = options.parse_args()
     with TemporaryDirectory() as folder:
-        work = textures if given.what == "textures" else rows
-        found = work(given, Path(folder))
+        work = {"textures": textures, "rows": rows, "choices": choices}[given.what]
+        found = work(given, Path(folder) if given.keep is None else given.keep)
     print(table(found))
     store(given, found)
 

@@ -34,6 +34,7 @@ from reid_core.config import RunConfig
 from reid_core.data.draws import in_order
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import Resolved, resolve
+from reid_core.runs.stages import Stages
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.probes_of_data import Staged
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
@@ -201,7 +202,7 @@ def test_what_may_differ_is_skipped_and_said(tmp_path: Path) -> None:
     said: list[str] = []
     settings = {"plugins": {"wide": {"centred": False, "optional": ("*.centre",)}}}
     resolved = resolve(tiny_flags(("wide",), settings), classes={"wide": Wide})
-    assemble(resolved, cache=tmp_path, say=said.append)
+    assemble(resolved, cache=tmp_path, say=said.append, stages=Stages())
     line = "[wide/first] 1 entries start nothing in the run's model: branches.wide/layer.centre"
     assert line in said
 

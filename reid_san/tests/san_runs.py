@@ -15,6 +15,7 @@ from reid_core.loop.forward import UpdateReport
 from reid_core.loop.step import train_step
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
+from reid_core.runs.stages import Stages
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_flags
 
@@ -40,7 +41,7 @@ def san(
     flags = tiny_flags(("san", *others), layer, sections)
     say = (lambda line: None) if said is None else said.append
     resolved = resolve(flags, classes={**PROBES, **(classes or {})})
-    return assemble(resolved, cache=cache, folder=folder, say=say)
+    return assemble(resolved, cache=cache, folder=folder, say=say, stages=Stages())
 
 
 class Run:

@@ -110,10 +110,11 @@ def test_the_decoder_is_about_a_third_of_the_encoder() -> None:
     assert count(decoder(False)) / 23_508_032 == pytest.approx(0.357, abs=5e-4)
 
 
-def test_widths_shrink_with_smaller_encoders() -> None:
+def test_widths_shrink_with_smaller_encoders_and_end_no_narrower_than_the_paper_s() -> None:
     assert block_widths(512) == (512, 256, 64, 32, 16)
-    assert block_widths(256) == (256, 128, 32, 16, 8)
-    assert block_widths(16) == (16, 8, 2, 1, 1)
+    assert block_widths(256) == (256, 128, 32, 16, 16)
+    assert block_widths(128) == (128, 64, 16, 16, 16), "ResNet-18's"
+    assert block_widths(16) == (16, 16, 16, 16, 16)
 
 
 @pytest.mark.parametrize("skips", [False, True])

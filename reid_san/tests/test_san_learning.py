@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from PIL import Image
 from san_runs import SHORT, san
 
-from reid_core import run
+from reid_core import DataRequest, restore, run
+from reid_core.data.folder import load_folder
 from reid_core.testing.tiny import Recorder, tiny_flags
 from reid_san.commands import san as command
 from reid_san.regressing import mean_field
@@ -61,6 +62,8 @@ def test_a_run_leaves_pictures_and_distances_of_every_evaluation(folder: Path) -
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["when"] for line in lines] == ["untrained", "epoch", "final"]
     assert all(0 < line["l1"] < 2 and line["images"] == 48 for line in lines)
+    assert all(0 <= line["dead"] < line["channels"] for line in lines)
+    assert {"red_green", "blue_green", "spread"} <= set(lines[-1])
     with Image.open(folder / "san" / "final.png") as picture:
         assert picture.size[1] == 3 * 166
 
@@ -71,8 +74,34 @@ def test_the_command_draws_and_measures(
     picture = tmp_path / "textures.png"
     done = CliRunner().invoke(command, ["textures", str(folder), "-o", str(picture)])
     assert done.exit_code == 0, done.output
-    assert done.output.startswith("texture of 48 people against the truth: L1 ")
+    first, second, _ = done.output.splitlines()
+    assert first.startswith("texture of 48 people against the truth: L1 ")
+    assert "; colour: R-G " in first
+    assert second.endswith("channels are always zero")
     assert picture.exists()
+
+
+@pytest.mark.parametrize("by", ["pg", "run"])
+def test_textures_become_a_data_set_to_recognise_people_by(
+    folder: Path, tmp_path: Path, reid_cache: Path, by: str
+) -> None:
+    out = tmp_path / "textures"
+    done = CliRunner().invoke(command, ["dataset", str(folder), "--by", by, "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    request = DataRequest("folder", None, None, out, reid_cache)
+    found, toy = load_folder(request), restore(folder, say=lambda line: None).ctx.dataset
+    for ours, theirs in (
+        (found.train.samples, toy.train.samples),
+        (found.query, toy.query),
+        (found.gallery, toy.gallery),
+    ):
+        assert [s.pid for s in ours] == sorted(s.pid for s in theirs)
+        assert len({s.path for s in ours}) == len(theirs)
+    assert found.train.num_identities == toy.train.num_identities
+    with Image.open(found.query[0].path) as image:
+        assert image.size == (32, 32)
+    again = CliRunner().invoke(command, ["dataset", str(folder), "-o", str(out)])
+    assert "holds something already" in str(again.exception)
 
 
 def test_the_command_refuses_a_run_without_a_decoder(reid_cache: Path, tmp_path: Path) -> None:

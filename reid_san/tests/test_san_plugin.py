@@ -7,14 +7,29 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from san_runs import DECODER, HEADS, SHORT, Run, san
 from torch import Tensor, nn
 
-from reid_core import ConfigError, ConflictError, Encoder, Plugin, Tap, hookimpl
+from reid_core import (
+    ConfigError,
+    ConflictError,
+    DataError,
+    Encoder,
+    Plugin,
+    Tap,
+    hookimpl,
+)
+from reid_core.data.augmentation import normalise
+from reid_core.images import read_image
 from reid_core.testing.tiny import tiny_assembly
-from reid_san.pretraining import reconstructed
+from reid_san import losses
+from reid_san.pretraining import pretraining_stage, reconstructed
 from reid_san.regressing import mean_field
+
+SHARED = ("guide", "skips", "width", "gain", "centred", "colour")
+"""Settings of the decoder."""
 
 NO_IDENTITY = {"ce_weight": 0.0, "triplet_weight": 0.0}
 
@@ -232,8 +247,102 @@ def test_decoders_are_centred_on_what_san_pg_learns_from(reid_cache: Path) -> No
     wanted = mean_field(plugin.pairs.samples, spec, (32, 32))
     found = assembly.model.branches["san/decoder"].centre
     torch.testing.assert_close(found, wanted)
-    plain = san(reid_cache, {"centred": False, "start": "none"})
-    assert plain.model.branches["san/decoder"].centre is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"centred": False},
+        {"colour": False},
+        {"centred": False, "colour": False, "skips": "unet", "width": 24, "gain": 0.1},
+    ],
+)
+def test_san_pg_has_every_setting_of_the_decoder(
+    reid_cache: Path, settings: dict[str, Any]
+) -> None:
+    assembly = san(reid_cache, settings)
+    (start,) = assembly.plugins["san"].starts(assembly.config)
+    shared = {name: getattr(assembly.plugins["san"].settings, name) for name in SHARED}
+    assert start.stage.settings["plugins"]["san"] == shared
+    theirs = assembly.ctx.stage(start.stage).module("san/decoder").state_dict()
+    ours = assembly.model.branches["san/decoder"].state_dict()
+    assert set(theirs) == set(ours)
+    assert all(torch.equal(theirs[name], ours[name]) for name in ours)
+    assert ("centre" in ours) == settings.get("centred", True)
+    assert any(name.startswith("colours.") for name in ours) == settings.get("colour", True)
+
+
+def test_pseudo_textures_may_be_those_of_a_larger_san_pg(reid_cache: Path) -> None:
+    said: list[str] = []
+    larger = {"pg_backbone": "resnet18", "pg_iterations": 1, "pg_batch": 4}
+    assembly = san(reid_cache, larger, said=said)
+    plugin: Any = assembly.plugins["san"]
+    (start,) = plugin.starts(assembly.config)
+    assert plugin.maker.settings["model"]["backbone"] == "resnet18"
+    assert start.stage.settings["model"]["backbone"] == assembly.config.model.backbone
+    trained = [line.partition("]")[0] for line in said if "training on" in line]
+    assert trained == ["[san/pg_textures", "[san/pg"]
+    made = Path(str(assembly.ctx.main.samples[0].fields["texture"]))
+    plain = san(reid_cache, {"pg_iterations": 1, "pg_batch": 4})
+    assert Path(str(plain.ctx.main.samples[0].fields["texture"])) != made
+
+
+def test_a_run_that_cannot_train_is_refused_before_san_pg_trains(
+    tmp_path: Path,
+) -> None:
+    said: list[str] = []
+    # Eight people of 24 images cannot fill a batch of sixteen people.
+    with pytest.raises(ConfigError, match="needs 16 identities"):
+        san(tmp_path, {}, said=said, data={"batch_size": 64, "instances": 4})
+    with pytest.raises(DataError, match="is 32 x 32, and 256 x 256 is wanted"):
+        san(tmp_path, {"texture_size": 256}, said=said, fields={"texture": textures(tmp_path)})
+    with pytest.raises(ConflictError, match="both claim the slot 'embedding'"):
+        san(tmp_path, {"embed": "fc512"}, "pcb", said=said)
+    assert not [line for line in said if "training" in line or "makes" in line]
+    assert not (tmp_path / "stages").exists()
+
+
+def textures(root: Path) -> Path:
+    """Write a small texture for every training image of the toy data."""
+    folder = root / "own"
+    folder.mkdir()
+    for sample in tiny_assembly(cache=root).ctx.main.samples:
+        Image.new("RGB", (32, 32), (200, 100, 0)).save(folder / f"{sample.path.stem}.png")
+    (folder / "layout.txt").write_text("toy-v1")
+    return folder
+
+
+def test_pairs_are_seen_as_they_are(reid_cache: Path) -> None:
+    """In batches of pairs and in SAN-PG's training: a mirrored image has another texture."""
+    strong = {"flip": 1.0, "pad": 8, "erasing": 1.0, "brightness": 0.5}
+    assembly = san(reid_cache, augment=strong)
+    (start,) = assembly.plugins["san"].starts(assembly.config)
+    pg = assembly.ctx.stage(start.stage).assembly
+    images = [read_image(s.path) for s in assembly.ctx.sources["san/pairs"].samples]
+    plain = normalise(torch.stack([torch.from_numpy(i).permute(2, 0, 1) for i in images]))
+    for found, batch in (
+        (assembly, Run(assembly).batches()["san/pairs"]),
+        (pg, Run(pg).batches()["main"]),
+    ):
+        assert found.config.data.size == (64, 32)
+        assert batch.erased is None
+        assert plain.shape[2:] == (64, 32), "the toy's pairs have the network's size"
+        torch.testing.assert_close(batch.image, plain[batch.index], atol=1e-5, rtol=1e-5)
+    people = Run(assembly).batches()["main"]
+    assert people.erased is not None
+
+
+def test_the_decoder_has_a_rate_of_its_own(reid_cache: Path) -> None:
+    for settings, scale in (({}, 0.2), ({"decoder_lr_scale": 0.5}, 0.5)):
+        parts = san(reid_cache, settings).parts
+        for update in parts.plan.updates:
+            rates = {
+                group.name: parts.optimisers.rate(group, update, 1.0)
+                for group, _ in parts.optimisers.stepped(update, 0)
+            }
+            assert rates["san/decoder"] == pytest.approx(scale * rates["encoder"])
+    two = san(reid_cache, {"scheme": "two_step", "synthetic_every": 0}).parts
+    assert two.plan.groups["san/decoder"].lr_scale == 1.0
 
 
 def test_san_pg_does_not_depend_on_the_data_set(reid_cache: Path) -> None:
@@ -333,7 +442,8 @@ def test_skips_need_the_encoder_s_stages(reid_cache: Path) -> None:
         ({}, {"instances": 1}, r"8 people with 1 images each is too small for triplets"),
         ({}, {"sampler": "pairs", "batch_size": 2}, "a batch of 2 images is too small"),
         ({"tr_sampling": "fixed"}, {}, r"counts on four images.*san\.tr_sampling=random"),
-        ({"frontal_root": "x"}, {}, r"frontal_root is for the guide 'pose'"),
+        ({"frontal_root": "x"}, {}, r"frontal_root is for the guide 'pngan'"),
+        ({"guide": "pngan"}, {}, r"images that you bring: name .*san\.frontal_root=DIR"),
     ],
 )
 def test_batches_without_triplets_are_refused(
@@ -366,3 +476,77 @@ def test_rows_that_another_plugin_joins_to_the_batch_have_no_texture_to_regress(
     run = Run(san(reid_cache, {}, "adversarial", plugins_too={"adversarial": {"route": "join"}}))
     run.step()
     assert counted == [("main", 16, 8), ("san/pair", 4, None)]
+
+
+def test_blocks_are_told_apart_with_margin_and_norm(
+    reid_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, tuple[Any, ...]]] = []
+    plain = losses.triplet_reid
+
+    def noted(maps: Tensor, triples: Any, *settings: Any) -> Tensor:
+        asked.append((maps.shape[2], settings))
+        return plain(maps, triples, *settings)
+
+    monkeypatch.setattr(losses, "triplet_reid", noted)
+    settings = {"blocks": (1, 3), "margin": 0.7, "tr_norm": "hw", "tr_reduce": "sum"}
+    run = Run(san(reid_cache, {**settings, "start": "none"}))
+    run.forward()
+    first = run.assembly.config.data.height // 16
+    assert asked == [(first * 2, (0.7, "hw", "sum")), (first * 8, (0.7, "hw", "sum"))]
+    asked.clear()
+    Run(san(reid_cache, {"start": "none"})).forward()
+    assert [settings for _, settings in asked] == [(0.3, "chw", "mean")] * 3
+
+
+def test_only_real_rows_are_compared(reid_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    plain = losses.random_triples
+
+    def noted(labels: Tensor, generator: torch.Generator) -> Any:
+        seen.append(labels)
+        return plain(labels, generator)
+
+    monkeypatch.setattr(losses, "random_triples", noted)
+    joined = {"adversarial": {"route": "join"}}
+    run = Run(san(reid_cache, {"start": "none"}, "adversarial", plugins_too=joined))
+    batches = run.batches()
+    run.step()
+    assert len(seen) == 3, "drawn anew for every block"
+    labels = seen[0]
+    assert len(labels) == 16
+    assert (labels[:8] >= 0).all()
+    assert (labels[8:] == -1).all(), "a generated row may mix identities"
+    assert len(batches["main"]) == 8
+
+
+def test_san_pg_trains_as_the_settings_say(reid_cache: Path) -> None:
+    wanted = {"pg_epochs": 2, "pg_iterations": 3, "pg_batch": 6, "pg_lr": 0.01}
+    wanted |= {"pg_decay": "constant"}
+    assembly = san(reid_cache, {"start": "none", "synthetic_every": 0, "guide": "input"})
+    settings = assembly.plugins["san"].settings.model_copy(update=wanted)
+    stage = pretraining_stage(settings, assembly.config, "toy-pairs:tiny", 100)
+    optim, schedule, data = (stage.settings[name] for name in ("optim", "schedule", "data"))
+    assert (optim["name"], optim["lr"], optim["weight_decay"]) == ("adam", 0.01, 0.0)
+    assert tuple(optim["betas"]) == (0.5, 0.999)
+    assert (schedule["epochs"], schedule["iterations_per_epoch"]) == (2, 3)
+    assert (schedule["decay"], schedule["warmup_epochs"]) == ("constant", 0)
+    assert (data["batch_size"], data["sampler"], data["name"]) == (6, "random", "toy-pairs:tiny")
+    assert stage.settings["augment"]["flip"] == 0
+    assert not stage.identities
+    whole = settings.model_copy(update={"pg_iterations": 0})
+    passes = pretraining_stage(whole, assembly.config, "toy-pairs:tiny", 4)
+    assert passes.settings["schedule"]["iterations_per_epoch"] is None
+    assert passes.settings["data"]["batch_size"] == 4
+
+
+@pytest.mark.parametrize(("width", "wanted"), [(None, 128), (40, 40)])
+def test_the_decoder_has_a_quarter_of_the_encoder_s_channels(
+    reid_cache: Path, width: int | None, wanted: int
+) -> None:
+    backbone = {"backbone": "resnet18"}
+    settings = {"width": width, "start": "none", "guide": "input"}
+    assembly = san(reid_cache, settings, model=backbone)
+    decoder: Any = assembly.model.branches["san/decoder"]
+    assert decoder.reduce[0].in_channels == 512
+    assert decoder.reduce[0].out_channels == wanted

@@ -18,7 +18,7 @@ from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.data.decoding import read_field
 from reid_core.testing.tiny import tiny_assembly
 from reid_san.guides import GUIDES, check_size, regressed_size, target
-from reid_san.regressing import Distances, evenly, regress, to_pixels
+from reid_san.regressing import evenly, regress, to_pixels
 
 NOISE = {"sources": {"san/pairs": "san-pairs"}}
 
@@ -233,13 +233,13 @@ def test_frontal_images_of_another_network_are_taken(reid_cache: Path, tmp_path:
     for sample in tiny_assembly(cache=reid_cache).ctx.main.samples:
         Image.new("RGB", (32, 64), (0, 255, 0)).save(tmp_path / f"{sample.path.stem}.png")
     settings = {
-        "guide": "pose",
+        "guide": "pngan",
         "start": "none",
         "synthetic_every": 0,
         "frontal_root": str(tmp_path),
     }
     run = Run(san(reid_cache, settings))
-    assert target(GUIDES["pose"], run.batches()["main"], (64, 32))[0, :, 0, 0].tolist() == [
+    assert target(GUIDES["pngan"], run.batches()["main"], (64, 32))[0, :, 0, 0].tolist() == [
         -1,
         1,
         -1,
@@ -292,14 +292,3 @@ def test_pixels_are_clamped_and_resized() -> None:
     value = torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0]).view(1, 1, 5).expand(3, 1, 5)
     assert to_pixels(value)[0, 0].tolist() == [0, 0, 128, 255, 255]
     assert to_pixels(value, (2, 10)).shape == (3, 2, 10)
-
-
-def test_distances_are_means_over_images(reid_cache: Path) -> None:
-    assembly = tiny_assembly(cache=reid_cache)
-    spec, sample = assembly.ctx.fields["texture"], assembly.ctx.main.samples[0]
-    pixels = torch.from_numpy(np.ascontiguousarray(read_field(sample.fields["texture"], spec)))
-    true = pixels.float() / 127.5 - 1
-    distances = Distances(spec, true + 0.5)
-    for offset in (0.1, 0.3):
-        distances.add(sample, true + offset)
-    assert distances.to_json() == {"images": 2, "l1": 0.2, "l1_of_mean": 0.5}

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from reid_core import PICTURE_SUFFIXES, checked_output
+
+if TYPE_CHECKING:
+    from reid_core.loop.assembly import Assembly
+    from reid_san.plugin import San
 
 
 @click.group()
@@ -24,25 +29,61 @@ def textures(run: Path, images: int, out: Path) -> None:
     RUN is the folder of a run with `--plugins san`. Where the data set's test images carry the
     truth, it stands beside, and the mean absolute error is printed, with that of the pairs' mean.
     """
-    from reid_core import ConfigError, DataError, restore
-    from reid_san.labelling import summary
-    from reid_san.plugin import San
+    from reid_core import DataError
     from reid_san.reporting import draw_and_measure
 
     checked_output(out, PICTURE_SUFFIXES)
-    assembly = restore(run, say=_silent)
-    plugin = assembly.plugins.get("san")
-    if not isinstance(plugin, San):
-        raise ConfigError(f"{run} has no decoder: it was made without --plugins san")
+    assembly, plugin = _restored(run)
     ctx = assembly.ctx
     people = [*ctx.dataset.query, *ctx.dataset.gallery]
     if not people:
         raise DataError(f"data set '{ctx.dataset.name}' has no test images to draw")
     guide, pairs = plugin.guide, plugin.pairs
     found = draw_and_measure(ctx, assembly.model, guide, pairs, people, out, images)
-    if found is not None:
-        click.echo(summary(guide.field, found))
+    for line in found.lines(guide):
+        click.echo(line)
     click.echo(str(out))
+
+
+@san.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--by",
+    type=click.Choice(["pg", "run"]),
+    default="pg",
+    help="SAN-PG, which made the pseudo textures, or the run's own decoder.",
+)
+@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Folder.")
+def dataset(run: Path, by: str, out: Path) -> None:
+    """Write what is regressed of every image as a data set (section 4.3).
+
+    RUN is the folder of a run with `--plugins san`. The images of its training people, queries and
+    gallery become regressed textures, which `reid run --data folder --data-root FOLDER` then
+    recognises people by.
+    """
+    from reid_core import ConfigError, checked_folder
+    from reid_san.datasets import write_dataset
+
+    checked_folder(out)
+    assembly, plugin = _restored(run)
+    maker = plugin.maker
+    if by == "pg" and maker is None:
+        raise ConfigError(f"{run} has no SAN-PG: its targets were brought; add --by run")
+    model = assembly.model if by == "run" or maker is None else assembly.ctx.stage(maker).model
+    counts = write_dataset(assembly.ctx, model, out)
+    listed = ", ".join(f"{count} of {split}" for split, count in counts.items())
+    click.echo(f"{out}: {listed}; reid run --data folder --data-root {out}")
+
+
+def _restored(run: Path) -> tuple[Assembly, San]:
+    from reid_core import ConfigError, restore
+    from reid_san.plugin import San
+
+    assembly = restore(run, say=_silent)
+    plugin = assembly.plugins.get("san")
+    if not isinstance(plugin, San):
+        raise ConfigError(f"{run} has no decoder: it was made without --plugins san")
+    return assembly, plugin
 
 
 def _silent(line: str) -> None:

@@ -23,10 +23,12 @@ class Guide:
     Args:
         spec: the field that is regressed, which SAN-PG makes for people; None for the input itself.
         stretched: whether the regressed image has the field's shape in place of the input's.
+        brought: whether the user brings the field of people, in place of SAN-PG.
     """
 
     spec: FieldSpec | None
     stretched: bool = False
+    brought: bool = False
 
     @property
     def field(self) -> str:
@@ -37,6 +39,7 @@ class Guide:
 GUIDES = {
     "texture": Guide(SHARED_FIELDS["texture"], stretched=True),
     "pose": Guide(FieldSpec(FRONTAL, FieldKind.FIXED)),
+    "pngan": Guide(FieldSpec(FRONTAL, FieldKind.FIXED), brought=True),
     "input": Guide(None),
 }
 """All guides by name. None of their fields is mirrored with the image."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from reid_core import DataError
 from reid_core.data.decoding import read_field
 from reid_core.images import read_image
+from reid_san.measuring import Distances
 from reid_san.pictures import draw_regressed
-from reid_san.regressing import Distances, Pixels, evenly, mean_of, regress, to_pixels
+from reid_san.regressing import Pixels, evenly, mean_of, regress, to_pixels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,5 +149,6 @@ def summary(name: str, distances: Distances) -> str:
     found = distances.to_json()
     return (
         f"{name} of {found['images']} people against the truth: L1 {found['l1']:.3f} (the mean of "
-        f"the pairs: {found['l1_of_mean']:.3f})"
+        f"the pairs: {found['l1_of_mean']:.3f}); colour: R-G {found['red_green']:.2f}, B-G "
+        f"{found['blue_green']:.2f}, spread {found['spread']:.2f}"
     )

@@ -9,11 +9,11 @@ from reid_core import (
     Branch,
     ConfigError,
     ConflictError,
-    DataError,
     DataProvider,
     Embedding,
     Evaluated,
     Event,
+    Group,
     Labeler,
     LossTerm,
     Need,
@@ -57,11 +57,17 @@ class San(Plugin):
     Settings = SanSettings
     settings: SanSettings
 
+    pairs: Source | None
+    """What SAN-PG learns from; None where it makes nothing."""
+    maker: Stage | None
+    """The SAN-PG that makes what people's images are regressed to; None where that is brought."""
+
     def __init__(self, name: str, settings: SanSettings | None = None) -> None:
         super().__init__(name, settings)
         self._ctx: RunContext | None = None
-        self._stage: Stage | None = None
-        self.pairs: Source | None = None
+        self.maker = None
+        self._start: Stage | None = None
+        self.pairs = None
 
     @property
     def guide(self) -> Guide:
@@ -96,7 +102,8 @@ class San(Plugin):
     @property
     def _request(self) -> SourceRequest:
         fields = (self.guide.field,)
-        return SourceRequest(PAIRS, fields=fields, batch_size=self.settings.pairs_batch)
+        batch = self.settings.pairs_batch
+        return SourceRequest(PAIRS, fields=fields, batch_size=batch, augment=False)
 
     @property
     def _alternates(self) -> bool:
@@ -107,9 +114,15 @@ class San(Plugin):
         settings, data = self.settings, config.data
         if self.name != PLUGIN:
             raise ConfigError(f"SAN's plugin must be called '{PLUGIN}', not '{self.name}'")
-        if settings.frontal_root is not None and settings.guide != "pose":
+        if settings.frontal_root is not None and not self.guide.brought:
             raise ConfigError(
-                f"san.frontal_root is for the guide 'pose', and san.guide = '{settings.guide}'"
+                f"san.frontal_root is for the guide 'pngan', and san.guide = '{settings.guide}'"
+            )
+        if settings.frontal_root is None and self.guide.brought:
+            raise ConfigError(
+                f"san.guide = '{settings.guide}' regresses frontal images that you bring: name "
+                "their folder with -s san.frontal_root=DIR, or let SAN-PG make them with -s "
+                "san.guide=pose"
             )
         if not settings.tr:
             return
@@ -166,14 +179,17 @@ class San(Plugin):
         """Offer what SAN-PG regresses, or the user's own frontal images."""
         settings, guide = self.settings, self.guide
         self._ctx = ctx
+        # Recipes and users may name the pairs whether or not this guide makes use of them.
+        ctx.requested.add(PAIRS)
         if guide.spec is None:
             return []
         given = guide.field in ctx.config.fields
-        if settings.frontal_root is not None:
+        if guide.brought:
             from reid_san.labelling import given_key
 
+            assert settings.frontal_root is not None
             key = f"given|{given_key(settings.frontal_root)}"
-            labelers = [Labeler(guide.spec, self._read, key=key)]
+            labelers = [Labeler(guide.spec, self._read, key=key, example=self._first)]
             made = False
         else:
             made, labelers = not given, []
@@ -183,12 +199,12 @@ class San(Plugin):
             assert self.pairs is not None
             height, width = ctx.image_size
             spec, key = self.pairs.fields[guide.field], f"san 1|{settings.guide}|{height}x{width}"
-            labelers = [Labeler(spec, self._make, key=key, stage=self._stage)]
+            labelers = [Labeler(spec, self._make, key=key, stage=self.maker, example=_blank)]
         return labelers
 
     def _prepare_stage(self, ctx: RunContext) -> None:
-        """Find the pairs, and declare the stage that trains SAN-PG on them."""
-        from reid_core.runs.assembly.sources import load_source, source_name
+        """Find the pairs, and declare the stages that train SAN-PG on them."""
+        from reid_core.runs.assembly.sources import load_requested, source_name
 
         owner = ctx.slots["backbone"]
         if self.settings.start == "pg" and owner != "core":
@@ -197,14 +213,11 @@ class San(Plugin):
                 "brings an encoder of its own (slot 'backbone'); set -s san.start=none"
             )
         name = source_name(ctx, self.name, self._request)
-        pairs = load_source(name, ctx.config.data.root, ctx.cache, ctx.providers)
-        if self.guide.field not in pairs.fields:
-            raise DataError(
-                f"--source {PAIRS}={name}: plugin '{self.name}' needs {self.guide.field}, which it "
-                f"does not carry ({', '.join(sorted(pairs.fields)) or 'it has no fields'})"
-            )
+        pairs = load_requested(ctx, self.name, self._request)
         self.pairs = pairs
-        self._stage = pretraining_stage(self.settings, ctx.config, name, len(pairs))
+        maker, settings = self.settings.pg_backbone, self.settings
+        self._start = pretraining_stage(settings, ctx.config, name, len(pairs))
+        self.maker = pretraining_stage(settings, ctx.config, name, len(pairs), maker)
 
     def _make(self, labels: LabelContext) -> Any:
         from reid_san.labelling import PseudoFields
@@ -218,12 +231,22 @@ class San(Plugin):
         assert self.settings.frontal_root is not None
         return GivenFields(labels.samples, self.settings.frontal_root)
 
+    def _first(self, labels: LabelContext) -> Any:
+        """Return the first of the user's images; that all are there is seen now."""
+        from itertools import islice
+
+        from reid_san.labelling import GivenFields
+
+        assert self.settings.frontal_root is not None
+        given = GivenFields(labels.source.samples, self.settings.frontal_root)
+        return list(islice(given, len(labels.rows)))
+
     def starts(self, config: RunConfig) -> Sequence[Start]:
         """Start encoder and decoder from SAN-PG (section 3.2, step 2)."""
-        if self.settings.start == "none" or self._stage is None:
+        if self.settings.start == "none" or self._start is None:
             return ()
         entries = ("encoder.*", f"branches.{DECODER}.*")
-        return (Start(self._stage, entries, remedy="set -s san.start=none"),)
+        return (Start(self._start, entries, remedy="set -s san.start=none"),)
 
     # Model ---------------------------------------------------------------------------------------
 
@@ -271,6 +294,7 @@ class San(Plugin):
     def reid_schedule(self, ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Schedule:
         """Alternate with batches of pairs; with ``two_step`` give the decoder its own update."""
         settings, updates = self.settings, []
+        slower = Group(DECODER, (DECODER,), lr_scale=settings.decoder_lr_scale)
         own: Optimiser | None = None
         groups: tuple[str, ...] = ()
         if settings.scheme == "two_step":
@@ -297,8 +321,9 @@ class San(Plugin):
                     optimiser=own,
                 )
             )
-        without = (self.own("*"),) if settings.scheme == "two_step" else ()
-        return Schedule(updates=tuple(updates), main_without=without)
+        if settings.scheme == "two_step":
+            return Schedule(updates=tuple(updates), main_without=(self.own("*"),))
+        return Schedule(groups=(slower,), updates=tuple(updates))
 
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
@@ -368,3 +393,12 @@ class San(Plugin):
             from reid_san.reporting import report
 
             report(self._ctx, event, self.guide, self.pairs)
+
+
+def _blank(labels: LabelContext) -> Any:
+    """Return images of nothing, as large as those that SAN-PG will regress."""
+    import numpy as np
+
+    assert labels.stage is not None
+    decoder: Any = labels.stage.module(DECODER)
+    return [np.zeros((3, *decoder.size), np.uint8) for _ in labels.rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,10 @@ def _factory(
             from reid_san.regressing import mean_of
 
             centre = mean_of(source, source.fields[guide.field], size)
-        return Decoder(channels, width, size, settings.gain, centre)
+        last = known[ENCODER_MAP].stride
+        places = [math.ceil(side / last) for side in ctx.image_size]
+        colours = (min(8, places[0]), min(4, places[1])) if settings.colour else None
+        return Decoder(channels, width, size, settings.gain, centre, colours)
 
     return build
 
@@ -123,17 +127,20 @@ def reconstructed(guide: Guide, view: PassView, rows: int | None = None) -> Any:
     return reconstruction(found[:rows], target(guide, view.batch, size)[:rows])
 
 
-def pretraining_stage(settings: SanSettings, config: RunConfig, name: str, count: int) -> Stage:
+def pretraining_stage(
+    settings: SanSettings, config: RunConfig, name: str, count: int, backbone: str | None = None
+) -> Stage:
     """Return the stage that trains SAN-PG.
 
-    Encoder, input size, precision and padding are the run's. Of its data set nothing matters, so
-    that runs on different data share one SAN-PG.
+    Encoder, input size and precision are the run's. Of its data set and augmentation nothing
+    matters, so that different runs share one SAN-PG: pairs are seen as they are.
 
     Args:
         settings: of SAN.
         config: of the run.
         name: the source of pairs, as after ``--data``.
         count: how many there are.
+        backbone: its encoder, for a SAN-PG that makes textures alone; None takes the run's.
     """
     height, width = config.data.size
     data = DataSection(
@@ -145,9 +152,9 @@ def pretraining_stage(settings: SanSettings, config: RunConfig, name: str, count
         sampler="random",
         threads=config.data.threads,
     )
-    augment = AugmentSection(flip=0.0, pad=config.augment.pad, pad_mode=config.augment.pad_mode)
+    augment = AugmentSection(flip=0.0)
     model = ModelSection(
-        backbone=config.model.backbone,
+        backbone=backbone or config.model.backbone,
         pretrained=config.model.pretrained,
         last_stride=config.model.last_stride,
         neck="none",
@@ -168,7 +175,7 @@ def pretraining_stage(settings: SanSettings, config: RunConfig, name: str, count
         "plugins": {PLUGIN: settings.decoder.model_dump(mode="json")},
     }
     return Stage(
-        f"{PLUGIN}/pg",
+        f"{PLUGIN}/pg" if backbone is None else f"{PLUGIN}/pg_textures",
         plugins={PLUGIN: SanPg},
         settings=sections,
         data=name,

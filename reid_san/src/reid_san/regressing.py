@@ -1,10 +1,9 @@
-"""Regress images of samples with a trained decoder, and measure them against the truth."""
+"""Regress images of samples with a trained decoder, and read the truth of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -95,40 +94,6 @@ def mean_field(samples: Sequence[Sample], spec: FieldSpec, size: tuple[int, int]
 def mean_of(source: Source, spec: FieldSpec, size: tuple[int, int]) -> Tensor:
     """Return the mean of a source's field, estimated from some samples."""
     return mean_field(evenly(source.samples, _ESTIMATED), spec, size)
-
-
-@dataclass
-class Distances:
-    """Mean absolute errors against the truth, of images in -1 .. 1.
-
-    Args:
-        spec: the field that holds the truth.
-        guess: the best guess without looking: the mean of the field over a training set.
-        images: how many were compared.
-        regressed, mean: sums over images, of what is regressed and of the guess.
-    """
-
-    spec: FieldSpec
-    guess: Tensor
-    images: int = 0
-    regressed: float = 0.0
-    mean: float = 0.0
-
-    def add(self, sample: Sample, found: Tensor) -> None:
-        """Compare one more image."""
-        wanted = truth(sample, self.spec, (found.shape[1], found.shape[2]))
-        self.images += 1
-        self.regressed += float((found - wanted).abs().mean())
-        self.mean += float((self.guess - wanted).abs().mean())
-
-    def to_json(self) -> Mapping[str, float]:
-        """Return plain numbers: means over images."""
-        count = max(1, self.images)
-        return {
-            "images": self.images,
-            "l1": round(self.regressed / count, 5),
-            "l1_of_mean": round(self.mean / count, 5),
-        }
 
 
 def evenly(samples: Sequence[Sample], count: int) -> list[Sample]:

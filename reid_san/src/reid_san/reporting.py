@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reid_core import Evaluated, FieldSpec
+from reid_san.decoder import Decoder
 from reid_san.labelling import column, comparable, summary
+from reid_san.measuring import Channels, Distances, watched
+from reid_san.names import DECODER
 from reid_san.pictures import draw_regressed
-from reid_san.regressing import Distances, evenly, mean_of, regress, to_pixels
+from reid_san.regressing import evenly, mean_of, regress, to_pixels
 
 if TYPE_CHECKING:
     from reid_core import RunContext, Sample, Source
@@ -23,6 +27,30 @@ SHOWN, MEASURED = 12, 192
 _ABREAST = 4
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What is found by looking at people with a decoder.
+
+    Args:
+        channels: of the decoder, over all people.
+        distances: to the truth, where it is known.
+    """
+
+    channels: Channels
+    distances: Distances | None
+
+    def lines(self, guide: Guide) -> list[str]:
+        """Return it for the user."""
+        known = [] if self.distances is None else [summary(guide.field, self.distances)]
+        dead, total = self.channels.dead, self.channels.total
+        return [*known, f"{dead} of the decoder's {total} channels are always zero"]
+
+    def to_json(self) -> Mapping[str, float]:
+        """Return plain numbers."""
+        known = {} if self.distances is None else self.distances.to_json()
+        return {**known, "dead": self.channels.dead, "channels": self.channels.total}
+
+
 def draw_and_measure(
     ctx: RunContext,
     model: TrainedModel,
@@ -31,7 +59,7 @@ def draw_and_measure(
     people: Sequence[Sample],
     path: Path,
     shown: int = SHOWN,
-) -> Distances | None:
+) -> Measurement:
     """Draw people with what is regressed, and measure it where the truth is known.
 
     Args:
@@ -45,7 +73,7 @@ def draw_and_measure(
         shown: how many are drawn, evenly spread.
 
     Returns:
-        The distances, or None where the test images carry no truth of the same layout.
+        What is found; without distances where the test images carry no truth of the same layout.
     """
     trained = pairs or ctx.main
     spec: FieldSpec | None = None
@@ -53,16 +81,19 @@ def draw_and_measure(
         spec = trained.fields[guide.field]
     drawn = {id(sample) for sample in evenly(people, shown)}
     columns, distances = [], None
-    for sample, (image, found) in zip(people, regress(ctx, model, people), strict=True):
-        if id(sample) in drawn:
-            columns.append(column(image, to_pixels(found), sample, spec))
-        if spec is not None:
-            if distances is None:
-                size = (found.shape[1], found.shape[2])
-                distances = Distances(spec, mean_of(trained, spec, size))
-            distances.add(sample, found.clamp(-1, 1))
+    decoder = model.branches[DECODER]
+    assert isinstance(decoder, Decoder)
+    with watched(decoder) as channels:
+        for sample, (image, found) in zip(people, regress(ctx, model, people), strict=True):
+            if id(sample) in drawn:
+                columns.append(column(image, to_pixels(found), sample, spec))
+            if spec is not None:
+                if distances is None:
+                    size = (found.shape[1], found.shape[2])
+                    distances = Distances(spec, mean_of(trained, spec, size))
+                distances.add(sample, found.clamp(-1, 1))
     draw_regressed(columns, path, _ABREAST)
-    return distances
+    return Measurement(channels, distances)
 
 
 def report(ctx: RunContext, event: Evaluated, guide: Guide, pairs: Source | None) -> None:
@@ -79,9 +110,9 @@ def report(ctx: RunContext, event: Evaluated, guide: Guide, pairs: Source | None
     name = f"epoch_{event.epoch + 1}" if event.when in ("epoch", "validation") else event.when
     folder = ctx.folder / "san"
     chosen = evenly(people, MEASURED)
-    distances = draw_and_measure(ctx, ctx.model, guide, pairs, chosen, folder / f"{name}.png")
-    if distances is not None:
-        ctx.say(f"san: {summary(guide.field, distances)}")
-        line = {"when": event.when, "epoch": event.epoch, **distances.to_json()}
-        with (folder / "textures.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    found = draw_and_measure(ctx, ctx.model, guide, pairs, chosen, folder / f"{name}.png")
+    for text in found.lines(guide):
+        ctx.say(f"san: {text}")
+    line = {"when": event.when, "epoch": event.epoch, **found.to_json()}
+    with (folder / "textures.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from reid_core import Settings
 
-Guidance = Literal["texture", "pose", "input"]
-"""What the decoder regresses: the texture, the person in one pose from the front, or the input."""
+Guidance = Literal["texture", "pose", "pngan", "input"]
+"""What the decoder regresses: the texture, the person in one pose from the front by SAN-PG or, as
+PN-GAN's images, by the user, or the input."""
 
 Skips = Literal["none", "unet"]
 """Whether the decoder sees the encoder's shallower maps."""
@@ -34,6 +35,9 @@ class DecoderSettings(Settings):
     """Gain of its initial weights; the public code's is 0.02."""
     centred: bool = True
     """Whether it regresses the difference from the mean of what it learns from."""
+    colour: bool = True
+    """Whether a linear layer on the encoder's last map paints the image's large areas, from nothing
+    at the start; false in the paper's recipes."""
 
 
 class SanSettings(DecoderSettings):
@@ -53,7 +57,7 @@ class SanSettings(DecoderSettings):
     """Folder of your own pairs, for the source ``san-pairs``."""
     frontal_root: Path | None = None
     """Folder of your own frontal images, NAME.png or .jpg for every training image, for the guide
-    ``pose``; none lets SAN-PG make them."""
+    ``pngan``."""
     texture_size: Count | None = None
     """Height and width that textures must have; none takes that of the pairs."""
 
@@ -61,8 +65,9 @@ class SanSettings(DecoderSettings):
     """Decoder blocks whose maps are constrained."""
     margin: Weight = 0.3
     """m of equation 1."""
-    tr_norm: Literal["hw", "chw"] = "hw"
-    """What distances of maps are divided by: places (equation 1), or places and channels."""
+    tr_norm: Literal["hw", "chw"] = "chw"
+    """What distances of maps are divided by: places, as in equation 1 and the paper's recipes, or
+    places and channels."""
     tr_sampling: Literal["random", "fixed"] = "random"
     """``random``: one positive and one negative per anchor; ``fixed``: the public code's few."""
     tr_reduce: Literal["mean", "sum"] = "mean"
@@ -74,9 +79,14 @@ class SanSettings(DecoderSettings):
     """``joint``: one optimiser; ``two_step``: the terms of the decoder through one of their own."""
     texture_lr: Rate = 1e-5
     """Its learning rate, for ``two_step``."""
+    decoder_lr_scale: Rate = 0.2
+    """Factor on the learning rate of the decoder, for ``joint``; 1 in the paper's recipes."""
     embed: Literal["core", "fc512"] = "core"
     """``core``: the core's global embedding; ``fc512``: the public code's, of length 512."""
 
+    pg_backbone: str | None = None
+    """Encoder of the SAN-PG that makes the pseudo textures; none takes the run's. What the run
+    starts from is SAN-PG with the run's own encoder."""
     pg_epochs: Count = 3
     """Length of SAN-PG's training."""
     pg_iterations: Annotated[int, Field(ge=0)] = 20
@@ -90,5 +100,6 @@ class SanSettings(DecoderSettings):
 
     @property
     def decoder(self) -> DecoderSettings:
-        """What SAN-PG has in common with SAN."""
-        return DecoderSettings(guide=self.guide, skips=self.skips, width=self.width, gain=self.gain)
+        """What SAN-PG has in common with SAN: all of it, whatever is added there."""
+        shared = DecoderSettings.model_fields
+        return DecoderSettings(**{name: getattr(self, name) for name in shared})
