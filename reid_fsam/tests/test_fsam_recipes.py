@@ -69,6 +69,7 @@ METHOD: dict[str, Any] = {
     "parser_bn": "train",
     "extractor": None,
     "poses": None,
+    "pose_threshold": None,
     "pose_scale": "image",
 }
 """All settings of the plugin but the two weights that differ between data sets."""
