@@ -23,6 +23,7 @@ FOLDERS = {
     ("dgnet", "generate", "set", "--out"),
     ("dgnet", "import", "--out"),
     ("parsing", "label", "--out"),
+    ("san", "dataset", "--out"),
 }
 """Everything else is a file."""
 
@@ -90,7 +91,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(
     file = tmp_path / "file"
     file.touch()
     suffix = "" if found in FOLDERS else ".png"
-    suffix = {"export": ".onnx", "train": ".safetensors"}.get(words[-1], suffix)
+    suffix = {"export": ".onnx", "train": ".safetensors", "poses": ".json"}.get(words[-1], suffix)
     code, _, err = call(tuple(words), option, file / f"x{suffix}", run_reid)
     assert code == 2
     assert err.startswith(f"reid: {option} ")

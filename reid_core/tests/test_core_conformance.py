@@ -16,6 +16,7 @@ from reid_core.errors import ReidError
 from reid_core.testing.conformance import CHECKS, CUDA_CHECKS, Subject, conformance_suite
 from reid_core.testing.probe_plugins import PROBES
 
+test_toy_conforms = conformance_suite("toy")
 test_head_conforms = conformance_suite("head", classes=PROBES)
 test_stream_conforms = conformance_suite("stream", classes=PROBES)
 test_adversarial_conforms = conformance_suite("adversarial", classes=PROBES)
