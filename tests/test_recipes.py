@@ -30,8 +30,8 @@ def test_a_recipe_is_resolved_and_its_data_set_is_known(name: str) -> None:
     try:
         resolved = resolve(recipe=name)
     except ConfigError as error:
-        # Published weights are a file of the user's, and the message says how it is named.
-        key = re.search(r"name their file with -s (\w+)\.(\w+)=FILE", str(error))
+        # Published weights and one's own images are the user's; the message says how to name them.
+        key = re.search(r"name their (?:file|folder) with -s (\w+)\.(\w+)=", str(error))
         if key is None:
             raise
         plugins = {"plugins": {key[1]: {key[2]: "weights.pth"}}}

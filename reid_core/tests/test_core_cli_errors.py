@@ -16,6 +16,7 @@ from fake_distributions import FakeSite, fake_site
 from PIL import Image
 
 from reid_core.cli import main
+from reid_core.plugins.discovery import installed
 from reid_core.testing.tiny import TINY
 
 Refused = Callable[..., str]
@@ -252,7 +253,8 @@ def test_other_commands_are_as_strict(
 def test_without_data_and_without_synthetic_people_the_way_on_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refused: Refused
 ) -> None:
-    monkeypatch.setattr("reid_core.plugins.providers.installed", dict)
+    toy = {name: found for name, found in installed().items() if name == "toy"}
+    monkeypatch.setattr("reid_core.plugins.providers.installed", lambda: toy)
     line = refused(command=("run", "-o", str(tmp_path / "out")))
     assert "data set 'synthpeople' is not installed: pip install reid-synthpeople" in line
     assert "or choose another one with --data NAME (there are: folder, toy, toy-pairs)" in line

@@ -12,7 +12,7 @@ import pytest
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import ENCODER_MAP, Branch, Embedding, Tap
 from reid_core.contract.plugin import Plugin
-from reid_core.evaluation.extraction import EpochFeatures, extract
+from reid_core.evaluation.extraction import extract
 from reid_core.loop.assembly import Assembly
 from reid_core.model.blocks import GlobalPool
 from reid_core.testing.tiny import tiny_assembly
@@ -46,7 +46,7 @@ def assembly(reid_cache: Path) -> Assembly:
 
 
 def test_clusters_compare_what_the_evaluation_compares(assembly: Assembly) -> None:
-    found = EpochFeatures(assembly).deployed()
+    found = assembly.features().deployed()
     evaluated = extract(assembly.embedder(), assembly.truth.samples, assembly.ctx.device)
     unit = evaluated / np.linalg.norm(evaluated, axis=1, keepdims=True)
     np.testing.assert_allclose(found, unit, atol=1e-5)
@@ -54,7 +54,7 @@ def test_clusters_compare_what_the_evaluation_compares(assembly: Assembly) -> No
 
 
 def test_declared_vector_and_weight_count(assembly: Assembly) -> None:
-    features, embedder = EpochFeatures(assembly), assembly.embedder()
+    features, embedder = assembly.features(), assembly.embedder()
     upper, lower = (
         extract(
             embedder,

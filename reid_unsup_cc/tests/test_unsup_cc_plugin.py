@@ -17,7 +17,6 @@ from reid_core import ConfigError, DataError, Embedded
 from reid_core.contract.events import RunBegan
 from reid_core.contract.samples import DataSet
 from reid_core.data.decoding import read_field
-from reid_core.evaluation.extraction import EpochFeatures
 from reid_core.loop.synthesis import joined
 from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder, first_forward, tiny_flags
@@ -398,6 +397,6 @@ def test_the_run_s_settings_reach_the_memories(reid_cache: Path) -> None:
     found = criterion(embedded, labels).terms["contrast"]
     assert found.item() == pytest.approx(-shares.log().mean().item(), rel=1e-5)
     pids = np.array([sample.pid for sample in assembly.ctx.main.samples])
-    features = EpochFeatures(assembly).of("core/global")
+    features = assembly.features().of("core/global")
     mean = features[pids == 1].mean(0)
     assert criterion.average[1].numpy() == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)

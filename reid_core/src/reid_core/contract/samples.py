@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from reid_core.contract.fields import FieldSpec
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     FieldValue = Path | tuple[Path, ...] | int | float | np.ndarray[Any, Any]
     """A side-car file (several for an image field with a leading axis), a number or an array."""

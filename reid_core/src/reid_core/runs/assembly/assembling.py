@@ -121,7 +121,8 @@ def assemble(
         if name != MAIN or "pid" not in makers
     }
     if trial:
-        for stage in _declared(made, starts):
+        # Those that the run starts from may need the labels, and are tried with the model.
+        for stage in _stages_of(made):
             ctx.stage(stage)
     truth = _make_labels(ctx, made, "pid" in makers)
     model = _model(ctx, calls, starts)
@@ -247,12 +248,9 @@ def _needed(
     return {name: makers[name] for name in names}
 
 
-def _declared(
-    made: Mapping[str, tuple[str, Labeler]], starts: Sequence[tuple[str, Start]]
-) -> list[Stage]:
-    """Return the stages that are known before anything is built."""
-    stages = [labeler.stage for _, labeler in made.values() if labeler.stage is not None]
-    return stages + [start.stage for _, start in starts if start.stage not in stages]
+def _stages_of(made: Mapping[str, tuple[str, Labeler]]) -> list[Stage]:
+    """Return the stages that labelers are made of."""
+    return [labeler.stage for _, labeler in made.values() if labeler.stage is not None]
 
 
 def _make_labels(
