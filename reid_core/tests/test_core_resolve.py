@@ -254,7 +254,7 @@ def test_recipes_are_joined_and_later_ones_rule(tmp_path: Path) -> None:
 def test_a_recipe_of_a_plugin_that_is_not_installed_is_answered_with_the_pip_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("reid_core.runs.resolve.installed", dict)
+    monkeypatch.setattr("reid_core.runs.recipes.installed", dict)
     with pytest.raises(ConfigError, match=r"'dgnet' is not installed: pip install reid-dgnet"):
         load_recipe("dgnet/market1501")
 

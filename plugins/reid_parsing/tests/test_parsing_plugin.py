@@ -19,12 +19,13 @@ SHORT = {"labelled": "toy:tiny", "epochs": 1, "iterations": 2, "batch_size": 8, 
 def assemble(cache, settings, said=None, folder=None, **sections):
     from reid_core.runs.assembly.assembling import assemble as assemble_run
     from reid_core.runs.resolve import resolve
+    from reid_core.runs.stages import Stages
     from reid_core.testing.tiny import tiny_flags
 
     layers = {"plugins": {"parsing": settings}, **sections}
     resolved = resolve(tiny_flags(("parsing",), layers))
     say = (lambda line: None) if said is None else said.append
-    return assemble_run(resolved, cache=cache, folder=folder, say=say)
+    return assemble_run(resolved, cache=cache, folder=folder, say=say, stages=Stages())
 
 
 @pytest.fixture

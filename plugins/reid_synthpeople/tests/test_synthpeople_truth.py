@@ -250,21 +250,17 @@ def test_a_pixel_has_the_labels_of_most_of_its_samples() -> None:
     assert commonest_sample(one, 1) is one
     # Ties fall to one side and to the other in turn, so that a border is not moved.
     pair = torch.tensor([torso, arm], dtype=torch.uint8).view(1, 1, 2, 4).repeat(1, 2, 2, 1)
-    assert commonest_sample(pair, 2)[0, 0, :, 0].tolist() == [3, 2]
+    assert commonest_sample(pair, 2)[0, 0, :, 0].tolist() == [2, 3]
 
 
-def test_label_maps_lie_where_the_picture_shows_the_person() -> None:
-    settings = WorldSettings(seed=11, p_occlusion=0.1, p_truncation=0.2, bystanders=0.0)
+def test_label_maps_show_what_most_samples_of_their_pixels_show() -> None:
+    settings = WorldSettings(seed=11, p_occlusion=0.0, p_truncation=0.2, bystanders=0.0)
     coarse = World(settings, SIZE).render(SHOTS[:12])
-    fine = World(settings, (SIZE[0] * 2, SIZE[1] * 2), supersampling=1).render(SHOTS[:12])
-    offsets, shares = [], []
-    for small, large in zip(coarse, fine, strict=True):
-        share = large.silhouette.reshape(SIZE[0], 2, SIZE[1], 2).mean((1, 3))
-        for axis, size in enumerate(SIZE):
-            place = np.moveaxis(np.broadcast_to(np.arange(size), (SIZE[1 - axis], size)), -1, axis)
-            means = [(place * weight).sum() / weight.sum() for weight in (small.silhouette, share)]
-            offsets.append(abs(means[0] - means[1]))
-        majority = share >= 0.5
-        shares.append((small.silhouette & majority).sum() / (small.silhouette | majority).sum())
-    assert max(offsets) < 0.1  # the top left sample of each pixel is .22 rows off
-    assert min(shares) > 0.99  # and agrees in .965
+    samples = World(settings, (SIZE[0] * 2, SIZE[1] * 2), supersampling=1).render(SHOTS[:12])
+    kept, before = [], []
+    for small, large in zip(coarse, samples, strict=True):
+        majority = large.silhouette.reshape(SIZE[0], 2, SIZE[1], 2).mean((1, 3)) >= 0.5
+        for found, shares in ((small.silhouette, kept), (large.silhouette[::2, ::2], before)):
+            shares.append((found & majority).sum() / (found | majority).sum())
+    assert min(kept) == 1
+    assert np.mean(before) < 0.98  # one sample per pixel, the top left one
