@@ -13,6 +13,7 @@ from reid_core.contract.samples import DataRequest, DataSet
 from reid_core.data.decoding import read_field, read_labels
 from reid_core.errors import DataError
 from reid_core.images import read_image
+from reid_core.testing.toy import making as toy
 from reid_core.testing.toy.cameras import ToyCamera
 from reid_core.testing.toy.figures import Framing, Pose, View, draw_figure
 from reid_core.testing.toy.making import (
@@ -20,7 +21,6 @@ from reid_core.testing.toy.making import (
     load_toy_pairs,
     make_toy,
     make_toy_pairs,
-    making as toy,
 )
 from reid_core.testing.toy.people import Cell, draw_body, draw_outfit, dress, slice_of
 

@@ -4,7 +4,6 @@ import errno
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from reid_synthpeople.cards import STARTED, Order, read_card
 from reid_synthpeople.chunks import Chunk, write_chunk
 from reid_synthpeople.layouts import side_car
 from reid_synthpeople.loading import read_index
-from reid_synthpeople.variants import scale_of
 from reid_synthpeople.writing import made, write
 
 ORDER = Order("mixed", "tiny")
@@ -137,16 +135,6 @@ def test_the_card_s_hash_is_that_of_the_scenes(
     write(Order("mixed", "tiny", seed=1), tmp_path / "seed", 1)
     hashes += [read_card(tmp_path / name)["parameters"] for name in ("again", "seed")]
     assert hashes[0] == hashes[1] != hashes[2]
-
-
-def test_a_cache_of_a_variant_that_has_since_changed_is_another_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    before = ORDER.stamp()
-    assert ORDER.stamp() == before
-    larger = replace(scale_of(ORDER.variant, ORDER.size), train=9)
-    monkeypatch.setattr("reid_synthpeople.cards.scale_of", lambda variant, size: larger)
-    assert ORDER.stamp() != before
 
 
 @pytest.mark.parametrize(("variant", "root"), [("market", "Market-1501-v15.09.15"), ("mixed", ".")])

@@ -85,9 +85,10 @@ class Truth:
 def commonest_sample(labels: Tensor, step: int) -> Tensor:
     """Return for every pixel the labels of a sample that shows what most of its samples show.
 
-    A pixel is the person's when half of its samples are. Among those, the part and garment that the
-    most samples have wins; where several have as many, pixels take the first and the last sample in
-    turn, like the squares of a chessboard, so that no border moves.
+    A pixel is the person's when more than half of its samples are; of those with exactly half,
+    every second one is, like the squares of a chessboard, so that areas are neither larger nor
+    smaller. Then the part and garment that the most samples have wins; where several have as many,
+    pixels take the first and the last sample in turn, so that no border moves.
 
     Args:
         labels: class of part, class of garment, x and y on the atlas, uint8 ``B sH sW 4``.
@@ -108,8 +109,6 @@ def commonest_sample(labels: Tensor, step: int) -> Tensor:
     shown = samples[..., 0].int() * 256 + samples[..., 1].int()
     alike = (shown[..., :, None] == shown[..., None, :]).sum(-1)
     somebody = shown > 0
-    person = 2 * somebody.sum(-1, keepdim=True) >= step * step
-    votes = torch.where(somebody == person, alike, -1)
     place = torch.arange(step * step, device=labels.device)
     y, x = torch.meshgrid(
         torch.arange(height, device=labels.device),
@@ -117,6 +116,9 @@ def commonest_sample(labels: Tensor, step: int) -> Tensor:
         indexing="ij",
     )
     first = ((y + x) % 2 == 0)[..., None]
+    twice = 2 * somebody.sum(-1, keepdim=True)
+    person = (twice > step * step) | ((twice == step * step) & first)
+    votes = torch.where(somebody == person, alike, -1)
     order = torch.where(first, place.flip(0), place)
     best = (votes * step * step + order).argmax(-1)
     index = best[..., None, None].expand(-1, -1, -1, 1, layers)
