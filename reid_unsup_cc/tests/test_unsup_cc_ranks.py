@@ -36,9 +36,15 @@ def trained(cache: Path, kind: str) -> dict[str, Any]:
         evaluation={"batch_norm": "real" if kind == "remedies" else "running"},
     )
     trainer = Recorder(assembly)
-    trainer.fit()
     criterion: Any = assembly.model.criteria["core/global"]
+    start: list[torch.Tensor] = []
+    if kind == "remedies":
+        assembly.model.train()
+        trainer.begin_epoch()
+        start = [bank.clone() for bank in criterion.clusters()]
+    trainer.fit()
     return {
+        "start": start,
         "banks": criterion.clusters(),
         "labels": [sample.pid for sample in assembly.ctx.main.samples],
         "state": {k: v.clone() for k, v in trainable_state(assembly.model).items()},
@@ -77,6 +83,22 @@ def test_both_ranks_hold_the_same(ranks: Any, kind: str) -> None:
         assert torch.equal(value, second["state"][name]), name
 
 
+def check_remedies(first: dict[str, Any], whole: dict[str, Any]) -> None:
+    """Look at where memories begin, and whose images the hard one has taken in.
+
+    The hardest image is a choice: where two are about as hard, last digits decide, and the vectors
+    of a cluster are then those of another image.
+    """
+    for ours, theirs in zip(first["start"], whole["start"], strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4)
+    off = [
+        (ours - theirs).abs().amax(1)
+        for ours, theirs in zip(first["banks"], whole["banks"], strict=True)
+    ]
+    assert float(off[0].max()) < 5e-2
+    assert float((off[1] > 5e-2).float().mean()) < 1 / 3
+
+
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_two_ranks_compute_what_one_process_does(ranks: Any, kind: str) -> None:
     first, whole = ranks[0][kind], ranks[2][kind]
@@ -88,6 +110,7 @@ def test_two_ranks_compute_what_one_process_does(ranks: Any, kind: str) -> None:
         for name in theirs:
             assert ours[name] == pytest.approx(theirs[name], rel=2e-2, abs=2e-3), name
     if kind == "remedies":
-        return  # its memories differ by some hundredths, as README says
+        check_remedies(first, whole)
+        return
     for ours, theirs in zip(first["banks"], whole["banks"], strict=True):
         assert torch.allclose(ours, theirs, atol=5e-3)
