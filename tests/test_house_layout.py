@@ -15,7 +15,12 @@ def test_the_house_has_the_rooms_that_the_readme_promises():
         *("reid_retrieval", "plugins/reid_example"),
         *("reid_core", "reid_fsam", "reid_unsup_cc", "reid_dgnet", "reid_partaware", "reid_san"),
         *("plugins/reid_synthpeople", "plugins/reid_benchmarks", "plugins/reid_baselines"),
-        "plugins/reid_parsing",
+        *(
+            "plugins/reid_parsing",
+            "plugins/reid_search",
+            "plugins/reid_track",
+            "plugins/reid_weights",
+        ),
     }
     found = {distribution.folder.relative_to(ROOT).as_posix() for distribution in DISTRIBUTIONS}
     assert expected <= found

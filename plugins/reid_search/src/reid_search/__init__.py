@@ -1,0 +1,1 @@
+"""What follows a run: embed, search, calibrate, compare, report."""

@@ -1,0 +1,1 @@
+"""Runs followed by W&B, MLflow and Trackio."""

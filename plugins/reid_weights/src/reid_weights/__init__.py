@@ -1,0 +1,1 @@
+"""Weights learnt from procedural people alone, free for everyone."""
