@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from reid_retrieval.features import FloatArray, squared_norms
 from reid_retrieval.labels import IntArray
+from reid_retrieval.metrics import COSINE, Metric
 from reid_retrieval.products import full_precision, host_multiply, tensor_of
-from reid_retrieval.similarities import COSINE, Metric
 
 if TYPE_CHECKING:
     import torch

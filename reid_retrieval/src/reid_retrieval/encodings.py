@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from reid_retrieval.features import FloatArray
 from reid_retrieval.labels import IntArray
+from reid_retrieval.metrics import metric_of
 from reid_retrieval.neighbours import nearest
 from reid_retrieval.precision import Precision
 from reid_retrieval.reciprocal import Neighbourhood, encode, own_first
-from reid_retrieval.similarities import metric_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -24,9 +24,9 @@ from reid_retrieval.blocks import (
 )
 from reid_retrieval.errors import DataError
 from reid_retrieval.features import FloatArray, as_float32, on_host, require_finite
+from reid_retrieval.metrics import metric_of
 from reid_retrieval.precision import Precision, screens
 from reid_retrieval.products import chosen_library, products_by
-from reid_retrieval.similarities import metric_of
 
 if TYPE_CHECKING:
     import torch

@@ -21,8 +21,8 @@ from reid_retrieval.blocks import (
 )
 from reid_retrieval.features import FloatArray
 from reid_retrieval.labels import IntArray
+from reid_retrieval.metrics import Metric
 from reid_retrieval.products import host_multiply, tensor_of
-from reid_retrieval.similarities import Metric
 
 _DOUBTFUL = 1 / 32
 """Share of the gallery from which on a whole row in float32 is cheaper than its images in doubt."""

@@ -15,27 +15,32 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reid_retrieval.errors import ConfigError, DataError, did_you_mean
+from reid_retrieval.errors import DataError
 from reid_retrieval.features import (
     FloatArray,
     as_float32,
-    inverse_norms,
     on_host,
-    squared_norms,
 )
 from reid_retrieval.labels import IntArray
+from reid_retrieval.metrics import (
+    COSINE as COSINE,
+    EUCLIDEAN as EUCLIDEAN,
+    METRICS as METRICS,
+    Metric as Metric,
+    metric_of as metric_of,
+)
 from reid_retrieval.products import (
     chosen_library,
     full_precision,
     host_multiply,
     tensor_of,
 )
+from reid_retrieval.screening import Screening
 
 if TYPE_CHECKING:
     import torch
 
     from reid_retrieval.features import Rows
-    from reid_retrieval.screening import Screening
 
 Block = NDArray[np.floating[Any]]
 """Similarities of some queries to the whole gallery, ``n G``; higher is closer."""
@@ -70,71 +75,6 @@ SimilarityMaker = Callable[[FloatArray, FloatArray], Similarities]
 """Makes similarities of query features ``Q D`` and gallery features ``G D``; float32, finite."""
 
 
-@dataclass(frozen=True)
-class Metric:
-    """How inner products become similarities, image by image.
-
-    Args:
-        name: for the record.
-        terms: of features ``N D``, one number each, float32.
-        apply: ``apply(products, query_terms, gallery_terms)`` turns products into similarities in
-            place; arrays, or tensors of one device, the terms shaped to fit the products.
-    """
-
-    name: str
-    terms: Callable[[Rows], FloatArray]
-    apply: Callable[[Any, Any, Any], None]
-
-
-def _scales(features: Rows) -> FloatArray:
-    with np.errstate(over="ignore"):  # of a norm below 1e-38; what becomes infinite is refused
-        return inverse_norms(squared_norms(features)).astype(np.float32)
-
-
-def _half_norms(features: Rows) -> FloatArray:
-    with np.errstate(over="ignore"):
-        return (squared_norms(features) / 2).astype(np.float32)
-
-
-def _scale(products: Any, query_terms: Any, gallery_terms: Any) -> None:
-    products *= query_terms
-    products *= gallery_terms
-
-
-def _shift(products: Any, query_terms: Any, gallery_terms: Any) -> None:
-    products -= gallery_terms
-
-
-COSINE = Metric("cosine", _scales, _scale)
-"""The cosine, in -1 .. 1; a feature of norm 0 has cosine 0 with everything.
-
-The product is scaled, not the features: the gallery is not copied, and features that are exact in
-float32 (small integers) give results that do not depend on the block's size.
-"""
-
-EUCLIDEAN = Metric("euclidean", _half_norms, _shift)
-"""The Euclidean distance of the features as they are, not normalised.
-
-The similarity is ``q.g - |g|^2 / 2 = (|q|^2 - |q - g|^2) / 2``: it orders a query's gallery as the
-distance does and needs no square root of what may round below zero.
-"""
-
-METRICS = {metric.name: metric for metric in (COSINE, EUCLIDEAN)}
-"""Metrics by name."""
-
-
-def metric_of(name: str) -> Metric:
-    """Return a metric by name.
-
-    Raises:
-        ConfigError: there is no distance of this name.
-    """
-    if name not in METRICS:
-        known = ", ".join(METRICS)
-        raise ConfigError(f"unknown distance '{name}'{did_you_mean(name, METRICS)}; known: {known}")
-    return METRICS[name]
-
-
 def cosine(queries: Rows, gallery: Rows) -> Similarities:
     """Compare by the cosine, see `COSINE`."""
     return compare(COSINE, queries, gallery)
@@ -167,8 +107,6 @@ def compare(metric: Metric, queries: Rows, gallery: Rows, screened: bool = False
 
     screening = None
     if screened:
-        from reid_retrieval.screening import Screening
-
         screening = Screening(asked, offered, metric)
     shape = len(asked), len(offered)
     return Similarities(shape, fill, metric.name, products=library, screening=screening)
