@@ -1,0 +1,194 @@
+"""MODEL, as every command takes it: a run, an embedder, an address, or shipped weights by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reid_core import CheckpointError, ConfigError
+from reid_core.errors import did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from reid_core import Embedder
+
+DEFAULT_MODEL = "people/osnet_x0_25"
+"""What a command takes where no MODEL is named."""
+
+WEIGHTS_GROUP = "reid.weights"
+"""Entry points of shipped weights: each a mapping of names to ``.safetensors`` files."""
+
+ADDRESS_GROUP = "reid.addresses"
+"""Entry points by scheme: ``hf`` names the function that turns ``hf://...`` into a file."""
+
+CALIBRATION = "calibration"
+"""Key of an embedder's JSON under which its calibration lies, ``threshold`` among it."""
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """An embedder that is ready, and where it came from.
+
+    Args:
+        name: what the user called it.
+        weights: its ``.safetensors``; the description lies beside it.
+        embedder: in evaluation mode, on the device that was asked for.
+    """
+
+    name: str
+    weights: Path
+    embedder: Embedder
+
+    @property
+    def calibration(self) -> Mapping[str, Any] | None:
+        """What `reid calibrate` stored, or None."""
+        return read_calibration(self.weights)
+
+
+def is_model(text: str) -> bool:
+    """Return whether a text names a model, so that a command can tell it from an image."""
+    path = Path(text)
+    if "://" in text or path.suffix == ".safetensors":
+        return True
+    if path.is_dir():
+        return (path / "embedder.safetensors").is_file()
+    return not path.exists() and text in shipped_weights()
+
+
+def resolve_model(text: str | Path | None = None) -> Path:
+    """Return the ``.safetensors`` that MODEL means.
+
+    Args:
+        text: a run's folder or any folder with an ``embedder.safetensors``, such a file, an address
+            (``hf://...``), or the name of shipped weights; None takes `DEFAULT_MODEL`.
+
+    Raises:
+        CheckpointError: there is no such file, folder or name.
+        ConfigError: nothing that is installed knows addresses of that kind.
+    """
+    name = DEFAULT_MODEL if text is None else str(text)
+    if "://" in name:
+        return _fetched(name)
+    path = Path(name)
+    if path.is_dir():
+        weights = path / "embedder.safetensors"
+        if not weights.is_file():
+            raise CheckpointError(
+                f"{path} holds no embedder.safetensors: name the folder of a finished run, or make "
+                "an embedder with: reid embedder make"
+            )
+        return weights
+    if path.suffix == ".safetensors" or path.exists():
+        if path.suffix != ".safetensors":
+            raise CheckpointError(f"{path} is no .safetensors file; pickles are not loaded")
+        if not path.is_file():
+            raise CheckpointError(f"there is no embedder: {path} is missing")
+        return path
+    shipped = shipped_weights()
+    if name in shipped:
+        return shipped[name]
+    if not shipped:
+        raise CheckpointError(
+            f"there is no model '{name}': it is no folder and no file, and no shipped weights are "
+            "installed; pip install reid-weights"
+        )
+    raise CheckpointError(
+        f"there is no model '{name}'{did_you_mean(name, shipped)}: it is no folder, no file and no "
+        f"shipped weights (there are: {', '.join(sorted(shipped))})"
+    )
+
+
+def open_model(text: str | Path | None = None, device: str | torch.device = "cpu") -> OpenModel:
+    """Load the embedder that MODEL means; see `resolve_model`.
+
+    Raises:
+        CheckpointError: it is not there, or cannot be loaded.
+    """
+    from reid_core import load_embedder
+
+    weights = resolve_model(text)
+    name = DEFAULT_MODEL if text is None else str(text)
+    return OpenModel(name, weights, load_embedder(weights, device))
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Return the weights that installed distributions ship, by name.
+
+    Raises:
+        CheckpointError: a distribution announces weights and cannot be imported.
+    """
+    found: dict[str, Path] = {}
+    for entry in metadata.entry_points(group=WEIGHTS_GROUP):
+        try:
+            mapping: Mapping[str, str | os.PathLike[str]] = entry.load()
+        except Exception as error:
+            raise CheckpointError(
+                f"the weights '{entry.name}' ({entry.value}) cannot be looked up: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        found |= {name: Path(path) for name, path in mapping.items()}
+    return found
+
+
+def read_calibration(weights: Path) -> Mapping[str, Any] | None:
+    """Return what `reid calibrate` stored beside an embedder, or None.
+
+    Raises:
+        CheckpointError: what is stored has no threshold.
+    """
+    found = json.loads(weights.with_suffix(".json").read_text("utf-8")).get(CALIBRATION)
+    if found is None:
+        return None
+    if not isinstance(found, Mapping) or not isinstance(found.get("threshold"), int | float):
+        raise CheckpointError(
+            f"{weights.with_suffix('.json')}: '{CALIBRATION}' has no threshold; calibrate again "
+            "with: reid calibrate"
+        )
+    return found
+
+
+def write_calibration(weights: Path, calibration: Mapping[str, Any]) -> Path:
+    """Store a calibration in an embedder's JSON, whole or not at all.
+
+    Args:
+        weights: the embedder's ``.safetensors``.
+        calibration: plain values; ``threshold`` is the least cosine of one person's pictures.
+
+    Returns:
+        The JSON file.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    path = weights.with_suffix(".json")
+    description = {**json.loads(path.read_text("utf-8")), CALIBRATION: dict(calibration)}
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, suffix=".part", delete=False
+        ) as file:
+            file.write(json.dumps(description, indent=2) + "\n")
+        os.chmod(file.name, path.stat().st_mode & 0o777)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror or error}); copy the embedder to a folder "
+            "of your own and calibrate that"
+        ) from error
+    return path
+
+
+def _fetched(address: str) -> Path:
+    scheme = address.partition("://")[0]
+    known = {entry.name: entry for entry in metadata.entry_points(group=ADDRESS_GROUP)}
+    if scheme not in known:
+        kinds = ", ".join(f"{name}://" for name in sorted(known)) or "none"
+        raise ConfigError(f"{address}: no model can be had from such an address (known: {kinds})")
+    fetch: Callable[[str], Path] = known[scheme].load()
+    return fetch(address)
