@@ -197,7 +197,7 @@ def test_every_second_epoch_and_the_last_one_are_validated(reid_cache: Path) -> 
     trainer = Trainer(tiny_assembly((), every, cache=reid_cache))
     seen: list[tuple[str, int]] = []
 
-    def evaluate(when: str, advance: Any = None) -> None:
+    def evaluate(when: str, advance: Any = None, heads: int = 0) -> None:
         seen.append((when, trainer.assembly.ctx.progress.epoch))
 
     trainer.evaluate = evaluate  # type: ignore[assignment]

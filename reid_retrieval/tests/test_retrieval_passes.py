@@ -272,3 +272,31 @@ def test_features_of_norm_0_on_both_sides() -> None:
     tiny = FeatureSet(np.eye(3) * 1e-42, gallery.labels)
     with pytest.raises(DataError, match="nearly zero; scale them"):
         evaluate(queries, tiny)
+
+
+@pytest.mark.parametrize("products", ["numpy", "torch"])
+def test_heads_are_the_ranked_rows_and_their_ranks_make_the_scores(products: str) -> None:
+    queries, gallery = two_sides()
+    found = evaluate_all(
+        queries, gallery, PROTOCOLS, per_query=True, heads=5, products=products, precision="bf16"
+    )
+    plain = evaluate_all(queries, gallery, PROTOCOLS, per_query=True, products=products)
+    for protocol, result, without in zip(PROTOCOLS, found, plain, strict=True):
+        assert result == replace(without, per_query=result.per_query)
+        assert without.per_query is not None
+        assert without.per_query.heads == ()
+        scores = result.per_query
+        assert scores is not None
+        assert len(scores.heads) == len(scores.rows)
+        listed = ranked_rows(queries, gallery, scores.rows, protocol, top=5)
+        for place, (head, row) in enumerate(zip(scores.heads, listed, strict=True)):
+            assert head.gallery.tolist() == row.gallery.tolist()
+            assert head.matches.tolist() == row.matches.tolist()
+            # The ranks of the head's matches are those at which the head shows them.
+            shown = dict(zip(head.matched.tolist(), head.ranks.tolist(), strict=True))
+            at = {int(one): rank for rank, one in enumerate(head.gallery, 1) if int(one) in shown}
+            assert at == {one: rank for one, rank in shown.items() if rank <= 5}
+            if protocol.single_shot is None:
+                assert scores.first_hit[place] == head.ranks[0]
+                precision = np.arange(1, len(head.ranks) + 1) / head.ranks
+                assert scores.average_precision[place] == pytest.approx(precision.mean())

@@ -119,6 +119,7 @@ def test_json() -> None:
     assert (stored["valid_queries"], stored["total_queries"], stored["gallery_images"]) == (2, 3, 4)
     assert (stored["distance"], stored["reranking"]) == ("given distances", "none")
     assert (stored["ties"], stored["tied_queries"]) == ("gallery index", 0)
+    assert stored["rules"] == multi_shot().protocol_text
     assert (stored["flip"], stored["fingerprint"]) == ("sum", "abc123")
     assert (stored["features"], stored["denominator"]) == ("unit core/global", "valid")
     assert (stored["trials"], stored["drawn"]) == (0, None)

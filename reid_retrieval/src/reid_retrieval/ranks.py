@@ -77,6 +77,22 @@ def _ties_before(
     return before
 
 
+def closest(row: NDArray[np.floating[Any]], candidates: IntArray, count: int) -> IntArray:
+    """Return the closest of some gallery images in order, of equals the first in the gallery.
+
+    Args:
+        row: ``G``, similarities of one query to the gallery.
+        candidates: gallery indices, ascending.
+        count: how many; fewer where there are not as many candidates.
+    """
+    values = row[candidates]
+    if count < len(values):
+        # Those tied with the last one stay, so that the order of the gallery chooses among them.
+        near = values >= np.partition(values, len(values) - count)[len(values) - count]
+        candidates, values = candidates[near], values[near]
+    return candidates[np.argsort(-values, kind="stable")[:count]]
+
+
 @dataclass(frozen=True)
 class Measures:
     """What ``R`` rankings are worth, float64 ``R`` each.

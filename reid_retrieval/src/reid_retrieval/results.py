@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_retrieval.labels import IntArray
+from reid_retrieval.labels import BoolArray, IntArray
 from reid_retrieval.ranks import AP_DEFINITIONS, TIE_RULE
 
 if TYPE_CHECKING:
@@ -34,6 +34,26 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class RankedHead:
+    """The head of one query's ranking, and where its matches stand; junk is left out.
+
+    Of a single-shot protocol the first gallery is ranked, of the mean over all such galleries the
+    whole one.
+
+    Args:
+        gallery: int64 ``k``, rows of the gallery, the closest first.
+        matches: bool ``k``, which of them show the query's identity.
+        ranks: int64 ``P``, of all its matches, 1-based, ascending.
+        matched: int64 ``P``, rows of those matches in the gallery.
+    """
+
+    gallery: IntArray
+    matches: BoolArray
+    ranks: IntArray
+    matched: IntArray
+
+
+@dataclass(frozen=True)
 class QueryScores:
     """Scores of the ``V`` valid queries; means over the trials where there are several.
 
@@ -41,6 +61,7 @@ class QueryScores:
         rows: int64 ``V``, rows of the query set, ascending.
         first_hit: float64 ``V``, rank of the first match, 1-based.
         average_precision, average_precision_trapezoid, inverse_negative_penalty: float64 ``V``.
+        heads: of the rankings, one per query; empty where they were not asked for.
     """
 
     rows: IntArray
@@ -48,6 +69,7 @@ class QueryScores:
     average_precision: NDArray[np.float64]
     average_precision_trapezoid: NDArray[np.float64]
     inverse_negative_penalty: NDArray[np.float64]
+    heads: tuple[RankedHead, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +164,7 @@ class RetrievalResult:
         return {
             "protocol": self.protocol,
             "text": self.text,
+            "rules": self.protocol_text,
             "metrics": self.metrics(),
             "cmc": list(self.cmc),
             "definitions": definitions or {"MRR": "mean of 1 / rank of the only match"},

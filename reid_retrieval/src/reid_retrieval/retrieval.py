@@ -20,6 +20,7 @@ from reid_retrieval.passes import ALONE, Member, Pass, Share, fill_finite, passe
 from reid_retrieval.precision import Precision, screens
 from reid_retrieval.products import products_by
 from reid_retrieval.protocols import STANDARD, Protocol
+from reid_retrieval.ranks import closest
 from reid_retrieval.results import Provenance, RetrievalResult
 from reid_retrieval.scoring import Compared, Scorer
 from reid_retrieval.searching import Search
@@ -83,6 +84,7 @@ def evaluate_all(
     distance: str | SimilarityMaker = "cosine",
     chunk: int | None = None,
     per_query: bool = False,
+    heads: int = 0,
     provenance: Provenance | None = None,
     products: str | None = None,
     precision: Precision = "auto",
@@ -90,14 +92,19 @@ def evaluate_all(
 ) -> tuple[RetrievalResult, ...]:
     """Score the rankings under several protocols, comparing every pair of images once.
 
-    Arguments and errors are those of `evaluate`.
+    Arguments and errors are those of `evaluate`, and:
+
+    Args:
+        heads: with ``per_query``, how many images of every ranking's head to keep (`RankedHead`);
+            with any, everything is compared in float32, whatever ``precision`` says.
 
     Returns:
         One result per protocol, in their order.
     """
-    scorers = [Scorer(Search(p, queries.labels, gallery.labels)) for p in protocols]
+    scorers = [Scorer(Search(p, queries.labels, gallery.labels), heads=heads) for p in protocols]
     with products_by(products):
-        screened = _screened(precision, queries, gallery, share)
+        # Screened similarities are exact around the matches alone.
+        screened = _screened("fp32" if heads else precision, queries, gallery, share)
         passes = _compared(scorers, queries, gallery, distance, screened)
         return _results(scorers, passes, chunk, per_query, provenance, share)
 
@@ -183,17 +190,7 @@ def ranked_rows(
     ranked = []
     for query in np.searchsorted(search.query_rows, rows).tolist():
         fill_finite(similarities, query, row)
-        own, junk = search.own(query)
-        shown = np.ones(len(search.gallery), np.bool_)
-        if search.trials:
-            shown[:] = False
-            shown[next(search.galleries(query))] = True
-        shown[own[junk]] = False
-        hidden = search.hidden(query)
-        if hidden is not None:
-            shown &= ~hidden
-        candidates = np.flatnonzero(shown)
-        best = candidates[np.argsort(-row[0, candidates], kind="stable")[:top]]
+        best = closest(row[0], np.flatnonzero(search.shown(query)), top)
         matches = search.gallery.pids[best] == search.queries.pids[query]
         ranked.append(
             RankedQuery(

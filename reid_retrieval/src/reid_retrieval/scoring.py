@@ -11,8 +11,20 @@ from numpy.typing import NDArray
 
 from reid_retrieval.expectation import ExpectedRank, expected_rank
 from reid_retrieval.labels import BoolArray, IntArray
-from reid_retrieval.ranks import Measures, cumulative_matches, measures, positive_ranks
-from reid_retrieval.results import Provenance, QueryScores, RetrievalResult, Spread
+from reid_retrieval.ranks import (
+    Measures,
+    closest,
+    cumulative_matches,
+    measures,
+    positive_ranks,
+)
+from reid_retrieval.results import (
+    Provenance,
+    QueryScores,
+    RankedHead,
+    RetrievalResult,
+    Spread,
+)
 from reid_retrieval.searching import Search
 from reid_retrieval.similarities import Block
 
@@ -34,12 +46,14 @@ class Answer:
         ranks: of its matches, in every gallery; empty where all galleries are averaged.
         expected: the distribution of the rank where all galleries are averaged.
         tied: whether a match is exactly as close as another image.
+        head: of its ranking, where heads are kept.
     """
 
     query: int
     ranks: list[IntArray]
     expected: ExpectedRank | None
     tied: bool
+    head: RankedHead | None = None
 
 
 class Scorer:
@@ -48,12 +62,14 @@ class Scorer:
     Args:
         search: a protocol, applied.
         drawn: where its single-shot galleries come from, ``seed`` or ``given``.
+        heads: how many images of every ranking's head to keep.
     """
 
-    def __init__(self, search: Search, drawn: str = "seed") -> None:
+    def __init__(self, search: Search, drawn: str = "seed", heads: int = 0) -> None:
         self.search = search
         self.answers: list[Answer] = []
         self._drawn = drawn
+        self._heads = heads
 
     def add(self, query: int, row: Block) -> None:
         """Rank the gallery for one query.
@@ -66,12 +82,26 @@ class Scorer:
         own, junk = search.own(query)
         if junk.all():
             return
+        head = self._head(query, row, own) if self._heads else None
         if search.every_gallery:
             likely = expected_rank(row, search.identities, own, junk, search.hidden(query))
-            self.answers.append(Answer(query, [], likely, likely.tied))
+            self.answers.append(Answer(query, [], likely, likely.tied, head))
             return
         ranks, tied = self._rank(query, row, own, junk)
-        self.answers.append(Answer(query, ranks, None, tied))
+        self.answers.append(Answer(query, ranks, None, tied, head))
+
+    def _head(self, query: int, row: Block, own: IntArray) -> RankedHead:
+        """Return the head of a query's ranking, in rows of the gallery set."""
+        search = self.search
+        shown = search.shown(query)
+        best = closest(row, np.flatnonzero(shown), self._heads)
+        matches = search.gallery.pids[best] == search.queries.pids[query]
+        found = own[shown[own]]
+        hidden = np.where(shown, row, row.dtype.type(-np.inf))
+        ranks, _ = positive_ranks(hidden, found, np.zeros(len(found), np.bool_))
+        matched = found[np.argsort(-row[found], kind="stable")]
+        rows = search.gallery_rows
+        return RankedHead(rows[best], matches, ranks, rows[matched])
 
     def _rank(
         self, query: int, row: Block, own: IntArray, junk: BoolArray
@@ -175,6 +205,7 @@ class Scorer:
             scores.average_precision.mean(axis=0),
             scores.trapezoid.mean(axis=0),
             scores.inverse_negative_penalty.mean(axis=0),
+            tuple(answer.head for answer in self.answers if answer.head is not None),
         )
 
     def _no_valid_query(self) -> Exception:

@@ -174,6 +174,22 @@ class Search:
             self._hidden[group] = hidden
         return self._hidden[group]
 
+    def shown(self, query: int) -> BoolArray:
+        """Return which gallery images the ranking of a query holds: not junk, and not hidden.
+
+        Of single-shot galleries it is the first one.
+        """
+        own, junk = self.own(query)
+        shown = np.ones(len(self.gallery), np.bool_)
+        if self.trials:
+            shown[:] = False
+            shown[next(self.galleries(query))] = True
+        shown[own[junk]] = False
+        hidden = self.hidden(query)
+        if hidden is not None:
+            shown &= ~hidden
+        return shown
+
     def galleries(self, query: int) -> Iterator[IntArray]:
         """Yield, for every single-shot trial, the gallery images that a query is shown, ascending.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -69,6 +68,7 @@ def evaluate(
     from reid_core.config import EngineSection, EvaluationSection, cache_folder
     from reid_core.errors import DataError
     from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
+    from reid_core.evaluation.records import HEAD, results_text, stored_results
     from reid_core.evaluation.tables import results_table
     from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
     from reid_core.model.stored import load_embedder
@@ -104,11 +104,10 @@ def evaluate(
     evaluator.check()
     total = len(dataset.query) + len(dataset.gallery)
     with Screen().bar("evaluation", total) as advance:
-        found = evaluator.evaluate(embedder, advance)
+        found = evaluator.evaluate(embedder, advance, HEAD if json_path else 0)
     Console().print(results_table(found.results, f"{model} on {data}"))
     if json_path:
-        content = [result.to_json() for result in found.results]
-        json_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        json_path.write_text(results_text(stored_results(found, dataset)), encoding="utf-8")
     if picture:
         evaluator.picture(found, picture, f"{model} on {data}")
         click.echo(f"ranked lists: {picture}")

@@ -92,7 +92,10 @@ class Evaluator:
             )
 
     def evaluate(
-        self, embedder: Embedder, advance: Callable[[int], None] | None = None
+        self,
+        embedder: Embedder,
+        advance: Callable[[int], None] | None = None,
+        heads: int = 0,
     ) -> Evaluation:
         """Return the scores of an embedder under every protocol.
 
@@ -101,6 +104,7 @@ class Evaluator:
         Args:
             embedder: on the evaluator's device.
             advance: is told how many more images are done.
+            heads: how many images of every ranking's head to keep.
         """
         self.check_embedder(embedder)
         sets = []
@@ -134,6 +138,7 @@ class Evaluator:
                     self.protocols,
                     distance=comparison,
                     per_query=True,
+                    heads=heads,
                     provenance=provenance,
                     share=_share(),
                 )

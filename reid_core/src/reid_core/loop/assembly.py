@@ -40,13 +40,17 @@ class Evaluates(Protocol):
         """What it evaluates on."""
 
     def evaluate(
-        self, embedder: Embedder, advance: Callable[[int], None] | None = None
+        self,
+        embedder: Embedder,
+        advance: Callable[[int], None] | None = None,
+        heads: int = 0,
     ) -> Evaluation:
         """Return the results of every protocol.
 
         Args:
             embedder: what to evaluate.
             advance: is told how many more images are done.
+            heads: how many images of every ranking's head to keep.
         """
 
     def picture(self, evaluation: Evaluation, path: Path, title: str) -> Path | None:

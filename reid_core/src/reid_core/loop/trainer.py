@@ -261,15 +261,21 @@ class Trainer:
         )
 
     def evaluate(
-        self, when: str, advance: Callable[[int], None] | None = None
+        self, when: str, advance: Callable[[int], None] | None = None, heads: int = 0
     ) -> Evaluation | None:
-        """Evaluate the model as it stands; None where the data set has no queries."""
+        """Evaluate the model as it stands; None where the data set has no queries.
+
+        Args:
+            when: which evaluation of the run this is, for the observers.
+            advance: is told how many more images are done.
+            heads: how many images of every ranking's head to keep.
+        """
         assembly, progress = self.assembly, self.assembly.ctx.progress
         evaluator = assembly.validator if when == "validation" else assembly.evaluator
         if evaluator is None:
             return None
         self.calibrate()
-        evaluation = evaluator.evaluate(assembly.embedder(), advance)
+        evaluation = evaluator.evaluate(assembly.embedder(), advance, heads)
         results: dict[str, Any] = {r.label: r.to_json() for r in evaluation.results}
         epoch, iteration = progress.epoch - 1, progress.iteration - 1
         if self.selected is not None:

@@ -106,6 +106,7 @@ def _run(
     bars: Progress,
 ) -> RunSummary:
     from reid_core.contract.events import RunBegan, RunEnded
+    from reid_core.evaluation.records import HEAD
     from reid_core.loop.trainer import Interrupted, Trainer
     from reid_core.runs.assembly.assembling import assemble
     from reid_core.runs.stages import Stages
@@ -139,7 +140,7 @@ def _run(
             trainer.fit()
         trainer.select()
         with bars("evaluation", test_images) as advance:
-            final = trainer.evaluate("final", advance)
+            final = trainer.evaluate("final", advance, HEAD)
         results = final.results if final else ()
         if leads:
             selected = asdict(trainer.selected) if trainer.selected else None
@@ -220,6 +221,8 @@ def _leave(
     selected: Mapping[str, Any] | None,
 ) -> None:
     """Write the embedder, the results and the picture of ranked lists."""
+    from reid_core.evaluation.records import results_text, stored_results
+
     config, embedder = assembly.config, assembly.embedder()
     if embedder.fields:
         assembly.ctx.say(
@@ -227,20 +230,20 @@ def _leave(
         )
     else:
         embedder.save(folder / "embedder.safetensors")
+    results: list[dict[str, Any]] = []
     if final is not None and assembly.evaluator is not None:
+        results = stored_results(final, assembly.evaluator.dataset)
         title = f"{config.data.name}, {' + '.join(config.run.plugins) or 'baseline'}"
         assembly.evaluator.picture(final, folder / "ranked_lists.png", title)
-    _write_json(
-        folder / "results.json",
-        {
-            "data": config.data.name,
-            "plugins": list(config.run.plugins),
-            "epochs": config.schedule.epochs,
-            "selected": selected,
-            "results": [result.to_json() for result in final.results] if final else [],
-            "untrained": [result.to_json() for result in untrained],
-        },
-    )
+    content = {
+        "data": config.data.name,
+        "plugins": list(config.run.plugins),
+        "epochs": config.schedule.epochs,
+        "selected": selected,
+        "results": results,
+        "untrained": [result.to_json() for result in untrained],
+    }
+    (folder / "results.json").write_text(results_text(content), encoding="utf-8")
 
 
 def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:
