@@ -66,9 +66,11 @@ from reid_core.errors import (
     ConfigError as ConfigError,
     ConflictError as ConflictError,
     DataError as DataError,
+    DeclarationError as DeclarationError,
     DeviceError as DeviceError,
     PluginError as PluginError,
     ReidError as ReidError,
+    UnknownNameError as UnknownNameError,
 )
 from reid_core.model.blocks import GlobalPool as GlobalPool
 from reid_core.model.criteria import CrossEntropyTriplet as CrossEntropyTriplet

@@ -36,6 +36,18 @@ class ConflictError(PluginError):
     """Two plugins want what only one can have; the message names both and a remedy."""
 
 
+class DeclarationError(PluginError, ValueError):
+    """What a plugin declares is none of what it may be: a misspelt word, a string for a tuple."""
+
+
+class UnknownNameError(PluginError, KeyError):
+    """A plugin asks for an output, a pass, a field or a module that is not there."""
+
+    def __str__(self) -> str:
+        """Return the text; that of a ``KeyError`` is quoted."""
+        return Exception.__str__(self)
+
+
 class DataError(ReidError):
     """A data set, a sample, a label or an image is missing, corrupt or unusable."""
 

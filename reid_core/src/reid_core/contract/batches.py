@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from reid_core.contract.words import ByName
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -46,6 +48,11 @@ class Batch:
     specs: Mapping[str, FieldSpec] = field(default_factory=dict)
     draws: Mapping[str, Tensor] = field(default_factory=dict)
     erased: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        remedy = "declare Need(...), or ask step.passes_with(...)"
+        fields = ByName(self.fields, "field", f"a batch of the source '{self.source}'", remedy)
+        object.__setattr__(self, "fields", fields)
 
     def __len__(self) -> int:
         return int(self.image.shape[0])

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from reid_core.errors import PluginError, did_you_mean
+from reid_core.contract.words import unknown_name
+from reid_core.errors import PluginError
 
 if TYPE_CHECKING:
     import torch
@@ -161,17 +162,14 @@ class RunContext:
         """Return a branch's module by the branch's name, once the model is built."""
         modules = self._model().branches
         if branch not in modules:
-            raise PluginError(f"there is no branch '{branch}'{did_you_mean(branch, modules)}")
+            raise unknown_name(branch, modules, "branch")
         return modules[branch]
 
     def criterion(self, embedding: str) -> IdentityCriterion:
         """Return the identity criterion of an embedding, once the model is built."""
         criteria = self._model().criteria
         if embedding not in criteria:
-            raise PluginError(
-                f"embedding '{embedding}' has no identity criterion"
-                f"{did_you_mean(embedding, criteria)}"
-            )
+            raise unknown_name(embedding, criteria, "identity criterion of the embedding")
         return criteria[embedding]  # type: ignore[return-value]
 
     def gather(self, rows: Tensor) -> Tensor:

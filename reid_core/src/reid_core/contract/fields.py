@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from reid_core.contract.words import check_names, check_word
+
 
 class FieldKind(StrEnum):
     """How flips, crops and resizes act on a field."""
@@ -44,6 +46,11 @@ class FieldSpec:
     classes: tuple[str, ...] = ()
     flip_pairs: tuple[tuple[int, int], ...] = ()
     layout: str | None = None
+
+    def __post_init__(self) -> None:
+        check_names(self, "classes")
+        check_word(self, "kind", [kind.value for kind in FieldKind])
+        object.__setattr__(self, "kind", FieldKind(self.kind))
 
 
 PART_CLASSES = (

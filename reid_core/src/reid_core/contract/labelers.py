@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from reid_core.contract.words import check_names, check_word, words_of
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
     LabelMaker = Callable[["LabelContext"], Sequence[Any] | NDArray[np.int64]]
     Change = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+
+Moment = Literal["once", "epoch"]
+"""When labels are made: before training, or at each epoch's start."""
 
 
 class FeatureMaker(Protocol):
@@ -88,8 +93,12 @@ class Labeler:
 
     spec: FieldSpec
     make: LabelMaker
-    when: Literal["once", "epoch"] = "once"
+    when: Moment = "once"
     key: str = ""
     stage: Stage | None = None
     reads: tuple[str, ...] = ()
     example: LabelMaker | None = None
+
+    def __post_init__(self) -> None:
+        check_word(self, "when", words_of(Moment))
+        check_names(self, "reads")

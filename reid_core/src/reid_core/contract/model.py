@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from reid_core.contract.words import check_names, check_word, words_of
+from reid_core.errors import DeclarationError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
 
 Vector = Literal["raw", "neck", "unit"]
 """Which vector of an embedding: before its neck, after it, or after it with length one."""
+
+NECKS = ("none", "bn", "fc", "fc_bn", "fc_bn_relu")
+"""Necks by name."""
 
 ENCODER_MAP = "encoder/map"
 """Name of the encoder's last map, whoever provides the encoder."""
@@ -56,6 +62,11 @@ class Supervision:
     label_smoothing: float | None = None
     margin: float | None = None
 
+    def __post_init__(self) -> None:
+        for attribute in ("cross_entropy", "triplet"):
+            if getattr(self, attribute) is not None:
+                check_word(self, attribute, words_of(Vector))
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -83,6 +94,11 @@ class Embedding:
     test_weight: float = 1.0
     weight: float | WeightSchedule = 1.0
     supervision: Supervision | None = Supervision()
+
+    def __post_init__(self) -> None:
+        check_word(self, "test_vector", words_of(Vector))
+        if isinstance(self.neck, str):
+            check_word(self, "neck", NECKS)
 
 
 @dataclass(frozen=True)
@@ -114,3 +130,10 @@ class Branch:
     frozen: bool = False
     may_be_idle: tuple[str, ...] = ()
     sources: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_names(self, "reads", "writes", "may_be_idle", "sources")
+        if isinstance(self.embeddings, Embedding):
+            raise DeclarationError(
+                f"Branch '{self.name}': embeddings is a bare Embedding; write embeddings=(...,)"
+            )

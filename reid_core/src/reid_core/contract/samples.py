@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reid_core.contract.fields import FieldSpec
+from reid_core.contract.words import check_names, check_word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,6 +178,10 @@ class DataProvider:
     make: Callable[[DataRequest, Path, Callable[[int, int], None]], None] | None = None
     expected: Callable[[DataRequest], Mapping[str, Counts]] | None = None
 
+    def __post_init__(self) -> None:
+        check_word(self, "kind", ("dataset", "source"))
+        check_names(self, "fields", "variants", "sizes")
+
 
 @dataclass(frozen=True)
 class SourceRequest:
@@ -198,6 +203,9 @@ class SourceRequest:
     provider: str | None = None
     batch_size: int | None = None
     augment: bool = True
+
+    def __post_init__(self) -> None:
+        check_names(self, "fields")
 
 
 def relabelled(source: Source, pids: NDArray[np.int64]) -> Source:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reid_core.contract.step import MAIN
+from reid_core.contract.words import check_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +65,9 @@ class Start:
     entries: tuple[str, ...] = ("encoder.*",)
     remedy: str = ""
     optional: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_names(self, "entries", "optional")
 
 
 class StageResult(Protocol):

@@ -8,12 +8,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from reid_core.contract.words import check_names, check_word, words_of
+from reid_core.errors import DeclarationError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 MAIN = "main"
 """Name of the main source, of the main update and of its first pass."""
+
+
+OPTIMISERS = ("sgd", "adam", "adamw", "amsgrad")
+"""Optimisers by name."""
+
+ImageChoice = Literal["auto", "clean", "erased"]
+"""Which image a pass shows."""
+
+Statistics = Literal["update", "batch", "running"]
+"""What batch norms of a pass normalise by, and whether their buffers move."""
+
+Route = Literal["join", "detached", "frozen_copy"]
+"""How generated images pass through the model."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,7 @@ class LinearRamp:
 
     def __post_init__(self) -> None:
         if self.end <= self.begin:
-            raise ValueError(f"a ramp must end after it begins: {self}")
+            raise DeclarationError(f"a ramp must end after it begins: {self}")
 
     def at(self, iteration: int) -> float:
         """Return the weight at an iteration."""
@@ -83,6 +99,9 @@ class Optimiser:
     betas: tuple[float, float] = (0.9, 0.999)
     follows_schedule: bool = True
 
+    def __post_init__(self) -> None:
+        check_word(self, "name", OPTIMISERS)
+
 
 @dataclass(frozen=True)
 class Group:
@@ -103,6 +122,9 @@ class Group:
     lr_scale: float = 1.0
     frozen_until: int = 0
 
+    def __post_init__(self) -> None:
+        check_names(self, "parameters")
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -122,21 +144,34 @@ class Pass:
 
     name: str
     source: str = MAIN
-    image: Literal["auto", "clean", "erased"] = "auto"
-    bn: Literal["update", "batch", "running"] = "batch"
+    image: ImageChoice = "auto"
+    bn: Statistics = "batch"
     update: str = MAIN
     branches: tuple[str, ...] = ("*",)
     shared: bool = False
+
+    def __post_init__(self) -> None:
+        check_word(self, "image", words_of(ImageChoice))
+        check_word(self, "bn", words_of(Statistics))
+        check_names(self, "branches")
 
 
 MAIN_PASS = Pass(MAIN, bn="update", shared=True)
 """The first pass of the main update."""
 
 
+def _check_kind(declared: object, attribute: str, kind: type) -> None:
+    if isinstance(getattr(declared, attribute), kind):
+        raise DeclarationError(
+            f"{type(declared).__name__}: {attribute} is a bare {kind.__name__}; write "
+            f"{attribute}=(...,)"
+        )
+
+
 def _check_every(every: tuple[int, int]) -> None:
     period, offset = every
     if period < 1 or not 0 <= offset < period:
-        raise ValueError(
+        raise DeclarationError(
             f"every = {every}: the period must be 1 or more, the offset in 0 .. period - 1"
         )
 
@@ -174,6 +209,8 @@ class Update:
 
     def __post_init__(self) -> None:
         _check_every(self.every)
+        check_names(self, "groups", "shares", "terms", "after", "before")
+        _check_kind(self, "passes", Pass)
 
     def due(self, step: int) -> bool:
         """Return whether it runs in a step (0-based)."""
@@ -202,6 +239,9 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.main_every is not None:
             _check_every(self.main_every)
+        check_names(self, "main_without")
+        for attribute, kind in (("groups", Group), ("updates", Update), ("passes", Pass)):
+            _check_kind(self, attribute, kind)
 
 
 @dataclass(frozen=True)
@@ -227,7 +267,11 @@ class Synthetic:
     images: Tensor
     spatial_from: Tensor
     identity_from: Tensor
-    route: Literal["join", "detached", "frozen_copy"] = "join"
+    route: Route = "join"
     soft_targets: Tensor | None = None
     identity_weight: float = 0.0
     identity_of: tuple[str, ...] = ("*",)
+
+    def __post_init__(self) -> None:
+        check_word(self, "route", words_of(Route))
+        check_names(self, "identity_of")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reid_core.contract.step import MAIN
-from reid_core.errors import PluginError, did_you_mean
+from reid_core.contract.words import ByName
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,27 +54,29 @@ class PassView:
     logits: Mapping[str, Tensor] = field(default_factory=dict)
     shared: bool = True
 
+    def __post_init__(self) -> None:
+        for attribute, kind in (
+            ("feats", "output"),
+            ("embedded", "embedding"),
+            ("logits", "logits of the embedding"),
+        ):
+            values = ByName(getattr(self, attribute), kind, f"pass '{self.name}'")
+            object.__setattr__(self, attribute, values)
+
     def output(self, name: str) -> Tensor:
         """Return an output by name; the error lists what there is."""
-        if name not in self.feats:
-            raise PluginError(
-                f"pass '{self.name}' has no output '{name}'{did_you_mean(name, self.feats)} "
-                f"(outputs: {', '.join(sorted(self.feats))})"
-            )
         return self.feats[name]
 
     def embedding(self, name: str) -> Embedded:
         """Return an embedding's vectors by name; the error lists what there is."""
-        if name not in self.embedded:
-            raise PluginError(
-                f"pass '{self.name}' has no embedding '{name}'{did_you_mean(name, self.embedded)} "
-                f"(embeddings: {', '.join(sorted(self.embedded)) or 'none'})"
-            )
         return self.embedded[name]
 
     def has(self, *names: str) -> bool:
         """Return whether the pass carries all of these outputs and fields."""
         return all(name in self.feats or name in self.batch.fields for name in names)
+
+
+_ASK = "ask step.update first, or loop over step.passes_with(...)"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ class StepView:
     iteration: int
     passes: Mapping[str, PassView]
     without: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        values = ByName(self.passes, "pass", f"update '{self.update}'", _ASK)
+        object.__setattr__(self, "passes", values)
 
     @property
     def update(self) -> str:

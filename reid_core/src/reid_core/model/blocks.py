@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_core.contract.model import Embedding, Vector
+from reid_core.contract.model import NECKS, Embedding, Vector
 from reid_core.contract.views import Embedded
 from reid_core.errors import PluginError
 
@@ -56,7 +56,7 @@ def build_neck(kind: str, channels: int, dim: int | None) -> nn.Module:
     }
     layers["fc_bn_relu"] = [*layers["fc_bn"], nn.ReLU()]
     if kind not in layers:
-        raise PluginError(f"there is no neck '{kind}' (none, bn, {', '.join(layers)})")
+        raise PluginError(f"there is no neck '{kind}' ({', '.join(NECKS)})")
     return nn.Sequential(*layers[kind])
 
 

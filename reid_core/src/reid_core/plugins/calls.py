@@ -15,7 +15,13 @@ import pluggy
 from reid_core.contract import hookspecs
 from reid_core.contract.hookspecs import HOOKS, PROJECT
 from reid_core.contract.step import Schedule
-from reid_core.errors import PluginError, ReidError, did_you_mean
+from reid_core.errors import (
+    DeclarationError,
+    PluginError,
+    ReidError,
+    UnknownNameError,
+    did_you_mean,
+)
 from reid_core.machine.randomness import StepScopes, scoped
 from reid_core.moved import former_names
 
@@ -97,10 +103,11 @@ class HookCalls:
         found = self._implementations[hook]
         chosen = found if only is None else {only: found[only]} if only in found else {}
         for name, implementation in chosen.items():
-            yield (
-                name,
-                implementation.function(*[arguments[key] for key in implementation.argnames]),
-            )
+            with _named(name, hook):
+                answer = implementation.function(
+                    *[arguments[key] for key in implementation.argnames]
+                )
+            yield name, answer
 
     def _lists(
         self, hook: str, arguments: Mapping[str, Any], only: str | None = None
@@ -204,9 +211,10 @@ class HookCalls:
             with scopes.several() as begin:
                 for name, implementation in self._implementations[hook].items():
                     begin(f"{name}/{purpose}")
-                    answer = implementation.function(
-                        *[arguments[key] for key in implementation.argnames]
-                    )
+                    with _named(name, hook):
+                        answer = implementation.function(
+                            *[arguments[key] for key in implementation.argnames]
+                        )
                     found += _owned(name, hook, answer)
         return found
 
@@ -239,12 +247,43 @@ def _wrong_kind(name: str, hook: str, kind: type, answer: object) -> PluginError
     )
 
 
+class _named:
+    """Put plugin and hook in front of what a plugin declared or asked for wrongly.
+
+    A class and no generator, for it is entered several times in every step.
+    """
+
+    __slots__ = ("hook", "name")
+
+    def __init__(self, name: str, hook: str) -> None:
+        self.name, self.hook = name, hook
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DeclarationError | UnknownNameError):
+            said = str(error)
+            if not said.startswith(("plugin '", "stage '")):
+                error.args = (f"plugin '{self.name}', hook {self.hook}: {said}",)
+
+
 def _explain(name: str, plugin: Plugin, error: pluggy.PluginValidationError) -> str:
-    text = str(error).replace("\n", " ")
     for attribute in dir(plugin):
         if attribute.startswith("reid_") and attribute not in HOOKS:
             hint = did_you_mean(attribute, HOOKS)
             return f"plugin '{name}': there is no hook '{attribute}'{hint}"
+    for hook in HOOKS:
+        takes = inspect.signature(getattr(hookspecs, hook)).parameters
+        method = getattr(plugin, hook, None)
+        for argument in inspect.signature(method).parameters if method else ():
+            if argument not in takes:
+                listed = ", ".join(takes) or "none"
+                return (
+                    f"plugin '{name}': the hook {hook} has no argument '{argument}'"
+                    f"{did_you_mean(argument, takes)} (it has: {listed})"
+                )
+    text = str(error).replace("\n", " ")
     return f"plugin '{name}': {text}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reid_core.contract.plugin import CORE, SLOTS, Plugin
+from reid_core.contract.words import several
 from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
 
 _HOOK_OF = {
@@ -14,13 +15,16 @@ _HOOK_OF = {
     "labels:pid": "reid_pseudo_labels",
 }
 
+_OF_THE_CORE = tuple(slot for slot in SLOTS if slot != "labels:pid")
+"""Slots that the core fills where nobody else does, or where the user says so."""
+
 
 def assign_slots(plugins: Mapping[str, Plugin], own: Mapping[str, str]) -> dict[str, str]:
     """Decide who fills each slot.
 
     Args:
         plugins: the run's plugins by name, the core's included.
-        own: the user's choices (``--own SLOT=PLUGIN``).
+        own: the user's choices (``--own SLOT=PLUGIN``); ``core`` takes a slot back.
 
     Returns:
         Owner by slot; the core fills what nobody claims, except ``labels:pid``.
@@ -32,7 +36,7 @@ def assign_slots(plugins: Mapping[str, Plugin], own: Mapping[str, str]) -> dict[
     """
     claims: dict[str, list[str]] = {slot: [] for slot in SLOTS}
     for name, plugin in plugins.items():
-        for slot in plugin.claims:
+        for slot in several(name, "claims", plugin.claims, str):
             if slot not in claims:
                 raise PluginError(
                     f"plugin '{name}' claims the unknown slot '{slot}'{did_you_mean(slot, SLOTS)}"
@@ -46,9 +50,13 @@ def assign_slots(plugins: Mapping[str, Plugin], own: Mapping[str, str]) -> dict[
     for slot, choice in own.items():
         if slot not in claims:
             raise ConfigError(f"--own: there is no slot '{slot}'{did_you_mean(slot, SLOTS)}")
-        if choice not in claims[slot]:
-            listed = ", ".join(claims[slot]) or "nobody does"
-            raise ConfigError(f"--own {slot}={choice}: '{choice}' does not claim it ({listed})")
+        if choice not in claims[slot] and (choice != CORE or slot not in _OF_THE_CORE):
+            claimants = ", ".join(claims[slot]) or "no plugin of the run does"
+            core = f"; or leave it to {CORE}" if slot in _OF_THE_CORE else ""
+            raise ConfigError(
+                f"--own {slot}={choice}: '{choice}' does not claim it; name one that does "
+                f"({claimants}){core}"
+            )
     owners = {}
     for slot, claimants in claims.items():
         if len(claimants) > 1 and slot not in own:
@@ -62,6 +70,6 @@ def assign_slots(plugins: Mapping[str, Plugin], own: Mapping[str, str]) -> dict[
             owners[slot] = own[slot]
         elif claimants:
             owners[slot] = claimants[0]
-        elif slot != "labels:pid":
+        elif slot in _OF_THE_CORE:
             owners[slot] = CORE
     return owners

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,9 @@ from reid_core.contract.names import check_owned
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataSet, Source
 from reid_core.contract.stages import Stage
-from reid_core.errors import PluginError, did_you_mean
+from reid_core.errors import PluginError, ReidError, did_you_mean
 from reid_core.loop.assembly import Assembly
-from reid_core.loop.trainer import Trainer
+from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.model.embedder import Embedder
 from reid_core.model.graph import ReidModel
 from reid_core.runs.assembly.assembling import assemble
@@ -82,11 +84,27 @@ class Stages:
 
     def result(self, ctx: RunContext, stage: Stage) -> StageResult:
         """See `run_stage`."""
-        return run_stage(ctx, stage)
+        with _named(stage):
+            return run_stage(ctx, stage)
 
     def key(self, ctx: RunContext, stage: Stage) -> str:
         """See `stage_key`."""
-        return stage_key(ctx, stage)
+        with _named(stage):
+            return stage_key(ctx, stage)
+
+
+@contextmanager
+def _named(stage: Stage) -> Iterator[None]:
+    """Put the stage's name in front of what goes wrong within it."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except ReidError as error:
+        said = str(error)
+        if not said.startswith(f"stage '{stage.name}'"):
+            error.args = (f"stage '{stage.name}': {said}",)
+        raise
 
 
 def run_stage(ctx: RunContext, stage: Stage) -> StageResult:

@@ -13,9 +13,10 @@ from reid_core.config import RunConfig, cache_folder
 from reid_core.contract.context import RunContext, StageMaker
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Plugin
-from reid_core.contract.samples import DataSet, Source, relabelled
+from reid_core.contract.samples import DataSet, Source, SourceRequest, relabelled
 from reid_core.contract.stages import Stage, Start
 from reid_core.contract.step import MAIN
+from reid_core.contract.words import several
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.sidecars import with_field_folders
 from reid_core.data.validation import split_validation
@@ -104,7 +105,11 @@ def assemble(
     config = ctx.config
     makers = _makers(ctx, plugins, calls)
     check_needs(plugins, ctx.slots, makers, ctx.main)
-    asked = [request.name for plugin in plugins.values() for request in plugin.sources]
+    asked = [
+        request.name
+        for name, plugin in plugins.items()
+        for request in several(name, "sources", plugin.sources, SourceRequest)
+    ]
     check_batches(ctx, plugins, [MAIN, *asked], ctx.main.identities or "pid" in makers)
     starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
     check_starts(ctx, starts, plugins)

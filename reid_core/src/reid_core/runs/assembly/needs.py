@@ -7,8 +7,9 @@ from graphlib import CycleError, TopologicalSorter
 
 from reid_core.contract.fields import SHARED_FIELDS, FieldSpec
 from reid_core.contract.labelers import Labeler
-from reid_core.contract.plugin import CONDITIONS, CORE, Plugin
+from reid_core.contract.plugin import CONDITIONS, CORE, Need, Plugin
 from reid_core.contract.samples import DataProvider, Source
+from reid_core.contract.words import several
 from reid_core.errors import ConfigError, ConflictError, DataError, PluginError, did_you_mean
 
 
@@ -124,7 +125,7 @@ def check_needs(
     changing = makers.get("pid")
     moving = changing is not None and changing[1].when == "epoch"
     for name, plugin in plugins.items():
-        for need in plugin.needs:
+        for need in several(name, "needs", plugin.needs, Need):
             remedy = f"; {need.remedy}" if need.remedy else ""
             if need.what == "identities":
                 if not source.identities and changing is None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
 from reid_core.contract.names import check_owned, check_unique
+from reid_core.contract.plugin import CORE
 from reid_core.contract.step import MAIN, MAIN_PASS, Group, Pass, Schedule, Update
 from reid_core.errors import ConflictError, PluginError, did_you_mean
 from reid_core.loop.plan import StepPlan
@@ -45,7 +46,7 @@ def merge_schedules(
     check_unique("pass", [(o, p.name) for o, s in owned for p in _passes_of(s)])
     groups = _groups(owned, params, new_layers_scale)
     updates = _updates(owned, groups, params)
-    _check_passes(updates.values(), set(sources))
+    _check_passes(updates.values(), set(sources), params)
     without = tuple(sorted({pattern for _, s in owned for pattern in s.main_without}))
     return StepPlan(groups, tuple(_in_order(updates)), without)
 
@@ -159,7 +160,10 @@ def _shared(
     return found
 
 
-def _check_passes(updates: Iterable[Update], sources: set[str]) -> None:
+def _check_passes(
+    updates: Iterable[Update], sources: set[str], params: Mapping[str, Sequence[str]]
+) -> None:
+    owners = {CORE, *(part.partition("/")[0] for part in params)}
     for update in updates:
         if not update.passes:
             raise PluginError(f"update '{update.name}' has no forward pass")
@@ -168,6 +172,14 @@ def _check_passes(updates: Iterable[Update], sources: set[str]) -> None:
                 raise PluginError(
                     f"pass '{one.name}' runs on the unknown source '{one.source}'"
                     f"{did_you_mean(one.source, sources)}"
+                )
+            known = {*owners, one.name.partition("/")[0]}
+            # A pattern of a plugin that happens to have no branch is none of a misspelt plugin.
+            strangers = [p for p in one.branches if not fnmatch.filter(known, p.partition("/")[0])]
+            if strangers and len(strangers) == len(one.branches):
+                raise PluginError(
+                    f"pass '{one.name}': branches = {one.branches} matches no branch"
+                    f"{did_you_mean(strangers[0], {*params, *(f'{name}/*' for name in known)})}"
                 )
 
 
