@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+import torch
 from fake_distributions import FakeSite, fake_site
 
+from reid_core import make_embedder
 from reid_core.cli import main
 from reid_core.testing.fixtures import RunReid
 from reid_core.testing.tiny import TINY
@@ -71,8 +73,8 @@ def test_help_lists_the_commands(reid: RunReid) -> None:
         ),
         (
             ("eval",),
-            "--data --data-root --protocol --distance --vector --flip --rerank --device "
-            "--precision --json --picture --help",
+            "--weights --height --width --data --data-root --protocol --distance --vector --flip "
+            "--rerank --device --precision --json --picture --help",
         ),
         (("export",), "--out --help"),
         (("plugins", "list"), "--json --help"),
@@ -312,6 +314,25 @@ def test_evaluation_by_another_protocol(reid: RunReid, run_folder: Path, tmp_pat
     code, _, err = reid(*arguments, "--protocol", "standart")
     assert code == 2
     assert "did you mean 'standard'" in err
+
+
+def test_an_encoder_with_weights_is_evaluated(reid: RunReid, tmp_path: Path) -> None:
+    file, size = tmp_path / "weights.pth", (64, 32)
+    random = make_embedder("test_resnet", size, weights="random", seed=5, say=lambda _: None)
+    torch.save(random.encoder.trunk.state_dict(), file)
+    make_embedder("test_resnet", size, weights=file).save(tmp_path / "embedder.safetensors")
+    common = ("--data", "toy:tiny", "--precision", "fp32", "--json")
+    code, _, err = reid("eval", tmp_path, *common, tmp_path / "a.json")
+    assert code == 0, err
+    code, _, err = reid(
+        "eval", "test_resnet", "--weights", file, "--height", "64", "--width",
+        "32", *common, tmp_path / "b.json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
+    code, _, err = reid("eval", "test_resnet", "--weights", "gone.pth", "-d", "toy:tiny")
+    assert code == 2
+    assert "gone.pth" in err
 
 
 def test_export_writes_onnx_and_says_how_close_it_is(

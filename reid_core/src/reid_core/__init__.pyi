@@ -80,6 +80,7 @@ from reid_core.model.losses import (
     batch_hard_triplet as batch_hard_triplet,
     identity_cross_entropy as identity_cross_entropy,
 )
+from reid_core.model.pictures import Picture as Picture
 from reid_core.model.precision import (
     full_precision as full_precision,
     inner_products as inner_products,
@@ -93,6 +94,7 @@ from reid_core.outputs import (
 )
 from reid_core.runs.finding import (
     find_protocol as find_protocol,
+    make_embedder as make_embedder,
     open_context as open_context,
     open_dataset as open_dataset,
     open_source as open_source,

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from reid_core.errors import DataError
@@ -71,7 +71,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             # Unusual subsampling, harmless stray bytes: Pillow knows more of JPEG.
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return _as_rgb(image)
+            return as_rgb(image)
     except BROKEN as error:
         raise DataError(f"{path}: cannot be read as an image ({one_line(error)})") from error
 
@@ -91,7 +91,12 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _as_rgb(image: Image.Image) -> NDArray[np.uint8]:
+def as_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return a Pillow image as RGB, uint8 ``H W 3``; see `read_image` for other colours.
+
+    Raises:
+        ValueError: its pixels have no known range.
+    """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.ascontiguousarray(np.broadcast_to(grey[:, :, None], (*grey.shape, 3)))
@@ -105,6 +110,38 @@ def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     # Pillow prints the object that it read from; its address helps nobody.
     return text.split(" <_io.BytesIO")[0].replace(os.linesep, " ")
+
+
+def crop_image(pixels: NDArray[np.uint8], box: ArrayLike) -> NDArray[np.uint8]:
+    """Return the part of an image that a box shows; what of the box lies outside is left out.
+
+    Args:
+        pixels: uint8 ``H W 3``.
+        box: left, top, right and bottom in pixels, right and bottom not included; fractions are
+            rounded to the nearest edge.
+
+    Returns:
+        uint8 ``h w 3``, contiguous.
+
+    Raises:
+        DataError: the box has no pixel of the image.
+    """
+    corners = np.asarray(box, np.float64)
+    height, width = pixels.shape[:2]
+    text = "(" + ", ".join(f"{value:g}" for value in corners) + ")"
+    if not np.isfinite(corners).all():
+        raise DataError(f"the box {text} is not finite")
+    left, top, right, bottom = np.floor(corners + 0.5)
+    if right <= left or bottom <= top:
+        raise DataError(
+            f"the box {text} is empty: it is left, top, right, bottom in pixels, not a width and a "
+            "height, and no fraction of the image"
+        )
+    left, right = np.clip((left, right), 0, width).astype(np.int64)
+    top, bottom = np.clip((top, bottom), 0, height).astype(np.int64)
+    if right <= left or bottom <= top:
+        raise DataError(f"the box {text} lies outside the image, which is {width} x {height}")
+    return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
 def resize_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

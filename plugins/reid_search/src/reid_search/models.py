@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reid_core import CheckpointError, ConfigError
+from reid_core.data.encoding import write_whole
 from reid_core.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -170,12 +170,7 @@ def write_calibration(weights: Path, calibration: Mapping[str, Any]) -> Path:
     path = weights.with_suffix(".json")
     description = {**json.loads(path.read_text("utf-8")), CALIBRATION: dict(calibration)}
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, suffix=".part", delete=False
-        ) as file:
-            file.write(json.dumps(description, indent=2) + "\n")
-        os.chmod(file.name, path.stat().st_mode & 0o777)
-        os.replace(file.name, path)
+        write_whole(path, (json.dumps(description, indent=2) + "\n").encode())
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written ({error.strerror or error}); copy the embedder to a folder "

@@ -11,6 +11,13 @@ from reid_core.outputs import PICTURE_SUFFIXES, checked_output
 
 @click.command("eval")
 @click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    metavar="FILE|published|random",
+    help="MODEL is an encoder's name, timm's or a plugin's, with these weights.",
+)
+@click.option("--height", type=click.IntRange(1), default=256, help="Of the encoder's input.")
+@click.option("--width", type=click.IntRange(1), default=128, help="Of the encoder's input.")
 @click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE].")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Protocols to report.")
@@ -41,6 +48,9 @@ from reid_core.outputs import PICTURE_SUFFIXES, checked_output
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw ranked lists.")
 def evaluate(
     model: Path,
+    weights: str | None,
+    height: int,
+    width: int,
     data: str,
     data_root: Path | None,
     protocols: tuple[str, ...],
@@ -55,7 +65,8 @@ def evaluate(
 ) -> None:
     """Evaluate a trained embedder on a data set, the one it was trained on or another.
 
-    MODEL is a run's folder or an embedder.safetensors. No plugin needs to be requested.
+    MODEL is a run's folder or an embedder.safetensors; with --weights it is an encoder's name,
+    whose map is averaged. No plugin needs to be requested.
     """
     if json_path is not None:
         checked_output(json_path, option="--json")
@@ -74,10 +85,15 @@ def evaluate(
     from reid_core.model.stored import load_embedder
     from reid_core.plugins.providers import Providers
     from reid_core.runs.assembly.sources import load_dataset
+    from reid_core.runs.finding import make_embedder
     from reid_core.runs.resolve import resolve
 
     place = choose_device(device)
-    embedder = load_embedder(model, place)
+    if weights is None:
+        embedder = load_embedder(model, place)
+    else:
+        made = make_embedder(str(model), (height, width), weights=weights, say=click.echo)
+        embedder = made.to(place)
     providers = Providers(resolve().calls)
     dataset = load_dataset(data, data_root, cache_folder(), providers)
     if not dataset.query:

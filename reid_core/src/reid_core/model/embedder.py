@@ -5,23 +5,27 @@ Nothing of a paper's training remains here: no auxiliary branch, no classifier, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+from numpy.typing import ArrayLike
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.encoder import Encoder
-from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Vector
+from reid_core.contract.model import CLEAN_IMAGE, ENCODER_MAP, Branch, Embedding, Vector
 from reid_core.contract.views import Embedded
 from reid_core.errors import ConfigError, PluginError, did_you_mean
-from reid_core.model.blocks import EmbeddingHead
+from reid_core.model.blocks import EmbeddingHead, GlobalPool
 from reid_core.model.graph import ReidModel, written_by
+from reid_core.model.pictures import Picture, check_range, check_size, in_rows
 from reid_core.moved import former_names
 
 FORMAT = 1
@@ -62,6 +66,26 @@ class Embedder(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), False)
 
+    @classmethod
+    def from_encoder(
+        cls,
+        encoder: Encoder,
+        size: tuple[int, int],
+        *,
+        pooling: Literal["avg", "max"] = "avg",
+    ) -> Embedder:
+        """Return an embedder without any training: the encoder's map, pooled, with length one.
+
+        Args:
+            encoder: with the weights that it shall have.
+            size: height and width of the input.
+            pooling: how the map becomes a vector.
+        """
+        pool = Branch("core/pool", GlobalPool(pooling), (ENCODER_MAP,), ("core/pooled",))
+        embedding = Embedding("core/global", reads="core/pooled", neck="none", test_vector="unit")
+        head = EmbeddingHead(embedding, encoder.taps[-1].channels)
+        return cls(encoder, (pool,), (head,), size).eval()
+
     @property
     def embeddings(self) -> dict[str, Embedding]:
         """Declarations of the embeddings by name, in the order of the feature."""
@@ -85,7 +109,17 @@ class Embedder(nn.Module):
         Args:
             images: RGB, ``B 3 H W`` of the embedder's size; floats in ``[0, 1]`` or uint8.
             fields: values of ``self.fields``, where there are any.
+
+        Raises:
+            DataError: images of another size, or values of another range.
         """
+        check_size(images.shape, self.size)
+        # What depends on values cannot be traced; an exported graph takes what it is given.
+        if not torch.compiler.is_compiling():
+            check_range(images)
+        return self._features(images, fields)
+
+    def _features(self, images: Tensor, fields: Mapping[str, Tensor] | None = None) -> Tensor:
         if not images.is_floating_point():
             images = images.float() / 255
         return self.embed_normalised((images - self.mean) / self.std, fields)
@@ -133,26 +167,42 @@ class Embedder(nn.Module):
         return {name: head(known[head.declaration.reads]) for name, head in heads.items()}
 
     @torch.inference_mode()
-    def embed(self, paths: Iterable[str | Path], batch_size: int = 64) -> Tensor:
-        """Return features ``N D`` of image files, on the CPU.
+    def embed(
+        self,
+        images: Picture | Iterable[Picture],
+        boxes: ArrayLike | None = None,
+        *,
+        bgr: bool = False,
+        batch_size: int = 64,
+    ) -> Tensor:
+        """Return features ``N D`` of pictures or of boxes in a frame, on the CPU.
 
-        Images are resized as in training and evaluation (antialiased bilinear).
+        Files, Pillow images and arrays are resized as in training and evaluation (antialiased
+        bilinear); tensors must have the embedder's size already.
+
+        Args:
+            images: one picture or many: file names, Pillow images, arrays ``H W 3`` (or
+                ``N H W 3``) of uint8 in RGB, tensors ``3 H W`` (or ``N 3 H W``) of uint8 or of
+                floats in ``[0, 1]``.
+            boxes: ``K 4``, left, top, right and bottom in pixels: what is embedded are these crops
+                of the one frame that ``images`` is. What of a box lies outside is left out.
+            bgr: arrays are BGR, as OpenCV reads them.
+            batch_size: pictures per forward.
 
         Raises:
-            DataError: a file that is missing or no image; it is named.
+            DataError: a picture that is missing, no image, or of another shape, type or range, or
+                a box without a pixel of the frame.
         """
-        from reid_core.images import read_image, resize_image
-
-        device = self.mean.device
-        files = [Path(path) for path in paths]
-        rows = []
-        for start in range(0, len(files), batch_size):
-            chunk = [
-                torch.tensor(resize_image(read_image(path), self.size))
-                for path in files[start : start + batch_size]
-            ]
-            rows.append(self(torch.stack(chunk).permute(0, 3, 1, 2).to(device)).cpu())
-        return torch.cat(rows) if rows else torch.empty(0, self.dim)
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be 1 or more, not {batch_size}")
+        rows = in_rows(images, self.size, boxes, bgr=bgr)
+        parts = []
+        while chunk := list(islice(rows, batch_size)):
+            if len({row.dtype for row in chunk}) > 1:
+                chunk = [row if row.is_floating_point() else row.float() / 255 for row in chunk]
+            place = self.mean.device
+            parts.append(self._features(torch.stack([row.to(place) for row in chunk])).cpu())
+        return torch.cat(parts) if parts else torch.empty(0, self.dim)
 
     def describe(self) -> dict[str, Any]:
         """Return the description that is stored beside the weights.
@@ -191,6 +241,24 @@ class Embedder(nn.Module):
             ],
             "embeddings": [_describe_head(head) for head in self.heads.values()],  # type: ignore[arg-type]
         }
+
+    def fingerprint(self) -> str:
+        """Return a hash of everything that decides about features: parts, preprocessing, weights.
+
+        Two embedders of one fingerprint compute the same; it stays where files are copied, are
+        renamed, or learn something that changes no feature, such as a threshold.
+
+        Raises:
+            PluginError, ConfigError: see `describe`.
+        """
+        known = self.describe()
+        decisive = {name: value for name, value in known.items() if name != "reid_core"}
+        found = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
+        for name, value in sorted(self.state_dict().items()):
+            values = value.detach().cpu().contiguous()
+            found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            found.update(values.reshape(-1).view(torch.uint8).numpy())
+        return found.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write ``path`` (safetensors) and the description beside it (JSON)."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
     from reid_core.contract.plugin import Plugin
     from reid_core.contract.samples import DataSet, Source
+    from reid_core.model.embedder import Embedder
     from reid_retrieval.protocols import Protocol
 
 
@@ -52,6 +53,55 @@ def find_protocol(name: str) -> Protocol:
     from reid_core.runs.resolve import resolve
 
     return Providers(resolve().calls).protocol(name)
+
+
+def make_embedder(
+    backbone: str,
+    size: tuple[int, int] = (256, 128),
+    *,
+    weights: str | Path = "published",
+    pooling: Literal["avg", "max"] = "avg",
+    last_stride: int | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> Embedder:
+    """Make an embedder of an encoder alone, without any training; see `Embedder.from_encoder`.
+
+    Args:
+        backbone: as after ``--backbone``: a plugin's name for an encoder, or timm's.
+        size: height and width of the input.
+        weights: a file, as for ``model.pretrained``; ``published`` takes those that timm or the
+            plugin knows for the name, ``random`` none.
+        pooling: how the encoder's map becomes a vector.
+        last_stride: as ``model.last_stride``; None takes its default.
+        seed: of random weights.
+        say: prints one line for the user.
+
+    Raises:
+        ConfigError: there is no such encoder, or no such weights, or they do not fit.
+    """
+    from reid_core.defaults.core import Core
+    from reid_core.machine.randomness import scoped
+    from reid_core.model.embedder import Embedder
+    from reid_core.model.encoder import verify_taps
+
+    model: dict[str, Any] = {
+        "backbone": backbone,
+        "pretrained": {"published": True, "random": False}.get(str(weights), str(weights)),
+    }
+    if last_stride is not None:
+        model["last_stride"] = last_stride
+    flags = {
+        "run": {"seed": seed},
+        "data": {"height": size[0], "width": size[1]},
+        "model": model,
+        "engine": {"device": "cpu"},
+    }
+    ctx, _ = open_context(flags, with_data=False, say=say)
+    with scoped(seed, "embedder", backbone):
+        encoder = Core("core").reid_backbone(ctx)
+    verify_taps(encoder, size, "core")
+    return Embedder.from_encoder(encoder, size, pooling=pooling)
 
 
 def open_context(
