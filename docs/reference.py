@@ -33,7 +33,7 @@ GROUPS = {
     ),
     "The step": (
         *("StepView", "PassView", "Embedded", "Batch", "LossTerm", "LinearRamp", "Synthetic"),
-        *("Schedule", "Group", "Optimiser", "Update", "Pass"),
+        *("Schedule", "Group", "Optimiser", "Update", "Pass", "UpdateReport", "Weights"),
     ),
     "Data": (
         *("DataProvider", "Counts", "DataRequest", "DataSet", "Source", "Sample", "SourceRequest"),

@@ -11,7 +11,7 @@ import click
 import pytest
 from house import ROOT
 
-from reid_core import Plugin, hookimpl
+from reid_core import Plugin, Weights, hookimpl
 from reid_core.cli.main import cli
 from reid_core.cli.options import to_flags
 from reid_core.config import RunConfig, known_keys
@@ -159,6 +159,15 @@ class Witness(Plugin):
         return Schedule()
 
     @hookimpl
+    def reid_after_step(self, ctx, reports):
+        self.note("reid_after_step")
+
+    @hookimpl
+    def reid_weights(self, ctx):
+        self.note("reid_weights")
+        return [Weights("witness/weights", {})]
+
+    @hookimpl
     def reid_evaluation_protocols(self):
         return self.note("reid_evaluation_protocols")
 
@@ -168,7 +177,8 @@ class Witness(Plugin):
 
 
 def test_hooks_are_called_in_the_order_that_the_page_says(reid_cache: Path, tmp_path: Path):
-    resolved = resolve(tiny_flags(["witness"]), classes={"witness": Witness})
+    chosen = {"evaluation": {"weights": "witness/weights"}}
+    resolved = resolve(tiny_flags(["witness"], chosen), classes={"witness": Witness})
     run(resolved=resolved, out=tmp_path / "run", cache=reid_cache, say=lambda line: None)
     witness = resolved.plugins["witness"]
     assert isinstance(witness, Witness)

@@ -37,6 +37,7 @@ SHAPES = {
     "cosine": "Cosine",
     "agreement": "Agreement",
     "distilled": "Distilled",
+    "averaged": "Averaged",
     "small": "Small",
     "narrow": "Narrow",
     "from_csv": "FromCsv",
@@ -250,6 +251,25 @@ def test_the_teacher_of_the_stage_stays_as_it_is(shapes: dict[str, type[Plugin]]
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     recorder.fit()
     assert all(value.equal(before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_the_averaged_weights_are_evaluated_exported_and_resumed(
+    shapes: dict[str, type[Plugin]], reid_cache: Path, tmp_path: Path
+):
+    def trained(out: Path, weights: str, resume: bool = False) -> dict[str, torch.Tensor]:
+        flags = tiny_flags(["averaged"], {"evaluation": {"weights": weights}})
+        resolved = resolve(flags, classes=shapes)
+        run(resolved=resolved, out=out, resume=resume, cache=reid_cache, say=lambda line: None)
+        return load_embedder(out).state_dict()
+
+    averaged = trained(tmp_path / "run", "averaged/weights")
+    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["kept"]["averaged"]
+    plain = trained(tmp_path / "run", "none", resume=True)
+    assert all(value.equal(kept[name]) for name, value in averaged.items())
+    assert not any(averaged[n].equal(plain[n]) for n in plain if n.endswith("conv1.weight"))
+    baseline = Recorder(tiny_assembly((), cache=reid_cache))
+    baseline.fit()
+    assert all(v.equal(plain[n]) for n, v in baseline.assembly.embedder().state_dict().items())
 
 
 def test_mixup_adds_a_mixed_row_per_image(shapes: dict[str, type[Plugin]], reid_cache: Path):

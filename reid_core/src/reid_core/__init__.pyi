@@ -55,11 +55,13 @@ from reid_core.contract.step import (
     Schedule as Schedule,
     Synthetic as Synthetic,
     Update as Update,
+    Weights as Weights,
 )
 from reid_core.contract.views import (
     Embedded as Embedded,
     PassView as PassView,
     StepView as StepView,
+    UpdateReport as UpdateReport,
 )
 from reid_core.errors import (
     CheckpointError as CheckpointError,

@@ -259,6 +259,9 @@ class EvaluationSection(Section):
     """Epochs between two evaluations; 0 evaluates at the end alone."""
     embed: tuple[str, ...] = ()
     """Embeddings to evaluate and export; empty takes those declared ``at_test``."""
+    weights: str | None = None
+    """Weights to evaluate and export, by the name under which a plugin offers them
+    (``averaged/weights``); none takes the trained ones."""
     select: Literal["last", "validation"] = "last"
     """Which epoch is reported: the last, or the best on held-out identities."""
     distance: Literal["cosine", "euclidean"] = "cosine"

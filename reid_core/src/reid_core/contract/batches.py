@@ -51,7 +51,9 @@ class Batch:
 
     def __post_init__(self) -> None:
         remedy = "declare Need(...), or ask step.passes_with(...)"
-        fields = ByName(self.fields, "field", f"a batch of the source '{self.source}'", remedy)
+        fields: ByName[Tensor] = ByName(
+            self.fields, "field", f"a batch of the source '{self.source}'", remedy
+        )
         object.__setattr__(self, "fields", fields)
 
     def __len__(self) -> int:

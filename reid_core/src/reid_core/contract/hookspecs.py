@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from reid_core.contract.model import Branch, Embedding, Tap
     from reid_core.contract.plugin import EncoderProvider
     from reid_core.contract.samples import DataProvider
-    from reid_core.contract.step import LossTerm, Schedule, Synthetic
-    from reid_core.contract.views import PassView, StepView
+    from reid_core.contract.step import LossTerm, Schedule, Synthetic, Weights
+    from reid_core.contract.views import PassView, StepView, UpdateReport
     from reid_retrieval.protocols import Protocol
 
 PROJECT = "reid"
@@ -213,6 +213,40 @@ def reid_schedule(ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Sched
 
 
 @_hookspec
+def reid_after_step(ctx: RunContext, reports: Mapping[str, UpdateReport]) -> None:
+    """Act after the optimisers of a step: move averages, memories, a mean teacher.
+
+    Called once per step and process, after all updates of the step, without gradients; the model
+    (``ctx.model``) holds what the step left, ``ctx.progress`` still counts the step just done.
+    Plugins are called in name order. What the hook does must be the same on every process, and
+    must not synchronise the device. What it keeps between steps belongs into
+    `Plugin.checkpoint_state`, or into a branch that is ``frozen`` and ``moving``, so that a run
+    that resumes has it.
+
+    Args:
+        ctx: the run.
+        reports: what each update did, by name; ``main`` is missing where it was not due.
+    """
+
+
+@_hookspec
+def reid_weights(ctx: RunContext) -> Sequence[Weights]:
+    """Offer other weights of the model, for ``-s evaluation.weights=NAME``.
+
+    Called when a model is evaluated or stored and the user asks for a name of this plugin: an
+    average over steps, say. What is offered takes the place of the trained weights for as long as
+    features are taken, and in the stored embedder; the training goes on with its own.
+
+    Args:
+        ctx: the run.
+
+    Returns:
+        Weights, named ``owner/name``; none before there are any.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
 def reid_evaluation_protocols() -> Sequence[Protocol]:
     """Offer evaluation protocols under unique names, as data.
 
@@ -246,6 +280,8 @@ HOOKS = (
     "reid_datasets",
     "reid_pseudo_labels",
     "reid_schedule",
+    "reid_after_step",
+    "reid_weights",
     "reid_evaluation_protocols",
     "reid_observe",
 )

@@ -120,6 +120,9 @@ class Branch:
         may_be_idle: parameter names (prefixes) that may stay without gradient, such as an unused
             classifier of a pretrained network.
         sources: sources on whose batches it runs; None for all.
+        moving: of a frozen branch: its weights move without gradient (a mean teacher, moved in
+            ``reid_after_step``), so checkpoints hold them, where others of a frozen branch are
+            made again from their own source.
     """
 
     name: str
@@ -130,9 +133,12 @@ class Branch:
     frozen: bool = False
     may_be_idle: tuple[str, ...] = ()
     sources: tuple[str, ...] | None = None
+    moving: bool = False
 
     def __post_init__(self) -> None:
         check_names(self, "reads", "writes", "may_be_idle", "sources")
+        if self.moving and not self.frozen:
+            raise DeclarationError(f"Branch '{self.name}': moving is for a branch that is frozen")
         if isinstance(self.embeddings, Embedding):
             raise DeclarationError(
                 f"Branch '{self.name}': embeddings is a bare Embedding; write embeddings=(...,)"

@@ -94,6 +94,20 @@ class Plugin:
         """
         return ()
 
+    def checkpoint_state(self) -> Mapping[str, Any]:
+        """Return what the plugin keeps between steps: tensors and plain values, by name.
+
+        It is stored in every checkpoint; override it together with `load_checkpoint_state`.
+        """
+        return {}
+
+    def load_checkpoint_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `checkpoint_state` returned, when a run resumes.
+
+        Args:
+            state: tensors are on the CPU.
+        """
+
     def own(self, name: str) -> str:
         """Return ``name`` in the plugin's space: ``owner/name``."""
         return f"{self.name}/{name}"

@@ -5,6 +5,7 @@ Free of torch at import.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -242,6 +243,20 @@ class Schedule:
         check_names(self, "main_without")
         for attribute, kind in (("groups", Group), ("updates", Update), ("passes", Pass)):
             _check_kind(self, attribute, kind)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Other weights of the model than those that are trained.
+
+    Args:
+        name: ``owner/name``.
+        values: parameters and buffers by the names of ``ctx.model.state_dict()``, on any device;
+            what is left out stays as it is trained.
+    """
+
+    name: str
+    values: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reid_core.contract.step import MAIN
 from reid_core.contract.words import ByName
@@ -60,7 +60,7 @@ class PassView:
             ("embedded", "embedding"),
             ("logits", "logits of the embedding"),
         ):
-            values = ByName(getattr(self, attribute), kind, f"pass '{self.name}'")
+            values: ByName[Any] = ByName(getattr(self, attribute), kind, f"pass '{self.name}'")
             object.__setattr__(self, attribute, values)
 
     def output(self, name: str) -> Tensor:
@@ -97,7 +97,7 @@ class StepView:
     without: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        values = ByName(self.passes, "pass", f"update '{self.update}'", _ASK)
+        values: ByName[PassView] = ByName(self.passes, "pass", f"update '{self.update}'", _ASK)
         object.__setattr__(self, "passes", values)
 
     @property
@@ -122,6 +122,25 @@ class StepView:
         for view in self.passes.values():
             if view.shared and view.has(*names):
                 yield view
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What an update did, without graph.
+
+    Args:
+        terms: value of every loss term, before its weight.
+        weights: weight of every term; 0 for those left out.
+        total: the update's loss.
+        embedded: vectors of the first pass by supervised embedding, of all ranks.
+        labels: identities of the first pass's rows, of all ranks; None where it has none.
+    """
+
+    terms: Mapping[str, Tensor]
+    weights: Mapping[str, float]
+    total: Tensor
+    embedded: Mapping[str, Embedded] = field(default_factory=dict)
+    labels: Tensor | None = None
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

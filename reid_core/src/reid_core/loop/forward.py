@@ -7,7 +7,7 @@ backward per update.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from reid_core.contract.criterion import IdentityOutput
 from reid_core.contract.model import CLEAN_IMAGE
 from reid_core.contract.names import check_owned
 from reid_core.contract.step import LossTerm, Pass, Synthetic, Update, weight_at
-from reid_core.contract.views import Embedded, PassView, StepView, matches
+from reid_core.contract.views import Embedded, PassView, StepView, UpdateReport, matches
 from reid_core.errors import PluginError
 from reid_core.loop.batchnorm import pass_mode
 from reid_core.loop.plan import StepPlan
@@ -28,25 +28,6 @@ from reid_core.machine.randomness import StepScopes
 from reid_core.machine.ranks import gather
 from reid_core.model.graph import ReidModel, gathered
 from reid_core.plugins.calls import HookCalls
-
-
-@dataclass(frozen=True)
-class UpdateReport:
-    """What an update did, without graph.
-
-    Args:
-        terms: value of every loss term, before its weight.
-        weights: weight of every term; 0 for those left out.
-        total: the update's loss.
-        embedded: vectors of the first pass by embedding, of all ranks, for criteria's memories.
-        labels: identities of the first pass's rows, of all ranks.
-    """
-
-    terms: Mapping[str, Tensor]
-    weights: Mapping[str, float]
-    total: Tensor
-    embedded: Mapping[str, Embedded] = field(default_factory=dict)
-    labels: Tensor | None = None
 
 
 @dataclass(frozen=True)

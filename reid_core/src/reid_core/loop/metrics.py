@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from reid_core.contract.views import UpdateReport
 from reid_core.errors import ReidError, did_you_mean
-from reid_core.loop.forward import UpdateReport
 
 
 class StepMetrics:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from reid_core.config import IDLE, RunConfig, differences
 from reid_core.contract.context import RunContext
+from reid_core.contract.model import Branch
+from reid_core.contract.plugin import Plugin
 from reid_core.errors import CheckpointError
 from reid_core.loop.optimisers import Optimisers
 from reid_core.model.graph import ReidModel
@@ -25,7 +27,7 @@ from reid_core.model.graph import ReidModel
 FORMAT = 1
 """Version of the checkpoint's layout."""
 
-FREE = frozenset({*IDLE, "evaluation.embed", "run.plugins"})
+FREE = frozenset({*IDLE, "evaluation.embed", "evaluation.weights", "run.plugins"})
 """Settings that a run's continuation may have others of; plugins are compared on their own."""
 
 
@@ -36,6 +38,7 @@ def save_checkpoint(
     optimisers: Optimisers,
     plugins: Mapping[str, str],
     data: Mapping[str, Mapping[str, str]],
+    kept: Mapping[str, Plugin] | None = None,
 ) -> None:
     """Write a checkpoint; a crash in the middle leaves the previous one whole.
 
@@ -46,6 +49,7 @@ def save_checkpoint(
         optimisers: stored by parameter name.
         plugins: versions of the run's plugins.
         data: fingerprints of what is trained on, by source.
+        kept: plugins by name, for what they keep between steps.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
@@ -62,6 +66,9 @@ def save_checkpoint(
         "frozen": frozen_hashes(model),
         "optimisers": optimisers.state_dict(),
     }
+    states = {name: dict(plugin.checkpoint_state()) for name, plugin in (kept or {}).items()}
+    if any(states.values()):
+        content["kept"] = {name: state for name, state in states.items() if state}
     part = path.with_suffix(".part")
     try:
         with part.open("wb") as file:
@@ -81,6 +88,7 @@ def load_checkpoint(
     optimisers: Optimisers,
     plugins: Mapping[str, str],
     data: Mapping[str, Mapping[str, str]],
+    kept: Mapping[str, Plugin] | None = None,
 ) -> None:
     """Restore model, optimisers and progress from a checkpoint.
 
@@ -91,6 +99,7 @@ def load_checkpoint(
         optimisers: likewise.
         plugins: versions of the run's plugins.
         data: fingerprints of what is trained on, by source.
+        kept: plugins by name, which get back what they keep between steps.
 
     Raises:
         CheckpointError: missing or truncated, a pickle of anything but tensors and plain values,
@@ -131,6 +140,9 @@ def load_checkpoint(
     # A checkpoint of an earlier version has none: its encoder computes as it did.
     model.encoder.follow(content.get("conventions", {}))
     optimisers.load_state_dict(content["optimisers"])
+    for name, state in content.get("kept", {}).items():
+        if name in (kept or {}):
+            (kept or {})[name].load_checkpoint_state(state)
     for name, value in content["progress"].items():
         setattr(ctx.progress, name, value)
     if content["ranks"] != ctx.world_size:
@@ -188,10 +200,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def trainable_state(model: ReidModel) -> dict[str, Tensor]:
-    """Return parameters and buffers by name, without those of frozen branches."""
-    frozen = tuple(f"branches.{name}." for name, b in model.declarations.items() if b.frozen)
+    """Return parameters and buffers by name, without those of frozen branches that stand still."""
+    frozen = tuple(f"branches.{name}." for name, b in model.declarations.items() if _fixed(b))
     state = model.state_dict()
     return {name: value for name, value in state.items() if not name.startswith(frozen or ("\0",))}
+
+
+def _fixed(branch: Branch) -> bool:
+    return branch.frozen and not branch.moving
 
 
 def frozen_hashes(model: ReidModel) -> dict[str, str]:
@@ -199,7 +215,7 @@ def frozen_hashes(model: ReidModel) -> dict[str, str]:
     return {
         name: state_hash(model.branches[name])
         for name, declaration in model.declarations.items()
-        if declaration.frozen
+        if _fixed(declaration)
     }
 
 

@@ -13,7 +13,7 @@ from reid_core.config import ScheduleSection
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
 from reid_core.contract.step import MAIN, Update
-from reid_core.loop.forward import UpdateReport
+from reid_core.contract.views import UpdateReport
 from reid_core.loop.optimisers import Optimisers
 from reid_core.loop.plan import StepPlan
 from reid_core.loop.rates import rate_factor
@@ -33,6 +33,7 @@ class StepParts:
         schedule: warm-up and decay.
         autocast: opens the run's mixed precision.
         clip: clips gradients in place.
+        after: what plugins do after the last update of a step; None where none does anything.
     """
 
     ctx: RunContext
@@ -43,6 +44,7 @@ class StepParts:
     schedule: ScheduleSection
     autocast: Callable[[], AbstractContextManager[None]]
     clip: Callable[[list[nn.Parameter]], None]
+    after: Callable[[RunContext, Mapping[str, UpdateReport]], None] | None = None
 
 
 def train_step(
@@ -89,6 +91,9 @@ def train_step(
                     if name in report.embedded:
                         criterion.update(report.embedded[name], report.labels)  # type: ignore[operator]
         reports[update.name] = report
+    if parts.after is not None:
+        with torch.no_grad():
+            parts.after(parts.ctx, reports)
     progress.iteration += 1
     progress.step += 1
     return reports

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,7 @@ from reid_core.loop.recalibration import recalibrate
 from reid_core.loop.selection import Selected, Selection
 from reid_core.loop.state import load_checkpoint, save_checkpoint
 from reid_core.loop.step import train_step
+from reid_core.loop.weights import chosen_weights
 from reid_core.machine.ranks import any_rank, barrier
 from reid_retrieval.results import Evaluation
 
@@ -81,6 +83,7 @@ class Trainer:
             parts.optimisers,
             assembly.versions(),
             assembly.fingerprints(),
+            assembly.plugins,
         )
 
     def fit(self) -> None:
@@ -118,7 +121,9 @@ class Trainer:
             if found is not None and self.selection is not None and assembly.ctx.rank == 0:
                 score = found.results[0].mean_ap
                 now = Selected(epoch, assembly.ctx.progress.iteration - 1, score)
-                if self.selection.consider(now, assembly.model):
+                with self.weights():
+                    better = self.selection.consider(now, assembly.model)
+                if better:
                     assembly.ctx.say(f"validation mAP {100 * score:.1f}: the best so far, kept")
             barrier()
         elif not last:
@@ -274,14 +279,22 @@ class Trainer:
         evaluator = assembly.validator if when == "validation" else assembly.evaluator
         if evaluator is None:
             return None
-        self.calibrate()
-        evaluation = evaluator.evaluate(assembly.embedder(), advance, heads)
+        with self.weights():
+            self.calibrate()
+            evaluation = evaluator.evaluate(assembly.embedder(), advance, heads)
         results: dict[str, Any] = {r.label: r.to_json() for r in evaluation.results}
         epoch, iteration = progress.epoch - 1, progress.iteration - 1
         if self.selected is not None:
             epoch, iteration = self.selected.epoch, self.selected.iteration
         self.emit(Evaluated(when, epoch, iteration, results))
         return evaluation
+
+    def weights(self) -> AbstractContextManager[None]:
+        """Return a block in which the model has the weights that are evaluated and exported.
+
+        Those of a selected epoch were kept as they were evaluated.
+        """
+        return chosen_weights(self.assembly) if self.selected is None else nullcontext()
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -295,6 +308,7 @@ class Trainer:
                 parts.optimisers,
                 self.assembly.versions(),
                 self.assembly.fingerprints(),
+                self.assembly.plugins,
             )
         barrier()
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from reid_core.contract.model import Branch, Embedding, Tap
     from reid_core.contract.plugin import EncoderProvider, Plugin
     from reid_core.contract.samples import DataProvider
-    from reid_core.contract.step import LossTerm, Synthetic
-    from reid_core.contract.views import PassView, StepView
+    from reid_core.contract.step import LossTerm, Synthetic, Weights
+    from reid_core.contract.views import PassView, StepView, UpdateReport
     from reid_retrieval.protocols import Protocol
 
 T = TypeVar("T")
@@ -182,6 +182,10 @@ class HookCalls:
                 raise _wrong_kind(name, "reid_schedule", Schedule, answer)
         return found
 
+    def weights(self, ctx: RunContext, owner: str) -> list[tuple[str, Weights]]:
+        """Call `reid_weights` on one plugin."""
+        return self._lists("reid_weights", {"ctx": ctx}, only=owner)
+
     # The step --------------------------------------------------------------------------------
 
     def losses(
@@ -202,8 +206,20 @@ class HookCalls:
         arguments = {"ctx": ctx, "batch": batch, "feats": feats, "update": update}
         return self._scoped("reid_data_synthesis", "synthesis", arguments, scopes)
 
+    def after_step(self, ctx: RunContext, reports: Mapping[str, UpdateReport]) -> None:
+        """Call `reid_after_step`, each plugin in its own random scope."""
+        cuda = ctx.device.type == "cuda"
+        scopes = StepScopes(ctx.config.run.seed, ctx.progress.iteration, ctx.rank, cuda)
+        arguments = {"ctx": ctx, "reports": reports}
+        self._scoped("reid_after_step", "after", arguments, scopes, answers=False)
+
     def _scoped(
-        self, hook: str, purpose: str, arguments: Mapping[str, Any], scopes: StepScopes
+        self,
+        hook: str,
+        purpose: str,
+        arguments: Mapping[str, Any],
+        scopes: StepScopes,
+        answers: bool = True,
     ) -> list[tuple[str, Any]]:
         # Several times in every step, so in one function what the other hooks do in three.
         found: list[tuple[str, Any]] = []
@@ -215,7 +231,8 @@ class HookCalls:
                         answer = implementation.function(
                             *[arguments[key] for key in implementation.argnames]
                         )
-                    found += _owned(name, hook, answer)
+                    if answers:
+                        found += _owned(name, hook, answer)
         return found
 
     def observe(self, event: Event, report: Any) -> None:

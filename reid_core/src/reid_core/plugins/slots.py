@@ -51,11 +51,11 @@ def assign_slots(plugins: Mapping[str, Plugin], own: Mapping[str, str]) -> dict[
         if slot not in claims:
             raise ConfigError(f"--own: there is no slot '{slot}'{did_you_mean(slot, SLOTS)}")
         if choice not in claims[slot] and (choice != CORE or slot not in _OF_THE_CORE):
-            claimants = ", ".join(claims[slot]) or "no plugin of the run does"
+            others = ", ".join(claims[slot]) or "no plugin of the run does"
             core = f"; or leave it to {CORE}" if slot in _OF_THE_CORE else ""
             raise ConfigError(
                 f"--own {slot}={choice}: '{choice}' does not claim it; name one that does "
-                f"({claimants}){core}"
+                f"({others}){core}"
             )
     owners = {}
     for slot, claimants in claims.items():

@@ -142,10 +142,13 @@ def _run(
         with bars("evaluation", test_images) as advance:
             final = trainer.evaluate("final", advance, HEAD)
         results = final.results if final else ()
-        if leads:
-            selected = asdict(trainer.selected) if trainer.selected else None
-            _write_json(folder / "run.json", {**facts, "selected": selected})
-            _leave(assembly, folder, final, untrained, selected)
+        with trainer.weights():
+            if config.evaluation.weights:
+                trainer.calibrate()
+            if leads:
+                selected = asdict(trainer.selected) if trainer.selected else None
+                _write_json(folder / "run.json", {**facts, "selected": selected})
+                _leave(assembly, folder, final, untrained, selected)
         outcome = "finished"
     except Interrupted as stop:
         outcome = "interrupted"
@@ -240,6 +243,7 @@ def _leave(
         "plugins": list(config.run.plugins),
         "epochs": config.schedule.epochs,
         "selected": selected,
+        "weights": config.evaluation.weights,
         "results": results,
         "untrained": [result.to_json() for result in untrained],
     }

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from reid_core.contract.step import Update
+from reid_core.contract.views import UpdateReport
 from reid_core.loop.assembly import Assembly
-from reid_core.loop.forward import UpdateForward, UpdateReport
+from reid_core.loop.forward import UpdateForward
 from reid_core.loop.state import trainable_state
 from reid_core.machine.randomness import StepScopes
 from reid_core.testing.subject import Subject

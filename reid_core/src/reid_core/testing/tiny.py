@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from reid_core.contract.plugin import Plugin
+from reid_core.contract.views import UpdateReport
 from reid_core.loop.assembly import Assembly
-from reid_core.loop.forward import UpdateReport
 from reid_core.loop.trainer import Trainer
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve

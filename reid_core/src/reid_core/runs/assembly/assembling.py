@@ -27,6 +27,7 @@ from reid_core.loop.assembly import Assembly
 from reid_core.loop.forward import UpdateForward
 from reid_core.loop.optimisers import Optimisers, global_norm_clipper
 from reid_core.loop.step import StepParts
+from reid_core.loop.weights import check_weights
 from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
 from reid_core.machine.ranks import (
     gather,
@@ -113,6 +114,7 @@ def assemble(
     check_batches(ctx, plugins, [MAIN, *asked], ctx.main.identities or "pid" in makers)
     starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
     check_starts(ctx, starts, plugins)
+    check_weights(config.evaluation.weights, calls.implementers("reid_weights"))
     named = chosen_protocols(config.evaluation.protocols, ctx.dataset, ctx.providers.protocol)
     evaluator = make_evaluator(ctx, ctx.dataset, named)
     # The published protocols speak of the test split; held-out people take the plain one.
@@ -359,4 +361,5 @@ def _step_parts(ctx: RunContext, calls: HookCalls, model: ReidModel) -> StepPart
         config.schedule,
         autocast_of(config.engine, ctx.device),
         global_norm_clipper(config.optim.clip_norm),
+        calls.after_step if calls.implementers("reid_after_step") else None,
     )

@@ -1,0 +1,89 @@
+"""Other weights than the trained ones, put in for an evaluation or an export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from reid_core.contract.names import check_owned
+from reid_core.contract.step import Weights
+from reid_core.errors import ConfigError, PluginError, did_you_mean
+from reid_core.loop.assembly import Assembly
+
+
+def check_weights(name: str | None, implementers: tuple[str, ...]) -> None:
+    """Refuse, before the training, weights that no plugin of the run can offer.
+
+    Args:
+        name: ``evaluation.weights``.
+        implementers: plugins with the hook ``reid_weights``.
+
+    Raises:
+        ConfigError: with the plugins that offer some.
+    """
+    if name is not None and name.partition("/")[0] not in implementers:
+        listed = ", ".join(implementers) or "none"
+        raise ConfigError(
+            f"evaluation.weights = '{name}': no plugin '{name.partition('/')[0]}' of this run "
+            f"offers weights (plugins that do: {listed}); the names are owner/name"
+        )
+
+
+@contextmanager
+def chosen_weights(assembly: Assembly) -> Iterator[None]:
+    """Let the model have the weights that ``evaluation.weights`` names; the trained ones return.
+
+    Before the first step there may be none, and the model stays as it is.
+
+    Raises:
+        ConfigError: the plugin offers none of the name.
+        PluginError: they do not fit the model.
+    """
+    name, ctx = assembly.config.evaluation.weights, assembly.ctx
+    offers: dict[str, Weights] = {}
+    if name is not None:
+        owner = name.partition("/")[0]
+        for _, offer in assembly.calls.weights(ctx, owner):
+            check_owned(owner, "weights", offer.name)
+            offers[offer.name] = offer
+    if name is None or (not offers and ctx.progress.iteration == 0):
+        yield
+        return
+    if name not in offers:
+        listed = ", ".join(sorted(offers)) or "none"
+        raise ConfigError(
+            f"evaluation.weights = '{name}': there are none of this name"
+            f"{did_you_mean(name, offers)} (there are: {listed})"
+        )
+    state = assembly.model.state_dict()
+    values = _fitting(offers[name], state)
+    # All of it: batch norms may be re-estimated while the other weights are in.
+    trained = {entry: value.clone() for entry, value in state.items()}
+    _copy(values, state)
+    try:
+        yield
+    finally:
+        _copy(trained, state)
+
+
+def _fitting(offer: Weights, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    for entry, value in offer.values.items():
+        if entry not in state:
+            raise PluginError(
+                f"weights '{offer.name}': the model has no '{entry}'{did_you_mean(entry, state)}"
+            )
+        if value.shape != state[entry].shape:
+            raise PluginError(
+                f"weights '{offer.name}': '{entry}' has shape {tuple(value.shape)}, the model's "
+                f"{tuple(state[entry].shape)}"
+            )
+    return offer.values
+
+
+def _copy(values: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for entry, value in values.items():
+            state[entry].copy_(value)
