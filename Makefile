@@ -20,7 +20,7 @@ RUN = $(VENV)/bin/python -P
 PIP = $(RUN) -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
 
 DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard reid_*/pyproject.toml plugins/*/pyproject.toml))
-EDITABLE := -e "./reid_retrieval[parquet]" -e "./reid_core[fast,onnx,plots,test]" -e "./plugins/reid_benchmarks[mat]" \
+EDITABLE := -e "./reid_retrieval[parquet]" -e "./reid_core[onnx,plots,test]" -e "./plugins/reid_benchmarks[mat]" \
     $(patsubst %,-e ./%,$(filter-out reid_retrieval reid_core plugins/reid_benchmarks,$(DISTRIBUTIONS)))
 
 # An installation is valid for this place and these files; a change of any gives another stamp.

@@ -38,7 +38,6 @@ from reid_core.data.draws import Draw, in_order
 from reid_core.data.encoding import image_bytes
 from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.loading import BatchLoader
-from reid_core.images import CODEC
 from reid_core.testing.toy.cameras import ToyCamera
 from reid_core.testing.toy.figures import draw_figure
 from reid_core.testing.toy.people import draw_body, draw_outfit, dress
@@ -177,7 +176,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print(
         f"torch {torch.__version__}, {os.cpu_count()} CPUs, {platform.machine()}, "
-        f"JPEG by {CODEC}; to {SIZE[0]} x {SIZE[1]}, batch {BATCH}, {options.images} images, "
+        f"JPEG by simplejpeg; to {SIZE[0]} x {SIZE[1]}, batch {BATCH}, {options.images} images, "
         f"medians of {options.rounds} rounds\n"
     )
     print(f"{'':50} {'CPU us/img':>10} {'images/s':>9} {'CPU':>7} {'speed':>7}")

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reid_core import images
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.data.decoding import read_field, read_labels
 from reid_core.errors import DataError
@@ -34,21 +33,9 @@ def jpeg(image: Image.Image, **options: object) -> bytes:
     return memory.getvalue()
 
 
-@pytest.fixture(params=["fast", "pillow"])
-def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test with simplejpeg and without it."""
-    if request.param == "pillow":
-        monkeypatch.setattr(images, "simplejpeg", None)
-    elif images.simplejpeg is None:
-        pytest.skip("simplejpeg is not installed")
-    return str(request.param)
-
-
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_jpeg_equals_pillow(
-    tmp_path: Path, decoder: str, subsampling: int, progressive: bool
-) -> None:
+def test_jpeg_equals_pillow(tmp_path: Path, subsampling: int, progressive: bool) -> None:
     file = tmp_path / "a.jpg"
     picture = Image.fromarray(smooth(45, 31))
     file.write_bytes(jpeg(picture, subsampling=subsampling, progressive=progressive))
@@ -58,7 +45,7 @@ def test_jpeg_equals_pillow(
     np.testing.assert_array_equal(pixels, np.asarray(Image.open(file)))
 
 
-def test_grey_and_cmyk_jpeg_become_rgb(tmp_path: Path, decoder: str) -> None:
+def test_grey_and_cmyk_jpeg_become_rgb(tmp_path: Path) -> None:
     for mode in ("L", "CMYK"):
         file = tmp_path / f"{mode}.jpg"
         file.write_bytes(jpeg(Image.fromarray(smooth()).convert(mode)))
@@ -87,9 +74,7 @@ def test_other_formats_become_rgb(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lost", [1, 2, 30, 0.5, 0.9])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_truncated_jpeg_is_refused(
-    tmp_path: Path, decoder: str, lost: float, progressive: bool
-) -> None:
+def test_truncated_jpeg_is_refused(tmp_path: Path, lost: float, progressive: bool) -> None:
     data = jpeg(Image.fromarray(smooth(60, 40)), progressive=progressive)
     file = tmp_path / "cut.jpg"
     file.write_bytes(data[: -int(lost if lost >= 1 else lost * len(data))])
@@ -98,28 +83,11 @@ def test_truncated_jpeg_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_jpeg_with_a_hole_is_refused_and_with_stray_bytes_is_read(tmp_path: Path) -> None:
-    if images.simplejpeg is None:
-        pytest.skip("only libjpeg's warnings tell, and Pillow does not pass them on")
-    data = jpeg(Image.fromarray(smooth(60, 40)))
-    file = tmp_path / "hole.jpg"
-    # It ends like a whole file, but half of the rows are missing.
-    file.write_bytes(data[: len(data) // 2] + b"\xff\xd9")
-    with pytest.raises(DataError, match=r"hole\.jpg: truncated"):
-        read_image(file)
-    # Two bytes before a marker are harmless: nothing of the image is lost.
-    at = data.index(b"\xff\xdb")
-    file.write_bytes(data[:at] + b"\x00\x00" + data[at:])
-    np.testing.assert_array_equal(read_image(file), np.asarray(Image.open(io.BytesIO(data))))
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [("text.jpg", b"no image"), ("empty.jpg", b""), ("marker.jpg", b"\xff\xd8\xff")],
 )
-def test_what_is_no_image_is_refused(
-    tmp_path: Path, decoder: str, name: str, content: bytes
-) -> None:
+def test_what_is_no_image_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=name) as caught:
         read_image(tmp_path / name)

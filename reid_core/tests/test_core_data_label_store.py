@@ -17,7 +17,7 @@ from reid_core.contract.samples import Sample, Source
 from reid_core.data.decoding import read_field
 from reid_core.data.encoding import image_bytes, label_colours, write_whole
 from reid_core.data.label_store import LabelStore, content_hash
-from reid_core.errors import DataError
+from reid_core.errors import DataError, OutputError
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (3, 8, 4), dtype=np.uint8)
@@ -174,7 +174,7 @@ def test_what_does_not_fit_the_field_is_refused(root: Path, samples: list[Sample
 
 def test_write_whole_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError, match="taken"):
+    with pytest.raises(OutputError, match="taken"):
         write_whole(tmp_path / "taken", b"data")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from reid_core import ConfigError, checked_folder, checked_output
-from reid_core.outputs import FIGURE_SUFFIXES, PICTURE_SUFFIXES
+from reid_core import (
+    ConfigError,
+    OutputError,
+    checked_folder,
+    checked_output,
+    whole_file,
+    write_json,
+    write_text,
+)
+from reid_core.model.tensors import write_tensors
+from reid_core.outputs import FIGURE_SUFFIXES, PART, PICTURE_SUFFIXES, remove_parts
+from reid_core.testing.fixtures import RunReid
 
 
 @pytest.mark.parametrize("name", ["a.png", "A.PNG", "deep/er/a.jpg"])
@@ -104,3 +118,87 @@ def test_a_device_is_written_to_where_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("tempfile.TemporaryFile", never)
     assert checked_output(Path("/dev/null")) == Path("/dev/null")
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Let a function of `os` fail as a machine does."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, name, refuse)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_whatever_is_written_has_the_permissions_of_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_tensors(tmp_path / "weights.safetensors", {"a": torch.zeros(2)})
+        with whole_file(tmp_path / "private.bin") as part:
+            # What libraries do that write to a temporary file of their own.
+            part.unlink()
+            os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
+        write_json(tmp_path / "deep" / "er.json", {"a": 1})
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
+    assert len(files) == 3
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.ENOENT])
+def test_what_was_there_stays_and_nothing_is_left_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    path = tmp_path / "results.json"
+    write_json(path, ["old"])
+    refusing(monkeypatch, name, number)
+    reason = os.strerror(number)
+    with pytest.raises(OutputError, match=rf"results\.json: cannot be written \({reason}"):
+        write_json(path, ["new"])
+    assert json.loads(path.read_text()) == ["old"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_folder_that_vanished_is_one_line_or_made_again(tmp_path: Path) -> None:
+    path = checked_output(tmp_path / "gone" / "a.json")
+    shutil.rmtree(path.parent)
+    write_json(path, [1])
+    assert json.loads(path.read_text()) == [1]
+    shutil.rmtree(path.parent)
+    path.parent.write_text("a file now")
+    with pytest.raises(OutputError, match=r"a\.json: cannot be written"):
+        write_json(path, [2])
+
+
+def test_text_keeps_the_bytes_of_names_that_are_no_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"0001_\xd6\xd0.jpg")
+    write_text(tmp_path / "list.txt", f"{name}\n")
+    assert (tmp_path / "list.txt").read_bytes() == b"0001_\xd6\xd0.jpg\n"
+
+
+def test_parts_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    (tmp_path / f"{PART}abc.pt").touch()
+    (tmp_path / "kept.pt").touch()
+    remove_parts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.pt"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC])
+def test_a_file_that_the_machine_refuses_is_one_line(
+    run_reid: RunReid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    file = tmp_path / "recipe.toml"
+    file.touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(file))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    code, _, err = run_reid("run", "--recipe", file, "--out", tmp_path / "run")
+    assert code == 2
+    assert os.strerror(number) in err
+    assert err.count("\n") == 1

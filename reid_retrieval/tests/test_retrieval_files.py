@@ -347,3 +347,15 @@ def test_errors_are_one_line_and_exit_code_2(
     assert main(["evaluate", str(both), "--protocol", "cross-clothes"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("reid-retrieval: protocol 'cross-clothes' compares outfits, but 3 of 3")
+
+
+def test_results_that_cannot_be_written_are_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The features are not even looked for.
+    place = tmp_path / "nowhere" / "results.json"
+    assert main(["evaluate", str(tmp_path / "none.npz"), "--json", str(place)]) == 2
+    said = capsys.readouterr().err
+    assert "nowhere" in said
+    assert "No such file or directory" in said
+    assert said.count("\n") == 1

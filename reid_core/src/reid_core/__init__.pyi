@@ -70,6 +70,7 @@ from reid_core.errors import (
     DataError as DataError,
     DeclarationError as DeclarationError,
     DeviceError as DeviceError,
+    OutputError as OutputError,
     PluginError as PluginError,
     ReidError as ReidError,
     UnknownNameError as UnknownNameError,
@@ -93,6 +94,9 @@ from reid_core.outputs import (
     PICTURE_SUFFIXES as PICTURE_SUFFIXES,
     checked_folder as checked_folder,
     checked_output as checked_output,
+    whole_file as whole_file,
+    write_json as write_json,
+    write_text as write_text,
 )
 from reid_core.runs.finding import (
     find_protocol as find_protocol,

@@ -83,6 +83,9 @@ class DataSection(Section):
     """What an epoch goes through once."""
     threads: Count = 2
     """Threads that decode images, per source."""
+    damaged: Literal["refuse", "skip"] = "refuse"
+    """What is done with damaged files: end the run at the first one, or read every file before
+    training, leave those samples out, and list them in ``damaged.txt``."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training identities that is held out for validation."""
 

@@ -56,6 +56,10 @@ class CheckpointError(ReidError):
     """A checkpoint or an exported embedder cannot be used here."""
 
 
+class OutputError(ReidError):
+    """A file cannot be written: no space, no permission, no such place any more."""
+
+
 class DeviceError(ReidError):
     """The device that was asked for is not available."""
 

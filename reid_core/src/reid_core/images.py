@@ -1,4 +1,8 @@
-"""Read an image file and resize it: what training and the stored embedder share."""
+"""Read an image file and resize it: what training and the stored embedder share.
+
+Whatever is damaged raises a [DataError][reid_core.errors.DataError] that names the file: nothing is
+filled up with grey.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,15 @@ import io
 import os
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from reid_core.errors import DataError
-
-try:
-    import simplejpeg
-except ImportError:  # the optional extra "fast"
-    simplejpeg = None
-
-CODEC = "Pillow" if simplejpeg is None else "simplejpeg"
-"""What decodes JPEG here."""
-
 
 BROKEN = (
     OSError,
@@ -38,16 +35,18 @@ BROKEN = (
 _FAST_COLOURS = ("YCbCr", "Gray", "RGB")
 """Colour spaces in which simplejpeg's pixels equal Pillow's."""
 
+_UNKNOWN = ("subsampling", "colorspace", "color space")
+"""What simplejpeg names where it does not know a JPEG that may be whole."""
 
-_TRUNCATED = "premature end"
-"""How libjpeg calls missing image data; decoding on would give grey rows."""
+_NOTHING = bytes(32)
+"""So many zero bytes in a scan are a hole, such as a lost sector leaves, where `_holed` says so."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image as RGB.
+    """Read an image as RGB, upright.
 
     Grey is repeated over the channels, palettes are looked up, CMYK is converted, alpha is dropped,
-    16-bit grey keeps its upper byte. Rotation tags are ignored, as torchvision's loaders do.
+    16-bit grey keeps its upper byte. EXIF's orientation is applied.
 
     Args:
         path: a JPEG, or any other format that Pillow reads.
@@ -56,24 +55,82 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         uint8 ``H W 3``, contiguous.
 
     Raises:
-        DataError: the file is missing, corrupt or truncated, or is no 8- or 16-bit image.
+        DataError: the file is missing or damaged, or is no 8- or 16-bit image.
     """
     data = read_bytes(path)
-    if simplejpeg is not None and data.startswith(b"\xff\xd8"):
-        try:
-            # Its colours from CMYK differ from Pillow's by a grey level.
-            if simplejpeg.decode_jpeg_header(data)[2] in _FAST_COLOURS:
-                pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
-                return pixels
-        except ValueError as error:
-            if _TRUNCATED in str(error).lower():
-                raise DataError(f"{path}: truncated JPEG ({error})") from error
-            # Unusual subsampling, harmless stray bytes: Pillow knows more of JPEG.
     try:
+        if data.startswith(b"\xff\xd8"):
+            return _read_jpeg(data)
+        check_sums(data)
         with Image.open(io.BytesIO(data)) as image:
             return as_rgb(image)
     except BROKEN as error:
         raise DataError(f"{path}: cannot be read as an image ({one_line(error)})") from error
+
+
+def _read_jpeg(data: bytes) -> NDArray[np.uint8]:
+    """Decode a JPEG; what libjpeg only warns of is an error here.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    fast = None
+    try:
+        colours = simplejpeg.decode_jpeg_header(data)[2]
+        # Its colours from CMYK differ from Pillow's by a grey level, but it finds what is damaged.
+        fast = simplejpeg.decode_jpeg(data, "RGB" if colours in _FAST_COLOURS else "CMYK")
+    except ValueError as error:
+        if not any(word in str(error).lower() for word in _UNKNOWN):
+            raise ValueError(f"damaged JPEG: {error}") from error
+    if _NOTHING in data and _holed(data):
+        raise ValueError("damaged JPEG: a hole of zero bytes")
+    if fast is not None and fast.shape[2] == 3 and b"Exif\0" not in data[: 1 << 16]:
+        pixels: NDArray[np.uint8] = fast
+        return pixels
+    with Image.open(io.BytesIO(data)) as image:
+        return as_rgb(image)
+
+
+def _holed(data: bytes) -> bool:
+    """Return whether a sequential JPEG's scans have zero bytes that no encoder writes.
+
+    Where the shortest code of some component's coefficients does not end a block, zero bits fill
+    all of it, block after block, with coefficients of one value.
+    """
+    at, firsts = 2, set()
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker in (0xC2, 0xC9, 0xCA):  # progressive or arithmetic: other codes
+            return False
+        if marker == 0xC4:
+            table, end = at + 4, at + 2 + length
+            while table + 17 <= end:
+                if data[table] & 0x10 and table + 17 < end:
+                    firsts.add(data[table + 17])
+                table += 17 + sum(data[table + 1 : table + 17])
+        at += 2 + length
+        if marker == 0xDA:
+            return firsts != {0} and data.find(_NOTHING, at, data.find(b"\xff\xd9", at)) >= 0
+    return False
+
+
+def check_sums(data: bytes) -> None:
+    """Compare the check sums of a PNG, which decoders skip; other formats have none.
+
+    Raises:
+        ValueError: a part is damaged or missing.
+    """
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return
+    at, kind = 8, b""
+    while at + 12 <= len(data) and kind != b"IEND":
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 8 + length
+        if zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise ValueError(f"damaged PNG: a wrong check sum at byte {at}")
+        at = end + 4
+    if kind != b"IEND":
+        raise ValueError("damaged PNG: its end is missing")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -92,12 +149,16 @@ def read_bytes(path: Path) -> bytes:
 
 
 def as_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Return a Pillow image as RGB, uint8 ``H W 3``; see `read_image` for other colours.
+    """Return a Pillow image as RGB, upright, uint8 ``H W 3``; see `read_image` for other colours.
 
     Raises:
         ValueError: its pixels have no known range.
     """
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+    written = image.format
+    image.load()
+    with suppress(*BROKEN):  # tags that cannot be read turn nothing
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and written == "PNG"):
         grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.ascontiguousarray(np.broadcast_to(grey[:, :, None], (*grey.shape, 3)))
     if image.mode in ("I", "F"):

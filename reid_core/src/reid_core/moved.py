@@ -114,9 +114,6 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 """Old path to the modules that have its content now; a folder of old modules has none."""
 
 NAMES: Mapping[str, Mapping[str, str]] = {
-    "reid_core.data.decoding": {
-        "CODEC": "reid_core.images",
-    },
     "reid_core.model.embedder": {
         "load_embedder": "reid_core.model.stored",
     },

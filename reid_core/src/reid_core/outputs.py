@@ -1,21 +1,28 @@
-"""Where commands write: looked at before the work whose result is to be kept."""
+"""Where commands write: looked at before the work whose result is to be kept, and written whole."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from reid_core.errors import ConfigError
+from reid_core.errors import ConfigError, OutputError
 
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Pictures that Pillow writes."""
 
 FIGURE_SUFFIXES = (".jpeg", ".jpg", ".pdf", ".png", ".svg")
 """Figures that matplotlib writes."""
+
+PART = ".part-"
+"""How names of files begin that are not finished."""
 
 
 def checked_output(path: Path, suffixes: Iterable[str] = (), *, option: str = "--out") -> Path:
@@ -80,6 +87,80 @@ def checked_folder(path: Path, *, empty: bool = True, option: str = "--out") -> 
     return path
 
 
+@contextmanager
+def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Write a file whole: readers see all of it or what was there before, whatever happens.
+
+    Its folder is made where there is none. The file has the permissions of the umask, whoever
+    writes it. Devices and pipes are written to directly.
+
+    Args:
+        path: the file.
+        durable: wait until it is on the disk, so that it outlives a loss of power; not worth its
+            time for thousands of files that can be made again.
+
+    Yields:
+        Where to write: a file of the same suffix beside it, which takes its name at the end.
+
+    Raises:
+        OutputError: no space, no permission, no such place; what was there stays.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            yield path
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{PART}{uuid.uuid4().hex[:12]}{path.suffix}")
+        try:
+            part.touch()
+            mode = part.stat().st_mode
+            yield part
+            if durable:
+                with part.open("rb+") as file:
+                    os.fsync(file.fileno())
+            # Some libraries put a file of their own there, which nobody else may read.
+            part.chmod(stat.S_IMODE(mode))
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(_unwritable(path, error)) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text whole, as UTF-8; bytes of file names that are no text stay the bytes they were.
+
+    Args:
+        path: the file; see `whole_file`.
+        text: its content.
+
+    Raises:
+        OutputError: see `whole_file`.
+    """
+    with whole_file(path) as part:
+        part.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
+    """Write plain data as JSON, whole.
+
+    Args:
+        path: the file; see `whole_file`.
+        content: what ``json`` knows.
+        indent: spaces per level; None writes one line.
+
+    Raises:
+        OutputError: see `whole_file`.
+    """
+    write_text(path, json.dumps(content, indent=indent) + "\n")
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed process had half-written to a folder, of which it is the only writer."""
+    for part in folder.glob(f"{PART}*"):
+        part.unlink(missing_ok=True)
+
+
 def _try_folder(folder: Path) -> None:
     """Write a file where the folder is or would be made; permissions do not tell of a full disk."""
     there = folder.absolute()
@@ -96,9 +177,13 @@ def _try_folder(folder: Path) -> None:
 
 
 def _refusal(path: Path, option: str, error: OSError) -> ConfigError:
-    where = f" at {error.filename}" if error.filename and Path(error.filename) != path else ""
-    reason = error.strerror or str(error)
-    return ConfigError(
-        f"{option} {path}: cannot be written ({reason}{where}); name another place, or see to its "
-        "permissions and free space"
+    return ConfigError(f"{option} {_unwritable(path, error)}")
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    named = error.filename and Path(error.filename)
+    where = f" at {named}" if named and named != path and PART not in named.name else ""
+    return (
+        f"{path}: cannot be written ({error.strerror or error}{where}); name another place, or see "
+        "to its permissions and free space"
     )

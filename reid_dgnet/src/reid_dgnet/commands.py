@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from reid_core import PICTURE_SUFFIXES, checked_folder, checked_output
+from reid_core import PICTURE_SUFFIXES, checked_folder, checked_output, write_json
 
 if TYPE_CHECKING:
     from reid_dgnet.generating import Composer
@@ -166,7 +165,7 @@ def quality(
     for name, value in found.items():
         click.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
     if json_path:
-        json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(json_path, found)
 
 
 @dgnet.command()
@@ -195,7 +194,7 @@ def betas(run: Path, betas: str, json_path: Path | None) -> None:
             f"({row['protocol']}, {row['data']})"
         )
     if json_path:
-        json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(json_path, found)
 
 
 @dgnet.command("import")

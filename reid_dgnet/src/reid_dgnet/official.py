@@ -6,7 +6,6 @@ distribution. `weights` reads them as tensors alone.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from reid_core import CheckpointError, build_run
+from reid_core import CheckpointError, build_run, write_json, write_text
 from reid_core.model.graph import ReidModel
 from reid_dgnet.weights import read_tensors
 
@@ -86,11 +85,11 @@ def imported_run(
     report = load_official(assembly.model, *files)
     assembly.ctx.progress.epoch = assembly.config.schedule.epochs
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.toml").write_text(assembly.config.to_toml(), encoding="utf-8")
+    write_text(out / "config.toml", assembly.config.to_toml())
     Trainer(assembly, out / "checkpoint.pt").save()
     assembly.embedder().save(out / "embedder.safetensors")
     content = {"taken": dict(report.taken), "idle": list(report.idle)}
-    (out / "imported.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "imported.json", content)
     return report
 
 

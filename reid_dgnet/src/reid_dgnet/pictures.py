@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core import Sample
+from reid_core import Sample, whole_file
 from reid_dgnet.generating import Composer, pixels_of
 from reid_dgnet.people import different_people
 
@@ -90,7 +90,6 @@ def _between(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
 
 
 def _write(rows: list[list[Tensor]], path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     height, width = rows[0][0].shape[:2]
     sheet: NDArray[np.uint8] = np.full(
         (len(rows) * (height + GAP) - GAP, len(rows[0]) * (width + GAP) - GAP, 3), 255, np.uint8
@@ -99,5 +98,6 @@ def _write(rows: list[list[Tensor]], path: Path) -> Path:
         for right, image in enumerate(row):
             top, left = down * (height + GAP), right * (width + GAP)
             sheet[top : top + height, left : left + width] = image.numpy()
-    PIL.Image.fromarray(sheet).save(path)
+    with whole_file(path) as part:
+        PIL.Image.fromarray(sheet).save(part)
     return path

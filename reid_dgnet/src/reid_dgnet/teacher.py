@@ -17,6 +17,7 @@ from reid_core import (
     Stage,
     Supervision,
     hookimpl,
+    whole_file,
 )
 from reid_core.contract.model import ENCODER_MAP
 from reid_dgnet.offline import label_order
@@ -126,11 +127,11 @@ def save_teacher(
     """Keep a teacher in a folder: its embedder, its classifier, and whom it knows."""
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     embedder.save(folder / "embedder.safetensors")  # type: ignore[operator]
     known = {"identities": str(classifier.out_features), "labels": label_order(samples)}
     state = {name: value.contiguous().cpu() for name, value in classifier.state_dict().items()}
-    save_file(state, folder / CLASSIFIER, metadata=known)
+    with whole_file(folder / CLASSIFIER) as part:
+        save_file(state, part, metadata=known)
 
 
 def load_teacher(folder: Path, ctx: RunContext, settings: DgnetSettings) -> Teacher:

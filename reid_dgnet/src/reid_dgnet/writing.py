@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Literal
 import numpy as np
 import PIL.Image
 
-from reid_core import RunContext, checked_folder
+from reid_core import RunContext, checked_folder, write_json
 from reid_dgnet.generating import BATCH, Composer, pixels_of
 from reid_dgnet.offline import CARD, label_order
 from reid_dgnet.people import identities_of, other_people
@@ -49,7 +48,7 @@ def write_generated(
     train = folder / "train"
     train.mkdir(parents=True)
     card = {"named_after": named_after, "labels": label_order(samples)}
-    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / CARD, card)
     rng, written = np.random.default_rng(seed), 0
     for start in range(0, len(samples), BATCH):
         some = np.arange(start, min(start + BATCH, len(samples)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from reid_core import Sample
+from reid_core import Sample, whole_file, write_json
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.samples import Source
 from reid_core.data.augmentation import DeviceAugmentation
@@ -121,8 +120,8 @@ def mask_sheet(
             cell = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(cell, (_MARGIN + number * (width + _GAP), top))
     _legend(draw, (1 + len(rows)) * (height + _GAP))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with whole_file(path) as part:
+        sheet.save(part)
     return path
 
 
@@ -163,7 +162,7 @@ def draw_poses(ctx: RunContext, plugin: str, settings: FsamSettings, folder: Pat
         "counts": list(clusters.counts),
         "labels": labels,
     }
-    (home / "poses.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(home / "poses.json", content, 1)
     return pose_sheet(clusters, home / "poses.png")
 
 
@@ -186,8 +185,8 @@ def pose_sheet(clusters: PoseClusters, path: Path) -> Path:
         for x, y in places:
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill="black")
         draw.text((left + 4, height + 6), f"{number}: {clusters.counts[number]} images", "black")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with whole_file(path) as part:
+        sheet.save(part)
     return path
 
 

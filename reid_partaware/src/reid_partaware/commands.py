@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from reid_core import FIGURE_SUFFIXES, PICTURE_SUFFIXES, checked_output
+from reid_core import FIGURE_SUFFIXES, PICTURE_SUFFIXES, checked_output, write_json
 
 if TYPE_CHECKING:
     from reid_core import DataSet
@@ -65,7 +64,7 @@ def similarity(
         [name.strip() for name in embed.split(",")] if embed else (),
     )
     content = {"data": data, "parts": names, "matrix": matrix.round(6).tolist()} | summary(matrix)
-    figures_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(figures_path, content)
     figures = ", ".join(f"{name} {value:.3f}" for name, value in summary(matrix).items())
     click.echo(f"{figures}; {draw_matrix(names, matrix, out)}")
 
@@ -134,7 +133,7 @@ def parts(
     Console().print(table)
     if json_path:
         rows = [{"part": o.name, "dim": o.dim, **o.result.to_json()} for o in found]
-        json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_json(json_path, rows)
 
 
 @partaware.command()

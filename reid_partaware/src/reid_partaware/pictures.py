@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from reid_core import whole_file
+
 Image = NDArray[np.uint8]
 """``H W 3``."""
 
@@ -33,7 +35,8 @@ def draw_matrix(names: Sequence[str], matrix: NDArray[np.float64], path: Path) -
         ink = "black" if value > 0.6 else "white"
         axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=8)
     figure.colorbar(shown, label="mean cosine")
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=150)
     return path
 
 
@@ -69,5 +72,6 @@ def draw_over_images(
         )
         axis.set(xlim=(0, 2 * wide), ylim=(height, 0))
         axis.set_title(title, fontsize=7)
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=150)
     return path

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RetrievalError as error:
         print(f"reid-retrieval: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"reid-retrieval: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -60,6 +66,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     from reid_retrieval.files import read_features
     from reid_retrieval.public import evaluate
 
+    if options.json:  # before the work whose result it shall hold
+        with tempfile.TemporaryFile(dir=options.json.parent):
+            pass
     names = options.protocol or ["standard"]
     protocols = [find_protocol(name) for name in names]
     query, gallery = read_features(
@@ -90,7 +99,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"  {result.text}")
     if options.json:
         data = [result.to_json() for result in results]
-        options.json.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        part = options.json.with_name(f".part-{os.getpid()}.json")
+        try:
+            part.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+            part.replace(options.json)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

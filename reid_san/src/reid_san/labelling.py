@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reid_core import DataError
+from reid_core import DataError, write_json
 from reid_core.data.decoding import read_field
 from reid_core.images import read_image
 from reid_san.measuring import Distances
@@ -81,7 +80,7 @@ class PseudoFields:
         draw_regressed(sheet, run.folder / "san" / "pseudo.png", _ABREAST)
         if distances is not None and self._known:
             path = run.folder / "san" / "pseudo.json"
-            path.write_text(json.dumps(distances.to_json(), indent=2) + "\n", encoding="utf-8")
+            write_json(path, distances.to_json())
 
 
 class GivenFields:

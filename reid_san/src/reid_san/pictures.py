@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from reid_core import whole_file
 from reid_core.images import resize_image
 
 HEIGHT = 160
@@ -34,8 +35,8 @@ def draw_regressed(
         some = cells[start : start + abreast]
         some += [np.full_like(some[0], 255)] * (abreast - len(some) if start else 0)
         rows.append(np.concatenate([_padded(cell, width) for cell in some], axis=1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows)).save(path)
+    with whole_file(path) as part:
+        Image.fromarray(np.concatenate(rows)).save(part)
     return path
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from reid_core import whole_file
+
 if TYPE_CHECKING:
     from reid_core import RunConfig, Sample, Source
     from reid_unsup_cc.memory import ClusterMemory
@@ -110,8 +112,8 @@ def draw_outfits(people: Sequence[Pixels], outfits: Iterable[Pixels], path: Path
         np.concatenate(strips[first : first + _ABREAST], 1)
         for first in range(0, len(strips), _ABREAST)
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows)).save(path)
+    with whole_file(path) as part:
+        Image.fromarray(np.concatenate(rows)).save(part)
     return path
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reid_core import write_json
 from reid_core.contract.fields import FieldSpec
 from reid_core.data.decoding import read_field
 from reid_core.data.geometry import Geometry, transform_labels
@@ -119,7 +120,7 @@ def report_training(
             **found.to_json(),
             "frequency_guess": guess.to_json(),
         }
-        path.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        write_json(path, scores)
     ctx.say(f"[{stage.name}] {summary(scores)}")
     return scores
 

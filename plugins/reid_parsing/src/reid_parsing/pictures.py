@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from reid_core import whole_file
 from reid_core.data.encoding import label_colours
 from reid_core.data.geometry import Geometry, transform_labels
 from reid_core.images import resize_image
@@ -73,8 +74,8 @@ def overlay_sheet(
         colour = tuple(int(value) for value in colours[number])
         draw.rectangle((left, top + 2, left + 12, top + 14), fill=colour, outline="black")
         draw.text((left + 17, top + 2), text, fill="black")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with whole_file(path) as part:
+        sheet.save(part)
     return path
 
 

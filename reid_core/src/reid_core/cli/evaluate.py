@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reid_core.outputs import PICTURE_SUFFIXES, checked_output
+from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
 
 
 @click.command("eval")
@@ -123,7 +123,7 @@ def evaluate(
         found = evaluator.evaluate(embedder, advance, HEAD if json_path else 0)
     Console().print(results_table(found.results, f"{model} on {data}"))
     if json_path:
-        json_path.write_text(results_text(stored_results(found, dataset)), encoding="utf-8")
+        write_text(json_path, results_text(stored_results(found, dataset)))
     if picture:
         evaluator.picture(found, picture, f"{model} on {data}")
         click.echo(f"ranked lists: {picture}")

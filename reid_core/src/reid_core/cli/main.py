@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from typing import Any
@@ -71,6 +72,14 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+_MACHINE = frozenset(
+    number
+    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO", "EMFILE", "ENAMETOOLONG")
+    if (number := getattr(errno, name, None)) is not None
+)
+"""What a machine refuses that no defect of the program explains."""
+
+
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Show a warning as one line, without the source line that caused it."""
     click.echo(f"warning: {message}", err=True)
@@ -107,3 +116,9 @@ def main() -> None:
     except ReidError as error:
         click.echo(f"reid: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in _MACHINE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"reid: {where}{error.strerror}; see to permissions and free space", err=True)
+        sys.exit(2)

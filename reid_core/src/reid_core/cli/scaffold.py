@@ -18,6 +18,7 @@ from pathlib import Path
 import reid_core
 from reid_core.config import RunConfig
 from reid_core.errors import ConfigError
+from reid_core.outputs import write_text
 from reid_core.plugins.discovery import catalogue, installed
 
 _FILES = {
@@ -130,7 +131,7 @@ def write_distribution(scaffold: Scaffold, into: Path) -> Path:
         for path, text in files_of(scaffold).items():
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+            write_text(file, text)
     except FileExistsError as error:
         raise ConfigError(
             f"{error.filename} is there already, and nothing is overwritten; remove it, or choose "

@@ -208,6 +208,13 @@ class SourceRequest:
         check_names(self, "fields")
 
 
+def renumbered(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Return samples with their people as ``0 .. N-1``, in the order of their numbers; -1 stays."""
+    people = sorted({sample.pid for sample in samples if sample.pid >= 0})
+    numbers = {-1: -1, **{pid: number for number, pid in enumerate(people)}}
+    return tuple(replace(sample, pid=numbers[sample.pid]) for sample in samples)
+
+
 def relabelled(source: Source, pids: NDArray[np.int64]) -> Source:
     """Return a source with other identities; ``-1`` marks images without one."""
     samples = zip(source.samples, pids.tolist(), strict=True)

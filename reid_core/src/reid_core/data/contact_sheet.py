@@ -15,6 +15,7 @@ from reid_core.contract.samples import DataSet, Sample
 from reid_core.data.decoding import read_field
 from reid_core.errors import DataError
 from reid_core.images import read_image, resize_image
+from reid_core.outputs import whole_file
 
 _CELL = (160, 80)
 """Height and width of one image."""
@@ -103,8 +104,8 @@ def contact_sheet(dataset: DataSet, path: Path, identities: int = 6, images: int
             ]
         )
     sheet = _sheet(blocks, images, specs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with whole_file(path) as part:
+        sheet.save(part)
     return path
 
 

@@ -1,9 +1,9 @@
 """Reading images, label maps and other side-car files into arrays.
 
-simplejpeg decodes JPEG where it is installed (2.5 times faster than Pillow, pixels equal bit for
-bit); Pillow reads everything else and whatever simplejpeg does not know. Whatever cannot be read
-in full raises a [DataError][reid_core.errors.DataError] that names the file: a truncated JPEG is
-refused, never filled up with grey rows.
+simplejpeg decodes JPEG (2.5 times faster than Pillow, pixels equal bit for bit); Pillow reads
+everything else and whatever simplejpeg does not know. Whatever cannot be read in full raises a
+[DataError][reid_core.errors.DataError] that names the file: a damaged JPEG or PNG is refused, never
+filled up with grey rows.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from PIL import Image
 
 from reid_core.contract.fields import FieldKind, FieldSpec
 from reid_core.errors import DataError
-from reid_core.images import BROKEN, one_line, read_bytes, read_image
-from reid_core.moved import former_names
+from reid_core.images import BROKEN, check_sums, one_line, read_bytes, read_image
 
 if TYPE_CHECKING:
     from reid_core.contract.samples import FieldValue
@@ -50,6 +49,7 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
         return _as_labels(_read_npy(path), path)
     data = read_bytes(path)
     try:
+        check_sums(data)
         with Image.open(io.BytesIO(data)) as image:
             # `tile` names the stored bit depth and is gone after loading.
             raw_mode = image.tile[0][3] if image.tile else None
@@ -176,7 +176,3 @@ def _where(value: FieldValue, spec: FieldSpec) -> str:
 
 def _misfit(where: object, wanted: str, array: NDArray[Any]) -> DataError:
     return DataError(f"{where}: expected {wanted}, found {array.dtype} of shape {array.shape}")
-
-
-if not TYPE_CHECKING:
-    __getattr__ = former_names(__name__)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from reid_core.outputs import whole_file
 
 
 def image_bytes(image: NDArray[np.uint8], quality: int | None = None) -> bytes:
@@ -43,18 +43,17 @@ def array_bytes(array: NDArray[Any]) -> bytes:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name and rename it: readers see all of it or nothing.
+    """Write one file of many whole.
 
     Args:
-        path: the file; its folder must exist.
+        path: the file; see `reid_core.whole_file`.
         data: its content.
+
+    Raises:
+        OutputError: see `reid_core.whole_file`.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, durable=False) as part:
+        part.write_bytes(data)
 
 
 def label_colours() -> NDArray[np.uint8]:

@@ -10,12 +10,12 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from reid_core.contract.fields import FieldSpec
-from reid_core.contract.samples import DataSet, Sample
+from reid_core.contract.samples import DataSet, Sample, renumbered
 from reid_core.data.counts import splits_of
 from reid_core.data.decoding import read_field
 from reid_core.data.doctor import Finding, short_name, some, span
@@ -42,13 +42,13 @@ class Reading:
     Args:
         digests: hash of the content of every image that could be read, by path.
         sizes: heights and widths that occur.
-        errors: why files cannot be read, one line each that names the file.
+        errors: why a file cannot be read, one line that names it, by path.
         side_cars: number of files of fields that were read.
     """
 
     digests: Mapping[Path, bytes]
     sizes: frozenset[tuple[int, int]]
-    errors: tuple[str, ...]
+    errors: Mapping[Path, str]
     side_cars: int
 
 
@@ -77,12 +77,12 @@ def read_files(
     images, side_cars = _images(dataset), _side_cars(dataset)
     digests: dict[Path, bytes] = {}
     sizes: set[tuple[int, int]] = set()
-    errors: list[str] = []
+    errors: dict[Path, str] = {}
 
     def done(outcomes: Iterable[tuple[Path, _Outcome]]) -> None:
         for path, outcome in outcomes:
             if outcome.error is not None:
-                errors.append(outcome.error)
+                errors[path] = outcome.error
             if outcome.digest is not None and outcome.size is not None:
                 digests[path] = outcome.digest
                 sizes.add(outcome.size)
@@ -95,7 +95,29 @@ def read_files(
         for pairs in _chunks(list(side_cars.items())):
             read = pool.map(lambda pair: _read_field(*pair), pairs)
             done(zip((path for path, _ in pairs), read, strict=True))
-    return Reading(digests, frozenset(sizes), tuple(errors), len(side_cars))
+    return Reading(digests, frozenset(sizes), errors, len(side_cars))
+
+
+def without_damaged(dataset: DataSet, threads: int) -> tuple[DataSet, list[str]]:
+    """Leave out the samples whose image or side-car files cannot be read.
+
+    Args:
+        dataset: all its files are read once.
+        threads: how many decode at the same time.
+
+    Returns:
+        The data set, training identities ``0 .. N-1`` again; and why, a line per damaged file.
+    """
+    damaged = read_files(dataset, threads).errors
+    if not damaged:
+        return dataset, []
+
+    def whole(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+        return tuple(s for s in samples if damaged.keys().isdisjoint((s.path, *_files_of(s))))
+
+    train = replace(dataset.train, samples=renumbered(whole(dataset.train.samples)))
+    query, gallery = whole(dataset.query), whole(dataset.gallery)
+    return replace(dataset, train=train, query=query, gallery=gallery), sorted(damaged.values())
 
 
 def check_files(
@@ -111,7 +133,7 @@ def check_files(
 
 def _check_reading(reading: Reading) -> Finding:
     if reading.errors:
-        listed = "; ".join(reading.errors[:_SHOWN])
+        listed = "; ".join(list(reading.errors.values())[:_SHOWN])
         more = "; ..." if len(reading.errors) > _SHOWN else ""
         text = f"{len(reading.errors):,} files cannot be read: {listed}{more}"
         return Finding("files", f"{text}. Extract them again", "problem")
@@ -219,10 +241,16 @@ def _side_cars(dataset: DataSet) -> dict[Path, FieldSpec]:
     ):
         for sample in samples:
             for name, spec in specs.items():
-                value = sample.fields[name]
-                files = value if isinstance(value, tuple) else (value,)
-                found.update({file: spec for file in files if isinstance(file, Path)})
+                found.update(dict.fromkeys(_files_of(sample, name), spec))
     return found
+
+
+def _files_of(sample: Sample, *fields: str) -> Iterator[Path]:
+    """Yield the side-car files of a sample, of all its fields where none is named."""
+    for name in fields or sample.fields:
+        value = sample.fields[name]
+        files = value if isinstance(value, tuple) else (value,)
+        yield from (file for file in files if isinstance(file, Path))
 
 
 def _read_image(path: Path) -> _Outcome:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from reid_core.contract.samples import DataSet, Sample
+from reid_core.contract.samples import DataSet, Sample, renumbered
 from reid_core.errors import DataError
 
 
@@ -37,9 +37,7 @@ def split_validation(dataset: DataSet, share: float, seed: int) -> tuple[DataSet
     rng = np.random.default_rng([seed, count])
     chosen = {int(pid) for pid in rng.permutation(count)[:held]}
     rest = [sample for sample in source.samples if sample.pid not in chosen]
-    people = sorted({sample.pid for sample in rest if sample.pid >= 0})
-    numbers = {-1: -1, **{pid: number for number, pid in enumerate(people)}}
-    train = tuple(replace(sample, pid=numbers[sample.pid]) for sample in rest)
+    train = renumbered(rest)
     query, gallery = _query_and_gallery(
         [sample for sample in source.samples if sample.pid in chosen], rng
     )

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reid_core.contract.samples import Sample
 from reid_core.errors import DataError
+from reid_core.outputs import whole_file
 from reid_retrieval.results import QueryScores
 from reid_retrieval.retrieval import RankedQuery
 
@@ -88,8 +89,8 @@ def ranked_list_picture(
             draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=colour)
             canvas.paste(_read(sample.path, size), (left + _FRAME, top + _FRAME))
             draw.text((left + _FRAME, box[3] + 1), caption, fill=_INK, font=font)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path)
+    with whole_file(path) as part:
+        canvas.save(part)
     return path
 
 

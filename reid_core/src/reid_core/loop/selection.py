@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from reid_core.errors import CheckpointError
 from reid_core.loop.state import trainable_state
 from reid_core.model.graph import ReidModel
+from reid_core.model.tensors import write_tensors
+from reid_core.outputs import write_json
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,8 @@ class Selection:
         best = self.best
         if best is not None and found.mean_ap <= best.mean_ap:
             return False
-        part = self._weights.with_suffix(".part")
-        state = trainable_state(model)
-        save_file({name: value.contiguous().cpu() for name, value in state.items()}, part)
-        part.replace(self._weights)
-        self._note.write_text(json.dumps(asdict(found)) + "\n", encoding="utf-8")
+        write_tensors(self._weights, trainable_state(model))
+        write_json(self._note, asdict(found), None)
         return True
 
     def restore(self, model: ReidModel) -> Selected:

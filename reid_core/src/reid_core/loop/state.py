@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from reid_core.contract.plugin import Plugin
 from reid_core.errors import CheckpointError
 from reid_core.loop.optimisers import Optimisers
 from reid_core.model.graph import ReidModel
+from reid_core.outputs import whole_file
 
 FORMAT = 1
 """Version of the checkpoint's layout."""
@@ -52,7 +52,7 @@ def save_checkpoint(
         kept: plugins by name, for what they keep between steps.
 
     Raises:
-        CheckpointError: the disk is full or the folder cannot be written.
+        OutputError: see `whole_file`.
     """
     content = {
         "format": FORMAT,
@@ -69,16 +69,11 @@ def save_checkpoint(
     states = {name: dict(plugin.checkpoint_state()) for name, plugin in (kept or {}).items()}
     if any(states.values()):
         content["kept"] = {name: state for name, state in states.items() if state}
-    part = path.with_suffix(".part")
-    try:
-        with part.open("wb") as file:
+    with whole_file(path) as part, part.open("wb") as file:
+        try:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
+        except RuntimeError as error:  # torch's word for a full disk
+            raise OSError(str(error).partition("\n")[0]) from error
 
 
 def load_checkpoint(

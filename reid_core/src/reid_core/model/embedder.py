@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from numpy.typing import ArrayLike
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
@@ -26,7 +25,9 @@ from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead, GlobalPool
 from reid_core.model.graph import ReidModel, written_by
 from reid_core.model.pictures import Picture, check_range, check_size, in_rows
+from reid_core.model.tensors import write_tensors
 from reid_core.moved import former_names
+from reid_core.outputs import write_json
 
 FORMAT = 1
 """Version of the stored description."""
@@ -262,12 +263,9 @@ class Embedder(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write ``path`` (safetensors) and the description beside it (JSON)."""
-        description = json.dumps(self.describe(), indent=2)
-        weights = {name: value.contiguous().cpu() for name, value in self.state_dict().items()}
-        part = path.with_suffix(".part")
-        save_file(weights, part, metadata={"format": "pt"})
-        path.with_suffix(".json").write_text(description + "\n", encoding="utf-8")
-        part.replace(path)
+        description = self.describe()
+        write_tensors(path, self.state_dict(), {"format": "pt"})
+        write_json(path.with_suffix(".json"), description)
 
 
 def embedder_of(model: ReidModel, size: tuple[int, int], embed: Sequence[str] = ()) -> Embedder:

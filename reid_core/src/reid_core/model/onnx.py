@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
 from reid_core.errors import ReidError
 from reid_core.model.embedder import Embedder
+from reid_core.outputs import whole_file
 
 TOLERANCE = 1e-4
 """Largest difference allowed between features of torch and of ONNX Runtime, relative to the
@@ -33,7 +35,7 @@ def export_onnx(embedder: Embedder, path: Path, batch_sizes: tuple[int, ...] = (
         ReidError: the exporter is not installed, or the two differ by more than `TOLERANCE`.
     """
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ReidError(
@@ -54,7 +56,20 @@ def export_onnx(embedder: Embedder, path: Path, batch_sizes: tuple[int, ...] = (
             verbose=False,
         )
     assert program is not None
-    program.save(str(path))
+    with whole_file(path) as part:
+        program.save(str(part))
+        worst = _largest_difference(embedder, part, batch_sizes)
+        if worst > TOLERANCE:
+            raise ReidError(
+                f"the exported model differs from the original by {worst:.1e} (allowed: "
+                f"{TOLERANCE:.0e}); nothing was written"
+            )
+    return worst
+
+
+def _largest_difference(embedder: Embedder, path: Path, batch_sizes: Iterable[int]) -> float:
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
     generator = torch.Generator().manual_seed(0)
@@ -64,12 +79,6 @@ def export_onnx(embedder: Embedder, path: Path, batch_sizes: tuple[int, ...] = (
             ours = embedder(images)
         theirs = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
         worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max()))
-    if worst > TOLERANCE:
-        path.unlink()
-        raise ReidError(
-            f"the exported model differs from the original by {worst:.1e} (allowed: "
-            f"{TOLERANCE:.0e}); nothing was written"
-        )
     return worst
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from reid_core.config import RunConfig
 from reid_core.errors import ConfigError, own_errors
-from reid_core.outputs import checked_folder
+from reid_core.outputs import checked_folder, remove_parts, write_json, write_text
 from reid_core.runs.describing import closing_line, cost, describe, opening_line
 from reid_core.runs.resolve import Resolved, resolve
 from reid_retrieval.results import RetrievalResult
@@ -122,9 +121,9 @@ def _run(
         trainer.resume()
         say(f"resumed at epoch {assembly.ctx.progress.epoch} from {trainer.checkpoint}")
     if leads:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
-        _write_json(folder / "run.json", facts)
+        remove_parts(folder)
+        write_text(folder / "config.toml", config.to_toml())
+        write_json(folder / "run.json", facts)
     trainer.emit(RunBegan(config, folder, facts))
     began, outcome = time.perf_counter(), "failed"
     test_images = len(assembly.ctx.dataset.query) + len(assembly.ctx.dataset.gallery)
@@ -147,7 +146,7 @@ def _run(
                 trainer.calibrate()
             if leads:
                 selected = asdict(trainer.selected) if trainer.selected else None
-                _write_json(folder / "run.json", {**facts, "selected": selected})
+                write_json(folder / "run.json", {**facts, "selected": selected})
                 _leave(assembly, folder, final, untrained, selected)
         outcome = "finished"
     except Interrupted as stop:
@@ -247,7 +246,7 @@ def _leave(
         "results": results,
         "untrained": [result.to_json() for result in untrained],
     }
-    (folder / "results.json").write_text(results_text(content), encoding="utf-8")
+    write_text(folder / "results.json", results_text(content))
 
 
 def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:
@@ -303,10 +302,6 @@ def _stop_on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _silent(label: str, total: int) -> AbstractContextManager[Callable[[int], None]]:

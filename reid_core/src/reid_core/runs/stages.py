@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from reid_core.loop.assembly import Assembly
 from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.model.embedder import Embedder
 from reid_core.model.graph import ReidModel
+from reid_core.outputs import write_json, write_text
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.assembly.keys import key_of, stage_contents
 from reid_core.runs.assembly.sources import load_source
@@ -133,13 +133,10 @@ def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
     else:
         if ctx.try_out is not None:
             ctx.try_out()
-        folder.mkdir(parents=True, exist_ok=True)
         _train(ctx, stage, trainer, folder)
     if ctx.folder is not None:
         note = ctx.folder / "stages" / f"{stage.name.replace('/', '-')}.json"
-        note.parent.mkdir(parents=True, exist_ok=True)
-        content = {"stage": stage.name, "key": key, "folder": str(folder)}
-        note.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(note, {"stage": stage.name, "key": key, "folder": str(folder)})
     return StageResult(stage.name, key, folder, assembly.model.eval(), assembly)
 
 
@@ -190,7 +187,7 @@ def _train(ctx: RunContext, stage: Stage, trainer: Trainer, folder: Path) -> Non
     images = len(assembly.ctx.main)
     ctx.say(f"[{stage.name}] training on {images} images of '{assembly.ctx.main.name}'")
     if ctx.rank == 0:
-        (folder / "config.toml").write_text(assembly.config.to_toml(), encoding="utf-8")
+        write_text(folder / "config.toml", assembly.config.to_toml())
     trainer.emit(RunBegan(assembly.config, folder, {"stage": stage.name}))
     outcome = "failed"
     try:

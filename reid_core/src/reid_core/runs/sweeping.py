@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from reid_core.config import RunConfig, differences
 from reid_core.errors import ConfigError
+from reid_core.outputs import whole_file, write_json
 from reid_core.plugins.discovery import versions_of
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def sweep(
         {"settings": one.settings, "seed": one.seed, "run": one.folder.name, "scores": one.scores}
         for one in done
     ]
-    (out / "sweep.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "sweep.json", rows)
     return done
 
 
@@ -174,7 +175,8 @@ def plot(points: Sequence[SweepPoint], key: str, path: Path) -> Path:
         axis.set(xlabel=key, ylabel=f"{measure} (%)")
         axis.grid(alpha=0.3)
     axis.legend()
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=150)
     return path
 
 

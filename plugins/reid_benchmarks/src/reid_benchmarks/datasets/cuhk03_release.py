@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reid_core import write_text
 from reid_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def extract_release(path: Path, kind: str, cache: Path) -> Path:
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     try:
         testsets = read_release_testsets(path)
-        (beside / TESTSETS).write_text(json.dumps(testsets) + "\n", encoding="utf-8")
+        write_text(beside / TESTSETS, json.dumps(testsets) + "\n")
         images = beside / f"images_{kind}"
         images.mkdir()
         for name, pixels in _read_images(path, kind):

@@ -18,6 +18,7 @@ from reid_core.contract.stages import Stage, Start
 from reid_core.contract.step import MAIN
 from reid_core.contract.words import several
 from reid_core.data.augmentation import DeviceAugmentation
+from reid_core.data.file_check import without_damaged
 from reid_core.data.sidecars import with_field_folders
 from reid_core.data.validation import split_validation
 from reid_core.errors import DataError, PluginError
@@ -38,6 +39,7 @@ from reid_core.machine.ranks import (
 )
 from reid_core.model.embedder import embedder_of
 from reid_core.model.graph import ReidModel
+from reid_core.outputs import write_text
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.providers import Providers
 from reid_core.plugins.slots import assign_slots
@@ -206,6 +208,9 @@ def _context(
     dataset, notes = with_field_folders(dataset, config.fields)
     for note in notes:
         say(note)
+    if config.data.damaged == "skip":
+        dataset, damaged = without_damaged(dataset, config.data.threads)
+        _tell_damaged(damaged, folder, say)
     held_out = None
     if config.data.validation:
         dataset, held_out = split_validation(dataset, config.data.validation, config.run.seed)
@@ -224,6 +229,16 @@ def _context(
         gather_rows=gather,
     )
     return ctx, held_out
+
+
+def _tell_damaged(lines: Sequence[str], folder: Path | None, say: Callable[[str], None]) -> None:
+    where = ""
+    if lines and folder is not None:
+        path = folder / "damaged.txt"
+        write_text(path, "\n".join(lines) + "\n")
+        where = f" (listed in {path})"
+    if lines:
+        say(f"{len(lines)} damaged files are left out{where}, first {lines[0]}")
 
 
 def _makers(
