@@ -12,7 +12,7 @@ from PIL import Image
 
 from reid_core import ConfigError, DataError, DataSet, Sample, Source
 from reid_core.contract.fields import SHARED_FIELDS, FieldSpec
-from reid_core.data.sidecars import names_of, with_field_folders
+from reid_core.data.sidecars import names_of, side_car_files, with_field_folders
 
 PARTS = SHARED_FIELDS["parts"]
 
@@ -193,3 +193,15 @@ def test_label_maps_of_jpegs_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.jpg")
     with pytest.raises(DataError, match=r"a\.jpg: a label map must not be JPEG, .* as PNG"):
         read_labels(tmp_path / "a.jpg")
+
+
+def test_side_car_files_of_samples_are_told_apart_by_folders(tmp_path: Path, folder: Path) -> None:
+    images = samples(tmp_path, ["train/001/a.jpg", "train/002/a.jpg"])
+    write(folder, "002/a.png", "001/a.png")
+    files = side_car_files("--poses", folder, PARTS, images)
+    assert [file.relative_to(folder).as_posix() for file in files] == ["001/a.png", "002/a.png"]
+    for file in files:
+        file.unlink()
+    write(folder, "a.png")
+    with pytest.raises(DataError, match=r"--poses: .*a\.png could be of 001/a and of 002/a"):
+        side_car_files("--poses", folder, PARTS, images)

@@ -43,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "parser_label_set": None,
     "parser_data": None,
     "parser_epochs": 5,
-    "parser_iterations": 40,
+    "parser_iterations": None,
     "parser_size": None,
     "parser_lr_scale": 1.0,
     "parser_bn": "train",

@@ -13,11 +13,22 @@ import torch
 from PIL import Image
 from san_runs import SHORT, Run, san, write_pairs
 
-from reid_core import DataError, DataProvider, DataRequest, Plugin, Source, hookimpl, open_source
+from reid_core import (
+    DataError,
+    DataProvider,
+    DataRequest,
+    LabelContext,
+    Plugin,
+    Sample,
+    Source,
+    hookimpl,
+    open_source,
+)
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.data.decoding import read_field
 from reid_core.testing.tiny import tiny_assembly
 from reid_san.guides import GUIDES, check_size, regressed_size, target
+from reid_san.labelling import GivenFields
 from reid_san.regressing import evenly, regress, to_pixels
 
 NOISE = {"sources": {"san/pairs": "san-pairs"}}
@@ -245,7 +256,7 @@ def test_frontal_images_of_another_network_are_taken(reid_cache: Path, tmp_path:
         -1,
     ]
     next(tmp_path.iterdir()).unlink()
-    with pytest.raises(DataError, match=r"frontal_root = .*: 1 of 48 images have no file there"):
+    with pytest.raises(DataError, match=r"frontal_root = .*: 1 of 48 images have no file"):
         san(reid_cache, settings)
 
 
@@ -292,3 +303,20 @@ def test_pixels_are_clamped_and_resized() -> None:
     value = torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0]).view(1, 1, 5).expand(3, 1, 5)
     assert to_pixels(value)[0, 0].tolist() == [0, 0, 128, 255, 255]
     assert to_pixels(value, (2, 10)).shape == (3, 2, 10)
+
+
+def test_frontal_images_of_repeated_names_are_told_apart_by_folders(tmp_path: Path) -> None:
+    spec = GUIDES["pngan"].spec
+    assert spec is not None
+    source = Source("main", tuple(Sample(tmp_path / f"train/{n}/a.jpg", 0, 0) for n in "12"))
+    labels = LabelContext(None, source, np.array([1]), None)  # type: ignore[arg-type]
+    for name, grey in (("1", 10), ("2", 200)):
+        path = tmp_path / "given" / name / "a.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (32, 64), (grey,) * 3).save(path)
+    (pixels,) = GivenFields(labels, tmp_path / "given", spec)
+    assert pixels[0, 0, 0] == 200
+    (tmp_path / "given" / "1" / "a.png").rename(tmp_path / "given" / "a.png")
+    (tmp_path / "given" / "2" / "a.png").unlink()
+    with pytest.raises(DataError, match=r"a\.png could be of 1/a and of 2/a"):
+        GivenFields(labels, tmp_path / "given", spec)

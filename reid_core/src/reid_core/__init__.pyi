@@ -63,6 +63,7 @@ from reid_core.contract.views import (
     StepView as StepView,
     UpdateReport as UpdateReport,
 )
+from reid_core.data.sidecars import side_car_files as side_car_files
 from reid_core.errors import (
     CheckpointError as CheckpointError,
     ConfigError as ConfigError,

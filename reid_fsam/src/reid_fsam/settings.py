@@ -64,7 +64,7 @@ class FsamSettings(Settings):
     ``...-crops``, else ``synthpeople-crops``."""
     parser_epochs: Count = 5
     """Length of the stage."""
-    parser_iterations: Count | None = 40
+    parser_iterations: Count | None = None
     """Steps of one of its epochs; none goes through the images once."""
     parser_size: Size | None = None
     """Height and width of the parser's input; none takes the image's."""

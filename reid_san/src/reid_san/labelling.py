@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reid_core import DataError, write_json
+from reid_core import DataError, side_car_files, write_json
 from reid_core.data.decoding import read_field
-from reid_core.images import read_image
 from reid_san.measuring import Distances
 from reid_san.pictures import draw_regressed
 from reid_san.regressing import Pixels, evenly, mean_of, regress, to_pixels
@@ -87,29 +86,26 @@ class GivenFields:
     """A user's own images as a field, one file per row that a labeler is asked for.
 
     Args:
-        samples: whose images they are.
-        root: the folder, with ``STEM.png`` or ``.jpg`` for the stem of every image.
+        labels: what the labeler is asked for; that every image of its source has a file is seen
+            at once.
+        root: the folder, with a file for every image by the image's folders and name.
+        spec: the field.
 
     Raises:
-        DataError: images without a file; the first few and the count.
+        DataError: images without a file, or files that could be of several images.
     """
 
-    def __init__(self, samples: Sequence[Sample], root: Path) -> None:
-        there = {path.stem: path for path in _given(root)}
-        missing = [sample.path.stem for sample in samples if sample.path.stem not in there]
-        if missing:
-            raise DataError(
-                f"san.frontal_root = {root}: {len(missing)} of {len(samples)} images have no file "
-                f"there, first {', '.join(missing[:3])}"
-            )
-        self._paths = [there[sample.path.stem] for sample in samples]
+    def __init__(self, labels: LabelContext, root: Path, spec: FieldSpec) -> None:
+        where = f"san.frontal_root = {root}"
+        files = side_car_files(where, root, spec, labels.source.samples)
+        self._paths, self._spec = [files[row] for row in labels.rows], spec
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __iter__(self) -> Iterator[Pixels]:
         for path in self._paths:
-            yield read_image(path).transpose(2, 0, 1)
+            yield read_field(path, self._spec)
 
 
 def given_key(root: Path) -> str:
@@ -120,12 +116,12 @@ def given_key(root: Path) -> str:
     """
     if not root.is_dir():
         raise DataError(f"san.frontal_root = {root}: there is no such folder")
-    listed = [(p.name, (s := p.stat()).st_size, s.st_mtime_ns) for p in _given(root)]
+    found = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    listed = [
+        (path.relative_to(root).as_posix(), (s := path.stat()).st_size, s.st_mtime_ns)
+        for path in found
+    ]
     return hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
-
-
-def _given(root: Path) -> list[Path]:
-    return [path for path in sorted(root.iterdir()) if path.suffix.lower() in (".png", ".jpg")]
 
 
 def comparable(fields: Any, spec: FieldSpec) -> bool:

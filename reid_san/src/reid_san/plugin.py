@@ -189,7 +189,7 @@ class San(Plugin):
 
             assert settings.frontal_root is not None
             key = f"given|{given_key(settings.frontal_root)}"
-            labelers = [Labeler(guide.spec, self._read, key=key, example=self._first)]
+            labelers = [Labeler(guide.spec, self._read, key=key, example=self._read)]
             made = False
         else:
             made, labelers = not given, []
@@ -228,18 +228,10 @@ class San(Plugin):
     def _read(self, labels: LabelContext) -> Any:
         from reid_san.labelling import GivenFields
 
-        assert self.settings.frontal_root is not None
-        return GivenFields(labels.samples, self.settings.frontal_root)
-
-    def _first(self, labels: LabelContext) -> Any:
-        """Return the first of the user's images; that all are there is seen now."""
-        from itertools import islice
-
-        from reid_san.labelling import GivenFields
-
-        assert self.settings.frontal_root is not None
-        given = GivenFields(labels.source.samples, self.settings.frontal_root)
-        return list(islice(given, len(labels.rows)))
+        root, spec = self.settings.frontal_root, self.guide.spec
+        assert root is not None
+        assert spec is not None
+        return GivenFields(labels, root, spec)
 
     def starts(self, config: RunConfig) -> Sequence[Start]:
         """Start encoder and decoder from SAN-PG (section 3.2, step 2)."""

@@ -42,7 +42,11 @@ def names_of(dataset: DataSet) -> dict[Path, Name]:
     Args:
         dataset: its training, query and gallery images count.
     """
-    paths = {s.path for s in (*dataset.train.samples, *dataset.query, *dataset.gallery)}
+    return _names(s.path for s in (*dataset.train.samples, *dataset.query, *dataset.gallery))
+
+
+def _names(images: Iterable[Path]) -> dict[Path, Name]:
+    paths = set(images)
     whole = {path: path.absolute() for path in paths}
     try:
         root = Path(os.path.commonpath([path.parent for path in whole.values()]))
@@ -160,6 +164,29 @@ def with_field_folders(dataset: DataSet, folders: Mapping[str, Path]) -> tuple[D
         dataset, note = _at_test(where, cars, dataset, spec)
         notes += [note] if note else []
     return dataset, notes
+
+
+def side_car_files(
+    where: str, folder: Path, spec: FieldSpec, samples: Sequence[Sample]
+) -> list[Path]:
+    """Return the file of every sample in a folder of the user's, by the images' folders and names.
+
+    A file belongs to the image of the same path below the folder that holds all these images,
+    suffixes aside; shorter and longer paths do as long as no two images end in them.
+
+    Args:
+        where: what named the folder, for messages (``san.frontal_root = DIR``).
+        folder: searched with all folders in it.
+        spec: the field that the files hold; its kind says which suffixes count.
+        samples: of the images, in the order of the result.
+
+    Raises:
+        DataError: images without a file (the first few and the count), or files that could belong
+            to several images.
+    """
+    names = _names(sample.path for sample in samples)
+    files = _all_files(where, SideCars(folder, spec, names), samples, names, spec)
+    return [Path(str(file)) for file in files]
 
 
 def _all_files(

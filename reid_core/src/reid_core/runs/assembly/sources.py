@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields as fields_of, replace
 from pathlib import Path
 
 import numpy as np
@@ -218,17 +218,8 @@ def loader_of(
         augmented: whether with the run's augmentation; otherwise as at test.
     """
     data, augment = ctx.config.data, ctx.config.augment
-    geometry = GeometryPolicy(
-        augment.flip,
-        augment.pad,
-        augment.pad_mode,
-        augment.enlarge,
-        augment.enlarge_p,
-        augment.partial,
-        augment.partial_height,
-        augment.partial_width,
-        augment.partial_from,
-    )
+    names = [field.name for field in fields_of(GeometryPolicy)]
+    geometry = GeometryPolicy(**{name: getattr(augment, name) for name in names})
     return BatchLoader(
         source,
         data.size,
