@@ -76,17 +76,13 @@ def evaluate(
     from rich.console import Console
 
     from reid_core.cli.progress import Screen
-    from reid_core.config import EngineSection, EvaluationSection, cache_folder
-    from reid_core.errors import DataError
-    from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
+    from reid_core.config import EngineSection, EvaluationSection
     from reid_core.evaluation.records import HEAD, results_text, stored_results
     from reid_core.evaluation.tables import results_table
-    from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
+    from reid_core.machine.devices import choose_device
     from reid_core.model.stored import load_embedder
-    from reid_core.plugins.providers import Providers
-    from reid_core.runs.assembly.sources import load_dataset
+    from reid_core.runs.evaluating import open_evaluator
     from reid_core.runs.finding import make_embedder
-    from reid_core.runs.resolve import resolve
 
     place = choose_device(device)
     if weights is None:
@@ -94,30 +90,22 @@ def evaluate(
     else:
         made = make_embedder(str(model), (height, width), weights=weights, say=click.echo)
         embedder = made.to(place)
-    providers = Providers(resolve().calls)
-    dataset = load_dataset(data, data_root, cache_folder(), providers)
-    if not dataset.query:
-        raise DataError(f"data set '{data}' has no query images to evaluate on")
-    if dataset.notice:
-        click.echo(dataset.notice)
-    settings = EvaluationSection.model_validate(
-        {
-            "distance": distance,
-            "vector": vector,
-            "flip": flip,
-            "reranking": "k_reciprocal" if rerank else "none",
-        }
+    evaluator = open_evaluator(
+        data,
+        data_root,
+        protocols,
+        settings=EvaluationSection.model_validate(
+            {
+                "distance": distance,
+                "vector": vector,
+                "flip": flip,
+                "reranking": "k_reciprocal" if rerank else "none",
+            }
+        ),
+        engine=EngineSection.model_validate({"device": device, "precision": precision}),
+        say=click.echo,
     )
-    engine = EngineSection.model_validate({"device": device, "precision": precision})
-    evaluator = Evaluator(
-        dataset,
-        chosen_protocols(protocols, dataset, providers.protocol),
-        settings,
-        place,
-        memory_format=memory_format_of(engine),
-        autocast=autocast_of(engine, place),
-    )
-    evaluator.check()
+    dataset = evaluator.dataset
     total = len(dataset.query) + len(dataset.gallery)
     with Screen().bar("evaluation", total) as advance:
         found = evaluator.evaluate(embedder, advance, HEAD if json_path else 0)

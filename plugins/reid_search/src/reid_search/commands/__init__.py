@@ -1,0 +1,1 @@
+"""One module per command, named in the entry points ``reid.commands``."""

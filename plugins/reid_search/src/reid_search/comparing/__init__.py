@@ -1,0 +1,1 @@
+"""Which of several models is better, by how much, how surely, and for whom."""
