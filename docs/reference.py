@@ -39,7 +39,7 @@ GROUPS = {
         *("DataProvider", "Counts", "DataRequest", "DataSet", "Source", "Sample", "SourceRequest"),
         *("FieldSpec", "FieldKind", "Labeler", "LabelContext"),
     ),
-    "Evaluation": ("Protocol",),
+    "Evaluation": ("Protocol", "EvaluationView", "Metric"),
     "Events": ("Event", "RunBegan", "StepEnded", "EpochEnded", "Evaluated", "RunEnded"),
 }
 """Public classes that hooks take and return, as the page of types shows them."""

@@ -172,6 +172,10 @@ class Witness(Plugin):
         return self.note("reid_evaluation_protocols")
 
     @hookimpl
+    def reid_metrics(self, ctx, evaluation):
+        return self.note("reid_metrics")
+
+    @hookimpl
     def reid_observe(self, event):
         self.note("reid_observe")
 

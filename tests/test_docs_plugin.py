@@ -38,6 +38,7 @@ SHAPES = {
     "agreement": "Agreement",
     "distilled": "Distilled",
     "averaged": "Averaged",
+    "leak": "Leak",
     "small": "Small",
     "narrow": "Narrow",
     "from_csv": "FromCsv",
@@ -212,6 +213,7 @@ def test_every_shape_conforms(
         ("tones", {"tones/learn:tones/colour"}),
         ("agreement", {"main:agreement/apart"}),
         ("distilled", {"main:distilled/follow"}),
+        ("leak", {"main:leak/camera"}),
     ],
 )
 def test_a_shape_adds_its_terms(
@@ -270,6 +272,32 @@ def test_the_averaged_weights_are_evaluated_exported_and_resumed(
     baseline = Recorder(tiny_assembly((), cache=reid_cache))
     baseline.fit()
     assert all(v.equal(plain[n]) for n, v in baseline.assembly.embedder().state_dict().items())
+
+
+def test_the_metric_is_reported_observed_and_selects(
+    shapes: dict[str, type[Plugin]], reid_cache: Path, tmp_path: Path
+):
+    chosen = {
+        "data": {"validation": 0.34},
+        "evaluation": {"every": 1, "select": "validation", "select_by": "leak/accuracy"},
+    }
+    resolved = resolve(tiny_flags(["leak"], chosen), classes=shapes)
+    said: list[str] = []
+    out = tmp_path / "run"
+    summary = run(resolved=resolved, out=out, cache=reid_cache, say=said.append)
+    told = summary.metrics["leak/accuracy"]
+    content = json.loads((out / "results.json").read_text())
+    assert content["metrics"] == {"leak/accuracy": told}
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    validated = [line for line in lines if line.get("when") == "validation"]
+    seen = {line["epoch"]: line["metrics"]["leak/accuracy"] for line in validated}
+    assert len(seen) == 2
+    best = min(seen, key=lambda epoch: (seen[epoch], epoch))
+    selected = content["selected"]
+    assert (selected["epoch"], selected["by"]) == (best, "leak/accuracy")
+    assert selected["score"] == seen[best]
+    assert lines[-1]["selected_leak/accuracy"] == seen[best]
+    assert f"selected epoch {best + 1} on validation (leak/accuracy {seen[best]:.4g})" in said
 
 
 def test_mixup_adds_a_mixed_row_per_image(shapes: dict[str, type[Plugin]], reid_cache: Path):

@@ -59,6 +59,8 @@ from reid_core.contract.step import (
 )
 from reid_core.contract.views import (
     Embedded as Embedded,
+    EvaluationView as EvaluationView,
+    Metric as Metric,
     PassView as PassView,
     StepView as StepView,
     UpdateReport as UpdateReport,

@@ -267,6 +267,9 @@ class EvaluationSection(Section):
     (``averaged/weights``); none takes the trained ones."""
     select: Literal["last", "validation"] = "last"
     """Which epoch is reported: the last, or the best on held-out identities."""
+    select_by: str = "mAP"
+    """What the best epoch is the best by: a number of the first protocol (``mAP``, ``rank1``), or
+    one that a plugin measures, by its name."""
     distance: Literal["cosine", "euclidean"] = "cosine"
     """How features are compared."""
     products: Literal["auto", "numpy", "torch", "onednn", "cuda"] = "auto"
@@ -378,7 +381,8 @@ IDLE = frozenset(
     {
         *("run.recipe", "data.threads"),
         *(f"engine.{key}" for key in EngineSection.model_fields),
-        *(f"evaluation.{key}" for key in ("protocols", "every", "select", "untrained")),
+        *(f"evaluation.{key}" for key in ("protocols", "every", "select", "select_by")),
+        "evaluation.untrained",
         *(f"evaluation.{key}" for key in ("distance", "products", "vector", "flip", "batch_size")),
         *(f"evaluation.{key}" for key in EvaluationSection.model_fields if "reranking" in key),
         "evaluation.ranked_list",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -220,11 +221,13 @@ class Evaluation:
     Args:
         results: one per protocol, the data set's first one first; re-ranked ones after all others.
         query, gallery: features and labels.
+        metrics: further numbers by name, of whoever evaluated.
     """
 
     results: tuple[RetrievalResult, ...]
     query: FeatureSet
     gallery: FeatureSet
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def percent(share: float, deviation: float | None, between: str = " ") -> str:

@@ -46,11 +46,13 @@ def show(summary: RunSummary) -> None:
     """Print a run's results, beside those of the untrained encoder where there are some."""
     from rich.console import Console
 
-    from reid_core.evaluation.tables import results_table
+    from reid_core.evaluation.tables import metrics_table, results_table
 
     console = Console()
     if summary.results:
         console.print(results_table(summary.results, "Trained"))
+    if summary.metrics:
+        console.print(metrics_table(summary.metrics))
     if summary.untrained:
         console.print(results_table(summary.untrained, "Untrained encoder"))
         for line in gains(summary.untrained, summary.results):

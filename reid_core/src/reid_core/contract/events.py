@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +63,14 @@ class Evaluated(Event):
         epoch, iteration: of the last step done, or of the epoch whose weights were selected; -1
             before the first.
         results: one mapping per protocol.
+        metrics: numbers of plugins by name.
     """
 
     when: str
     epoch: int
     iteration: int
     results: Mapping[str, Mapping[str, Any]]
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from reid_core.contract.plugin import EncoderProvider
     from reid_core.contract.samples import DataProvider
     from reid_core.contract.step import LossTerm, Schedule, Synthetic, Weights
-    from reid_core.contract.views import PassView, StepView, UpdateReport
+    from reid_core.contract.views import EvaluationView, Metric, PassView, StepView, UpdateReport
     from reid_retrieval.protocols import Protocol
 
 PROJECT = "reid"
@@ -259,7 +259,25 @@ def reid_evaluation_protocols() -> Sequence[Protocol]:
 
 
 @_hookspec
-def reid_observe(event: Event) -> None:
+def reid_metrics(ctx: RunContext, evaluation: EvaluationView) -> Sequence[Metric]:
+    """Measure numbers of one's own whenever a model is evaluated.
+
+    Called after the protocols, on every process, with the model (``ctx.model``) in evaluation mode
+    and without gradients. The numbers stand in the table, in ``results.json``, in the event
+    `Evaluated`, in TensorBoard; ``evaluation.select_by`` selects the epoch by one of them.
+
+    Args:
+        ctx: the run.
+        evaluation: data set, features and results, and any output of the model on the images.
+
+    Returns:
+        Numbers named ``owner/name``; an empty list where there is nothing to measure.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_observe(event: Event, ctx: RunContext) -> None:
     """Observe the loop: a run, epoch, step or evaluation has begun or ended.
 
     Called on rank 0 only. The only hook whose errors are caught: an observer that raises is
@@ -267,6 +285,7 @@ def reid_observe(event: Event) -> None:
 
     Args:
         event: `RunBegan`, `StepEnded`, `EpochEnded`, `Evaluated` or `RunEnded`.
+        ctx: the run, with its data and its model; an observer changes neither.
     """
 
 
@@ -283,6 +302,7 @@ HOOKS = (
     "reid_after_step",
     "reid_weights",
     "reid_evaluation_protocols",
+    "reid_metrics",
     "reid_observe",
 )
 """All hooks, by kind: the encoder, the model, the step, data and labels, schedule, evaluation."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reid_core.contract.step import MAIN
 from reid_core.contract.words import ByName
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from reid_core.contract.batches import Batch
+    from reid_core.contract.samples import DataSet
     from reid_core.contract.step import Update
 
 
@@ -141,6 +144,56 @@ class UpdateReport:
     total: Tensor
     embedded: Mapping[str, Embedded] = field(default_factory=dict)
     labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a plugin measures of an evaluated model.
+
+    Args:
+        name: ``owner/name``.
+        value: finite.
+        smaller_is_better: whether a selection by it takes the smallest.
+    """
+
+    name: str
+    value: float
+    smaller_is_better: bool = False
+
+
+class Outputs(Protocol):
+    """Compute outputs of the evaluated model on test images."""
+
+    def __call__(self, split: str, name: str) -> NDArray[np.float32]:
+        """Return an output of all images of a split, in their order.
+
+        Args:
+            split: ``query`` or ``gallery``.
+            name: of an output of the encoder or of a branch.
+
+        Raises:
+            PluginError: there is no such output, or it needs what test images do not carry.
+        """
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    """One evaluation, as a hook that measures sees it.
+
+    Args:
+        when: ``untrained``, ``epoch``, ``final``, or ``validation`` (on held-out identities).
+        dataset: what was evaluated on; the rows of the features are its samples.
+        query, gallery: the deployed features ``N D``, float32.
+        results: what stands under each protocol in ``results.json``.
+        outputs: computes any output of the model on the images.
+    """
+
+    when: str
+    dataset: DataSet
+    query: NDArray[np.float32]
+    gallery: NDArray[np.float32]
+    results: Mapping[str, Mapping[str, Any]]
+    outputs: Outputs
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

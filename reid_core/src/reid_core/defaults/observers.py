@@ -25,11 +25,11 @@ class JsonLines:
         match event:
             case StepEnded(epoch, iteration, scalars):
                 self._write("step", epoch=epoch, iteration=iteration, **scalars)
-            case Evaluated(when, epoch, iteration, results):
+            case Evaluated(when, epoch, iteration, results, metrics):
                 numbers = {name: result["metrics"] for name, result in results.items()}
-                self._write(
-                    "evaluation", when=when, epoch=epoch, iteration=iteration, results=numbers
-                )
+                measured = {"metrics": dict(metrics)} if metrics else {}
+                where = {"when": when, "epoch": epoch, "iteration": iteration}
+                self._write("evaluation", **where, results=numbers, **measured)
             case RunEnded(_, outcome, facts):
                 self._write("end", outcome=outcome, **facts)
 
@@ -58,12 +58,14 @@ class TensorBoard:
             case StepEnded(_, iteration, scalars):
                 for name, value in scalars.items():
                     self._writer.add_scalar(name, value, iteration)
-            case Evaluated(when, _, iteration, results):
+            case Evaluated(when, _, iteration, results, metrics):
                 # Held-out people and the test are never one curve, though a protocol may be one.
                 group = "validation" if when == "validation" else "evaluation"
                 for protocol, result in results.items():
                     for name, value in result["metrics"].items():
                         tag = f"{group}/{protocol}/{name}"
                         self._writer.add_scalar(tag, value, max(iteration, 0))
+                for name, value in metrics.items():
+                    self._writer.add_scalar(f"{group}/{name}", value, max(iteration, 0))
             case RunEnded():
                 self._writer.close()

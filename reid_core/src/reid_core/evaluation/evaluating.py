@@ -7,15 +7,19 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reid_core.config import EvaluationSection
 from reid_core.contract.samples import DataSet
-from reid_core.errors import ConfigError, DataError, own_errors
-from reid_core.evaluation.extraction import extract
+from reid_core.contract.words import unknown_name
+from reid_core.errors import ConfigError, DataError, PluginError, own_errors
+from reid_core.evaluation.extraction import extract, extract_output
 from reid_core.evaluation.pictures import choose_queries, ranked_list_picture
 from reid_core.machine.ranks import broadcast, gather_objects, world
-from reid_core.model.embedder import Embedder
+from reid_core.model.embedder import Embedder, reader_of
+from reid_core.model.graph import ReidModel
 from reid_retrieval.features import FeatureSet
 from reid_retrieval.labels import Labels
 from reid_retrieval.passes import ALONE, Share
@@ -40,6 +44,7 @@ class Evaluator:
         threads: decoding threads.
         memory_format: of the images.
         autocast: opens mixed precision.
+        size: height and width of the input, for outputs of a training model.
     """
 
     dataset: DataSet
@@ -49,6 +54,7 @@ class Evaluator:
     threads: int = 2
     memory_format: torch.memory_format = torch.contiguous_format
     autocast: Callable[[], AbstractContextManager[None]] | None = None
+    size: tuple[int, int] = (256, 128)
 
     @own_errors()
     def check(self) -> None:
@@ -144,6 +150,39 @@ class Evaluator:
                 )
             )
         return Evaluation(results, sets[0], sets[1])
+
+    def output(self, model: ReidModel, split: str, name: str) -> NDArray[np.float32]:
+        """Return an output of a training model for all images of a split, in their order.
+
+        Args:
+            model: on the evaluator's device.
+            split: ``query`` or ``gallery``.
+            name: of an output of the encoder or of a branch.
+
+        Raises:
+            PluginError: no such output or split, or images that lack what it is made of.
+        """
+        splits = {"query": self.dataset.query, "gallery": self.dataset.gallery}
+        if split not in splits:
+            raise unknown_name(split, splits, "split")
+        reader = reader_of(model, self.size, name)
+        lacking = [f for f in reader.fields if f not in self.dataset.query_fields]
+        if lacking:
+            raise PluginError(
+                f"output '{name}' is made of {', '.join(lacking)}, which the query and gallery "
+                f"images of '{self.dataset.name}' do not carry"
+            )
+        return extract_output(
+            reader,
+            name,
+            splits[split],
+            self.device,
+            specs=self.dataset.query_fields,
+            batch_size=self.settings.batch_size,
+            threads=self.threads,
+            memory_format=self.memory_format,
+            autocast=self.autocast,
+        )
 
     @contextmanager
     def _multiplying(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ def extract(
     memory_format: torch.memory_format = torch.contiguous_format,
     autocast: Callable[[], AbstractContextManager[None]] | None = None,
     advance: Callable[[int], None] | None = None,
+    gather: bool = True,
 ) -> NDArray[np.float32]:
     """Return features ``N D`` of the samples, in their order; several ranks share the work.
 
@@ -67,6 +68,7 @@ def extract(
         memory_format: of the images.
         autocast: opens mixed precision.
         advance: is told how many more images are done.
+        gather: whether all ranks return all rows; otherwise each its own.
     """
     if not samples:
         return np.empty((0, embedder.dim), np.float32)
@@ -75,7 +77,8 @@ def extract(
     loader = BatchLoader(source, embedder.size, read, threads=threads)
     prepare = DeviceAugmentation(memory_format=memory_format).prepare
     make = compute or partial(embedder.embed_normalised, vector=vector)
-    width = width or (embedder.width(vector) if vector else embedder.dim)
+    if width is None:
+        width = embedder.width(vector) if vector else embedder.dim
     chunks: list[NDArray[np.float32]] = []
     with evaluating(embedder):
         for host in loader.load(in_order(len(samples), batch_size, *world()), epoch=0):
@@ -88,7 +91,34 @@ def extract(
             chunks.append(features.float().cpu().numpy())
             if advance:
                 advance(len(batch))
+    if not gather:
+        return np.concatenate(chunks)
     return gather_array(np.concatenate([np.empty((0, width), np.float32), *chunks]))
+
+
+def extract_output(
+    reader: Embedder, name: str, samples: Sequence[Sample], device: torch.device, **options: Any
+) -> NDArray[np.float32]:
+    """Return an output of a model for all samples, ``N ...``, in their order.
+
+    Args:
+        reader: see `reader_of`.
+        name: the output.
+        samples, device, options: as of `extract`.
+    """
+    shape: list[tuple[int, ...]] = []
+
+    def compute(image: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
+        found = reader.outputs(image, fields)[name]
+        shape[:] = [tuple(found.shape[1:])]
+        return found.flatten(1) if found.dim() > 1 else found[:, None]
+
+    # One image tells the shape, also to a rank that gets none of the others.
+    ranks = world()[1]
+    extract(reader, [samples[0]] * ranks, device, compute=compute, width=0, **options, gather=False)
+    width = int(np.prod(shape[0], dtype=np.int64))
+    found = extract(reader, samples, device, compute=compute, width=width, **options)
+    return found.reshape(len(samples), *shape[0])
 
 
 def merge_mirrored(plain: Tensor, mirrored: Tensor, flip: str) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reid_retrieval.results import RetrievalResult, percent
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
 
 
 def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation") -> Group:
@@ -45,6 +46,19 @@ def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation")
         scale += f", {result.comparison}" if len(shared) > 1 else ""
         table.add_row(f"{escape(result.label)}\n{escape(scale)}", *cells)
     return Group(table, *(Text(line) for line in _legend(results, shared)))
+
+
+def metrics_table(metrics: Mapping[str, float]) -> Table:
+    """Return a table of the numbers that plugins measure, as they are."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("measured by plugins", overflow="fold")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.4g}")
+    return table
 
 
 def _legend(results: Sequence[RetrievalResult], comparisons: set[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -53,6 +53,9 @@ class Evaluates(Protocol):
             heads: how many images of every ranking's head to keep.
         """
 
+    def output(self, model: ReidModel, split: str, name: str) -> NDArray[np.float32]:
+        """Return an output of a training model for all images of a split, in their order."""
+
     def picture(self, evaluation: Evaluation, path: Path, title: str) -> Path | None:
         """Draw ranked lists of an evaluation; None where none are asked for."""
 
@@ -87,6 +90,7 @@ class Assembly:
         features: makes the features of an epoch, of the model as it stands.
         evaluator: None where the data set has no queries.
         validator: evaluates on held-out training identities, where ``data.validation`` asks.
+        smaller_is_better: names of numbers measured so far of which less is better.
     """
 
     ctx: RunContext
@@ -102,6 +106,7 @@ class Assembly:
     features: Callable[[], Features]
     evaluator: Evaluates | None
     validator: Evaluates | None = None
+    smaller_is_better: set[str] = field(default_factory=set)
     _fingerprints: dict[str, dict[str, str]] | None = None
 
     @property

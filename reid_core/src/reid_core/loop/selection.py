@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from reid_core.errors import CheckpointError
+from reid_core.errors import CheckpointError, ConfigError, did_you_mean
 from reid_core.loop.state import trainable_state
 from reid_core.model.graph import ReidModel
 from reid_core.model.tensors import write_tensors
 from reid_core.outputs import write_json
+from reid_retrieval.protocols import STANDARD
+from reid_retrieval.results import Evaluation
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,78 @@ class Selected:
         epoch: 0-based.
         iteration: its last step, 0-based.
         mean_ap: on the held-out identities.
+        by: what it is the best by (``evaluation.select_by``).
+        score: that number; None where it is the mean average precision.
+        smaller_is_better: whether less of it is better.
     """
 
     epoch: int
     iteration: int
     mean_ap: float
+    by: str = "mAP"
+    score: float | None = None
+    smaller_is_better: bool = False
+
+    @property
+    def said(self) -> str:
+        """The number that it was selected by, for people."""
+        number = f"{100 * self.mean_ap:.1f}" if self.score is None else f"{self.score:.4g}"
+        return f"{self.by} {number}"
+
+    def beats(self, other: Selected) -> bool:
+        """Return whether it is better than another one; of equals neither is."""
+        ours, theirs = (one.mean_ap if one.score is None else one.score for one in (self, other))
+        return ours < theirs if self.smaller_is_better else ours > theirs
+
+    def note(self) -> dict[str, Any]:
+        """Return it as plain data; what is selected by the usual number says no more."""
+        content = asdict(self)
+        usual = ("by", "score", "smaller_is_better") if self.score is None else ()
+        return {name: value for name, value in content.items() if name not in usual}
+
+
+def check_select_by(name: str, measuring: tuple[str, ...]) -> None:
+    """Refuse, before the training, a number that nobody gives.
+
+    Args:
+        name: ``evaluation.select_by``.
+        measuring: plugins with the hook ``reid_metrics``.
+
+    Raises:
+        ConfigError: with what there is.
+    """
+    known = ("mAP", "mAP_trapezoid", "mINP", *(f"rank{rank}" for rank in STANDARD.ranks))
+    if name not in known and name.partition("/")[0] not in measuring:
+        listed = ", ".join([*known, *(f"{plugin}/..." for plugin in measuring)])
+        raise ConfigError(
+            f"evaluation.select_by = '{name}' is no number of this run{did_you_mean(name, known)} "
+            f"(there are: {listed})"
+        )
+
+
+def selected_by(
+    by: str,
+    evaluation: Evaluation,
+    epoch: int,
+    iteration: int,
+    *,
+    smaller_is_better: bool = False,
+) -> Selected:
+    """Return an epoch with the number that ``evaluation.select_by`` names.
+
+    Raises:
+        ConfigError: the plugin did not measure it.
+    """
+    first = evaluation.results[0]
+    if by == "mAP":
+        return Selected(epoch, iteration, first.mean_ap)
+    numbers = {**first.metrics(), **evaluation.metrics}
+    if by not in numbers:
+        raise ConfigError(
+            f"evaluation.select_by = '{by}': the validation did not measure it"
+            f"{did_you_mean(by, numbers)} (it has: {', '.join(numbers)})"
+        )
+    return Selected(epoch, iteration, first.mean_ap, by, numbers[by], smaller_is_better)
 
 
 class Selection:
@@ -49,15 +119,15 @@ class Selection:
         if not self._note.is_file():
             return None
         note = json.loads(self._note.read_text("utf-8"))
-        return Selected(int(note["epoch"]), int(note.get("iteration", -1)), float(note["mean_ap"]))
+        return Selected(**{"iteration": -1, **note})
 
     def consider(self, found: Selected, model: ReidModel) -> bool:
         """Keep the model's weights if they are the best so far; return whether they are."""
         best = self.best
-        if best is not None and found.mean_ap <= best.mean_ap:
+        if best is not None and not found.beats(best):
             return False
         write_tensors(self._weights, trainable_state(model))
-        write_json(self._note, asdict(found), None)
+        write_json(self._note, found.note(), None)
         return True
 
     def restore(self, model: ReidModel) -> Selected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,10 +21,11 @@ from reid_core.data.sampling import shard
 from reid_core.errors import ReidError
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.identities import make_identities
+from reid_core.loop.measuring import measure
 from reid_core.loop.metrics import StepMetrics, check_loss_weights
 from reid_core.loop.rates import rate_factor
 from reid_core.loop.recalibration import recalibrate
-from reid_core.loop.selection import Selected, Selection
+from reid_core.loop.selection import Selected, Selection, selected_by
 from reid_core.loop.state import load_checkpoint, save_checkpoint
 from reid_core.loop.step import train_step
 from reid_core.loop.weights import chosen_weights
@@ -119,12 +121,14 @@ class Trainer:
         if assembly.validator is not None:
             found = self.evaluate("validation")
             if found is not None and self.selection is not None and assembly.ctx.rank == 0:
-                score = found.results[0].mean_ap
-                now = Selected(epoch, assembly.ctx.progress.iteration - 1, score)
+                iteration = assembly.ctx.progress.iteration - 1
+                by = assembly.config.evaluation.select_by
+                less = by in assembly.smaller_is_better
+                now = selected_by(by, found, epoch, iteration, smaller_is_better=less)
                 with self.weights():
                     better = self.selection.consider(now, assembly.model)
                 if better:
-                    assembly.ctx.say(f"validation mAP {100 * score:.1f}: the best so far, kept")
+                    assembly.ctx.say(f"validation {now.said}: the best so far, kept")
             barrier()
         elif not last:
             self.evaluate("epoch")
@@ -134,8 +138,7 @@ class Trainer:
         if self.selection is not None:
             self.selected = self.selection.restore(self.assembly.model)
             self.assembly.ctx.say(
-                f"selected epoch {self.selected.epoch + 1} on validation (mAP "
-                f"{100 * self.selected.mean_ap:.1f})"
+                f"selected epoch {self.selected.epoch + 1} on validation ({self.selected.said})"
             )
 
     def interrupt(self) -> None:
@@ -282,11 +285,14 @@ class Trainer:
         with self.weights():
             self.calibrate()
             evaluation = evaluator.evaluate(assembly.embedder(), advance, heads)
-        results: dict[str, Any] = {r.label: r.to_json() for r in evaluation.results}
+            results: dict[str, Any] = {r.label: r.to_json() for r in evaluation.results}
+            evaluation = replace(
+                evaluation, metrics=measure(assembly, evaluator, when, evaluation, results)
+            )
         epoch, iteration = progress.epoch - 1, progress.iteration - 1
         if self.selected is not None:
             epoch, iteration = self.selected.epoch, self.selected.iteration
-        self.emit(Evaluated(when, epoch, iteration, results))
+        self.emit(Evaluated(when, epoch, iteration, results, evaluation.metrics))
         return evaluation
 
     def weights(self) -> AbstractContextManager[None]:
@@ -315,7 +321,7 @@ class Trainer:
     def emit(self, event: Event) -> None:
         """Tell the observers, on rank 0."""
         if self.assembly.ctx.rank == 0:
-            self.assembly.calls.observe(event, self.assembly.ctx.say)
+            self.assembly.calls.observe(event, self.assembly.ctx.say, self.assembly.ctx)
 
     def _waited(self) -> float:
         return sum(loader.seconds_waited for loader in self.assembly.loaders.values())

@@ -21,6 +21,7 @@ from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLEAN_IMAGE, ENCODER_MAP, Branch, Embedding, Vector
 from reid_core.contract.views import Embedded
+from reid_core.contract.words import unknown_name
 from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead, GlobalPool
 from reid_core.model.graph import ReidModel, written_by
@@ -159,13 +160,20 @@ class Embedder(nn.Module):
         self, image: Tensor, fields: Mapping[str, Tensor] | None = None
     ) -> dict[str, Embedded]:
         """Return the vectors of every embedding, of images that are normalised already."""
+        known = self.outputs(image, fields)
+        heads = cast(Mapping[str, EmbeddingHead], self.heads)
+        return {name: head(known[head.declaration.reads]) for name, head in heads.items()}
+
+    def outputs(
+        self, image: Tensor, fields: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Return all that encoder and branches make of images that are normalised already."""
         known: dict[str, Tensor] = {"image": image, CLEAN_IMAGE: image, **(fields or {})}
         known |= self.encoder(image)
         for branch in self._branches:
             values = (known[read] for read in branch.reads)
             known.update(written_by(branch, self.branches[branch.name](*values)))
-        heads = cast(Mapping[str, EmbeddingHead], self.heads)
-        return {name: head(known[head.declaration.reads]) for name, head in heads.items()}
+        return known
 
     @torch.inference_mode()
     def embed(
@@ -289,14 +297,35 @@ def embedder_of(model: ReidModel, size: tuple[int, int], embed: Sequence[str] = 
     names = list(embed) or [name for name, e in known.items() if e.at_test]
     if not names:
         raise ConfigError("no embedding is declared at_test; name one with --embed")
-    wanted = {known[name].reads for name in names}
-    chosen: list[Branch] = []
+    heads = [cast(EmbeddingHead, model.heads[name]) for name in names]
+    return Embedder(model.encoder, _leading_to(model, {known[n].reads for n in names}), heads, size)
+
+
+def reader_of(model: ReidModel, size: tuple[int, int], name: str) -> Embedder:
+    """Return what computes one output of a training model, by `Embedder.outputs`.
+
+    Args:
+        model: the training model; modules are shared.
+        size: height and width of the input.
+        name: of an output of the encoder or of a branch.
+
+    Raises:
+        PluginError: there is no such output.
+    """
+    written = {tap.name for tap in model.encoder.taps}
+    written |= {output for branch in model.declarations.values() for output in branch.writes}
+    if name not in written:
+        raise unknown_name(name, written, "output")
+    return Embedder(model.encoder, _leading_to(model, {name}), (), size)
+
+
+def _leading_to(model: ReidModel, outputs: set[str]) -> list[Branch]:
+    wanted, chosen = set(outputs), list[Branch]()
     for branch in reversed(model.declarations.values()):
         if wanted & set(branch.writes):
             chosen.insert(0, branch)
             wanted |= set(branch.reads)
-    heads = [cast(EmbeddingHead, model.heads[name]) for name in names]
-    return Embedder(model.encoder, chosen, heads, size)
+    return chosen
 
 
 def _describe_head(head: EmbeddingHead) -> dict[str, Any]:

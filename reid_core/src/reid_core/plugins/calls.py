@@ -15,6 +15,7 @@ import pluggy
 from reid_core.contract import hookspecs
 from reid_core.contract.hookspecs import HOOKS, PROJECT
 from reid_core.contract.step import Schedule
+from reid_core.contract.views import Metric
 from reid_core.errors import (
     DeclarationError,
     PluginError,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from reid_core.contract.plugin import EncoderProvider, Plugin
     from reid_core.contract.samples import DataProvider
     from reid_core.contract.step import LossTerm, Synthetic, Weights
-    from reid_core.contract.views import PassView, StepView, UpdateReport
+    from reid_core.contract.views import EvaluationView, PassView, StepView, UpdateReport
     from reid_retrieval.protocols import Protocol
 
 T = TypeVar("T")
@@ -235,11 +236,20 @@ class HookCalls:
                         found += _owned(name, hook, answer)
         return found
 
-    def observe(self, event: Event, report: Any) -> None:
+    def metrics(self, ctx: RunContext, evaluation: EvaluationView) -> list[tuple[str, Metric]]:
+        """Call `reid_metrics`."""
+        found = self._lists("reid_metrics", {"ctx": ctx, "evaluation": evaluation})
+        for name, metric in found:
+            if not isinstance(metric, Metric):
+                raise _wrong_kind(name, "reid_metrics", Metric, metric)
+        return found
+
+    def observe(self, event: Event, report: Any, ctx: RunContext | None = None) -> None:
         """Call `reid_observe`; an observer that raises is reported once and dropped."""
+        arguments = {"event": event, "ctx": ctx}
         for name, implementation in list(self._implementations["reid_observe"].items()):
             try:
-                implementation.function(*[event for _ in implementation.argnames])
+                implementation.function(*[arguments[key] for key in implementation.argnames])
             except (ReidError, Exception) as error:
                 del self._implementations["reid_observe"][name]
                 report(

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -39,11 +39,13 @@ class RunSummary:
         folder: everything that it left.
         results: one per protocol; empty where the data set has no queries.
         untrained: the same before the first step; empty where it was not asked for.
+        metrics: numbers of plugins by name.
     """
 
     folder: Path
     results: tuple[RetrievalResult, ...]
     untrained: tuple[RetrievalResult, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @own_errors()
@@ -145,7 +147,7 @@ def _run(
             if config.evaluation.weights:
                 trainer.calibrate()
             if leads:
-                selected = asdict(trainer.selected) if trainer.selected else None
+                selected = trainer.selected.note() if trainer.selected else None
                 write_json(folder / "run.json", {**facts, "selected": selected})
                 _leave(assembly, folder, final, untrained, selected)
         outcome = "finished"
@@ -157,9 +159,11 @@ def _run(
         if trainer.selected is not None:
             spent["selected_epoch"] = trainer.selected.epoch
             spent["selected_mean_ap"] = trainer.selected.mean_ap
+            if trainer.selected.score is not None:
+                spent[f"selected_{trainer.selected.by}"] = trainer.selected.score
         trainer.emit(RunEnded(folder, outcome, spent))
     say(closing_line(spent))
-    return RunSummary(folder, results, untrained)
+    return RunSummary(folder, results, untrained, final.metrics if final else {})
 
 
 def build_run(
@@ -244,6 +248,7 @@ def _leave(
         "selected": selected,
         "weights": config.evaluation.weights,
         "results": results,
+        "metrics": dict(final.metrics) if final else {},
         "untrained": [result.to_json() for result in untrained],
     }
     write_text(folder / "results.json", results_text(content))

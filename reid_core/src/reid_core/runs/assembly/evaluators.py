@@ -30,6 +30,7 @@ def make_evaluator(
         ctx.config.data.threads,
         memory_format_of(engine),
         autocast_of(engine, ctx.device),
+        ctx.image_size,
     )
     evaluator.check()
     return evaluator
