@@ -1,0 +1,199 @@
+"""``reid calibrate``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reid_core import (
+    FIGURE_SUFFIXES,
+    ConfigError,
+    DataError,
+    checked_folder,
+    checked_output,
+    find_protocol,
+    open_dataset,
+)
+from reid_search.models import (
+    DEFAULT_MODEL,
+    OpenModel,
+    open_model,
+    resolve_model,
+    write_calibration,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from reid_core import Sample
+    from reid_search.calibration.results import CalibrationResult
+
+_IMAGES_AT_ONCE = 256
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE].")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
+@click.option("--protocol", metavar="NAME", help="Which pairs count; the data set's first one.")
+@click.option(
+    "--operating-point",
+    metavar="POINT",
+    default="fpr=1e-3",
+    show_default=True,
+    help="What the threshold is chosen by: fpr=RATE, tpr=RATE, far=RATE, eer, similarity=VALUE.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["logistic", "isotonic"]),
+    default="logistic",
+    show_default=True,
+    help="How similarities become probabilities.",
+)
+@click.option("--confidence", default=0.95, show_default=True, help="Of the intervals.")
+@click.option(
+    "--draws",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="How often people are drawn anew for the intervals.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of these draws.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Store with a copy of the embedder in this folder, not with MODEL itself.",
+)
+@click.option("--no-store", is_flag=True, help="Measure only.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
+@click.option(
+    "--picture", type=click.Path(path_type=Path), help="Draw similarities, ROC and reliability."
+)
+def calibrate(
+    model: str | None,
+    data: str,
+    data_root: Path | None,
+    protocol: str | None,
+    device: str,
+    out: Path | None,
+    no_store: bool,
+    json_path: Path | None,
+    picture: Path | None,
+    **options: Any,
+) -> None:
+    """Choose the similarity from which on two pictures show one person.
+
+    MODEL is a run's folder, an embedder.safetensors, an address, or the name of shipped weights.
+    The people of --data must be others than those that it was trained on. The threshold and a
+    mapping from similarity to probability are stored in the embedder's JSON, where `reid search`
+    finds them.
+    """
+    from reid_search.calibration.curves import OperatingPoint
+
+    OperatingPoint.parse(options["operating_point"])
+    weights = resolve_model(model)
+    target = None if no_store else _checked_target(model, weights, out)
+    if no_store and out is not None:
+        raise ConfigError("--out and --no-store exclude each other")
+    if json_path is not None:
+        checked_output(json_path, option="--json")
+    if picture is not None:
+        from reid_search.calibration.pictures import require_matplotlib
+
+        checked_output(picture, FIGURE_SUFFIXES, option="--picture")
+        require_matplotlib()
+
+    from rich.console import Console
+
+    from reid_core.cli.progress import Screen
+    from reid_core.machine.devices import choose_device
+    from reid_retrieval import Labels
+    from reid_search.calibration.measuring import calibrate as measure
+    from reid_search.calibration.tables import calibration_tables
+    from reid_search.calibration.trained import check_not_trained_on
+
+    screen = Screen()
+    dataset = open_dataset(data, data_root)
+    if not dataset.query or not dataset.gallery:
+        raise DataError(f"data set '{data}' has no query and gallery images to calibrate on")
+    for line in (dataset.notice, check_not_trained_on(weights, dataset, data, data_root)):
+        if line:
+            screen.say(line)
+    rule = find_protocol(protocol or dataset.protocols[0])
+    opened = open_model(model, choose_device(device))
+    with screen.bar("features", len(dataset.query) + len(dataset.gallery)) as advance:
+        query, gallery = (
+            _features(opened, samples, advance) for samples in (dataset.query, dataset.gallery)
+        )
+    asked, offered = (Labels.of_samples(side) for side in (dataset.query, dataset.gallery))
+    with screen.bar("pairs of queries", 2 * len(query)) as advance:
+        result = measure(query, gallery, asked, offered, rule, advance=advance, **options)
+    name = f"{opened.name} on {data}, {rule.name}"
+    Console().print(calibration_tables(result, name))
+    if json_path:
+        content = {"model": opened.name, "data": data, **result.to_json()}
+        json_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if picture:
+        from reid_search.calibration.pictures import picture as draw
+
+        click.echo(f"picture: {draw(result, picture, name)}")
+    if target is not None:
+        click.echo(f"stored in {_store(result, data, dataset.fingerprint(), weights, target)}")
+
+
+def _checked_target(model: str | None, weights: Path, out: Path | None) -> Path:
+    """Return the embedder with which to store, before it is there.
+
+    Raises:
+        ConfigError: it cannot be written to, or belongs to an installation or a cache.
+    """
+    if out is not None:
+        return checked_folder(out) / "embedder.safetensors"
+    if model is None or not Path(model).exists():
+        raise ConfigError(
+            f"{model or DEFAULT_MODEL} is not yours to change: name a folder for a calibrated copy "
+            "with --out DIR, or measure only with --no-store"
+        )
+    try:
+        checked_folder(weights.parent, empty=False)
+        checked_output(weights.with_suffix(".json"))
+    except ConfigError as error:
+        raise ConfigError(
+            f"the calibration cannot be stored with the embedder: {error}; or name a folder for a "
+            "calibrated copy with --out DIR"
+        ) from None
+    return weights
+
+
+def _features(
+    opened: OpenModel, samples: Sequence[Sample], advance: Callable[[int], None]
+) -> NDArray[np.float32]:
+    """Return the features of images, in their order."""
+    import numpy as np
+
+    parts = []
+    for start in range(0, len(samples), _IMAGES_AT_ONCE):
+        paths = [sample.path for sample in samples[start : start + _IMAGES_AT_ONCE]]
+        parts.append(opened.embedder.embed(paths).numpy())
+        advance(len(paths))
+    return np.concatenate(parts)
+
+
+def _store(
+    result: CalibrationResult, data: str, fingerprint: str, weights: Path, target: Path
+) -> Path:
+    """Store a calibration with an embedder, or with a copy of it."""
+    if target != weights:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, target)
+        shutil.copyfile(weights.with_suffix(".json"), target.with_suffix(".json"))
+    content = {**result.stored(), "data": data, "fingerprint": fingerprint}
+    return write_calibration(target, content)
