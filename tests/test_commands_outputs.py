@@ -17,6 +17,7 @@ READ = {"--data-root", "--generator", "--identity", "--images", "--inception"}
 WITHOUT_SUFFIX = {"--json"}
 FOLDERS = {
     ("run", "--out"),
+    ("calibrate", "--out"),
     ("sweep", "--out"),
     ("plugins", "new", "--into"),
     ("data", "make", "--out"),
