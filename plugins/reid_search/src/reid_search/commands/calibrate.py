@@ -99,10 +99,10 @@ def calibrate(
     from reid_search.calibration.curves import OperatingPoint
 
     OperatingPoint.parse(options["operating_point"])
-    weights = resolve_model(model)
-    target = None if no_store else _checked_target(model, weights, out)
-    if no_store and out is not None:
+    if out is not None and no_store:
         raise ConfigError("--out and --no-store exclude each other")
+    if out is not None:
+        checked_folder(out)
     if json_path is not None:
         checked_output(json_path, option="--json")
     if picture is not None:
@@ -110,6 +110,10 @@ def calibrate(
 
         checked_output(picture, FIGURE_SUFFIXES, option="--picture")
         require_matplotlib()
+    weights = resolve_model(model)
+    target = None
+    if not no_store:
+        target = out / weights.name if out else _checked_weights(model, weights)
 
     from rich.console import Console
 
@@ -149,22 +153,20 @@ def calibrate(
         click.echo(f"stored in {_store(result, data, dataset.fingerprint(), weights, target)}")
 
 
-def _checked_target(model: str | None, weights: Path, out: Path | None) -> Path:
-    """Return the embedder with which to store, before it is there.
+def _checked_weights(model: str | None, weights: Path) -> Path:
+    """Return the embedder itself, to store with, if its description can be written.
 
     Raises:
-        ConfigError: it cannot be written to, or belongs to an installation or a cache.
+        ConfigError: it cannot, or belongs to an installation or a cache.
     """
-    if out is not None:
-        return checked_folder(out) / "embedder.safetensors"
     if model is None or not Path(model).exists():
         raise ConfigError(
             f"{model or DEFAULT_MODEL} is not yours to change: name a folder for a calibrated copy "
             "with --out DIR, or measure only with --no-store"
         )
     try:
-        checked_folder(weights.parent, empty=False)
-        checked_output(weights.with_suffix(".json"))
+        checked_folder(weights.parent, empty=False, option="MODEL")
+        checked_output(weights.with_suffix(".json"), option="MODEL")
     except ConfigError as error:
         raise ConfigError(
             f"the calibration cannot be stored with the embedder: {error}; or name a folder for a "
