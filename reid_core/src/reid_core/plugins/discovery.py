@@ -7,10 +7,12 @@ plugin that is asked for and cannot be loaded is one clear error.
 
 from __future__ import annotations
 
+import os
+import sys
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata, resources
 from typing import TYPE_CHECKING
 
@@ -61,6 +63,23 @@ def installed(group: str = PLUGIN_GROUP) -> dict[str, PluginRecord]:
     Raises:
         ConflictError: two distributions register the same name.
     """
+    return dict(_registered(group, _stamp()))
+
+
+def _stamp() -> tuple[tuple[str, int], ...]:
+    """Return what changes when a distribution comes or goes: the import path and its folders."""
+    found = []
+    for folder in sys.path:
+        try:
+            found.append((folder, os.stat(folder or ".").st_mtime_ns))
+        except OSError:
+            found.append((folder, 0))
+    return tuple(found)
+
+
+@lru_cache(maxsize=8)
+def _registered(group: str, stamp: tuple[tuple[str, int], ...]) -> dict[str, PluginRecord]:
+    """Read the metadata of all distributions; a run asks for the same again and again."""
     records: dict[str, PluginRecord] = {}
     seen: set[str] = set()
     for distribution in metadata.distributions():
