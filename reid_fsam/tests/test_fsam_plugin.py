@@ -282,3 +282,18 @@ def test_settings_that_contradict_each_other_are_refused(
 def test_an_unknown_setting_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"plugins.fsam.si_nrm.*si_norm"):
         resolve({"run": {"plugins": ["fsam"]}, "plugins": {"fsam": {**TINY, "si_nrm": "sq"}}})
+
+
+def test_schp_without_weights_says_that_it_is_trained(
+    reid_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+
+    def stop(*args: object, **kwargs: object) -> None:
+        raise DataError("far enough")
+
+    monkeypatch.setattr("reid_parsing.parser_stage", stop)
+    flags = tiny_flags(("fsam",), {"plugins": {"fsam": {**TINY, "parser": "schp"}}})
+    with pytest.raises(DataError, match="far enough"):
+        assemble(resolve(flags), cache=reid_cache, say=lines.append, stages=Stages())
+    assert any("'schp' is trained from random weights on toy:tiny" in line for line in lines)

@@ -175,10 +175,17 @@ class Fsam(Plugin):
             keys = (f"{self.name}.parser", f"{self.name}.parser_label_set")
             parser = load_parser(settings.parser_weights, settings.parser, keys)
         else:
+            labelled = self._labelled(ctx)
+            if settings.parser == "schp":
+                ctx.say(
+                    f"{self.name}: no {self.name}.parser_weights are given, so 'schp' is trained "
+                    f"from random weights on {labelled}; its released ones are read with "
+                    f"{self.name}.parser_label_set"
+                )
             stage = parser_stage(
                 "parts",
                 settings.parser,
-                self._labelled(ctx),
+                labelled,
                 epochs=settings.parser_epochs,
                 iterations=settings.parser_iterations,
             )
