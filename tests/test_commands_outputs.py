@@ -21,6 +21,8 @@ FOLDERS = {
     ("sweep", "--out"),
     ("plugins", "new", "--into"),
     ("data", "make", "--out"),
+    ("embed", "--out"),
+    ("embedder", "make", "--out"),
     ("dgnet", "generate", "set", "--out"),
     ("dgnet", "import", "--out"),
     ("parsing", "label", "--out"),
@@ -113,7 +115,14 @@ def test_another_suffix_is_refused_before_the_work(
 
 
 @pytest.mark.parametrize(
-    "found", [("dgnet", "generate", "set", "--out"), ("parsing", "label", "--out")], ids=" ".join
+    "found",
+    [
+        ("dgnet", "generate", "set", "--out"),
+        ("embed", "--out"),
+        ("embedder", "make", "--out"),
+        ("parsing", "label", "--out"),
+    ],
+    ids=" ".join,
 )
 def test_a_folder_that_holds_something_is_refused_before_the_work(
     found: tuple[str, ...], run_reid: RunReid, tmp_path: Path

@@ -10,6 +10,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -174,12 +175,11 @@ def one_line(error: BaseException) -> str:
 
 
 def crop_image(pixels: NDArray[np.uint8], box: ArrayLike) -> NDArray[np.uint8]:
-    """Return the part of an image that a box shows; what of the box lies outside is left out.
+    """Return the part of an image that a box shows; see `crop_bounds`.
 
     Args:
         pixels: uint8 ``H W 3``.
-        box: left, top, right and bottom in pixels, right and bottom not included; fractions are
-            rounded to the nearest edge.
+        box: left, top, right and bottom in pixels.
 
     Returns:
         uint8 ``h w 3``, contiguous.
@@ -187,8 +187,26 @@ def crop_image(pixels: NDArray[np.uint8], box: ArrayLike) -> NDArray[np.uint8]:
     Raises:
         DataError: the box has no pixel of the image.
     """
+    left, top, right, bottom = crop_bounds(pixels.shape, box)
+    return np.ascontiguousarray(pixels[top:bottom, left:right])
+
+
+def crop_bounds(shape: Sequence[int], box: ArrayLike) -> tuple[int, int, int, int]:
+    """Return the edges of the pixels that a box shows; what of it lies outside is left out.
+
+    Args:
+        shape: of the image, its height and width first.
+        box: left, top, right and bottom in pixels, right and bottom not included; fractions are
+            rounded to the nearest edge.
+
+    Returns:
+        Left, top, right and bottom within the image.
+
+    Raises:
+        DataError: the box has no pixel of the image.
+    """
     corners = np.asarray(box, np.float64)
-    height, width = pixels.shape[:2]
+    height, width = shape[:2]
     text = "(" + ", ".join(f"{value:g}" for value in corners) + ")"
     if not np.isfinite(corners).all():
         raise DataError(f"the box {text} is not finite")
@@ -198,11 +216,11 @@ def crop_image(pixels: NDArray[np.uint8], box: ArrayLike) -> NDArray[np.uint8]:
             f"the box {text} is empty: it is left, top, right, bottom in pixels, not a width and a "
             "height, and no fraction of the image"
         )
-    left, right = np.clip((left, right), 0, width).astype(np.int64)
-    top, bottom = np.clip((top, bottom), 0, height).astype(np.int64)
+    left, right = np.clip((left, right), 0, width)
+    top, bottom = np.clip((top, bottom), 0, height)
     if right <= left or bottom <= top:
         raise DataError(f"the box {text} lies outside the image, which is {width} x {height}")
-    return np.ascontiguousarray(pixels[top:bottom, left:right])
+    return int(left), int(top), int(right), int(bottom)
 
 
 def resize_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,0 +1,105 @@
+"""``reid embed``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+
+from reid_core import ConfigError, checked_folder
+from reid_search.models import is_model
+
+
+@click.command()
+@click.argument("arguments", nargs=-1, required=True, metavar="[MODEL] IMAGES...")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    default=Path("gallery"),
+    show_default=True,
+    help="The gallery's folder; what it has already is not embedded again.",
+)
+@click.option(
+    "--items",
+    type=click.Choice(["jsonl", "parquet"]),
+    help="How a new gallery says what its rows show: JSON lines (the default), or Parquet shards.",
+)
+@click.option("--every", type=click.IntRange(1), default=1, help="Of videos, every so many frames.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="As engine.precision of a run.",
+)
+@click.option("--threads", type=click.IntRange(1), default=2, help="Threads that decode pictures.")
+def embed(
+    arguments: tuple[str, ...],
+    out: Path,
+    items: str | None,
+    every: int,
+    device: str,
+    precision: str,
+    threads: int,
+) -> None:
+    """Describe pictures by vectors, in a gallery that `reid search` looks into.
+
+    MODEL is a run, an embedder, an address or the name of shipped weights; without one, the shipped
+    embedder is taken. IMAGES are folders, files, patterns ('shots/*.jpg'), videos, and tables
+    (.csv, .jsonl) of a path, perhaps a box (left, top, right, bottom) and further columns.
+
+    Called again, it adds what is new, and goes on where it was interrupted. Under torchrun, all
+    processes share the work. The exit code is 1 where a picture could not be read.
+    """
+    model_text, images = split_model(arguments)
+    checked_folder(out, empty=not (out / "gallery.json").exists())
+
+    from reid_core.cli.progress import Screen
+    from reid_core.machine.ranks import process_group, rank_0_first, world
+    from reid_search.embedding.inputs import Inputs
+    from reid_search.embedding.worker import Worker
+    from reid_search.gallery.filling import fill, open_or_create
+    from reid_search.gallery.items import require_pyarrow
+    from reid_search.models import open_model
+
+    if items == "parquet":
+        require_pyarrow()
+    inputs = Inputs(images, every)
+    total = inputs.check()
+    model = open_model(model_text)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    with process_group(device) if several else nullcontext():
+        with rank_0_first():
+            gallery = open_or_create(out, model, items)
+        first = world()[0] == 0
+        screen = Screen()
+        worker = Worker(model.embedder, device, precision, threads)
+        writing = gallery.writing() if first else nullcontext()
+        with writing, screen.bar("embed", total if first else 0) as advance:
+            done = fill(gallery, inputs, worker, say=screen.say, advance=advance)
+        if not first:
+            return
+    there = f", {done.there} were there" if done.there else ""
+    pictures = "1 picture" if len(gallery) == 1 else f"{len(gallery)} pictures"
+    click.echo(f"{out}: {pictures} by {model.name}; {done.added} added{there}")
+    if done.unread:
+        click.echo(f"could not be read, and named above: {done.unread}", err=True)
+        sys.exit(1)
+
+
+def split_model(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """Return MODEL, or None where the first argument is none, and the other arguments.
+
+    Raises:
+        ConfigError: nothing but a model.
+    """
+    if not is_model(arguments[0]):
+        return None, arguments
+    if len(arguments) == 1:
+        raise ConfigError(f"{arguments[0]} is a model: name pictures behind it")
+    return arguments[0], arguments[1:]

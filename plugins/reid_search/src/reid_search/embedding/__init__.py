@@ -1,0 +1,1 @@
+"""Pictures, crops and videos into a gallery, on one process or many."""

@@ -1,0 +1,105 @@
+"""What shall be embedded: folders, globs, files, tables of crops and videos, as items in order."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reid_core import DataError
+from reid_search.embedding.tables import Table, is_table
+from reid_search.embedding.videos import frames_of, is_video
+
+Item = Mapping[str, Any]
+"""One row: ``path``; ``frame`` of a video, from 0; ``box``; and whatever else the user has said."""
+
+IMAGE_SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jpeg", ".jpg", ".jpe", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+)
+"""Files of a folder that are taken for pictures; files that are named are taken as they are."""
+
+
+class Inputs:
+    """The items that a command's IMAGES mean, in a fixed order; iterated as often as needed.
+
+    Folders are gone through with all that is in them, names in order. A table is a ``.csv`` or a
+    ``.jsonl``; see `Table`.
+
+    Args:
+        texts: folders, files, patterns (``shots/*.jpg``), tables, videos.
+        every: of a video, every so many frames.
+
+    Raises:
+        DataError: nothing is called so, or a table cannot be used; names it.
+    """
+
+    def __init__(self, texts: Sequence[str | Path], every: int = 1) -> None:
+        self.every = every
+        self._sources: list[Path | Table] = []
+        for text in texts:
+            for path in _named(str(text)):
+                self._sources.append(Table(path) if is_table(path) else path)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for source in self._sources:
+            if isinstance(source, Table):
+                yield from source
+            elif source.is_dir():
+                for path in _within(source):
+                    yield from self._of_file(path)
+            else:
+                yield from self._of_file(source)
+
+    def _of_file(self, path: Path) -> Iterator[dict[str, Any]]:
+        where = os.path.abspath(path)
+        if is_video(path):
+            yield from ({"path": where, "frame": n} for n in range(0, frames_of(path), self.every))
+        else:
+            yield {"path": where}
+
+    def check(self) -> int:
+        """Return how many items there are, after a look at what can be seen without decoding.
+
+        Raises:
+            DataError: there is none, or a box of a table shows nothing of its frame.
+        """
+        for source in self._sources:
+            if isinstance(source, Table):
+                source.check_boxes()
+        count = sum(1 for _ in self)
+        if not count:
+            names = ", ".join(str(getattr(s, "path", s)) for s in self._sources)
+            raise DataError(f"{names}: there are no pictures ({_suffixes()})")
+        return count
+
+
+def _named(text: str) -> Iterable[Path]:
+    path = Path(text)
+    if path.exists():
+        return [path]
+    if glob.has_magic(text):
+        found = sorted(glob.glob(text, recursive=True))
+        if not found:
+            raise DataError(f"{text}: no file fits this pattern")
+        return [Path(name) for name in found]
+    raise DataError(f"{text}: no such file or folder")
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    """Yield the pictures and videos of a folder and of those in it."""
+    with os.scandir(folder) as entries:
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    for entry in ordered:
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _within(path)
+        elif path.suffix.lower() in IMAGE_SUFFIXES or is_video(path):
+            yield path
+
+
+def _suffixes() -> str:
+    return ", ".join(sorted(IMAGE_SUFFIXES))

@@ -1,0 +1,1 @@
+"""The folder of vectors and items, and the search in it."""
