@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ValidationError
 
-from reid_core.config import RunConfig, known_keys
+from reid_core.cli.options import to_flags
+from reid_core.config import RunConfig, cache_folder, known_keys
 from reid_core.errors import ConfigError
+from reid_core.plugins.discovery import installed, load_class
 from reid_core.runs.resolve import resolve, validated
 
 SECTIONS = {
@@ -189,3 +191,61 @@ def test_a_length_needs_a_neck_that_changes_it() -> None:
 def test_several_errors_are_counted() -> None:
     with pytest.raises(ConfigError, match=r"^optim\.(lr|name): .*\(and 1 more\)$"):
         validated(RunConfig, {"optim": {"lr": -1, "name": "lion"}})
+
+
+def test_the_cache_of_earlier_versions_is_moved_and_what_is_others_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("REID_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name, **_: tmp_path / name)
+    assert cache_folder() == tmp_path / "reid-core"
+    assert not (tmp_path / "reid-core").exists()
+    for name in ("stages/core", "labels", "toy-tiny", "theirs"):
+        (tmp_path / "reid" / name).mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"the cache has moved from .*reid to .*reid-core"):
+        cache_folder()
+    moved = {path.name for path in (tmp_path / "reid-core").iterdir()}
+    assert moved == {"stages", "labels", "toy-tiny"}
+    assert (tmp_path / "reid-core" / "stages" / "core").is_dir()
+    assert [path.name for path in (tmp_path / "reid").iterdir()] == ["theirs"]
+    monkeypatch.setenv("REID_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+
+
+def optional_settings() -> list[str]:
+    """Return every setting of the core and of the plugins here that may have no value."""
+    models: dict[str, type[BaseModel]] = dict.fromkeys([""], RunConfig)
+    models |= {f"{name}.": load_class(name).Settings for name in installed()}
+    found = []
+    for prefix, model in models.items():
+        for key in known_keys(model):
+            kind: Any = model
+            *sections, leaf = key.split(".")
+            for section in sections:
+                kind = kind.model_fields[section].annotation
+            if type(None) in get_args(kind.model_fields[leaf].annotation):
+                found.append(prefix + key)
+    return found
+
+
+@pytest.mark.parametrize("key", optional_settings())
+def test_whatever_may_be_missing_is_set_to_none_by_the_command_line(key: str) -> None:
+    first = key.partition(".")[0]
+    core = first in RunConfig.model_fields
+    flags = to_flags({"settings": [f"{key}=none"], "plugins": None if core else first})
+    config: Any = resolve(flags).config
+    value = config if core else config.plugins
+    for part in key.split("."):
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    assert value is None
+
+
+def test_on_one_s_own_files_an_epoch_of_quick_is_the_data_set() -> None:
+    own = {"data": {"name": "folder", "root": "photos"}}
+    assert resolve().config.schedule.iterations_per_epoch == 20
+    assert resolve(own).config.schedule.iterations_per_epoch is None
+    chosen = {**own, "schedule": {"iterations_per_epoch": 3}}
+    assert resolve(chosen).config.schedule.iterations_per_epoch == 3
+    named = resolve(own, recipe="core/quick").config
+    assert named.schedule.iterations_per_epoch == 20

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from reid_core.config import EngineSection
 from reid_core.errors import DeviceError
-from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
+from reid_core.machine.devices import autocast_of, choose_device, device_errors, memory_format_of
+from reid_core.runs import running
+from reid_core.runs.describing import closing_line, cost
+from reid_core.testing.fixtures import RunReid
 
 CPU = torch.device("cpu")
 
@@ -91,3 +98,77 @@ def test_channels_last_unless_told_otherwise() -> None:
     assert memory_format_of(EngineSection()) == torch.channels_last
     assert memory_format_of(EngineSection(channels_last=True)) == torch.channels_last
     assert memory_format_of(EngineSection(channels_last=False)) == torch.contiguous_format
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu", "meta"])
+@pytest.mark.parametrize("there", [None, torch.device("cuda")])
+def test_another_accelerator_that_is_absent_is_one_line(
+    name: str, there: torch.device | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: there)
+    with pytest.raises(DeviceError, match=rf"'{name}', but there is no such device here .*auto"):
+        choose_device(name)
+
+
+def test_another_accelerator_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("mps"))
+    assert choose_device("mps") == torch.device("mps")
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_devices_that_are_hidden_are_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES is empty and hides all"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            r"^out of memory \(CUDA .*\): h",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            r"^out of memory \(Def.*: h",
+        ),
+        (MemoryError(), r"^out of memory \(the host\): halve it$"),
+        (
+            RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nmore"),
+            r"^the device cannot be used \(CUDA error.*unavailable\).*--device cpu$",
+        ),
+    ],
+)
+def test_what_a_device_refuses_is_one_line(error: Exception, message: str) -> None:
+    with pytest.raises(DeviceError, match=message), device_errors("halve it"):
+        raise error
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="sizes differ"), device_errors("halve it"):
+        raise RuntimeError("sizes differ")
+
+
+def test_a_run_out_of_memory_names_the_settings_that_halve_it(
+    run_reid: RunReid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(running, "_run", full)
+    code, _, err = run_reid("run", "--data", "toy:tiny", "--out", tmp_path / "run")
+    assert code == 2
+    assert "-s data.batch_size=32" in err
+    assert "-s evaluation.batch_size=64" in err
+    assert err.count("\n") == 1
+
+
+def test_without_the_module_resource_a_run_tells_no_peak_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    trainer = SimpleNamespace(
+        seconds=1.0, images=2, waited=0.0, assembly=SimpleNamespace(ctx=SimpleNamespace(device=CPU))
+    )
+    assert "memory: not told" in closing_line(cost(trainer, 1.0))

@@ -369,3 +369,25 @@ def test_a_network_of_many_paths_keeps_its_stride(name: str) -> None:
 def test_a_size_that_a_network_does_not_take_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"'hrnet_w18_small' does not take images of 100 x 50"):
         on_meta("hrnet_w18_small", 2, (100, 50))
+
+
+def test_a_network_without_feature_maps_is_one_line_before_its_weights_are_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+
+    def without_maps(name: str, pretrained: bool = False, **_: object) -> nn.Module:
+        asked.append(pretrained)
+        return nn.Linear(2, 2)
+
+    monkeypatch.setattr("timm.create_model", without_maps)
+    with pytest.raises(ConfigError, match=r"'test_resnet' has no feature maps .* another one"):
+        TimmEncoder("test_resnet", (64, 32), pretrained=True)
+    assert asked == [False]
+
+
+def test_a_network_that_cannot_be_built_at_a_size_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"^timm's 'levit_128s' ") as caught:
+        TimmEncoder("levit_128s", (50, 30))
+    assert "\n" not in str(caught.value)
+    assert "data.height" in str(caught.value)

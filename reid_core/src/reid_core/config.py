@@ -6,6 +6,7 @@ Keys are never added by a plugin to these sections: a plugin's settings are its 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -424,11 +425,33 @@ def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str
 
 
 def cache_folder() -> Path:
-    """Return the user's cache folder: ``$REID_CACHE``, otherwise the platform's."""
+    """Return the user's cache folder: ``$REID_CACHE``, otherwise the platform's for reid-core.
+
+    What earlier versions left in ``~/.cache/reid``, which another package uses, too, is moved.
+    """
     import os
+
+    import platformdirs
 
     chosen = os.environ.get("REID_CACHE")
     if chosen:
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "reid"
+    folder = platformdirs.user_cache_path("reid-core", appauthor=False)
+    if not folder.exists():
+        before = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reid"
+        _move_cache(before, folder)
+    return folder
+
+
+_FORMER_CACHE = ("stages", "labels", "toy-*", "synthpeople*", "benchmarks", "fsam", "parsing-*")
+"""What earlier versions made in their cache folder."""
+
+
+def _move_cache(before: Path, folder: Path) -> None:
+    ours = [entry for pattern in _FORMER_CACHE for entry in before.glob(pattern)]
+    if not ours:
+        return
+    folder.mkdir(parents=True)
+    for entry in ours:
+        entry.rename(folder / entry.name)
+    warnings.warn(f"the cache has moved from {before} to {folder}", stacklevel=3)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -103,7 +102,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(status: int) -> str:
-    if status == -signal.SIGKILL:
+    if status == -9:
         return "it was killed, for lack of memory if you have not done it"
     return f"its exit status is {status}"
 

@@ -28,6 +28,7 @@ def check(
     from reid_core.cli.progress import Screen
     from reid_core.config import cache_folder
     from reid_core.contract.samples import DataRequest, DataSet
+    from reid_core.data.counts import check_labels as check_labels_of
     from reid_core.data.doctor import Finding, check_labels, verdict
     from reid_core.data.file_check import check_files, count_files, read_files
     from reid_core.plugins.providers import Providers, check_request, parse_data_name
@@ -39,6 +40,7 @@ def check(
     request = DataRequest(title, variant, size, data_root, cache_folder())
     check_request(provider, request)
     loaded = provider.load(request)
+    check_labels_of(loaded)
     dataset = loaded if isinstance(loaded, DataSet) else DataSet(name, loaded)
     asked = [providers.protocol(p) for p in (protocols or dataset.protocols)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 import warnings
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -104,6 +105,11 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; an error that a user can act on is one line and exit code 2."""
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # Names of files may be bytes that are no text: they are printed as they are.
+            utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     try:
         with own_errors():
             cli(standalone_mode=False)

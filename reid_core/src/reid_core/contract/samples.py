@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -105,7 +106,7 @@ class DataSet:
         for sample in (*self.train.samples, *self.query, *self.gallery):
             size = sample.path.stat().st_size
             labels = (sample.split, sample.pid, sample.camid, sample.clothes)
-            digest.update(f"{sample.path.name}|{size}|{labels}\n".encode())
+            digest.update(os.fsencode(f"{sample.path.name}|{size}|{labels}\n"))
         return digest.hexdigest()[:16]
 
 

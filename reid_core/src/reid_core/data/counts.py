@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from reid_core.contract.samples import Counts, DataProvider, DataRequest, DataSet, Sample, Source
+from reid_core.errors import DataError
 
 
 def load_counted(provider: DataProvider, request: DataRequest) -> DataSet | Source:
@@ -14,6 +17,7 @@ def load_counted(provider: DataProvider, request: DataRequest) -> DataSet | Sour
     Parts of a set stay usable so, and nobody takes their results for the whole one's.
     """
     found = provider.load(request)
+    check_labels(found)
     if provider.expected is None or not isinstance(found, DataSet):
         return found
     wrong = differences(provider.expected(request), counts_of(found))
@@ -21,6 +25,23 @@ def load_counted(provider: DataProvider, request: DataRequest) -> DataSet | Sour
         return found
     begun = f"{found.notice};" if found.notice else f"{found.name}:"
     return replace(found, notice=f"{begun} not the official copy: {'; '.join(wrong)}")
+
+
+def check_labels(found: DataSet | Source) -> None:
+    """Refuse labels that no array holds, before anything is trained.
+
+    Raises:
+        DataError: a label that is no whole number from -1 to 2^63 - 1.
+    """
+    dataset = found if isinstance(found, DataSet) else DataSet(found.name, found)
+    for sample in (*dataset.train.samples, *dataset.query, *dataset.gallery):
+        for name in ("pid", "camid", "clothes"):
+            value = getattr(sample, name)
+            if not isinstance(value, int | np.integer) or not -1 <= value < 2**63:
+                raise DataError(
+                    f"{sample.path}: {name} {value!r} is no whole number from -1 to 2^63 - 1; "
+                    "number people, cameras and outfits anew"
+                )
 
 
 def splits_of(dataset: DataSet) -> dict[str, Sequence[Sample]]:

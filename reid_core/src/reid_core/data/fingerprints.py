@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 
 from reid_core.contract.samples import Sample, Source
@@ -46,5 +47,5 @@ def _labels(sample: Sample) -> str:
 def _digest(lines: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for line in lines:
-        digest.update(f"{line}\n".encode())
+        digest.update(os.fsencode(f"{line}\n"))
     return digest.hexdigest()[:16]

@@ -47,8 +47,11 @@ def image_names(dataset: DataSet, samples: Sequence[Sample]) -> list[str]:
 
 
 def results_text(content: Any) -> str:
-    """Return plain data as JSON that people can read: short values on a line of their own."""
-    return _text(content, "") + "\n"
+    """Return plain data as JSON that people can read: short values on a line of their own.
+
+    Bytes of file names that are no text are escaped as ``json`` does, and read as they were.
+    """
+    return f"{_text(content, '')}\n".encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _queries(result: RetrievalResult, dataset: DataSet) -> list[dict[str, Any]]:

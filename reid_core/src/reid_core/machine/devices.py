@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -30,15 +31,54 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             built = torch.version.cuda or "without CUDA"
+            hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
             raise DeviceError(
                 f"engine.device = '{name}', but there is no CUDA device here (torch "
-                f"{torch.__version__}, built {built}); use --device cpu"
+                f"{torch.__version__}, built {built}"
+                f"{'; CUDA_VISIBLE_DEVICES is empty and hides all' if hidden else ''}); "
+                "use --device cpu"
             )
         if device.index is not None and device.index >= torch.cuda.device_count():
             raise DeviceError(
                 f"engine.device = '{name}', but there are {torch.cuda.device_count()} CUDA devices"
             )
+    elif device.type != "cpu":
+        there = torch.accelerator.current_accelerator()
+        if there is None or there.type != device.type:
+            raise DeviceError(
+                f"engine.device = '{name}', but there is no such device here (torch "
+                f"{torch.__version__}); use --device auto or cpu"
+            )
     return device
+
+
+@contextmanager
+def device_errors(remedy: str) -> Iterator[None]:
+    """Say in one line what a device refuses: it is out of memory, or others use it.
+
+    Args:
+        remedy: what needs less memory.
+
+    Raises:
+        DeviceError: with what the device said and the remedy.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        said = " ".join(str(error).partition("\n")[0].split())[:160]
+        short = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if short or any(words in said for words in _SHORT):
+            raise DeviceError(f"out of memory ({said or 'the host'}): {remedy}") from error
+        if any(words in said for words in _BUSY):
+            raise DeviceError(
+                f"the device cannot be used ({said}): others may use it; wait, choose another one "
+                "with --device cuda:N, or use --device cpu"
+            ) from error
+        raise
+
+
+_SHORT = ("out of memory", "can't allocate memory", "not enough memory")
+_BUSY = ("busy or unavailable", "CUDA initialization", "no CUDA-capable device")
 
 
 def precision_of(settings: EngineSection, device: torch.device) -> str:

@@ -208,15 +208,25 @@ def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Mod
     # Its retries while offline are told in one line below, not in one each.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
-        model: nn.Module = timm.create_model(name, pretrained=pretrained is True, **options)
+        model: nn.Module = timm.create_model(name, **options)
     except Exception as error:
-        if pretrained is not True:
-            raise
-        raise _no_weights(name, error) from error
+        reason = " ".join(str(error).split())[:120]
+        raise ConfigError(
+            f"timm's '{name}' cannot be built for images of {size[0]} x {size[1]} pixels "
+            f"({reason}); choose other ones with data.height and data.width, or another encoder"
+        ) from error
+    if not hasattr(model, "forward_intermediates"):
+        raise ConfigError(
+            f"timm's '{name}' has no feature maps and cannot be an encoder; choose another one, "
+            "such as resnet50, convnext_tiny or vit_small_patch16_224"
+        )
+    if pretrained is True:
+        try:
+            model = timm.create_model(name, pretrained=True, **options)
+        except Exception as error:
+            raise _no_weights(name, error) from error
     if isinstance(pretrained, Path):
         load_weights(model, name, pretrained)
-    if not hasattr(model, "forward_intermediates"):
-        raise ConfigError(f"timm's '{name}' does not expose its maps and cannot be an encoder")
     return model
 
 

@@ -63,33 +63,41 @@ def cost(trainer: Any, seconds: float) -> dict[str, float]:
         trainer: of the run.
         seconds: wall time of the whole run, evaluation included.
     """
-    import resource
-
     import torch
 
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if platform.system() == "Darwin" else 1024
     spent = {
         "seconds": round(seconds, 1),
         "training_seconds": round(trainer.seconds, 1),
         "images": trainer.images,
         "images_per_second": round(trainer.images / max(trainer.seconds, 1e-9), 1),
         "share_of_waiting_for_data": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
-        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20),
     }
+    memory = _peak_memory()
+    if memory is not None:
+        spent["peak_memory_mib"] = round(memory / 2**20)
     device = trainer.assembly.ctx.device
     if device.type == "cuda":
         spent["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
     return spent
 
 
+def _peak_memory() -> int | None:
+    """Return the most bytes that this process has had; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 def closing_line(spent: Mapping[str, float]) -> str:
     """Return the line that says what a run has cost."""
-    gpu = ""
-    if "peak_gpu_memory_mib" in spent:
-        gpu = f", {spent['peak_gpu_memory_mib']} MiB on the GPU"
+    places = (("peak_memory_mib", "MiB"), ("peak_gpu_memory_mib", "MiB on the GPU"))
+    memory = [f"{spent[name]} {unit}" for name, unit in places if name in spent]
     return (
         f"{spent['seconds']:.0f} s; training: {spent['images_per_second']:.0f} images/s, "
         f"{100 * spent['share_of_waiting_for_data']:.0f} % of the time waiting for data; "
-        f"memory: {spent['peak_memory_mib']} MiB{gpu}"
+        f"memory: {', '.join(memory) or 'not told'}"
     )

@@ -36,7 +36,7 @@ def load_recipe(name: str, over: tuple[str, ...] = ()) -> dict[str, Any]:
     if path.suffix != ".toml":
         path = _packaged_recipe(name)
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(path.read_text("utf-8", "surrogateescape"))
     except FileNotFoundError:
         raise ConfigError(f"there is no recipe file {path}") from None
     except OSError as error:

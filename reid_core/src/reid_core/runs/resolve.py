@@ -65,6 +65,9 @@ def resolve(
     named = load_recipe(recipe) if isinstance(recipe, str) else dict(recipe or {})
     chosen = merged_layers(base, named, flags)
     _check_tables(chosen)
+    if recipe is None and chosen.get("data", {}).get("root") is not None:
+        # Its short epochs are for the drawn people: on the user's own files one goes through them.
+        base["schedule"].pop("iterations_per_epoch", None)
     listed = chosen.get("run", {}).get("plugins", ())
     if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
         raise ConfigError(f"run.plugins: must be a list of names (given: {listed!r})")

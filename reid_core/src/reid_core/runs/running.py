@@ -77,7 +77,7 @@ def run(
         ReidError: anything that cannot work, in one line.
     """
     # Torch is imported here and below, so that resolving and listing stay light.
-    from reid_core.machine.devices import choose_device
+    from reid_core.machine.devices import choose_device, device_errors
     from reid_core.machine.randomness import deterministic
     from reid_core.machine.ranks import broadcast, process_group, world
 
@@ -90,7 +90,8 @@ def run(
         made = run_folder(out, resolved.config, resume) if out or world()[0] == 0 else None
         folder = broadcast(made)
         try:
-            return _run(resolved, folder, resume, cache, say, progress or _silent)
+            with device_errors(_smaller(resolved.config)):
+                return _run(resolved, folder, resume, cache, say, progress or _silent)
         except Exception:
             if out is None:
                 with suppress(OSError):
@@ -164,6 +165,16 @@ def _run(
         trainer.emit(RunEnded(folder, outcome, spent))
     say(closing_line(spent))
     return RunSummary(folder, results, untrained, final.metrics if final else {})
+
+
+def _smaller(config: RunConfig) -> str:
+    """Return what would need half of the memory."""
+    train, test = config.data.batch_size, config.evaluation.batch_size
+    return (
+        f"halve data.batch_size with -s data.batch_size={train // 2} (training at {train} x "
+        f"{config.data.height} x {config.data.width}), and evaluation.batch_size with "
+        f"-s evaluation.batch_size={max(1, test // 2)}"
+    )
 
 
 def build_run(

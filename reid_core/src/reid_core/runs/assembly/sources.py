@@ -174,7 +174,36 @@ def check_batches(
     """
     for name in sources:
         kind, size = _sampling(ctx, plugins, name, identities)
+        if size < 2:
+            raise ConfigError(
+                f"batches of {size} row of source '{name}' have no statistics for batch "
+                "normalisation and nothing to compare; set the batch size to 2 or more"
+            )
+        if name == MAIN:
+            _check_several_people(ctx, kind, size)
         check_shares(name, kind, size, ctx.config.data.instances, ctx.world_size)
+
+
+def _check_several_people(ctx: RunContext, kind: str, size: int) -> None:
+    """Refuse batches of one person, from which no comparison of people learns.
+
+    Raises:
+        ConfigError: with the batch size that holds two.
+        DataError: there is one person alone.
+    """
+    if ctx.main.identities and ctx.main.num_identities == 1:
+        raise DataError(
+            f"all training images of '{ctx.dataset.name}' show one person: there is nobody to tell "
+            "apart; add other people"
+        )
+    data, together = ctx.config.data, {"pk": ctx.config.data.instances, "pairs": 2}
+    instances = together.get(kind.removesuffix("_camera"))
+    if instances is not None and size < 2 * instances:
+        raise ConfigError(
+            f"a batch of {size} rows with {instances} images per identity (data.sampler = "
+            f"'{data.sampler}') shows one person, from which the triplet loss and whatever else "
+            f"compares people learn nothing; set data.batch_size to {2 * instances} or more"
+        )
 
 
 def _sampling(
