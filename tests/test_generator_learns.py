@@ -1,4 +1,4 @@
-"""DG-Net's generative module learns: from a few hundred steps on, codes mean something."""
+"""DG-Net's generative module learns: from 150 steps on, codes mean something."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from reid_dgnet.losses import reconstruction
 from reid_dgnet.networks.decoder import Decoder, ParameterMlps
 from reid_dgnet.networks.structure import StructureEncoder
 
-STEPS = 300
+STEPS = 150
 SIZE = (96, 48)
 
 
