@@ -100,7 +100,12 @@ def test_results_are_stored_beside_those_of_the_untrained_encoder(finished: RunS
     stored = json.loads((finished.folder / "results.json").read_text())
     assert stored["data"] == "toy:tiny"
     assert stored["plugins"] == ["adversarial", "head"]
-    assert stored["results"] == [result.to_json() for result in finished.results]
+    assert [set(result) for result in stored["results"]] == [
+        {*result.to_json(), "version", "queries"} for result in finished.results
+    ]
+    for found, result in zip(stored["results"], finished.results, strict=True):
+        assert {name: found[name] for name in result.to_json()} == result.to_json()
+        assert len(found["queries"]) == result.valid_queries
     assert stored["untrained"] == [result.to_json() for result in finished.untrained]
     assert [r["protocol"] for r in stored["results"]] == [
         r["protocol"] for r in stored["untrained"]
