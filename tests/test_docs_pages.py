@@ -131,6 +131,10 @@ class Witness(Plugin):
         return self.note("reid_auxiliary_branches")
 
     @hookimpl
+    def reid_embedding_branches(self, ctx, embedding, dims):
+        return self.note("reid_embedding_branches")
+
+    @hookimpl
     def reid_identity(self, ctx, embedding, dims):
         self.note("reid_identity")
         return Core("core").reid_identity(ctx, embedding, dims)

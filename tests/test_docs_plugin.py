@@ -38,6 +38,8 @@ SHAPES = {
     "agreement": "Agreement",
     "distilled": "Distilled",
     "averaged": "Averaged",
+    "clothes_blind": "ClothesBlind",
+    "each_blind": "EachBlind",
     "leak": "Leak",
     "small": "Small",
     "narrow": "Narrow",
@@ -53,6 +55,9 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "front_door": {"evaluation": {"protocols": ["standard", "front-door"]}},
 }
 """What a tiny run needs beside the plugin's name, so that the plugin does something."""
+
+ALONE = ("small", "narrow", "from_csv", "cosine", "agreement")
+"""Pages on encoders (MGN brings its own), on data, on another criterion and another sampler."""
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +219,8 @@ def test_every_shape_conforms(
         ("agreement", {"main:agreement/apart"}),
         ("distilled", {"main:distilled/follow"}),
         ("leak", {"main:leak/camera"}),
+        ("clothes_blind", {"main:clothes_blind/outfit"}),
+        ("each_blind", {"main:each_blind/outfit"}),
     ],
 )
 def test_a_shape_adds_its_terms(
@@ -298,6 +305,25 @@ def test_the_metric_is_reported_observed_and_selects(
     assert selected["score"] == seen[best]
     assert lines[-1]["selected_leak/accuracy"] == seen[best]
     assert f"selected epoch {best + 1} on validation (leak/accuracy {seen[best]:.4g})" in said
+
+
+@pytest.mark.parametrize("embedding", ["pcb", "mgn"])
+def test_the_pages_compose_with_whoever_fills_the_slot_embedding(
+    embedding: str, shapes: dict[str, type[Plugin]], centre: Path, reid_cache: Path
+):
+    others = [name for name in shapes if name not in ALONE]
+    names = [embedding, "centre", *others]
+    given = {section: values for one in others for section, values in SETTINGS.get(one, {}).items()}
+    tall = {"data": {"height": 96, "width": 48}}  # six stripes
+    one_step = {"schedule": {"epochs": 1, "iterations_per_epoch": 1, "warmup_epochs": 0}}
+    assembly = tiny_assembly(names, given, tall, one_step, cache=reid_cache, classes=shapes)
+    assert assembly.ctx.slots["embedding"] == embedding
+    recorder = Recorder(assembly)
+    recorder.fit()
+    seen = {name.rpartition(":")[2].partition("/")[0] for name in recorder.trace[0]}
+    losses = {name for name in others if hasattr(shapes[name], "reid_losses")}
+    assert losses | {"centre"} <= seen
+    assert {name.partition("/")[0] for name in assembly.embedder().heads} == {embedding}
 
 
 def test_mixup_adds_a_mixed_row_per_image(shapes: dict[str, type[Plugin]], reid_cache: Path):

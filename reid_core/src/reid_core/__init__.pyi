@@ -57,8 +57,8 @@ from reid_core.contract.step import (
     Update as Update,
     Weights as Weights,
 )
+from reid_core.contract.vectors import Embedded as Embedded
 from reid_core.contract.views import (
-    Embedded as Embedded,
     EvaluationView as EvaluationView,
     Metric as Metric,
     PassView as PassView,

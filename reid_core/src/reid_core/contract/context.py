@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reid_core.contract.criterion import IdentityCriterion
     from reid_core.contract.encoder import Encoder, TrainedModel
     from reid_core.contract.fields import FieldSpec
+    from reid_core.contract.model import Embedding
     from reid_core.contract.samples import DataProvider, DataSet, Source
     from reid_core.contract.stages import Stage, StageResult
     from reid_retrieval import protocols
@@ -153,6 +154,16 @@ class RunContext:
     def image_size(self) -> tuple[int, int]:
         """Height and width of the network's input."""
         return self.config.data.size
+
+    @property
+    def embeddings(self) -> Mapping[str, Embedding]:
+        """Declarations of all embeddings by name, once the model is built."""
+        return self._model().embeddings
+
+    @property
+    def deployed(self) -> tuple[str, ...]:
+        """Names of the embeddings that describe a person at test, once the model is built."""
+        return tuple(name for name, one in self.embeddings.items() if one.at_test)
 
     def owns(self, plugin: str, slot: str) -> bool:
         """Return whether a plugin fills a slot; a claimant that lost it must stay silent."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from reid_core.contract.model import Embedding, Supervision
-from reid_core.contract.views import Embedded
+from reid_core.contract.vectors import Embedded
 
 if TYPE_CHECKING:
     import numpy as np

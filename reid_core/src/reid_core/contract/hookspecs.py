@@ -98,6 +98,30 @@ def reid_auxiliary_branches(ctx: RunContext, taps: Mapping[str, Tap]) -> Sequenc
 
 
 @_hookspec
+def reid_embedding_branches(
+    ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
+) -> Sequence[Branch]:
+    """Add branches for one embedding that describes a person at test.
+
+    Called once per embedding that is declared ``at_test``, in name order, when all of
+    `reid_auxiliary_branches` are built: for what every one of them gets one of, such as a
+    classifier of something else than identity. What is read as a whole needs no such hook: a
+    branch may read ``deployed`` (`Branch.reads`).
+
+    Args:
+        ctx: the run.
+        embedding: its declaration.
+        dims: lengths of its vectors (``raw``, ``neck``, ``unit``).
+
+    Returns:
+        Branches, named ``owner/...`` with the embedding in the name
+        (``self.own(f"head/{embedding.name}")``); they may read its vectors
+        (``f"{embedding.name}:raw"``) and declare embeddings with ``at_test=False``.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
 def reid_identity(
     ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
 ) -> IdentityCriterion:
@@ -293,6 +317,7 @@ HOOKS = (
     "reid_backbones",
     "reid_backbone",
     "reid_auxiliary_branches",
+    "reid_embedding_branches",
     "reid_identity",
     "reid_losses",
     "reid_data_synthesis",

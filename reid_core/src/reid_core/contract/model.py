@@ -74,7 +74,8 @@ class Embedding:
 
     Args:
         name: ``owner/name``.
-        reads: the output (``B D`` or ``B D 1 1``) that it embeds.
+        reads: the output (``B D`` or ``B D 1 1``), or a vector of another embedding, that it
+            embeds.
         neck: ``none``, ``bn`` (BNNeck), ``fc`` (linear), ``fc_bn`` or ``fc_bn_relu``, or a module.
             The neck belongs to the embedding and is exported with it.
         dim: length after an ``fc`` neck or a module; otherwise that of the input.
@@ -107,12 +108,14 @@ class Branch:
 
     Args:
         name: ``owner/name``.
-        module: the module, or a factory that gets the taps of ``reads`` by name (``image`` and
-            fields are not among them). It is called with the values of ``reads`` in that order and
-            returns one tensor per name in ``writes`` (a bare tensor where there is one).
-        reads: names of outputs (``owner/name``), ``image`` (as the pass shows it, erased or not),
-            ``clean_image``, or fields (``parts``). Where a batch that is not of the main source
-            lacks a field, the branch does not run on it.
+        module: the module, or a factory that gets the taps of ``reads`` and ``sizes`` by name
+            (``image`` and fields are not among them; of vectors ``channels`` is the length). It is
+            called with the values of ``reads`` in that order and returns one tensor per name in
+            ``writes`` (a bare tensor where there is one).
+        reads: names of outputs (``owner/name``), of vectors (``core/global:neck``; ``deployed``,
+            ``deployed:raw`` and the like for whatever describes a person at test), ``image`` (as
+            the pass shows it, erased or not), ``clean_image``, or fields (``parts``). Where a batch
+            that is not of the main source lacks a field, the branch does not run on it.
         writes: names of its outputs, ``owner/name``.
         embeddings: embeddings of any outputs.
         frozen: in no group, always in evaluation mode, no gradient to its parameters (gradient to
@@ -120,6 +123,7 @@ class Branch:
         may_be_idle: parameter names (prefixes) that may stay without gradient, such as an unused
             classifier of a pretrained network.
         sources: sources on whose batches it runs; None for all.
+        sizes: names as in ``reads`` that only the factory of the module is told of.
         moving: of a frozen branch: its weights move without gradient (a mean teacher, moved in
             ``reid_after_step``), so checkpoints hold them, where others of a frozen branch are
             made again from their own source.
@@ -134,9 +138,10 @@ class Branch:
     may_be_idle: tuple[str, ...] = ()
     sources: tuple[str, ...] | None = None
     moving: bool = False
+    sizes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_names(self, "reads", "writes", "may_be_idle", "sources")
+        check_names(self, "reads", "writes", "may_be_idle", "sources", "sizes")
         if self.moving and not self.frozen:
             raise DeclarationError(f"Branch '{self.name}': moving is for a branch that is frozen")
         if isinstance(self.embeddings, Embedding):

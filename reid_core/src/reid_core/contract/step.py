@@ -138,7 +138,8 @@ class Pass:
         bn: ``update`` (statistics of the batch, buffers move), ``batch`` (statistics of the
             batch, buffers untouched) or ``running``.
         update: the update that it belongs to, where a plugin adds it to another's.
-        branches: patterns (fnmatch) of the branches that run on it.
+        branches: patterns (fnmatch) of the branches that run on it; ``deployed`` stands for those
+            that lead to what is deployed.
         shared: whether other plugins' losses should supervise it. A pass that shows rows of the
             batch a second time, for its owner's sake, is not shared.
     """

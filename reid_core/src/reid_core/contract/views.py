@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reid_core.contract.step import MAIN
+from reid_core.contract.vectors import Embedded as Embedded, vector_from, vector_of
 from reid_core.contract.words import ByName
 
 if TYPE_CHECKING:
@@ -16,23 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from reid_core.contract.batches import Batch
+    from reid_core.contract.model import Embedding
     from reid_core.contract.samples import DataSet
     from reid_core.contract.step import Update
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """The three vectors of an embedding, ``B D`` each.
-
-    Args:
-        raw: before the neck.
-        neck: after the neck.
-        unit: after the neck, with length one (float32).
-    """
-
-    raw: Tensor
-    neck: Tensor
-    unit: Tensor
 
 
 @dataclass(frozen=True)
@@ -47,6 +34,7 @@ class PassView:
         embedded: vectors by embedding.
         logits: identity logits ``B K`` by embedding, where a criterion ran.
         shared: whether losses of other plugins than the pass's owner should supervise it.
+        declared: declarations of the embeddings by name.
     """
 
     name: str
@@ -56,6 +44,7 @@ class PassView:
     embedded: Mapping[str, Embedded]
     logits: Mapping[str, Tensor] = field(default_factory=dict)
     shared: bool = True
+    declared: Mapping[str, Embedding] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for attribute, kind in (
@@ -67,16 +56,29 @@ class PassView:
             object.__setattr__(self, attribute, values)
 
     def output(self, name: str) -> Tensor:
-        """Return an output by name; the error lists what there is."""
-        return self.feats[name]
+        """Return an output, or a vector (``deployed:raw``), by name.
+
+        Raises:
+            UnknownNameError: the pass has none of the name; with those that it has.
+        """
+        found = self._vector(name)
+        return self.feats[name] if found is None else found
 
     def embedding(self, name: str) -> Embedded:
         """Return an embedding's vectors by name; the error lists what there is."""
         return self.embedded[name]
 
     def has(self, *names: str) -> bool:
-        """Return whether the pass carries all of these outputs and fields."""
-        return all(name in self.feats or name in self.batch.fields for name in names)
+        """Return whether the pass carries all of these outputs, vectors and fields."""
+        return all(
+            name in self.feats or name in self.batch.fields or self._vector(name) is not None
+            for name in names
+        )
+
+    def _vector(self, name: str) -> Tensor | None:
+        if vector_of(name) is None:
+            return None
+        return vector_from(name, self.embedded.get, self.declared)
 
 
 _ASK = "ask step.update first, or loop over step.passes_with(...)"
@@ -118,7 +120,7 @@ class StepView:
         return matches(term, self.declaration.terms or ()) and not matches(term, self.without)
 
     def passes_with(self, *names: str) -> Iterator[PassView]:
-        """Yield the shared passes that carry all of these outputs and fields.
+        """Yield the shared passes that carry all of these outputs, vectors and fields.
 
         A loss that loops over them supervises generated images without knowing who made them.
         """

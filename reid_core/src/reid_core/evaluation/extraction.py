@@ -109,7 +109,7 @@ def extract_output(
     shape: list[tuple[int, ...]] = []
 
     def compute(image: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
-        found = reader.outputs(image, fields)[name]
+        found = reader.values(image, fields)[name]
         shape[:] = [tuple(found.shape[1:])]
         return found.flatten(1) if found.dim() > 1 else found[:, None]
 

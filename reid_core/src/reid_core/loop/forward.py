@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
 from reid_core.contract.criterion import IdentityOutput
-from reid_core.contract.model import CLEAN_IMAGE
+from reid_core.contract.model import CLEAN_IMAGE, Embedding
 from reid_core.contract.names import check_owned
 from reid_core.contract.step import LossTerm, Pass, Synthetic, Update, weight_at
 from reid_core.contract.views import Embedded, PassView, StepView, UpdateReport, matches
@@ -99,7 +99,7 @@ class UpdateForward(nn.Module):
         labels = batch.pid if batch.identities and one.shared else None
         with pass_mode(self.model, one.bn, still=self._still()):
             found = self.model(*self._arguments(batch, image, one.branches, labels, soft))
-        return _viewed(one.name, batch, image, found, one.shared)
+        return _viewed(one.name, batch, image, found, one.shared, self.model.embeddings)
 
     def _still(self) -> frozenset[str]:
         return self._plan.frozen(self._ctx.progress.epoch)
@@ -119,7 +119,7 @@ class UpdateForward(nn.Module):
             else:
                 fixed = {name: value.detach() for name, value in self.model.named_parameters()}
                 found = torch.func.functional_call(self.model, fixed, arguments)
-        view, terms = _viewed(synthetic.name, rows, rows.image, found, shared=live)
+        view, terms = _viewed(synthetic.name, rows, rows.image, found, live, self.model.embeddings)
         # Terms of generated images say where they come from: core/global/ce@dgnet/mixed.
         named = {
             f"{name}@{synthetic.name}": replace(term, factor=synthetic.identity_weight)
@@ -220,6 +220,7 @@ def _viewed(
     image: Tensor,
     found: tuple[dict[str, Tensor], dict[str, Embedded], dict[str, IdentityOutput]],
     shared: bool,
+    declared: Mapping[str, Embedding],
 ) -> tuple[PassView, dict[str, IdentityTerm]]:
     outputs, embedded, identity = found
     logits = {name: o.logits for name, o in identity.items() if o.logits is not None}
@@ -228,4 +229,4 @@ def _viewed(
         for embedding, output in identity.items()
         for term, value in output.terms.items()
     }
-    return PassView(name, batch, image, outputs, embedded, logits, shared), terms
+    return PassView(name, batch, image, outputs, embedded, logits, shared, declared), terms

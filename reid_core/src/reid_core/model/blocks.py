@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_core.contract.model import NECKS, Embedding, Vector
-from reid_core.contract.views import Embedded
+from reid_core.contract.vectors import Embedded
 from reid_core.errors import PluginError
 
 

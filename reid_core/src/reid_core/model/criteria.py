@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reid_core.config import IdentitySection
 from reid_core.contract.criterion import IdentityCriterion, IdentityOutput
 from reid_core.contract.model import Embedding
-from reid_core.contract.views import Embedded
+from reid_core.contract.vectors import Embedded
 from reid_core.errors import PluginError
 from reid_core.model.losses import batch_hard_triplet, identity_cross_entropy
 

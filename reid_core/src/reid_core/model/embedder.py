@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLEAN_IMAGE, ENCODER_MAP, Branch, Embedding, Vector
-from reid_core.contract.views import Embedded
+from reid_core.contract.vectors import Embedded, embeddings_of, joined, vector_of
 from reid_core.contract.words import unknown_name
 from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead, GlobalPool
 from reid_core.model.graph import ReidModel, written_by
 from reid_core.model.pictures import Picture, check_range, check_size, in_rows
 from reid_core.model.tensors import write_tensors
+from reid_core.model.values import Values
 from reid_core.moved import former_names
 from reid_core.outputs import write_json
 
@@ -42,6 +43,7 @@ class Embedder(nn.Module):
         branches: the branches that lead to the embeddings, in order, with built modules.
         heads: the embeddings whose test vectors are concatenated, in order.
         size: height and width of the input.
+        inner: further embeddings, whose vectors branches or other embeddings read.
 
     Attributes:
         dim: length of the feature.
@@ -57,12 +59,14 @@ class Embedder(nn.Module):
         branches: Sequence[Branch],
         heads: Sequence[EmbeddingHead],
         size: tuple[int, int],
+        inner: Sequence[EmbeddingHead] = (),
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self._branches = tuple(branches)
         self.branches = nn.ModuleDict({b.name: cast(nn.Module, b.module) for b in branches})
         self.heads = nn.ModuleDict({head.declaration.name: head for head in heads})
+        self.inner = nn.ModuleDict({head.declaration.name: head for head in inner})
         self.size = size
         self.dim = sum(head.length(head.declaration.test_vector) for head in heads)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), False)
@@ -103,6 +107,7 @@ class Embedder(nn.Module):
     def fields(self) -> tuple[str, ...]:
         """Fields of the data that it reads."""
         reads = {read for branch in self._branches for read in branch.reads}
+        reads = {read for read in reads if vector_of(read) is None}
         return tuple(sorted(r for r in reads if "/" not in r and r not in ("image", CLEAN_IMAGE)))
 
     def forward(self, images: Tensor, fields: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -148,32 +153,28 @@ class Embedder(nn.Module):
             vectors: by embedding; others than this embedder's are left out.
             vector: which one of every embedding; None takes the deployed ones.
         """
-        return torch.cat(
-            [
-                getattr(vectors[name], vector or e.test_vector).float() * e.test_weight
-                for name, e in self.embeddings.items()
-            ],
-            1,
-        )
+        return joined(vectors, self.embeddings, vector, deployed=True)
 
     def vectors(
         self, image: Tensor, fields: Mapping[str, Tensor] | None = None
     ) -> dict[str, Embedded]:
         """Return the vectors of every embedding, of images that are normalised already."""
-        known = self.outputs(image, fields)
-        heads = cast(Mapping[str, EmbeddingHead], self.heads)
-        return {name: head(known[head.declaration.reads]) for name, head in heads.items()}
+        values = self.values(image, fields)
+        found = {name: values.embedded(name) for name in self.heads}
+        return {name: one for name, one in found.items() if one is not None}
 
-    def outputs(
-        self, image: Tensor, fields: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
+    def values(self, image: Tensor, fields: Mapping[str, Tensor] | None = None) -> Values:
         """Return all that encoder and branches make of images that are normalised already."""
         known: dict[str, Tensor] = {"image": image, CLEAN_IMAGE: image, **(fields or {})}
         known |= self.encoder(image)
+        heads = {**dict(self.heads.items()), **dict(self.inner.items())}
+        # By name, as in the training model, for `deployed` is a matter of order.
+        declared = {name: cast(EmbeddingHead, heads[name]).declaration for name in sorted(heads)}
+        values = Values(known, declared, heads)
         for branch in self._branches:
-            values = (known[read] for read in branch.reads)
-            known.update(written_by(branch, self.branches[branch.name](*values)))
-        return known
+            read = (values[name] for name in branch.reads)
+            values.add(written_by(branch, self.branches[branch.name](*read)))
+        return values
 
     @torch.inference_mode()
     def embed(
@@ -248,8 +249,17 @@ class Embedder(nn.Module):
                 }
                 for branch in self._branches
             ],
-            "embeddings": [_describe_head(head) for head in self.heads.values()],  # type: ignore[arg-type]
+            **self._describe_heads(),
         }
+
+    def _describe_heads(self) -> dict[str, Any]:
+        heads, inner = (
+            [_describe_head(head) for head in cast(Iterable[EmbeddingHead], some.values())]
+            for some in (self.heads, self.inner)
+        )
+        if not inner:
+            return {"embeddings": [{k: v for k, v in h.items() if k != "at_test"} for h in heads]}
+        return {"embeddings": heads, "inner_embeddings": inner}
 
     def fingerprint(self) -> str:
         """Return a hash of everything that decides about features: parts, preprocessing, weights.
@@ -297,35 +307,33 @@ def embedder_of(model: ReidModel, size: tuple[int, int], embed: Sequence[str] = 
     names = list(embed) or [name for name, e in known.items() if e.at_test]
     if not names:
         raise ConfigError("no embedding is declared at_test; name one with --embed")
-    heads = [cast(EmbeddingHead, model.heads[name]) for name in names]
-    return Embedder(model.encoder, _leading_to(model, {known[n].reads for n in names}), heads, size)
+    branches, seen = model.leading_to(names)
+    inner = [name for name in known if name in seen and name not in names]
+    heads, within = (
+        [cast(EmbeddingHead, model.heads[name]) for name in some] for some in (names, inner)
+    )
+    return Embedder(model.encoder, branches, heads, size, within)
 
 
 def reader_of(model: ReidModel, size: tuple[int, int], name: str) -> Embedder:
-    """Return what computes one output of a training model, by `Embedder.outputs`.
+    """Return what computes one output of a training model, by `Embedder.values`.
 
     Args:
         model: the training model; modules are shared.
         size: height and width of the input.
-        name: of an output of the encoder or of a branch.
+        name: of an output of the encoder or of a branch, or of a vector.
 
     Raises:
         PluginError: there is no such output.
     """
     written = {tap.name for tap in model.encoder.taps}
     written |= {output for branch in model.declarations.values() for output in branch.writes}
-    if name not in written:
+    vectors = embeddings_of(name, model.embeddings)
+    if name not in written and not (vectors and set(vectors) <= set(model.embeddings)):
         raise unknown_name(name, written, "output")
-    return Embedder(model.encoder, _leading_to(model, {name}), (), size)
-
-
-def _leading_to(model: ReidModel, outputs: set[str]) -> list[Branch]:
-    wanted, chosen = set(outputs), list[Branch]()
-    for branch in reversed(model.declarations.values()):
-        if wanted & set(branch.writes):
-            chosen.insert(0, branch)
-            wanted |= set(branch.reads)
-    return chosen
+    branches, seen = model.leading_to((), (name,))
+    inner = [cast(EmbeddingHead, model.heads[one]) for one in model.heads if one in seen]
+    return Embedder(model.encoder, branches, (), size, inner)
 
 
 def _describe_head(head: EmbeddingHead) -> dict[str, Any]:
@@ -337,6 +345,7 @@ def _describe_head(head: EmbeddingHead) -> dict[str, Any]:
         "neck": neck if isinstance(neck, str) else _spec(f"neck of '{declaration.name}'", neck),
         "channels": head.channels,
         "dim": head.dim,
+        "at_test": declaration.at_test,
         "test_vector": declaration.test_vector,
         "test_weight": declaration.test_weight,
     }

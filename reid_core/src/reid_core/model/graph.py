@@ -13,12 +13,14 @@ from reid_core.contract.encoder import Encoder
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Tap
 from reid_core.contract.names import check_owned, check_unique
-from reid_core.contract.views import Embedded, matches
+from reid_core.contract.vectors import DEPLOYED, Embedded, embeddings_of
+from reid_core.contract.views import matches
 from reid_core.errors import ConflictError, PluginError, did_you_mean
 from reid_core.machine.ranks import gather, world
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.modes import evaluating
 from reid_core.model.trunks import stride_of
+from reid_core.model.values import Values
 
 Scope = Callable[[str], AbstractContextManager[None]]
 """Opens the random scope of a part of the model, by its name."""
@@ -49,11 +51,43 @@ class ReidModel(nn.Module):
         for branch in branches:
             if branch.frozen:
                 self.branches[branch.name].requires_grad_(False).eval()
+        test = [name for name, one in self.embeddings.items() if one.at_test]
+        self._deployed = {branch.name for branch in self.leading_to(test)[0]}
 
     @property
     def embeddings(self) -> dict[str, Embedding]:
         """Declarations of the embeddings by name."""
         return {name: head.declaration for name, head in self.heads.items()}  # type: ignore[misc]
+
+    def leading_to(
+        self, embeddings: Iterable[str], outputs: Iterable[str] = ()
+    ) -> tuple[list[Branch], list[str]]:
+        """Return what leads to embeddings and outputs.
+
+        Args:
+            embeddings: their names.
+            outputs: of branches, or of vectors.
+
+        Returns:
+            The branches, in the order in which they run, and all embeddings on the way.
+        """
+        declared = self.embeddings
+        writers = {name: b for b in self.declarations.values() for name in b.writes}
+        reads, names = list(outputs), list(embeddings)
+        branches, seen = set[str](), dict[str, None]()
+        while reads or names:
+            if names:
+                name = names.pop()
+                if name not in seen:
+                    seen[name] = None
+                    reads.append(declared[name].reads)
+                continue
+            read = reads.pop()
+            names += embeddings_of(read, declared)
+            if read in writers and writers[read].name not in branches:
+                branches.add(writers[read].name)
+                reads += writers[read].reads
+        return [b for name, b in self.declarations.items() if name in branches], list(seen)
 
     def train(self, mode: bool = True) -> ReidModel:
         """Set training mode everywhere but in frozen branches, which stay in evaluation mode."""
@@ -79,8 +113,9 @@ class ReidModel(nn.Module):
         logits returned are those of this rank's rows. See `run` and `IdentityCriterion.forward` for
         the arguments.
         """
-        outputs = self.run(image, fields, source, patterns, scope)
-        embedded = self.embed(outputs, scope)
+        outputs, values = self._run(image, fields, source, patterns, scope)
+        found = {name: values.embedded(name) for name in self.heads}
+        embedded = {name: one for name, one in found.items() if one is not None}
         identity = {}
         if labels is not None:
             everybody = gather(labels)
@@ -132,28 +167,42 @@ class ReidModel(nn.Module):
         Returns:
             All outputs by name, without image and fields.
         """
+        return self._run(image, fields, source, patterns, scope)[0]
+
+    def _run(
+        self,
+        image: Tensor,
+        fields: Mapping[str, Tensor],
+        source: str,
+        patterns: Sequence[str],
+        scope: Scope,
+    ) -> tuple[dict[str, Tensor], Values]:
         with scope("encoder"):
             outputs: dict[str, Tensor] = self.encoder(image)
         known = {"image": image, **fields, **outputs}
+        values = Values(known, self.embeddings, self.heads, scope)
         for name, branch in self.declarations.items():
             elsewhere = branch.sources is not None and source not in branch.sources
-            missing = any(read not in known for read in branch.reads)
-            if not branch.reads or elsewhere or missing or not matches(name, patterns):
+            if not branch.reads or elsewhere or not self._wanted(name, patterns):
+                continue
+            read = [values.get(one) for one in branch.reads]
+            if any(value is None for value in read):
                 continue
             with scope(name):
-                written = self.branches[name](*(known[read] for read in branch.reads))
-            outputs.update(written_by(branch, written))
-            known.update(outputs)
-        return outputs
+                written = written_by(branch, self.branches[name](*read))
+            outputs.update(written)
+            values.add(written)
+        return outputs, values
+
+    def _wanted(self, branch: str, patterns: Sequence[str]) -> bool:
+        leads = DEPLOYED in patterns and branch in self._deployed
+        return leads or matches(branch, patterns)
 
     def embed(self, outputs: Mapping[str, Tensor], scope: Scope) -> dict[str, Embedded]:
         """Return the embeddings whose inputs are among the outputs."""
-        embedded = {}
-        for name, declaration in self.embeddings.items():
-            if declaration.reads in outputs:
-                with scope(name):
-                    embedded[name] = self.heads[name](outputs[declaration.reads])
-        return embedded
+        values = Values(outputs, self.embeddings, self.heads, scope)
+        found = {name: values.embedded(name) for name in self.heads}
+        return {name: one for name, one in found.items() if one is not None}
 
 
 def gathered(embedded: Embedded) -> Embedded:
@@ -177,7 +226,10 @@ def written_by(branch: Branch, written: Tensor | Sequence[Tensor]) -> dict[str, 
 
 
 def order_branches(
-    owned: Sequence[tuple[str, Branch]], taps: Iterable[str], fields: Iterable[str]
+    owned: Sequence[tuple[str, Branch]],
+    taps: Iterable[str],
+    fields: Iterable[str],
+    given: Mapping[str, Embedding] | None = None,
 ) -> list[Branch]:
     """Check the branches' names and order them by reads and writes, then by name.
 
@@ -185,6 +237,7 @@ def order_branches(
         owned: pairs of owner and branch.
         taps: the encoder's taps.
         fields: fields of the training sources.
+        given: embeddings that are there already, by name.
 
     Raises:
         PluginError: a name outside its owner's space, an unknown read, a cycle.
@@ -212,24 +265,60 @@ def order_branches(
             writers[name] = branch.name
     branches = {branch.name: branch for _, branch in sorted(owned, key=lambda pair: pair[1].name)}
     known = {*writers, *fields, "image", CLEAN_IMAGE}
+    declared = {e.name: e for branch in branches.values() for e in branch.embeddings}
+    declared |= given or {}
     for branch in branches.values():
-        wanted = [*branch.reads, *(e.reads for e in branch.embeddings)]
+        wanted = [*branch.reads, *branch.sizes, *(e.reads for e in branch.embeddings)]
         for name in wanted:
-            if name not in known:
+            vectors = embeddings_of(name, declared)
+            if name == DEPLOYED or name.startswith(f"{DEPLOYED}:"):
+                if not vectors:
+                    raise PluginError(
+                        f"branch '{branch.name}' reads '{name}', and no embedding of the run is "
+                        "declared at_test"
+                    )
+            elif vectors and vectors[0] not in declared:
+                raise PluginError(
+                    f"branch '{branch.name}' reads '{name}', and there is no such embedding"
+                    f"{did_you_mean(vectors[0], declared)} (there are: "
+                    f"{', '.join(sorted(declared)) or 'none'})"
+                )
+            elif not vectors and name not in known:
                 hint = did_you_mean(name, known)
                 if name in SHARED_FIELDS:
                     hint = f"; declare Need('{name}') so that a labeler or the user can provide it"
                 raise PluginError(
                     f"branch '{branch.name}' reads '{name}', which nobody provides{hint}"
                 )
-    return [branches[name] for name in _sorted_names(branches, writers)]
+    return [branches[name] for name in _sorted_names(branches, writers, declared)]
 
 
-def _sorted_names(branches: Mapping[str, Branch], writers: Mapping[str, str]) -> list[str]:
+def _writers_of(
+    read: str, writers: Mapping[str, str], embeddings: Mapping[str, Embedding]
+) -> set[str]:
+    """Return who writes what a read is made of, through embeddings of embeddings."""
+    found, reads, seen = set[str](), [read], set[str]()
+    while reads:
+        one = reads.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        reads += [embeddings[name].reads for name in embeddings_of(one, embeddings)]
+        if one in writers:
+            found.add(writers[one])
+    return found
+
+
+def _sorted_names(
+    branches: Mapping[str, Branch],
+    writers: Mapping[str, str],
+    embeddings: Mapping[str, Embedding],
+) -> list[str]:
     sorter: TopologicalSorter[str] = TopologicalSorter()
     for name, branch in branches.items():
-        before = {writers[read] for read in branch.reads if writers.get(read) in branches}
-        sorter.add(name, *sorted(before - {"encoder"}))
+        reads = (*branch.reads, *branch.sizes)
+        before = {one for read in reads for one in _writers_of(read, writers, embeddings)}
+        sorter.add(name, *sorted(before & set(branches)))
     try:
         sorter.prepare()
     except CycleError as error:

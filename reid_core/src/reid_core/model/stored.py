@@ -71,19 +71,23 @@ def _rebuilt(spec: Mapping[str, Any], where: Path) -> Embedder:
         Branch(part["name"], _make(part, where), tuple(part["reads"]), tuple(part["writes"]))
         for part in spec["branches"]
     ]
-    heads = []
-    for part in spec["embeddings"]:
-        neck = part["neck"] if isinstance(part["neck"], str) else _make(part["neck"], where)
-        declaration = Embedding(
-            part["name"],
-            part["reads"],
-            neck=neck,
-            dim=part["dim"],
-            test_vector=part["test_vector"],
-            test_weight=part["test_weight"],
-        )
-        heads.append(EmbeddingHead(declaration, part["channels"]))
-    return Embedder(encoder, branches, heads, size)
+    heads = [_head(part, where) for part in spec["embeddings"]]
+    inner = [_head(part, where) for part in spec.get("inner_embeddings", ())]
+    return Embedder(encoder, branches, heads, size, inner)
+
+
+def _head(part: Mapping[str, Any], where: Path) -> EmbeddingHead:
+    neck = part["neck"] if isinstance(part["neck"], str) else _make(part["neck"], where)
+    declaration = Embedding(
+        part["name"],
+        part["reads"],
+        neck=neck,
+        dim=part["dim"],
+        at_test=part.get("at_test", True),
+        test_vector=part["test_vector"],
+        test_weight=part["test_weight"],
+    )
+    return EmbeddingHead(declaration, part["channels"])
 
 
 def _make(part: Mapping[str, Any], where: Path) -> nn.Module:

@@ -163,6 +163,18 @@ class HookCalls:
                 found += self._lists("reid_auxiliary_branches", arguments, only=name)
         return found
 
+    def embedding_branches(
+        self, ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
+    ) -> list[tuple[str, Branch]]:
+        """Call `reid_embedding_branches`, each plugin in its own random scope."""
+        found: list[tuple[str, Branch]] = []
+        hook = "reid_embedding_branches"
+        for name in self.implementers(hook):
+            with scoped(ctx.config.run.seed, hook, f"{name}/{embedding.name}"):
+                arguments = {"ctx": ctx, "embedding": embedding, "dims": dims}
+                found += self._lists(hook, arguments, only=name)
+        return found
+
     def identity(
         self, owner: str, ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
     ) -> IdentityCriterion:

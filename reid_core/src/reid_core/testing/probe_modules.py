@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reid_core.contract.criterion import IdentityCriterion, IdentityOutput
 from reid_core.contract.model import Embedding
-from reid_core.contract.views import Embedded
+from reid_core.contract.vectors import Embedded
 from reid_core.model.precision import inner_products
 
 

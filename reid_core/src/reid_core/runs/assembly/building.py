@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from torch import Tensor, nn
 
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
-from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Tap
+from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Tap, Vector
+from reid_core.contract.names import check_unique
+from reid_core.contract.vectors import DEPLOYED, Embedded, joined
+from reid_core.contract.words import words_of
 from reid_core.errors import PluginError
 from reid_core.machine.randomness import scoped
 from reid_core.model.blocks import EmbeddingHead
@@ -31,7 +35,6 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
     Raises:
         PluginError, ConflictError: what plugins declare does not fit together.
     """
-    seed = ctx.config.run.seed
     owner = ctx.slots["backbone"]
     encoder = calls.backbone(owner, ctx)
     verify_taps(encoder, ctx.image_size, owner)
@@ -39,59 +42,159 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
     owned = calls.auxiliary_branches(ctx, taps)
     fields = {name for batch in batches.values() for name in batch.fields}
     ordered = order_branches(owned, taps, fields)
-    known: dict[str, dict[str, Tensor]] = {}
+    making = _Making(ctx, taps, {})
     with evaluating(encoder):
         for source, batch in batches.items():
-            known[source] = {
+            making.known[source] = {
                 "image": batch.image,
                 CLEAN_IMAGE: batch.image,
                 **batch.fields,
                 **encoder(batch.image),
             }
-    built = [_built(branch, taps, known, ctx) for branch in ordered]
-    vectors = {name: tensor for outputs in known.values() for name, tensor in outputs.items()}
-    heads = {}
-    for embedding in sorted((e for b in built for e in b.embeddings), key=lambda e: e.name):
-        with scoped(seed, "embedding", embedding.name):
-            heads[embedding.name] = _head(embedding, vectors)
+    built = making.branches(ordered)
+    making.check_heads()
+    for embedding, dims in making.deployed():
+        more = calls.embedding_branches(ctx, embedding, dims)
+        _check_further(more)
+        given = {name: head.declaration for name, head in making.heads.items()}
+        built += making.branches(order_branches(more, making.taps, fields, given))
+        making.check_heads()
+    check_unique("branch", [(branch.name.partition("/")[0], branch.name) for branch in built])
+    heads = dict(sorted(making.heads.items()))
     model = ctx.model = ReidModel(encoder, built, heads)
     for name, head in heads.items():
         if head.declaration.supervision is not None and ctx.main.identities:
-            dims = {"raw": head.channels, "neck": head.dim, "unit": head.dim}
+            dims = dims_of(head)
             criterion = calls.identity(ctx.slots["identity"], ctx, head.declaration, dims)
             model.criteria[name] = criterion
     return model
 
 
-def _built(
-    branch: Branch, taps: dict[str, Tap], known: Mapping[str, dict[str, Tensor]], ctx: RunContext
-) -> Branch:
-    module = branch.module
-    if not isinstance(module, nn.Module):
-        with scoped(ctx.config.run.seed, "branch", branch.name):
-            module = module({read: taps[read] for read in branch.reads if read in taps})
+@dataclass
+class _Making:
+    """A model in the making.
+
+    Args:
+        ctx: the run.
+        taps: what is known of outputs and vectors so far.
+        known: values of two rows of every source.
+        heads: embeddings so far.
+        declared: those of the branches so far, by name.
+    """
+
+    ctx: RunContext
+    taps: dict[str, Tap]
+    known: dict[str, dict[str, Tensor]]
+    heads: dict[str, EmbeddingHead] = field(default_factory=dict)
+    declared: dict[str, Embedding] = field(default_factory=dict)
+
+    def branches(self, ordered: Sequence[Branch]) -> list[Branch]:
+        """Build branches, and embeddings as soon as their input is there."""
+        self.declared |= {e.name: e for branch in ordered for e in branch.embeddings}
+        self._settle()
+        built = []
+        for branch in ordered:
+            built.append(self._built(branch))
+            self._settle()
+        return built
+
+    def deployed(self) -> list[tuple[Embedding, dict[str, int]]]:
+        """Return what is declared for the test, with the lengths of its vectors."""
+        return [
+            (head.declaration, dims_of(head))
+            for _, head in sorted(self.heads.items())
+            if head.declaration.at_test
+        ]
+
+    def check_heads(self) -> None:
+        """Refuse an embedding whose input nobody wrote."""
+        for name, embedding in self.declared.items():
+            if name not in self.heads:
+                raise PluginError(
+                    f"embedding '{name}' reads '{embedding.reads}', which no branch wrote on any "
+                    "training source"
+                )
+
+    def _settle(self) -> None:
+        """Build the heads whose inputs are there, and add their vectors to what is known."""
+        waiting = [name for name in sorted(self.declared) if name not in self.heads]
+        made = True
+        while made:
+            made = False
+            for name in [name for name in waiting if name not in self.heads]:
+                embedding = self.declared[name]
+                with_it = [k for k in self.known.values() if embedding.reads in k]
+                if with_it:
+                    with scoped(self.ctx.config.run.seed, "embedding", name):
+                        self.heads[name] = _head(embedding, with_it[-1])
+                    made = True
+                    self._add_vectors(name)
+        test = {name: e for name, e in sorted(self.declared.items()) if e.at_test}
+        if test and test.keys() <= self.heads.keys():
+            for outputs in self.known.values():
+                self._add_deployed(outputs, test)
+
+    def _add_vectors(self, name: str) -> None:
+        head = self.heads[name]
+        for outputs in self.known.values():
+            if head.declaration.reads in outputs:
+                with evaluating(head):
+                    vectors = head(outputs[head.declaration.reads])
+                for kind in words_of(Vector):
+                    self._add(outputs, f"{name}:{kind}", getattr(vectors, kind))
+
+    def _add_deployed(self, outputs: dict[str, Tensor], test: Mapping[str, Embedding]) -> None:
+        if DEPLOYED in outputs or not all(f"{name}:raw" in outputs for name in test):
+            return
+        vectors = {
+            name: Embedded(*(outputs[f"{name}:{kind}"] for kind in ("raw", "neck", "unit")))
+            for name in test
+        }
+        self._add(outputs, DEPLOYED, joined(vectors, test))
+        for kind in words_of(Vector):
+            self._add(outputs, f"{DEPLOYED}:{kind}", joined(vectors, test, cast(Vector, kind)))
+
+    def _add(self, outputs: dict[str, Tensor], name: str, value: Tensor) -> None:
+        outputs[name] = value
+        self.taps[name] = tap_of(name, value, self.ctx.image_size[0])
+
+    def _built(self, branch: Branch) -> Branch:
+        module, taps = branch.module, self.taps
         if not isinstance(module, nn.Module):
-            raise PluginError(
-                f"branch '{branch.name}': its factory returned a {type(module).__name__}, not a "
-                "torch.nn.Module"
-            )
-    # A stage's model lies on the run's device; everything is tried out on the CPU.
-    branch = replace(branch, module=module.cpu())
-    for source, outputs in known.items():
-        wanted = branch.sources is None or source in branch.sources
-        if branch.reads and wanted and all(read in outputs for read in branch.reads):
-            for name, tensor in dry_outputs(branch, outputs).items():
-                outputs[name] = tensor
-                taps[name] = tap_of(name, tensor, ctx.image_size[0])
-    return branch
+            told = (*branch.reads, *branch.sizes)
+            with scoped(self.ctx.config.run.seed, "branch", branch.name):
+                module = module({name: taps[name] for name in told if name in taps})
+            if not isinstance(module, nn.Module):
+                raise PluginError(
+                    f"branch '{branch.name}': its factory returned a {type(module).__name__}, "
+                    "not a torch.nn.Module"
+                )
+        # A stage's model lies on the run's device; everything is tried out on the CPU.
+        branch = replace(branch, module=module.cpu())
+        for source, outputs in self.known.items():
+            wanted = branch.sources is None or source in branch.sources
+            if branch.reads and wanted and all(read in outputs for read in branch.reads):
+                for name, tensor in dry_outputs(branch, outputs).items():
+                    self._add(outputs, name, tensor)
+        return branch
+
+
+def dims_of(head: EmbeddingHead) -> dict[str, int]:
+    """Return the lengths of an embedding's vectors."""
+    return {"raw": head.channels, "neck": head.dim, "unit": head.dim}
+
+
+def _check_further(owned: Sequence[tuple[str, Branch]]) -> None:
+    for owner, branch in owned:
+        for embedding in branch.embeddings:
+            if embedding.at_test:
+                raise PluginError(
+                    f"plugin '{owner}': embedding '{embedding.name}' of reid_embedding_branches "
+                    "must have at_test=False: what is deployed is declared before"
+                )
 
 
 def _head(embedding: Embedding, vectors: Mapping[str, Tensor]) -> EmbeddingHead:
-    if embedding.reads not in vectors:
-        raise PluginError(
-            f"embedding '{embedding.name}' reads '{embedding.reads}', which no branch wrote on "
-            "any training source"
-        )
     raw = vectors[embedding.reads]
     if raw.flatten(1).shape[1] != raw.shape[1]:
         raise PluginError(

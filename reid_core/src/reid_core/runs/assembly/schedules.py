@@ -10,6 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from reid_core.contract.names import check_owned, check_unique
 from reid_core.contract.plugin import CORE
 from reid_core.contract.step import MAIN, MAIN_PASS, Group, Pass, Schedule, Update
+from reid_core.contract.vectors import DEPLOYED
 from reid_core.errors import ConflictError, PluginError, did_you_mean
 from reid_core.loop.plan import StepPlan
 
@@ -173,7 +174,7 @@ def _check_passes(
                     f"pass '{one.name}' runs on the unknown source '{one.source}'"
                     f"{did_you_mean(one.source, sources)}"
                 )
-            known = {*owners, one.name.partition("/")[0]}
+            known = {*owners, DEPLOYED, one.name.partition("/")[0]}
             # A pattern of a plugin that happens to have no branch is none of a misspelt plugin.
             strangers = [p for p in one.branches if not fnmatch.filter(known, p.partition("/")[0])]
             if strangers and len(strangers) == len(one.branches):

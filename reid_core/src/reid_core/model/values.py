@@ -1,0 +1,62 @@
+"""What is known while a model runs: images, fields, outputs, and vectors on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+from torch import Tensor, nn
+
+from reid_core.contract.model import Embedding
+from reid_core.contract.vectors import Embedded, vector_from, vector_of
+from reid_core.errors import UnknownNameError
+
+
+class Values:
+    """Values by name.
+
+    Args:
+        known: images, fields and outputs; outputs are added with `add`.
+        embeddings: declarations by name.
+        heads: their modules, called once each, when somebody reads a vector of theirs.
+        scope: opens the random scope of a part of the model.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[str, Tensor],
+        embeddings: Mapping[str, Embedding],
+        heads: Mapping[str, nn.Module] | nn.ModuleDict,
+        scope: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
+    ) -> None:
+        self._known = dict(known)
+        self._embeddings, self._heads, self._scope = embeddings, heads, scope
+        self._embedded: dict[str, Embedded] = {}
+
+    def add(self, outputs: Mapping[str, Tensor]) -> None:
+        """Add outputs."""
+        self._known.update(outputs)
+
+    def get(self, name: str) -> Tensor | None:
+        """Return a value, or None where there is none of the name."""
+        if name in self._known:
+            return self._known[name]
+        if vector_of(name) is None:
+            return None
+        return vector_from(name, self.embedded, self._embeddings)
+
+    def __getitem__(self, name: str) -> Tensor:
+        value = self.get(name)
+        if value is None:
+            raise UnknownNameError(f"there is no '{name}' to read")
+        return value
+
+    def embedded(self, name: str) -> Embedded | None:
+        """Return an embedding's vectors, or None where its input is not there."""
+        if name not in self._embedded and name in self._embeddings:
+            raw = self.get(self._embeddings[name].reads)
+            if raw is None:
+                return None
+            with self._scope(name):
+                self._embedded[name] = self._heads[name](raw)
+        return self._embedded.get(name)
