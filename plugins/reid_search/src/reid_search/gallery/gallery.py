@@ -48,6 +48,7 @@ class Description:
         preprocessing: what happens to a picture before the encoder sees it.
         items: format of the items, ``jsonl`` or ``parquet``.
         mark: of the items' table.
+        revision: how often rows were removed, and so renumbered.
         swapping: files were rewritten and are to be put in place of the old ones.
     """
 
@@ -59,6 +60,7 @@ class Description:
     preprocessing: Mapping[str, Any]
     items: str = JSON_LINES
     mark: int = 0
+    revision: int = 0
     swapping: bool = False
 
 
@@ -376,7 +378,9 @@ class Gallery:
                 count += len(items)
             if not count:
                 table.append([], 0, 0)
-            self._describe(replace(found, count=count, mark=mark, swapping=True))
+            revision = found.revision + 1
+            new_state = replace(found, count=count, mark=mark, revision=revision, swapping=True)
+            self._describe(new_state)
             self._swap()
             return removed
 
