@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from reid_parsing.augmentation import warped
+from reid_parsing.augmentation import Placing, warped
 from reid_parsing.networks.parser import Parser
 
 
@@ -40,3 +40,40 @@ class NetworkInTraining(nn.Module):
         found = self.network.outputs(image)
         edges = () if found.edges is None else (found.edges,)
         return (labels, found.logits, *found.auxiliary, *edges)
+
+
+class BodyInTraining(nn.Module):
+    """Move image, label maps and joints together, then run the network.
+
+    Args:
+        network: what is trained.
+        canvas, scale, rotation: see `warped`; in evaluation mode nothing is moved.
+    """
+
+    def __init__(
+        self,
+        network: Parser,
+        canvas: tuple[int, int],
+        scale: tuple[float, float],
+        rotation: float,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.canvas, self.scale, self.rotation = canvas, scale, rotation
+
+    def forward(
+        self, image: Tensor, parts: Tensor, garments: Tensor, keypoints: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return logits, label maps int64 ``B H W`` and joints as they lie in what was seen.
+
+        Args:
+            image: ``B 3 h w``, normalised.
+            parts, garments: uint8 ``B h w``.
+            keypoints: ``B J 3``.
+        """
+        parts, garments = parts.long(), garments.long()
+        if self.training:
+            placing = Placing.drawn(image, self.canvas, self.scale, self.rotation)
+            image, keypoints = placing.images(image), placing.points(keypoints)
+            parts, garments = placing.labels(parts), placing.labels(garments)
+        return self.network(image), parts, garments, keypoints
