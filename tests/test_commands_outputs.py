@@ -26,6 +26,8 @@ FOLDERS = {
     ("dgnet", "generate", "set", "--out"),
     ("dgnet", "import", "--out"),
     ("parsing", "label", "--out"),
+    ("parsing", "pictures", "--out"),
+    ("weights", "make", "--out"),
     ("san", "dataset", "--out"),
 }
 """Everything else is a file."""

@@ -115,7 +115,10 @@ def test_a_broken_plugin_that_nobody_asked_for(
         (("--field", "parts=nowhere"), ("--field parts=nowhere: there is no such folder",)),
         (("--embed", "core/globall"), ("no embedding 'core/globall'", "'core/global'")),
         (("-b", "resnet5"), ("no encoder 'resnet5'", "did you mean 'resnet")),
-        (("-b", "test_convnext"), ("last_stride = 1 is not possible", "-s model.last_stride=2")),
+        (
+            ("-b", "test_convnext", "-s", "model.last_stride=1"),
+            ("last_stride = 1 is not possible", "-s model.last_stride=2"),
+        ),
         (("-s", "model.pretrained=nowhere.pth"), ("no pretrained weights at nowhere.pth",)),
         (("-d", "tou:tiny"), ("no data set 'tou'; did you mean 'toy'?",)),
         (("-d", "toy:huge"), ("'toy' has no size 'huge'", "tiny")),

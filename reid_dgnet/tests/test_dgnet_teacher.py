@@ -139,7 +139,7 @@ def test_the_teacher_s_other_styles_train(style, run, reid_cache):
     assert trainer.trace[0]["main:dgnet/primary"] > 0
 
 
-@pytest.mark.parametrize(("backbone", "stride"), [("test_resnet", 2), ("osnet_x0_25", 1)])
+@pytest.mark.parametrize(("backbone", "stride"), [("test_resnet", 2), ("osnet_x0_25", "auto")])
 def test_its_encoder_has_a_last_stride_of_2_where_there_is_one_to_set(backbone, stride, reid_cache):
     settings = {**STAGED["plugins"]["dgnet"], "teacher": "none"}
     layers = {"plugins": {"dgnet": settings}, "model": {"backbone": backbone}}

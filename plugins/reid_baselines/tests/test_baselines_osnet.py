@@ -162,7 +162,7 @@ def test_settings_of_osnet_beside_another_encoder_are_refused(
 
 def test_a_last_stride_that_it_does_not_have_is_refused(reid_cache: Path) -> None:
     layers = {"model": {"backbone": "osnet_x0_5", "last_stride": 2}}
-    with pytest.raises(ConfigError, match=r"'osnet_x0_5' ends at stride 16.*leave .*at 1"):
+    with pytest.raises(ConfigError, match=r"'osnet_x0_5' ends at stride 16.*leave .*at 'auto'"):
         tiny_assembly((), layers, cache=reid_cache)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from whole_models import SIX
 
 from reid_baselines.osnet_encoder import OsnetEncoder, OsnetFc
-from reid_baselines.osnet_weights import load_encoder, load_fc, published_name, read_published
+from reid_baselines.osnet_weights import load_encoder, load_fc, published_name
 from reid_baselines.osnet_widths import WIDTHS
 from reid_core import ConfigError
 from reid_core.testing.tiny import tiny_assembly
@@ -192,7 +192,6 @@ def test_a_training_checkpoint_is_read(tmp_path: Path) -> None:
     scores = {"rank1": np.float64(0.91), "map": np.float32(0.8), "epoch": 60}
     wrapped = {f"module.{key}": value for key, value in state.items()}
     torch.save({"state_dict": wrapped, "optimizer": {"state": {}}, **scores}, path)
-    assert read_published(name, path).keys() == state.keys()
     encoder = OsnetEncoder(WIDTHS[name])
     load_encoder(encoder, name, path)
     assert torch.equal(encoder.stem.conv.weight, state["conv1.conv.weight"])
@@ -235,7 +234,7 @@ def test_weights_of_another_network_are_named_by_what_does_not_fit(tmp_path: Pat
     more = {**state, "conv2.0.IN.weight": torch.ones(64)}
     assert "conv2.0.IN.weight is unknown to it" in refusal(path, more)
     assert "conv1.conv.weight is missing" in refusal(path, {"layer1.weight": torch.ones(2)})
-    assert "conv1.conv.weight is missing" in refusal(path, [1, 2])
+    assert "no tensors where files of the layout 'plain' have them" in refusal(path, [1, 2])
     odd = {**state, "conv5.conv.weight": torch.ones(3, 3, 1, 1)}
     assert "do not fit 'osnet_x0_25'" in refusal(path, odd)
 

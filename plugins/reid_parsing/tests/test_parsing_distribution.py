@@ -7,9 +7,10 @@ def test_the_version_is_the_metadata_s():
     assert reid_parsing.__version__ == distribution("reid-parsing").version
 
 
-def test_it_registers_a_plugin_and_a_command():
+def test_it_registers_its_plugins_and_a_command():
     points = {(p.group, p.name) for p in distribution("reid-parsing").entry_points}
-    assert points == {("reid.plugins", "parsing"), ("reid.commands", "parsing")}
+    plugins = {("reid.plugins", name) for name in ("body", "joints", "parsing")}
+    assert points == {*plugins, ("reid.commands", "parsing")}
 
 
 def test_every_public_name_is_there():

@@ -145,9 +145,15 @@ class ModelSection(Section):
     backbone: str = "resnet50"
     """Encoder: a plugin's name for one, or any timm model with feature maps."""
     pretrained: bool | Path = False
-    """Whether the encoder starts from timm's weights, or a file of weights."""
-    last_stride: Literal[1, 2] = 1
-    """1 removes the encoder's last reduction of the stride."""
+    """Whether the encoder starts from timm's weights; or a file of weights, a run's folder, or the
+    name of shipped ones (``people/osnet_x0_25``)."""
+    importer: Literal[
+        "auto", "plain", "solider", "transreid", "lup", "torchreid", "fastreid", "cion"
+    ] = "auto"
+    """Project whose layout a file of ``pretrained`` has; ``auto`` recognises it."""
+    last_stride: Literal[1, 2, "auto"] = "auto"
+    """1 removes the encoder's last reduction of the stride, 2 leaves it; ``auto`` removes it where
+    that is possible."""
     pooling: Literal["avg", "max"] = "avg"
     """How the core's global embedding pools the encoder's map."""
     neck: Literal["none", "bn", "fc", "fc_bn", "fc_bn_relu"] = "bn"

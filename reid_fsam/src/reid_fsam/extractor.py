@@ -45,14 +45,17 @@ class ShapeExtractor(nn.Module):
         name: str,
         size: tuple[int, int],
         channels: int,
-        last_stride: int = 1,
+        last_stride: int | str = "auto",
         routing: Routing = "pose",
         copies: int = 3,
         picture: bool = False,
         pretrained: bool | Path = False,
         gather: Callable[[Tensor], Tensor] | None = None,
+        importer: str = "auto",
     ) -> None:
         super().__init__()
+        # Every ResNet can give up its last stride.
+        last_stride = 1 if last_stride == "auto" else last_stride
         self._spec = {
             "name": name,
             "size": list(size),
@@ -63,7 +66,7 @@ class ShapeExtractor(nn.Module):
             "picture": picture,
         }
         # Of other networks than ResNets the last stride cannot always be removed: they go first.
-        trunk: Any = TimmEncoder(name, size, 2, pretrained).trunk
+        trunk: Any = TimmEncoder(name, size, 2, pretrained, importer=importer).trunk
         if not all(hasattr(trunk, f"layer{number + 1}") for number in range(BLOCKS)):
             raise ConfigError(
                 f"'{name}' has no four blocks like a ResNet's, of which the last could be copied "

@@ -223,7 +223,7 @@ class Fsam(Plugin):
             assert isinstance(parser, MaskingParser)
             size, picture = parser.size, settings.mask in PICTURES
             channels = 3 if picture else mask_channels(settings.mask, parser.network.classes)
-        if model.last_stride == 1 and size[0] < LEAST_ROWS:
+        if model.last_stride != 2 and size[0] < LEAST_ROWS:
             raise ConfigError(
                 f"{self.name}.mask_size: masks of {size[0]} x {size[1]} pixels leave nothing for "
                 f"the last block of the shape extractor; give them at least {LEAST_ROWS} rows"
@@ -250,6 +250,7 @@ class Fsam(Plugin):
                 picture,
                 False if foreign else model.pretrained,
                 ctx.gather if ctx.world_size > 1 else None,
+                importer=model.importer,
             )
         except ConfigError as error:
             raise ConfigError(f"{self.name}.extractor: {error}") from None

@@ -156,6 +156,7 @@ def pretraining_stage(
     model = ModelSection(
         backbone=backbone or config.model.backbone,
         pretrained=config.model.pretrained,
+        importer=config.model.importer,
         last_stride=config.model.last_stride,
         neck="none",
     )

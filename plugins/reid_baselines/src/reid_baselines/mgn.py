@@ -85,7 +85,16 @@ class Mgn(Plugin):
                 f"'{model.backbone}' is an encoder of another plugin{beside}; choose --backbone "
                 f"resnet50, or leave '{self.name}' out"
             )
-        return MgnEncoder(model.backbone, ctx.image_size, model.last_stride, model.pretrained)
+        encoder = MgnEncoder(
+            model.backbone,
+            ctx.image_size,
+            model.last_stride,
+            model.pretrained,
+            importer=model.importer,
+        )
+        if encoder.filled is not None:
+            ctx.say(str(encoder.filled))
+        return encoder
 
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:

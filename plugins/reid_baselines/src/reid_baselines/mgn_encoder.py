@@ -28,7 +28,10 @@ class MgnEncoder(Encoder):
         name: a ResNet of timm (``resnet50``, ``resnet50.tv_in1k``).
         size: height and width of the input.
         last_stride: 1 removes the stride of conv5 in all three branches.
-        pretrained, mean, std: as in `TimmEncoder`.
+        pretrained, mean, std, importer: as in `TimmEncoder`.
+
+    Attributes:
+        filled: see `TimmEncoder`.
 
     Raises:
         ConfigError: the encoder is no ResNet, or `TimmEncoder` refuses it.
@@ -38,14 +41,23 @@ class MgnEncoder(Encoder):
         self,
         name: str,
         size: Sequence[int],
-        last_stride: int = 1,
+        last_stride: int | str = "auto",
         pretrained: bool | Path = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        importer: str = "auto",
     ) -> None:
         super().__init__()
-        self.spec = {"name": name, "size": list(size), "last_stride": last_stride}
-        whole = TimmEncoder(name, (size[0], size[1]), last_stride, pretrained, mean=mean, std=std)
+        whole = TimmEncoder(
+            name,
+            (size[0], size[1]),
+            last_stride,
+            pretrained,
+            mean=mean,
+            std=std,
+            importer=importer,
+        )
+        self.spec, self.filled = whole.spec, whole.filled
         self.renormalise = whole.renormalise
         if not all(hasattr(whole.trunk, part) for part in _RESNET):
             raise ConfigError(

@@ -80,7 +80,7 @@ class Osnet(Plugin):
         model = ctx.config.model
         fc = OsnetFc(taps[ENCODER_MAP].channels, FC_DIM)
         if isinstance(model.pretrained, Path):
-            load_fc(fc, model.backbone, model.pretrained)
+            load_fc(fc, model.backbone, model.pretrained, model.importer)
         embedding = Embedding(
             self.own("global"),
             reads=self.own("pooled"),
@@ -113,10 +113,10 @@ def _build(name: str, ctx: RunContext) -> Encoder:
     from reid_baselines.osnet_weights import load_encoder
 
     model = ctx.config.model
-    if model.last_stride != 1:
+    if model.last_stride == 2:
         raise ConfigError(
             f"'{name}' ends at stride 16 as it is and has no last stride to keep: leave "
-            "model.last_stride at 1"
+            "model.last_stride at 'auto'"
         )
     encoder = OsnetEncoder(WIDTHS[name])
     if model.pretrained is True:
@@ -126,5 +126,6 @@ def _build(name: str, ctx: RunContext) -> Encoder:
             "-s model.pretrained=false"
         )
     if isinstance(model.pretrained, Path):
-        load_encoder(encoder, name, model.pretrained)
+        encoder.filled = load_encoder(encoder, name, model.pretrained, model.importer)
+        ctx.say(str(encoder.filled))
     return encoder

@@ -7,22 +7,19 @@ conv3 also a block's layers, conv2a to conv2d its streams. `published_name` tran
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor, nn
 
 from reid_baselines.osnet_encoder import OsnetEncoder, OsnetFc
 from reid_baselines.osnet_widths import WIDTHS
 from reid_core import ConfigError
+from reid_core.model.pretrained import Filled, Weights, fill, read_weights
 
 _HEADS = ("fc.", "classifier.")
 """The network's own embedding, and the classifier of the identities that it was trained on."""
 
-_STEM = "conv1.conv.weight"
+_STEMS = ("stem.conv.weight", "conv1.conv.weight")
+"""Names of the first layer's weights, here and as published."""
 
 _RENAMED = (
     (r"^stages\.(\d)\.(\d)\.", lambda m: f"conv{int(m[1]) + 2}.{m[2]}."),
@@ -49,93 +46,54 @@ def published_name(name: str) -> str:
     return name
 
 
-def load_encoder(encoder: OsnetEncoder, name: str, path: Path) -> None:
-    """Load published weights into an encoder; embedding and classifier are left aside.
+def load_encoder(encoder: OsnetEncoder, name: str, path: Path, importer: str = "auto") -> Filled:
+    """Load published, shipped or one's own weights; embedding and classifier are left aside.
 
     Args:
         encoder: of the width that ``name`` says.
         name: the encoder's, for messages.
-        path: the file.
+        path: a file, a run's folder, or the name of shipped weights.
+        importer: layout of the file; ``auto`` recognises it.
+
+    Returns:
+        What was taken and what was left.
 
     Raises:
         ConfigError: the file is missing or refused, or its weights are of another width or network.
     """
-    state = {k: v for k, v in read_published(name, path).items() if not k.startswith(_HEADS)}
-    _load(encoder, {own: published_name(own) for own in encoder.state_dict()}, state, name, path)
+    weights = _of_width(read_weights(path, name, importer), name)
+    return fill(encoder, weights, name, rename=published_name, heads=_HEADS)
 
 
-def load_fc(fc: OsnetFc, name: str, path: Path) -> None:
-    """Load the network's own embedding from published weights; see `load_encoder`."""
-    state = {k: v for k, v in read_published(name, path).items() if k.startswith("fc.")}
-    _load(fc, {own: f"fc.{own}" for own in fc.state_dict()}, state, name, path)
-
-
-def read_published(name: str, path: Path) -> dict[str, Tensor]:
-    """Read a published file: a state dict, bare or as ``state_dict`` of a training checkpoint.
-
-    Args:
-        name: the encoder that the weights are for.
-        path: what ``torch.save`` wrote; only tensors and plain numbers are read, no code is run.
-
-    Returns:
-        Tensors by published name, without the prefix of data-parallel training.
+def load_fc(fc: OsnetFc, name: str, path: Path, importer: str = "auto") -> None:
+    """Load the network's own embedding from published weights; see `load_encoder`.
 
     Raises:
-        ConfigError: the file is missing or refused, or it is of another width.
+        ConfigError: as `load_encoder`; or the file is an embedder or a checkpoint of this core,
+            which has another embedding.
     """
-    if not path.is_file():
-        raise ConfigError(f"there are no pretrained weights at {path}")
-    try:
-        with torch.serialization.safe_globals(_plain_numbers()):
-            found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise _misfit(name, path, f"{type(error).__name__}: {error}") from None
-    found = found.get("state_dict", found) if isinstance(found, Mapping) else {}
-    state = {
-        key.removeprefix("module."): value
-        for key, value in found.items()
-        if isinstance(value, Tensor)
-    }
-    stem = state.get(_STEM)
-    if stem is None:
-        raise _misfit(name, path, f"{_STEM} is missing")
-    of_width = {channels[0]: other for other, channels in WIDTHS.items()}
-    other = of_width.get(len(stem))
-    if other is not None and other != name:
+    weights = _of_width(read_weights(path, name, importer), name)
+    if weights.own:
         raise ConfigError(
-            f"the weights in {path} are of '{other}', not of '{name}': add --backbone {other}"
+            f"the weights in {path} have no embedding of OSNet's own (osnet.fc): leave it out, "
+            "-s osnet.fc=false, or give a published file"
         )
-    return state
+    stripped, _ = weights.layout.stripped(
+        weights.state, {own: f"fc.{own}" for own in fc.state_dict()}
+    )
+    own = {k: v for k, v in stripped.items() if k.startswith("fc.")}
+    fill(fc, replace(weights, state=own), name, rename=lambda entry: f"fc.{entry}")
 
 
-def _plain_numbers() -> list[Any]:
-    """Return what NumPy's scalars are stored as: checkpoints keep their rank-1 score as one."""
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8")]
-    # The function has moved within NumPy; files name it by the place that it had.
-    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
-
-
-def _load(
-    module: nn.Module, names: Mapping[str, str], state: Mapping[str, Tensor], name: str, path: Path
-) -> None:
-    missing = sorted(set(names.values()) - set(state))
-    # Files from before PyTorch 0.4.1 lack batch norm's counters, which nothing here reads.
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    if missing:
-        raise _misfit(name, path, f"{missing[0]} is missing ({len(missing)} of {len(names)})")
-    foreign = sorted(set(state) - set(names.values()))
-    if foreign:
-        raise _misfit(name, path, f"{foreign[0]} is unknown to it")
-    own = module.state_dict()
-    try:
-        module.load_state_dict(
-            {ours: state.get(theirs, own[ours]) for ours, theirs in names.items()}
-        )
-    except RuntimeError as error:
-        raise _misfit(name, path, str(error)) from None
-
-
-def _misfit(name: str, path: Path, reason: str) -> ConfigError:
-    short = " ".join(reason.split())[:160]
-    return ConfigError(f"the weights in {path} do not fit '{name}': {short}")
+def _of_width(weights: Weights, name: str) -> Weights:
+    """Refuse weights of another width, whose first layer has other channels."""
+    of_width = {channels[0]: other for other, channels in WIDTHS.items()}
+    for entry, value in weights.state.items():
+        if entry.removeprefix("module.") in _STEMS:
+            other = of_width.get(len(value))
+            if other is not None and other != name:
+                raise ConfigError(
+                    f"the weights in {weights.origin} are of '{other}', not of '{name}': add "
+                    f"--backbone {other}"
+                )
+    return weights

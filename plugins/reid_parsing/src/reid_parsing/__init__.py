@@ -1,4 +1,4 @@
-"""The body parser and its labelers for parts and garments.
+"""The body parser and its labelers for parts, garments and joints.
 
 Everything public is here; modules are imported on first use, so that discovery stays fast.
 """

@@ -108,9 +108,7 @@ class Placing:
         return torch.stack([to_x, to_y, points[..., 2] * inside], 2)
 
     def _grid(self) -> Tensor:
-        return sampling_grid(
-            self.size, self.canvas, self.factor, self.angle, self.down, self.right
-        )
+        return sampling_grid(self.size, self.canvas, self.factor, self.angle, self.down, self.right)
 
 
 def sampling_grid(

@@ -11,7 +11,7 @@ import click
 
 from reid_core import checked_folder, checked_output
 from reid_core.contract.fields import SHARED_FIELDS
-from reid_parsing.plugin import FIELDS
+from reid_parsing.plugin import FIELDS, JOINTS
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
@@ -22,15 +22,19 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _SPLITS = ("train", "query", "gallery")
 
-_OPTIONS: tuple[Callable[[_F], _F], ...] = (
-    click.option(
+
+def _field_option(*fields: str) -> Callable[[_F], _F]:
+    return click.option(
         "--field",
         "-f",
-        type=click.Choice(FIELDS),
+        type=click.Choice(fields),
         default="parts",
         show_default=True,
         help="What to parse.",
-    ),
+    )
+
+
+_OPTIONS: tuple[Callable[[_F], _F], ...] = (
     click.option("--device", metavar="DEV", help="auto, cpu, cuda or cuda:N."),
     click.option("--seed", type=click.IntRange(0), help="Seed of a parser's training."),
     click.option(
@@ -69,11 +73,13 @@ def parsing() -> None:
     show_default=True,
     help="Which images to label.",
 )
+@_field_option(*FIELDS, JOINTS)
 @_parser_options
 def label(data: str, data_root: Path | None, out: Path, split: str, **options: Any) -> None:
     """Write a label map of every image, and a contact sheet beside the folder.
 
-    A map is OUT/FOLDERS/NAME.png, by the image's path below the folder of all images of the set.
+    A map is OUT/FOLDERS/NAME.png, by the image's path below the folder of all images of the set;
+    joints are NAME.npy, 17 rows of x, y and how sure the network is.
 
     The PNGs have palettes, so that any viewer shows the classes in colours. They come back into a
     run, as they are or corrected, with --field parts=OUT. What was labelled before by the same
@@ -93,18 +99,52 @@ def label(data: str, data_root: Path | None, out: Path, split: str, **options: A
             click.echo(line)
 
 
+@parsing.command(short_help="Find parts, garments and joints in a folder of pictures.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--out", "-o", required=True, type=click.Path(path_type=Path), help="Folder to write to."
+)
+@click.option(
+    "--field",
+    "-f",
+    "fields",
+    multiple=True,
+    type=click.Choice((*FIELDS, JOINTS)),
+    default=(*FIELDS, JOINTS),
+    help="What to find; all without it.",
+)
+@_parser_options
+def pictures(folder: Path, out: Path, fields: tuple[str, ...], **options: Any) -> None:
+    """Write OUT/FIELD/NAME for every picture below FOLDER, each of one person, cut out.
+
+    parts and garments are PNGs with the class of every pixel, keypoints .npy arrays of 17 joints
+    with x, y and how sure the network is. No run, no data set and no training is needed where
+    reid-weights is installed.
+    """
+    from reid_core.machine.randomness import deterministic
+    from reid_parsing.exporting import export_pictures
+
+    checked_folder(out)
+    ctx, plugin = open_context(None, None, options)
+    with deterministic(ctx.device.type == "cpu"):
+        for line in export_pictures(ctx, plugin, folder, fields, out):
+            click.echo(line)
+
+
 @parsing.command(short_help="Measure a parser where there is a truth.")
 @click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE].")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
+@_field_option(*FIELDS, JOINTS)
 @_parser_options
 def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
     """Measure the parser on a data set that carries the truth: on its test images, if it has any.
 
-    Prints pixel accuracy, mean IoU and the IoU of every class.
+    Prints pixel accuracy, mean IoU and the IoU of every class; of joints the share that is within a
+    tenth of the longer side of the box around the true ones (PCK@0.1).
     """
     from reid_core.errors import DataError
     from reid_core.machine.randomness import deterministic
-    from reid_parsing.labelling import measure
+    from reid_parsing.labelling import measure, measure_joints
 
     ctx, plugin = open_context(data, data_root, options)
     field, dataset = options["field"], ctx.dataset
@@ -113,6 +153,11 @@ def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
         samples = dataset.train.samples if field in dataset.train.fields else ()
     if not samples:
         raise DataError(f"data set '{data}' carries no '{field}' to measure with")
+    if field == JOINTS:
+        with deterministic(ctx.device.type == "cpu"):
+            near = measure_joints(ctx, plugin.body(), samples, plugin.settings.mirror)
+        click.echo(f"{field} on {len(samples)} images of {data}: PCK@0.1 {100 * near:.1f}")
+        return
     with deterministic(ctx.device.type == "cpu"):
         parser = plugin.parser(ctx, field)
         scores = measure(ctx, parser, samples, SHARED_FIELDS[field], plugin.settings.mirror)
@@ -135,6 +180,7 @@ def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
     type=click.Path(path_type=Path),
     help="The .safetensors file to write.",
 )
+@_field_option(*FIELDS)
 @_parser_options
 def train(data: str | None, data_root: Path | None, out: Path, **options: Any) -> None:
     """Train a parser on labelled data and keep it in a file, for -s parsing.weights=FILE."""
@@ -148,7 +194,7 @@ def train(data: str | None, data_root: Path | None, out: Path, **options: Any) -
     if data_root is not None:
         options["settings"] = (*options["settings"], f'parsing.labelled_root="{data_root}"')
     ctx, plugin = open_context(None, None, options)
-    if plugin.settings.weights is not None:
+    if plugin.weights is not None:
         raise ConfigError("parsing.weights names a trained parser: there is nothing to train")
     field = options["field"]
     with deterministic(ctx.device.type == "cpu"):

@@ -14,17 +14,24 @@ from reid_core import checked_folder
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.samples import Sample, Source
 from reid_core.data.decoding import read_field
+from reid_core.data.encoding import array_bytes, label_bytes, write_whole
 from reid_core.data.geometry import Geometry, transform_labels
 from reid_core.data.sidecars import names_of
 from reid_core.errors import ConfigError, DataError
 from reid_core.images import read_image
 from reid_core.runs.assembly.labelling import make_field
+from reid_parsing.labelling import label_maps
 from reid_parsing.metrics import Confusion
 from reid_parsing.pictures import overlay_sheet
+from reid_parsing.plugin import JOINTS
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
+    from reid_core.contract.samples import FieldValue
     from reid_parsing.plugin import Parsing
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""Suffixes of what counts as a picture."""
 
 _SHOWN = 3
 _SHEET = 24
@@ -40,13 +47,15 @@ def export_labels(
 ) -> Iterator[str]:
     """Label images and write ``OUT/NAME.png`` for each, and a contact sheet ``OUT.png``.
 
+    Joints become ``OUT/NAME.npy``, without a sheet.
+
     ``NAME`` is the image's path below the folder of all images of the data set, so that names may
     repeat from one folder to another.
 
     Args:
         ctx: the surroundings of a run.
         plugin: whose parser labels.
-        field: ``parts`` or ``garments``.
+        field: ``parts``, ``garments`` or ``keypoints``.
         samples: the images.
         specs: fields that they carry; the truth, where it is among them, measures the labels.
         out: a folder that is not there, or empty.
@@ -79,10 +88,15 @@ def export_labels(
     out.mkdir(parents=True, exist_ok=True)
     files = [cast(Path, sample.fields[field]) for sample in source.samples]
     for sample, made in zip(samples, files, strict=True):
-        target = out / f"{names[sample.path]}.png"
+        target = out / f"{names[sample.path]}{made.suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(made, target)
-    yield f"{len(files)} label maps: {out}; bring them into a run with --field {field}={out}"
+    made_of = "label maps" if spec.classes else "arrays of joints"
+    yield f"{len(files)} {made_of}: {out}; bring them into a run with --field {field}={out}"
+    if not spec.classes:
+        if truth:
+            yield _near(truth, files, spec)
+        return
     yield f"contact sheet: {_sheet(samples, files, spec, sheet_beside(out))}"
     if truth:
         scores = Confusion(spec.classes)
@@ -94,6 +108,65 @@ def export_labels(
             f"against the truth that the data set carries: pixel accuracy "
             f"{100 * scores.pixel_accuracy:.1f} %, mIoU {100 * scores.mean_iou:.1f}"
         )
+
+
+def _near(truth: Sequence[FieldValue], files: Sequence[Path], spec: FieldSpec) -> str:
+    from reid_parsing.joints import correct_joints
+
+    near = [
+        correct_joints(read_field(made, spec), read_field(true, spec))
+        for true, made in zip(truth, files, strict=True)
+    ]
+    return (
+        "against the truth that the data set carries: "
+        f"{100 * np.concatenate(near).mean():.1f} % of the joints within a tenth of the figure"
+    )
+
+
+def export_pictures(
+    ctx: RunContext, plugin: Parsing, folder: Path, fields: Sequence[str], out: Path
+) -> Iterator[str]:
+    """Find parts, garments or joints in all pictures below a folder: ``OUT/FIELD/NAME``.
+
+    Args:
+        ctx: the surroundings of a run.
+        plugin: whose parser labels.
+        folder: of pictures; folders in it are kept.
+        fields: ``parts`` and ``garments`` become ``NAME.png``, ``keypoints`` ``NAME.npy``.
+        out: a folder that is not there, or empty.
+
+    Yields:
+        Lines for the user.
+
+    Raises:
+        DataError: there are no pictures, or two would have one name.
+        ConfigError: the parser finds no joints.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+    if not paths:
+        raise DataError(f"{folder} holds no pictures ({', '.join(PICTURES)})")
+    names = Counter(path.with_suffix("") for path in paths)
+    twice = [str(name) for name, count in names.items() if count > 1]
+    if twice:
+        raise DataError(f"pictures differ in their suffix alone, first {twice[0]}")
+    checked_folder(out)
+    samples = [Sample(path, -1, -1, -1, "query") for path in paths]
+    for field in fields:
+        made: Iterator[bytes]
+        if field == JOINTS:
+            found = plugin.body().joints_in(ctx, samples, plugin.settings.mirror)
+            made, suffix = map(array_bytes, found), ".npy"
+        else:
+            parser = plugin.parser(ctx, field)
+            maps = label_maps(ctx, parser, samples, field, plugin.settings.mirror)
+            made, suffix = map(label_bytes, maps), ".png"
+        for path, content in zip(paths, made, strict=True):
+            target = out / field / path.relative_to(folder).with_suffix(suffix)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(target, content)
+        yield f"{field} of {len(paths)} pictures: {out / field}"
 
 
 def sheet_beside(folder: Path) -> Path:

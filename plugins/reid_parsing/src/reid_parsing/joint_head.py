@@ -31,7 +31,9 @@ class Joints(Plugin):
 
     Settings = JointsSettings
     needs = (
-        Need("keypoints", "reid-parsing labels any data set: --plugins parsing,... and its weights"),
+        Need(
+            "keypoints", "reid-parsing labels any data set: --plugins parsing,... and its weights"
+        ),
     )
 
     @hookimpl

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core.contract.fields import COCO_JOINTS
+from reid_core.contract.fields import COCO_JOINTS, SHARED_FIELDS
+
+if TYPE_CHECKING:
+    from reid_core.contract.context import RunContext
+    from reid_core.contract.samples import Sample
 
 JOINTS = len(COCO_JOINTS)
 """Points of the field ``keypoints``."""
@@ -49,9 +59,149 @@ def found_joints(logits: Tensor, size: tuple[int, int]) -> Tensor:
     row, column = best // width, best % width
     rows = torch.arange(height, device=logits.device).view(1, 1, height, 1)
     columns = torch.arange(width, device=logits.device).view(1, 1, 1, width)
-    near = (rows - row[..., None, None]).abs().le(1) & (columns - column[..., None, None]).abs().le(1)
+    near = (rows - row[..., None, None]).abs().le(1) & (columns - column[..., None, None]).abs().le(
+        1
+    )
     local = probability * near
     mass = local.sum((2, 3))
     y = (local * (rows + 0.5)).sum((2, 3)) / mass.clamp(min=1e-12) * (size[0] / height) - 0.5
     x = (local * (columns + 0.5)).sum((2, 3)) / mass.clamp(min=1e-12) * (size[1] / width) - 0.5
     return torch.stack([x, y, mass.clamp(max=1)], 2)
+
+
+def mirrored_joints(logits: Tensor) -> Tensor:
+    """Return heatmaps ``B J h w`` of a mirrored image as those of the image itself."""
+    order = list(range(JOINTS))
+    for left, right in SHARED_FIELDS["keypoints"].flip_pairs:
+        order[left], order[right] = right, left
+    return logits.flip(3)[:, order]
+
+
+@torch.inference_mode()
+def joints_in(network: torch.nn.Module, images: Tensor, mirror: bool = True) -> Tensor:
+    """Return the joints in images; see `found_joints`.
+
+    Args:
+        network: of heatmaps, in evaluation mode.
+        images: ``B 3 H W``, RGB, ImageNet-normalised.
+        mirror: average the logits with those of the mirrored images.
+    """
+    logits = network(images).float()
+    if mirror:
+        logits = (logits + mirrored_joints(network(images.flip(3)).float())) / 2
+    return found_joints(logits, (images.shape[2], images.shape[3]))
+
+
+def found_in(
+    ctx: RunContext,
+    network: torch.nn.Module,
+    size: tuple[int, int],
+    samples: Sequence[Sample],
+    mirror: bool = True,
+) -> JointArrays:
+    """Return the joints of samples, found on the run's device while they are gone through.
+
+    Args:
+        ctx: the run.
+        network: of heatmaps, in evaluation mode.
+        size: height and width of its input.
+        samples: the images.
+        mirror: see `joints_in`.
+    """
+    from reid_core.machine.devices import autocast_of
+
+    return JointArrays(
+        network,
+        size,
+        samples,
+        ctx.device,
+        mirror=mirror,
+        threads=ctx.config.data.threads,
+        autocast=autocast_of(ctx.config.engine, ctx.device),
+    )
+
+
+class JointArrays(Sequence[NDArray[np.float32]]):
+    """Joints of many images, found batch by batch while they are gone through.
+
+    Args:
+        network: of heatmaps, in evaluation mode.
+        size: height and width of its input.
+        samples: the images.
+        device: where to compute.
+        mirror: see `joints_in`.
+        threads: decoding threads.
+        autocast: opens mixed precision.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        size: tuple[int, int],
+        samples: Sequence[Sample],
+        device: torch.device,
+        *,
+        mirror: bool = True,
+        threads: int = 2,
+        autocast: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._network, self._size = network.to(device), size
+        self._samples, self._device, self._mirror = samples, device, mirror
+        self._threads, self._autocast = threads, autocast
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, place: int) -> NDArray[np.float32]:  # type: ignore[override]
+        """Return the joints of one image, found anew."""
+        return next(self._found(self._samples[place : place + 1 or None]))
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Yield float32 ``17 3``: x and y in pixels of each image, and how sure the network is."""
+        return self._found(self._samples)
+
+    def _found(self, samples: Sequence[Sample]) -> Iterator[NDArray[np.float32]]:
+        from reid_core.contract.samples import Source
+        from reid_core.data.augmentation import DeviceAugmentation
+        from reid_core.data.draws import in_order
+        from reid_core.data.loading import BatchLoader
+        from reid_parsing.inference import image_size
+
+        if not samples:
+            return
+        source = Source("images to label", tuple(samples))
+        loader = BatchLoader(source, self._size, threads=self._threads)
+        prepare = DeviceAugmentation().prepare
+        for host in loader.load(in_order(len(samples), 32), epoch=0):
+            batch = prepare(host, self._device)
+            with self._autocast():
+                found = joints_in(self._network, batch.image, self._mirror).cpu().numpy()
+            for row, joints in zip(batch.index.tolist(), found, strict=True):
+                height, width = image_size(samples[row])
+                scale = np.array([width / self._size[1], height / self._size[0]], np.float32)
+                joints[:, :2] = (joints[:, :2] + 0.5) * scale - 0.5
+                yield joints.astype(np.float32)
+
+
+def correct_joints(
+    found: NDArray[np.float32], truth: NDArray[np.float32], share: float = 0.1
+) -> NDArray[np.bool_]:
+    """Return which visible joints are near where they are (PCK).
+
+    Args:
+        found: ``17 3``.
+        truth: ``17 3``; joints of visibility 0 are left out.
+        share: how near, of the longer side of the box around the true joints.
+
+    Returns:
+        One value per joint that the truth has.
+    """
+    there = truth[:, 2] > 0
+    if not there.any():
+        return np.zeros(0, bool)
+    points = truth[there, :2]
+    side = float(np.ptp(points, axis=0).max())
+    near: NDArray[np.bool_] = np.linalg.norm(found[there, :2] - points, axis=1) <= share * max(
+        side, 1.0
+    )
+    return near

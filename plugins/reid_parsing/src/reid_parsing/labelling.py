@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reid_core import write_json
-from reid_core.contract.fields import FieldSpec
+from reid_core.contract.fields import SHARED_FIELDS, FieldSpec
 from reid_core.data.decoding import read_field
 from reid_core.data.geometry import Geometry, transform_labels
 from reid_core.images import read_image
 from reid_core.machine.devices import autocast_of, memory_format_of
 from reid_parsing.inference import BodyParser, LabelMaps
+from reid_parsing.joints import correct_joints
 from reid_parsing.metrics import Confusion, PlaceFrequency
 from reid_parsing.pictures import overlay_sheet
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
     from reid_core.contract.samples import Sample
     from reid_core.contract.stages import StageResult
+    from reid_parsing.body import BodyNetwork
     from reid_parsing.sources import Labelled
 
 _SHEET = 12
@@ -72,6 +74,25 @@ def measure(
         truth = read_field(sample.fields[spec.name], spec)
         confusion.add(truth, transform_labels(found, Geometry.plain(truth.shape)))
     return confusion
+
+
+def measure_joints(
+    ctx: RunContext, body: BodyNetwork, samples: Sequence[Sample], mirror: bool = True
+) -> float:
+    """Return the share of true joints near which they are found (PCK@0.1).
+
+    Args:
+        ctx: the run.
+        body: the network.
+        samples: with the field ``keypoints``.
+        mirror: see `joints_in`.
+    """
+    spec = SHARED_FIELDS["keypoints"]
+    near = [
+        correct_joints(found, read_field(sample.fields[spec.name], spec))
+        for sample, found in zip(samples, body.joints_in(ctx, samples, mirror), strict=True)
+    ]
+    return float(np.concatenate(near).mean())
 
 
 def frequency_guess(labelled: Labelled, size: tuple[int, int]) -> Confusion:

@@ -15,6 +15,7 @@ from reid_core.contract.labelers import LabelContext, Labeler
 from reid_core.contract.plugin import Plugin, Settings
 from reid_core.contract.samples import DataProvider, DataSet
 from reid_core.errors import ConfigError, DataError
+from reid_core.weights import shipped_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,12 +25,19 @@ if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
     from reid_core.contract.samples import DataRequest
     from reid_core.contract.stages import Stage, StageResult
+    from reid_parsing.body import BodyNetwork
     from reid_parsing.inference import BodyParser
     from reid_parsing.recipes import TrainingRecipe
     from reid_parsing.sources import Labelled
 
 FIELDS = ("parts", "garments")
 """What parsers make."""
+
+JOINTS = "keypoints"
+"""What the shipped network finds beside them."""
+
+SHIPPED = "people/body"
+"""Weights that find parts, garments and joints, where they are installed."""
 
 TRAINING = "parsing-labelled"
 """Name under which a run's stage finds its training images."""
@@ -44,7 +52,8 @@ class ParsingSettings(Settings):
     network: Literal["light", "danet", "schp"] = "light"
     """Parsing network: ``light`` for CPUs, ``danet``, ``schp``."""
     weights: Path | None = None
-    """Trained weights; none trains the network on ``labelled``."""
+    """Trained weights: a file, or the name of shipped ones. Where nothing is said about a training
+    either, the shipped ``people/body`` if it is installed; otherwise the network is trained."""
     label_set: Literal["pascal", "lip", "atr"] | None = None
     """Classes of released SCHP weights; none for weights that `reid parsing train` saved."""
     labelled: str | None = None
@@ -78,6 +87,7 @@ class Parsing(Plugin):
     def __init__(self, name: str, settings: ParsingSettings | None = None) -> None:
         super().__init__(name, settings)
         self._run: RunContext | None = None
+        self._shipped: BodyNetwork | None = None
         self._divided: dict[str, Labelled] = {}
 
     def check(self, config: RunConfig) -> None:
@@ -135,8 +145,8 @@ class Parsing(Plugin):
     def reid_pseudo_labels(self, ctx: RunContext) -> Sequence[Labeler]:
         """Offer the fields that the parser can make."""
         self._run = ctx
-        settings = self.settings
-        if settings.weights is None:
+        settings, weights = self.settings, self.weights
+        if weights is None:
             key = f"parsing 1|mirror {settings.mirror}"
             return [
                 Labeler(
@@ -151,9 +161,18 @@ class Parsing(Plugin):
         from reid_parsing.lookup import fields_of
         from reid_parsing.weights import saved_parser_facts, weights_key
 
-        labels = settings.label_set or saved_parser_facts(settings.weights)["labels"]
+        if self._is_body():
+            key = f"parsing 1|mirror {settings.mirror}|{weights_key(weights)}|{settings.size}"
+            return [
+                *(
+                    Labeler(SHARED_FIELDS[n], partial(self.make, n), key=key, example=blank_maps)
+                    for n in FIELDS
+                ),
+                Labeler(SHARED_FIELDS[JOINTS], self.find_joints, key=key, example=no_joints),
+            ]
+        labels = settings.label_set or saved_parser_facts(weights)["labels"]
         key = (
-            f"parsing 1|mirror {settings.mirror}|{weights_key(settings.weights)}|"
+            f"parsing 1|mirror {settings.mirror}|{weights_key(weights)}|"
             f"{settings.network} {labels} {settings.size}"
         )
         return [
@@ -170,6 +189,50 @@ class Parsing(Plugin):
         draw_sheet(run, parser, labels.samples, SHARED_FIELDS[field], mirror)
         return label_maps(run, parser, labels.samples, field, mirror)
 
+    def find_joints(self, labels: LabelContext) -> Sequence[NDArray[np.float32]]:
+        """Return the joints that a labeler is asked for, found while they are gone through."""
+        return self.body().joints_in(labels.run, labels.samples, self.settings.mirror)
+
+    @property
+    def weights(self) -> Path | None:
+        """The file of weights: what is set, or what is shipped; None trains a network."""
+        settings = self.settings
+        shipped = (
+            shipped_weights() if settings.weights is None or not settings.weights.exists() else {}
+        )
+        if settings.weights is not None:
+            return shipped.get(settings.weights.as_posix(), settings.weights)
+        untold = settings.model_copy(update={"mirror": True}) == ParsingSettings()
+        return shipped.get(SHIPPED) if untold else None
+
+    def body(self) -> BodyNetwork:
+        """Return the network that finds parts, garments and joints.
+
+        Raises:
+            ConfigError: the weights are none that do.
+        """
+        from dataclasses import replace
+
+        from reid_parsing.body import load_body
+
+        if self.weights is None or not self._is_body():
+            raise ConfigError(
+                "this parser finds no joints: install reid-weights and set "
+                f"-s parsing.weights={SHIPPED}"
+            )
+        if self._shipped is None:
+            found = load_body(self.weights)
+            size = self.settings.size
+            self._shipped = found if size is None else replace(found, size=size)
+        return self._shipped
+
+    def _is_body(self) -> bool:
+        from reid_parsing.body import is_body
+
+        return (
+            self.settings.label_set is None and self.weights is not None and is_body(self.weights)
+        )
+
     def parser(self, ctx: RunContext, field: str, stage: StageResult | None = None) -> BodyParser:
         """Return the parser of a field: from the weights' file, or trained by its stage.
 
@@ -181,8 +244,8 @@ class Parsing(Plugin):
         from reid_parsing.labelling import report_training
         from reid_parsing.training import trained_parser
 
-        if self.settings.weights is not None:
-            return self.given_parser()
+        if self.weights is not None:
+            return self.body().parser(field) if self._is_body() else self.given_parser()
         stage = stage or ctx.stage(self.stage_in(ctx, field))
         parser = trained_parser(stage)
         report_training(ctx, stage, parser, self.labelled(ctx, field), self.settings.mirror)
@@ -198,11 +261,11 @@ class Parsing(Plugin):
 
         from reid_parsing.weights import load_parser, load_schp
 
-        settings = self.settings
-        assert settings.weights is not None
+        settings, weights = self.settings, self.weights
+        assert weights is not None
         if settings.label_set is not None:
-            return load_schp(settings.weights, settings.label_set, settings.size)
-        parser = load_parser(settings.weights, settings.network)
+            return load_schp(weights, settings.label_set, settings.size)
+        parser = load_parser(weights, settings.network)
         return parser if settings.size is None else replace(parser, size=settings.size)
 
     def stage_in(self, ctx: RunContext, field: str) -> Stage:
@@ -296,3 +359,10 @@ def blank_maps(labels: LabelContext) -> list[NDArray[np.uint8]]:
     import numpy as np
 
     return [np.zeros(labels.run.image_size, np.uint8) for _ in labels.rows]
+
+
+def no_joints(labels: LabelContext) -> list[NDArray[np.float32]]:
+    """Return joints that are nowhere, one array for each image that is asked for."""
+    import numpy as np
+
+    return [np.zeros((17, 3), np.float32) for _ in labels.rows]

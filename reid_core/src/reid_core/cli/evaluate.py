@@ -65,8 +65,9 @@ def evaluate(
 ) -> None:
     """Evaluate a trained embedder on a data set, the one it was trained on or another.
 
-    MODEL is a run's folder or an embedder.safetensors; with --weights it is an encoder's name,
-    whose map is averaged. No plugin needs to be requested.
+    MODEL is a run's folder, an embedder.safetensors or the name of shipped weights
+    (people/osnet_x0_25); with --weights it is an encoder's name, whose map is averaged. No plugin
+    needs to be requested.
     """
     if json_path is not None:
         checked_output(json_path, option="--json")
@@ -77,6 +78,7 @@ def evaluate(
 
     from reid_core.cli.progress import Screen
     from reid_core.config import EngineSection, EvaluationSection
+    from reid_core.data.people import seen_before
     from reid_core.evaluation.records import HEAD, results_text, stored_results
     from reid_core.evaluation.tables import results_table
     from reid_core.machine.devices import choose_device
@@ -106,6 +108,9 @@ def evaluate(
         say=click.echo,
     )
     dataset = evaluator.dataset
+    met = seen_before(dataset, embedder.learnt_from)
+    if met:
+        click.echo(met)
     total = len(dataset.query) + len(dataset.gallery)
     with Screen().bar("evaluation", total) as advance:
         found = evaluator.evaluate(embedder, advance, HEAD if json_path else 0)

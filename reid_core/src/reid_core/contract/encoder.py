@@ -15,9 +15,11 @@ class Encoder(nn.Module):
 
     Attributes:
         taps: what ``forward`` returns, from shallow to deep; the last one is ``encoder/map``.
+        filled: what became of the file of weights that it started from, or None.
     """
 
     taps: tuple[Tap, ...]
+    filled: Any = None
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return the maps by tap name.

@@ -70,8 +70,14 @@ class Core(Plugin):
         if offered is not None:
             return offered
         encoder = TimmEncoder(
-            settings.backbone, ctx.image_size, settings.last_stride, settings.pretrained
+            settings.backbone,
+            ctx.image_size,
+            settings.last_stride,
+            settings.pretrained,
+            importer=settings.importer,
         )
+        if encoder.filled is not None:
+            ctx.say(str(encoder.filled))
         if encoder.renormalise.needed:
             ctx.say(f"the weights of '{settings.backbone}' {encoder.renormalise}")
         return encoder

@@ -48,6 +48,8 @@ class Embedder(nn.Module):
     Attributes:
         dim: length of the feature.
         fields: fields that it reads beside the image; an exported one has none.
+        learnt_from: names of data sets (``data``) and people (``people``, in ranges) that its
+            weights have learnt from, where that is known.
     """
 
     mean: Tensor
@@ -68,6 +70,7 @@ class Embedder(nn.Module):
         self.heads = nn.ModuleDict({head.declaration.name: head for head in heads})
         self.inner = nn.ModuleDict({head.declaration.name: head for head in inner})
         self.size = size
+        self.learnt_from: Mapping[str, Any] = {}
         self.dim = sum(head.length(head.declaration.test_vector) for head in heads)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), False)
@@ -250,6 +253,7 @@ class Embedder(nn.Module):
                 for branch in self._branches
             ],
             **self._describe_heads(),
+            **({"learnt_from": dict(self.learnt_from)} if self.learnt_from else {}),
         }
 
     def _describe_heads(self) -> dict[str, Any]:
@@ -271,7 +275,8 @@ class Embedder(nn.Module):
             PluginError, ConfigError: see `describe`.
         """
         known = self.describe()
-        decisive = {name: value for name, value in known.items() if name != "reid_core"}
+        beside = ("reid_core", "learnt_from")
+        decisive = {name: value for name, value in known.items() if name not in beside}
         found = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
             values = value.detach().cpu().contiguous()

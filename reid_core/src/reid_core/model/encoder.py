@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,14 @@ from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import ENCODER_MAP, Tap
 from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.modes import evaluating
+from reid_core.model.pretrained import Filled, fill, read_weights
 from reid_core.model.torchvision_guard import ensure
 from reid_core.model.trunks import (
+    adapted,
     as_map,
     blank_image,
     covers,
+    densest_last_stride,
     dry_maps,
     remove_last_stride,
     strides_of,
@@ -107,14 +112,18 @@ class TimmEncoder(Encoder):
     Args:
         name: timm's name, with or without a tag (``resnet50``, ``resnet50.tv_in1k``).
         size: height and width of the input.
-        last_stride: 1 removes the last reduction of the network's stride.
-        pretrained: True downloads timm's weights, a path loads a state dict from a file.
+        last_stride: 1 removes the last reduction of the network's stride, 2 leaves it; ``auto``
+            removes it where that is possible.
+        pretrained: True downloads timm's weights; a path is a file, a run's folder or the name of
+            shipped weights, see `load_weights`.
         final_norm: whether the map of a network of tokens has the trunk's final norm.
-        mean, std: what the weights were trained with; None takes timm's configuration of the
-            weights, ImageNet's for random ones.
+        mean, std: what the weights were trained with; None takes what their file says, or timm's
+            configuration of the weights, ImageNet's for random ones.
+        importer: layout of the file, for `load_weights`.
 
     Attributes:
         renormalise: what an image goes through first.
+        filled: what became of the file, or None.
 
     Raises:
         ConfigError: timm has no such model, its weights cannot be had, it does not take images of
@@ -125,22 +134,30 @@ class TimmEncoder(Encoder):
         self,
         name: str,
         size: tuple[int, int],
-        last_stride: int = 1,
+        last_stride: int | str = "auto",
         pretrained: bool | Path = False,
         final_norm: bool = True,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        importer: str = "auto",
     ) -> None:
         super().__init__()
         size = (size[0], size[1])
-        self.spec = {"name": name, "size": list(size), "last_stride": last_stride}
         self.final_norm = final_norm
         self.trunk = _create(name, size, pretrained)
+        self.filled: Filled | None = None
+        if isinstance(pretrained, Path):
+            self.filled = load_weights(self.trunk, name, pretrained, importer)
         theirs = _trained_with(name) if pretrained else (IMAGENET_MEAN, IMAGENET_STD)
         self.renormalise = Renormalise(mean or theirs[0], std or theirs[1])
+        if self.filled is not None and self.filled.weights.conventions:
+            self.follow(self.filled.weights.conventions)
         maps = dry_maps(self.trunk, size, name)[1]
         if last_stride == 1:
             remove_last_stride(self.trunk, name, size)
+        elif last_stride == "auto":
+            last_stride = densest_last_stride(self.trunk, name, size)
+        self.spec = {"name": name, "size": list(size), "last_stride": last_stride}
         self.taps = self._declare_taps(name, size, maps)
 
     def _declare_taps(
@@ -225,54 +242,29 @@ def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Mod
             model = timm.create_model(name, pretrained=True, **options)
         except Exception as error:
             raise _no_weights(name, error) from error
-    if isinstance(pretrained, Path):
-        load_weights(model, name, pretrained)
     return model
 
 
-def load_weights(trunk: nn.Module, name: str, path: Path) -> None:
-    """Load a state dict from a file into a trunk; a classifier in it is left aside.
+def load_weights(trunk: nn.Module, name: str, path: Path, importer: str = "auto") -> Filled:
+    """Fill a trunk of timm from a file; classifiers are left aside, grids resampled.
 
     Args:
         trunk: without classifier.
         name: the encoder's, for messages.
-        path: ``.safetensors``, or what ``torch.save`` wrote, tensors only.
+        path: a file, a run's folder, or the name of shipped weights; see `read_weights`.
+        importer: layout in which the file was published; ``auto`` recognises it.
 
     Raises:
         ConfigError: the file is missing or refused, or its weights are of another network.
     """
-    if not path.is_file():
-        raise ConfigError(f"there are no pretrained weights at {path}")
-    state: Any
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise _misfit(name, path, f"{type(error).__name__}: {error}") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    wanted = trunk.state_dict()
-    missing = sorted(set(wanted) - set(state))
-    if missing:
-        raise _misfit(name, path, f"{missing[0]} is missing ({len(missing)} of {len(wanted)})")
+    weights = read_weights(path, name, importer)
+    if weights.own:
+        state = {k.removeprefix("trunk."): v for k, v in weights.state.items()}
+        weights = replace(weights, state=state)
     config: dict[str, Any] = getattr(trunk, "default_cfg", {})
     classifier = config.get("classifier", "fc")
     heads = tuple(f"{h}." for h in ([classifier] if isinstance(classifier, str) else classifier))
-    foreign = sorted(key for key in set(state) - set(wanted) if not key.startswith(heads))
-    if foreign:
-        raise _misfit(name, path, f"{foreign[0]} is unknown to it")
-    try:
-        trunk.load_state_dict({key: state[key] for key in wanted})
-    except RuntimeError as error:
-        raise _misfit(name, path, str(error)) from None
-
-
-def _misfit(name: str, path: Path, reason: str) -> ConfigError:
-    short = " ".join(reason.split())[:160]
-    return ConfigError(f"the weights in {path} do not fit '{name}': {short}")
+    return fill(trunk, weights, name, heads=heads, adapt=partial(adapted, trunk))
 
 
 def _no_weights(name: str, error: Exception) -> ConfigError:

@@ -15,16 +15,17 @@ from torch import nn
 
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import Branch, Embedding
-from reid_core.errors import CheckpointError
+from reid_core.errors import CheckpointError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import FORMAT, Embedder
+from reid_core.weights import check_hash, shipped_weights
 
 
 def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embedder:
     """Load a deployed model in evaluation mode; no plugin needs to be requested.
 
     Args:
-        path: ``embedder.safetensors`` or the run's folder.
+        path: ``embedder.safetensors``, the run's folder, or the name of shipped weights.
         device: where to put it.
 
     Raises:
@@ -33,7 +34,11 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
     """
     weights = Path(path)
     if not weights.exists():
-        raise CheckpointError(f"there is no embedder: {weights} is missing")
+        shipped = shipped_weights()
+        if weights.as_posix() not in shipped:
+            near = did_you_mean(weights.as_posix(), shipped)
+            raise CheckpointError(f"there is no embedder: {weights} is missing{near}")
+        weights = shipped[weights.as_posix()]
     if weights.is_dir():
         weights = weights / "embedder.safetensors"
     description = weights.with_suffix(".json")
@@ -50,6 +55,7 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
     found = spec.get("format") if isinstance(spec, dict) else None
     if found != FORMAT:
         raise CheckpointError(f"{description} has format {found!r}, this version reads {FORMAT}")
+    check_hash(weights, spec)
     try:
         embedder = _rebuilt(spec, description)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -61,6 +67,7 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
     except RuntimeError as error:
         text = " ".join(str(error).split())[:200]
         raise CheckpointError(f"the weights in {weights} do not fit: {text}") from None
+    embedder.learnt_from = spec.get("learnt_from") or {}
     return embedder.to(device).eval()
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +123,8 @@ def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> No
     its stride (DenseNet's last transition) is dropped.
 
     Raises:
-        ConfigError: the network reduces in patches (transformers, ConvNeXt), which has no stride 1.
+        ConfigError: the network reduces in patches (transformers, ConvNeXt), which has no stride 1;
+            it is as it was.
     """
     kinds = (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)
     strided = {
@@ -150,21 +155,103 @@ def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> No
         if isinstance(module, nn.Conv2d):
             module.stride = (1, 1)
         else:
-            parent, _, leaf = label.rpartition(".")
-            setattr(trunk.get_submodule(parent), leaf, nn.Identity())
+            _replace(trunk, label, nn.Identity())
     try:
         _, after = dry_maps(trunk, size, name)
     except ConfigError as error:
+        _restore(trunk, strided, touched)
         raise ConfigError(
             f"model.last_stride = 1 is not possible with '{name}', whose last map is put together "
             "of parts that reduce in several ways; set -s model.last_stride=2"
         ) from error
-    # Of an odd number of rows half a row was added before.
-    if after[-1].shape[2] not in (2 * before[-1].shape[2], 2 * before[-1].shape[2] - 1):
+    # Of an odd number of rows convolutions made one half of them rounded up, poolings down.
+    if abs(after[-1].shape[2] - 2 * before[-1].shape[2]) > 1:
+        _restore(trunk, strided, touched)
         raise ConfigError(
             f"model.last_stride = 1 did not double the last map of '{name}' "
             f"({before[-1].shape[2]} to {after[-1].shape[2]} rows); set -s model.last_stride=2"
         )
+
+
+def densest_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> int:
+    """Remove the last reduction where that is possible; return 1 there, and 2 elsewhere."""
+    try:
+        remove_last_stride(trunk, name, size)
+    except ConfigError:
+        return 2
+    return 1
+
+
+def _replace(trunk: nn.Module, label: str, module: nn.Module) -> None:
+    parent, _, leaf = label.rpartition(".")
+    setattr(trunk.get_submodule(parent), leaf, module)
+
+
+def _restore(trunk: nn.Module, strided: Mapping[str, nn.Module], touched: Sequence[str]) -> None:
+    for label in touched:
+        module = strided[label]
+        if isinstance(module, nn.Conv2d):
+            module.stride = (2, 2)
+        else:
+            _replace(trunk, label, module)
+
+
+def adapted(
+    trunk: nn.Module, state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Bring the grids in a state dict to the sizes that a trunk of timm has.
+
+    Position embeddings and tables of relative positions are resampled to the input's size; tables
+    of indices, which timm computes itself, are left out.
+
+    Args:
+        trunk: without classifier.
+        state: with timm's names.
+
+    Returns:
+        The entries, and the names of those that were resampled.
+    """
+    from timm.layers.pos_embed import resample_abs_pos_embed
+    from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
+
+    wanted, found, resampled = trunk.state_dict(), dict[str, Tensor](), []
+    known: Any = trunk
+    # The first releases of Swin merge patches at the end of a stage, timm at the start of the next.
+    at_the_end = "layers.0.downsample.reduction.weight" in state
+    for name, value in state.items():
+        if name.endswith(("relative_position_index", "attn_mask")):
+            continue
+        if at_the_end:
+            name = re.sub(
+                r"^layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", name
+            )
+        like = wanted.get(name)
+        if like is not None and like.shape != value.shape and like.dim() == value.dim():
+            parent: Any = trunk.get_submodule(name.rpartition(".")[0])
+            if name == "pos_embed" and hasattr(trunk, "patch_embed"):
+                prefix = 0 if getattr(trunk, "no_embed_class", False) else known.num_prefix_tokens
+                old = _grid_of(value.shape[1] - prefix)
+                grid = list(known.patch_embed.grid_size)
+                if old is not None and value.shape[2] == like.shape[2]:
+                    value = resample_abs_pos_embed(value, grid, old, prefix)
+                    resampled.append(name)
+            elif name.endswith("relative_position_bias_table") and value.shape[1] == like.shape[1]:
+                with warnings.catch_warnings():
+                    # Of what timm's interpolation does with torch.
+                    warnings.simplefilter("ignore", UserWarning)
+                    value = resize_rel_pos_bias_table(value, parent.window_size, tuple(like.shape))
+                resampled.append(name)
+        found[name] = value
+    return found, tuple(resampled)
+
+
+def _grid_of(tokens: int) -> list[int] | None:
+    """Return rows and columns of so many tokens: a square, or the nearest to a person's 2 : 1."""
+    side = isqrt(tokens) if tokens > 0 else 0
+    if side and side * side == tokens:
+        return [side, side]
+    pairs = [(tokens // n, n) for n in range(2, side + 1) if tokens % n == 0]
+    return [*min(pairs, key=lambda pair: abs(pair[0] / pair[1] - 2))] if pairs else None
 
 
 def _densifiable(module: nn.Module) -> bool:

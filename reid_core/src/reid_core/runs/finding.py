@@ -101,7 +101,10 @@ def make_embedder(
     with scoped(seed, "embedder", backbone):
         encoder = Core("core").reid_backbone(ctx)
     verify_taps(encoder, size, "core")
-    return Embedder.from_encoder(encoder, size, pooling=pooling)
+    embedder = Embedder.from_encoder(encoder, size, pooling=pooling)
+    if encoder.filled is not None:
+        embedder.learnt_from = encoder.filled.weights.learnt_from
+    return embedder
 
 
 def open_context(

@@ -108,6 +108,7 @@ def _run(
     bars: Progress,
 ) -> RunSummary:
     from reid_core.contract.events import RunBegan, RunEnded
+    from reid_core.data.people import seen_before
     from reid_core.evaluation.records import HEAD
     from reid_core.loop.trainer import Interrupted, Trainer
     from reid_core.runs.assembly.assembling import assemble
@@ -120,6 +121,10 @@ def _run(
     trainer = Trainer(assembly, folder / "checkpoint.pt")
     facts = describe(assembly)
     say(opening_line(facts, config, assembly.ctx.device))
+    started = start_of(assembly)
+    warning = seen_before(assembly.ctx.dataset, started) if started else ""
+    if warning:
+        say(warning)
     if resume:
         trainer.resume()
         say(f"resumed at epoch {assembly.ctx.progress.epoch} from {trainer.checkpoint}")
@@ -238,9 +243,12 @@ def _leave(
     selected: Mapping[str, Any] | None,
 ) -> None:
     """Write the embedder, the results and the picture of ranked lists."""
+    from reid_core.data.people import learnt_from
     from reid_core.evaluation.records import results_text, stored_results
 
     config, embedder = assembly.config, assembly.embedder()
+    sources = assembly.ctx.sources
+    embedder.learnt_from = learnt_from(sources, config.data.name, start_of(assembly))
     if embedder.fields:
         assembly.ctx.say(
             f"not exported: the embeddings read {', '.join(embedder.fields)} beside the image"
@@ -263,6 +271,12 @@ def _leave(
         "untrained": [result.to_json() for result in untrained],
     }
     write_text(folder / "results.json", results_text(content))
+
+
+def start_of(assembly: Assembly) -> Mapping[str, Any]:
+    """Return whom the weights have learnt from that a run's encoder starts from."""
+    filled = getattr(assembly.model.encoder, "filled", None)
+    return filled.weights.learnt_from if filled is not None else {}
 
 
 def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:

@@ -1,0 +1,105 @@
+"""From a finished run to what is shipped: half precision, a card, a hash."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reid_core import ConfigError
+from reid_core.data.encoding import write_whole
+from reid_core.errors import did_you_mean
+from reid_core.weights import sha256_of
+from reid_weights import OWNER, RECIPES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BODY = "body"
+"""The recipe that trains no embedder, but what finds parts, garments and joints."""
+
+
+def recipe_of(name: str) -> Path:
+    """Return the recipe of ``people/NAME``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    known = {f"{OWNER}/{path.stem}": path for path in sorted(RECIPES.glob("*.toml"))}
+    if name not in known:
+        raise ConfigError(
+            f"there is no recipe of weights '{name}'{did_you_mean(name, known)} (there are: "
+            f"{', '.join(known)})"
+        )
+    return known[name]
+
+
+def pack(name: str, run: Path, out: Path, scores: Mapping[str, Any] | None = None) -> Path:
+    """Write the weights of a finished run as they are shipped, and their card.
+
+    Args:
+        name: ``people/NAME``, which a recipe here makes.
+        run: folder of the run.
+        out: folder of ``NAME.safetensors`` and ``NAME.json``.
+        scores: what was measured, for the card.
+
+    Returns:
+        The file of weights.
+
+    Raises:
+        CheckpointError: the run is not finished.
+    """
+    recipe = recipe_of(name)
+    path = out / f"{name.partition('/')[2]}.safetensors"
+    state, description = _body(run) if recipe.stem == BODY else _embedder(run)
+    _write(path, state, description)
+    facts = json.loads((run / "run.json").read_text("utf-8"))
+    config = tomllib.loads((run / "config.toml").read_text("utf-8"))
+    card = {
+        "name": name,
+        "license": "MIT",
+        "people": "computed; no photograph of anybody, and nothing learnt from one",
+        "recipe": recipe.name,
+        "seed": config["run"]["seed"],
+        "made_with": {
+            **{f"reid-{d}": version(f"reid-{d}") for d in ("core", "synthpeople", "weights")},
+            "torch": facts["environment"]["torch"],
+            "machine": facts["environment"]["machine"],
+        },
+        "images": facts["sources"]["main"]["images"],
+        "steps": config["schedule"]["epochs"] * config["schedule"]["iterations_per_epoch"],
+        "rows": config["data"]["batch_size"],
+        "parameters": sum(v.numel() for v in state.values() if v.is_floating_point()),
+        "scores": dict(scores or {}),
+    }
+    whole = {**description, "sha256": sha256_of(path), "card": card}
+    write_whole(path.with_suffix(".json"), (json.dumps(whole, indent=2) + "\n").encode())
+    return path
+
+
+def _write(path: Path, state: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    from safetensors.torch import save
+
+    half = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in state.items()
+    }
+    metadata = {str(k): str(v) for k, v in description.get("metadata", {}).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, save(half, metadata or {"format": "pt"}))
+
+
+def _embedder(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from reid_core import load_embedder
+
+    embedder = load_embedder(run)
+    return dict(embedder.state_dict()), embedder.describe()
+
+
+def _body(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from reid_parsing.body import body_of
+
+    return body_of(run)

@@ -1,0 +1,110 @@
+"""What is shipped: files, cards, recipes; and how a run becomes such a file."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import reid_weights
+from reid_core import ConfigError, load_embedder
+from reid_core.runs.resolve import resolve
+from reid_core.testing.tiny import tiny_assembly
+from reid_core.weights import description_of, sha256_of, shipped_weights
+from reid_synthpeople.people import Range, range_of
+from reid_weights import RECIPES, WEIGHTS
+from reid_weights.commands import weights
+from reid_weights.packing import pack, recipe_of
+
+MOST = {"people/osnet_x0_25": 2, "people/mobilenetv2_100": 5, "people/body": 2}
+"""Size on disk in MiB."""
+
+
+def test_the_version_is_the_metadata_s() -> None:
+    assert reid_weights.__version__ == distribution("reid-weights").version
+
+
+def test_it_registers_its_weights_and_a_command() -> None:
+    points = {(p.group, p.name) for p in distribution("reid-weights").entry_points}
+    assert points == {("reid.weights", "people"), ("reid.commands", "weights")}
+    assert {**WEIGHTS}.items() <= shipped_weights().items()
+    with pytest.raises(KeyError):
+        WEIGHTS["people/nobody"]
+    with pytest.raises(KeyError):
+        WEIGHTS["crowds/body"]
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+def test_what_is_shipped_is_what_its_card_says(name: str) -> None:
+    path = WEIGHTS[name]
+    assert path.stat().st_size <= MOST[name] * 2**20
+    found = description_of(path)
+    assert found["sha256"] == sha256_of(path)
+    card = found["card"]
+    recipe = recipe_of(name)
+    assert card["recipe"] == recipe.name
+    config = resolve(recipe=str(recipe)).config
+    assert card["seed"] == config.run.seed
+    assert card["steps"] == config.schedule.epochs * (config.schedule.iterations_per_epoch or 0)
+    assert card["rows"] == config.data.batch_size
+    assert card["scores"]
+    for people in found["learnt_from"]["people"]:
+        group, _, numbers = people.rpartition("/")
+        assert group.startswith("synthpeople/")
+        for number in numbers.split("-"):
+            assert range_of(int(number)) is Range.PRETRAINING, "somebody whom other sets have"
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_recipes_learn_from_people_kept_for_it(recipe: Path) -> None:
+    config = resolve(recipe=str(recipe)).config
+    assert config.plugins["synthpeople"]["people"] == "pretraining"
+    assert config.data.name.startswith("synthpeople")
+    assert config.model.pretrained is False
+    assert config.model.start == "random"
+
+
+def finished_run(folder: Path, reid_cache: Path) -> Path:
+    assembly = tiny_assembly(cache=reid_cache)
+    folder.mkdir()
+    embedder = assembly.embedder()
+    embedder.learnt_from = {"data": ["toy"], "people": []}
+    embedder.save(folder / "embedder.safetensors")
+    facts = {
+        "environment": {"torch": "2.13.0", "machine": "x86_64"},
+        "sources": {"main": {"images": 3}},
+    }
+    (folder / "run.json").write_text(json.dumps(facts))
+    (folder / "config.toml").write_text(assembly.config.to_toml())
+    return folder
+
+
+def test_a_run_is_packed_in_half_precision(tmp_path: Path, reid_cache: Path) -> None:
+    run = finished_run(tmp_path / "run", reid_cache)
+    path = pack("people/osnet_x0_25", run, tmp_path / "out", {"toy": {"rank1": 0.5}})
+    assert path.stat().st_size < 0.6 * (run / "embedder.safetensors").stat().st_size
+    before, after = load_embedder(run), load_embedder(path)
+    assert after.learnt_from["data"] == ["toy"]
+    image = torch.rand(2, 3, *before.size)
+    with torch.no_grad():
+        cosine = torch.nn.functional.cosine_similarity(before(image), after(image))
+    assert (cosine > 0.999).all()
+    shown = json.loads(path.with_suffix(".json").read_text())
+    assert shown["card"]["scores"] == {"toy": {"rank1": 0.5}}
+    assert shown["card"]["images"] == 3
+
+
+def test_unknown_names_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"weights 'people/osnet'; did you mean 'people/osnet_x0_25'"
+    ):
+        recipe_of("people/osnet")
+    done = CliRunner().invoke(weights, ["make", "people/x", "--out", str(tmp_path / "o")])
+    assert isinstance(done.exception, ConfigError)
+    done = CliRunner().invoke(weights, ["show", "people/x"])
+    assert isinstance(done.exception, ConfigError)
+    assert CliRunner().invoke(weights, ["list"]).exit_code == 0

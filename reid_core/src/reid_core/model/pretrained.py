@@ -1,0 +1,247 @@
+"""Weights from anybody's file: reading it, finding its layout, and filling a network with it.
+
+Nothing is random in silence: what a file lacks, has too much of, or has in another shape is an
+error that names it, but for what is known to be left aside (classifiers, heads, momentum copies).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reid_core.errors import CheckpointError, ConfigError, did_you_mean
+from reid_core.model.layouts import LAYOUTS, Layout, layout_of
+from reid_core.weights import description_of, weights_file
+
+_COUNTER = "num_batches_tracked"
+_SHOWN = 3
+
+_FOLDERS = ("state_dict", "model", "model_state_dict", "net", "network")
+"""Entries under which training programs keep a network's state."""
+
+ENCODER = "encoder."
+"""What the names of an encoder's entries begin with in embedders and checkpoints of this core."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights.
+
+    Args:
+        origin: what the user called it, for messages.
+        state: tensors by name, without the wrappers of training programs.
+        layout: in which it was published.
+        own: whether it is an embedder or a checkpoint of this core, whose encoder's entries these
+            are.
+        aside: entries of the file that belong to no encoder.
+        conventions: what goes with the weights, see `Encoder.conventions`; None where the file says
+            nothing.
+        learnt_from: whom they have learnt from, where the file says so; see `Embedder.learnt_from`.
+    """
+
+    origin: str
+    state: Mapping[str, Tensor]
+    layout: Layout
+    own: bool = False
+    aside: tuple[str, ...] = ()
+    conventions: Mapping[str, Any] | None = None
+    learnt_from: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What became of a file: how many entries were taken, and which were left or resampled.
+
+    Args:
+        weights: the file.
+        taken: number of entries that the network has now.
+        left: entries of the file that it has no place for.
+        resampled: entries whose grid was brought to the input's size.
+    """
+
+    weights: Weights
+    taken: int
+    left: tuple[str, ...] = ()
+    resampled: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        told = [f"{self.taken} entries taken, none left random"]
+        if self.resampled:
+            told.append(f"{len(self.resampled)} resampled ({some(self.resampled)})")
+        if self.left:
+            told.append(f"{len(self.left)} left aside ({some(self.left)})")
+        named = f" ({self.weights.layout.name})" if self.weights.layout.name != "plain" else ""
+        return f"weights {self.weights.origin}{named}: {'; '.join(told)}"
+
+
+def read_weights(given: Path, encoder: str, importer: str = "auto") -> Weights:
+    """Read the encoder's weights from a file, without running code of it.
+
+    Args:
+        given: a file, a run's folder, or the name of shipped weights.
+        encoder: the encoder's name, for messages.
+        importer: layout in which the file was published; ``auto`` recognises it.
+
+    Raises:
+        ConfigError: there is no such file, it cannot be read, or it is of another layout.
+    """
+    path = weights_file(given)
+    if importer != "auto" and importer not in LAYOUTS:
+        raise ConfigError(
+            f"there is no importer '{importer}'{did_you_mean(importer, LAYOUTS)} (there are: auto, "
+            f"{', '.join(LAYOUTS)})"
+        )
+    try:
+        description = description_of(path)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from None
+    content = _content(path, encoder)
+    ours = path.suffix == ".safetensors" and "encoder" in description
+    checkpoint = isinstance(content.get("config"), dict) and "conventions" in content
+    if (ours or checkpoint) and importer == "auto":
+        state = _tensors(content if ours else content["model"])
+        own = {n.removeprefix(ENCODER): v for n, v in state.items() if n.startswith(ENCODER)}
+        if not own:
+            raise misfit(encoder, given, "it holds no encoder")
+        conventions = _conventions(description["encoder"]) if ours else dict(content["conventions"])
+        return Weights(
+            str(given),
+            own,
+            LAYOUTS["plain"],
+            own=True,
+            aside=tuple(name for name in state if not name.startswith(ENCODER)),
+            conventions=conventions,
+            learnt_from=description.get("learnt_from") or content.get("learnt_from") or {},
+        )
+    layout = layout_of(content) if importer == "auto" else LAYOUTS[importer]
+    state = _tensors(layout.unpacked(content, _FOLDERS))
+    if not state:
+        raise misfit(
+            encoder, given, f"no tensors where files of the layout '{layout.name}' have them"
+        )
+    if layout.required and not any(layout.required in name for name in state):
+        raise misfit(
+            encoder,
+            given,
+            f"names in files of the layout '{layout.name}' hold '{layout.required}', this one has "
+            f"{some(state)}",
+        )
+    return Weights(str(given), state, layout)
+
+
+def fill(
+    module: nn.Module,
+    weights: Weights,
+    encoder: str,
+    *,
+    rename: Callable[[str], str] | None = None,
+    heads: Collection[str] = (),
+    adapt: Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], tuple[str, ...]]] | None = None,
+) -> Filled:
+    """Fill a network with weights.
+
+    Args:
+        module: the network, without classifier.
+        weights: from `read_weights`.
+        encoder: its name, for messages.
+        rename: name of an entry of the network in published files; None takes its own.
+        heads: prefixes of what the network's published files have beside it.
+        adapt: brings entries to the network's sizes, and says which.
+
+    Raises:
+        ConfigError: an entry that the network needs is missing or has another shape, or the file
+            has entries that nobody knows.
+    """
+    wanted = module.state_dict()
+    rename = None if weights.own else rename
+    names = {own: rename(own) if rename else own for own in wanted}
+    state, left = (
+        (dict(weights.state), []) if weights.own else weights.layout.stripped(weights.state, names)
+    )
+    found, resampled = adapt(state) if adapt else (state, ())
+    # Files from before PyTorch 0.4.1 lack batch norm's counters, which nothing here reads.
+    missing = [n for o, n in names.items() if n not in found and not o.endswith(_COUNTER)]
+    if missing:
+        raise misfit(
+            encoder,
+            weights.origin,
+            f"{missing[0]} is missing ({len(missing)} of {len(names)}; the file has "
+            f"{some(list(state) or list(weights.state))})",
+        )
+    known = set(names.values())
+    beside = (*heads, *weights.layout.heads)
+    foreign = sorted(k for k in set(found) - known if not k.startswith(beside))
+    if foreign:
+        raise misfit(encoder, weights.origin, f"{foreign[0]} is unknown to it")
+    for own, name in names.items():
+        if name in found and found[name].shape != wanted[own].shape:
+            raise misfit(
+                encoder,
+                weights.origin,
+                f"{name} is {_shape(found[name])}, not {_shape(wanted[own])}",
+            )
+    # Half precision on disk becomes what the network computes in.
+    module.load_state_dict(
+        {
+            own: found[n].to(wanted[own].dtype) if n in found else wanted[own]
+            for own, n in names.items()
+        }
+    )
+    left = [*left, *(k for k in found if k not in known), *weights.aside]
+    taken = sum(name in found for name in names.values())
+    return Filled(weights, taken, tuple(left), tuple(resampled))
+
+
+def some(names: Iterable[str]) -> str:
+    """Return the first few of many names."""
+    listed = list(names)
+    return ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")
+
+
+def misfit(encoder: str, origin: str | Path, reason: str) -> ConfigError:
+    """Return the error that weights are of another network, in one line."""
+    short = " ".join(reason.split())[:240]
+    return ConfigError(f"the weights in {origin} do not fit '{encoder}': {short}")
+
+
+def _content(path: Path, encoder: str) -> dict[str, Any]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        with torch.serialization.safe_globals(_plain_numbers()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise misfit(encoder, path, f"{type(error).__name__}: {error}") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _plain_numbers() -> list[Any]:
+    """Return what NumPy's scalars are stored as: checkpoints keep their scores as such."""
+    import numpy as np
+
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8")]
+    # The function has moved within NumPy; files name it by the place that it had.
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
+
+
+def _tensors(state: Any) -> dict[str, Tensor]:
+    if not isinstance(state, Mapping):
+        return {}
+    return {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _conventions(spec: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("final_norm", "mean", "std")
+    return {key: value for key, value in spec.get("kwargs", {}).items() if key in kept}
+
+
+def _shape(value: Tensor) -> str:
+    return " x ".join(map(str, value.shape)) or "a number"

@@ -1,0 +1,114 @@
+"""Weights by name: files that installed distributions ship, through the group ``reid.weights``.
+
+Every entry point of the group names a mapping from names (``people/osnet_x0_25``) to files; a
+distribution that ships weights imports nothing heavy to say so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from reid_core.errors import CheckpointError, ConfigError, did_you_mean
+
+WEIGHTS_GROUP = "reid.weights"
+"""Group of the entry points."""
+
+EMBEDDER = "embedder.safetensors"
+"""What a run leaves in its folder."""
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Return the files of weights that installed distributions ship, by name.
+
+    Raises:
+        CheckpointError: a distribution announces weights and cannot be imported.
+    """
+    found: dict[str, Path] = {}
+    for entry in metadata.entry_points(group=WEIGHTS_GROUP):
+        try:
+            mapping: Mapping[str, str | PathLike[str]] = entry.load()
+        except Exception as error:
+            raise CheckpointError(
+                f"the weights '{entry.name}' ({entry.value}) cannot be looked up: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        found |= {name: Path(path) for name, path in mapping.items()}
+    return dict(sorted(found.items()))
+
+
+def weights_file(given: Path) -> Path:
+    """Return the file of weights that a path or the name of shipped weights means.
+
+    Args:
+        given: a file; a run's folder, which means its embedder or, without one, its checkpoint; or
+            a name, as ``people/osnet_x0_25``.
+
+    Raises:
+        ConfigError: there is neither such a file nor such a name.
+    """
+    if given.is_dir():
+        for name in (EMBEDDER, "checkpoint.pt"):
+            if (given / name).is_file():
+                return given / name
+        raise ConfigError(
+            f"{given} holds neither {EMBEDDER} nor checkpoint.pt: it is no run's folder"
+        )
+    if given.is_file():
+        return given
+    shipped, name = shipped_weights(), given.as_posix()
+    if name in shipped:
+        if not shipped[name].is_file():
+            raise ConfigError(
+                f"the weights '{name}' are announced but {shipped[name]} is missing: "
+                "reinstall what ships them, pip install --force-reinstall reid-weights"
+            )
+        return shipped[name]
+    listed = ", ".join(shipped) or "none; pip install reid-weights brings some"
+    raise ConfigError(
+        f"there are no pretrained weights at {given}, nor shipped ones of that name"
+        f"{did_you_mean(name, shipped)} (shipped: {listed})"
+    )
+
+
+def description_of(weights: Path) -> dict[str, Any]:
+    """Return the JSON beside a ``.safetensors`` file, or an empty one where there is none.
+
+    Raises:
+        CheckpointError: the JSON is damaged, or its ``sha256`` is not that of the weights.
+    """
+    path = weights.with_suffix(".json")
+    if weights.suffix != ".safetensors" or not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is truncated or corrupt: {error}") from None
+    content: dict[str, Any] = found if isinstance(found, dict) else {}
+    check_hash(weights, content)
+    return content
+
+
+def check_hash(weights: Path, description: Mapping[str, Any]) -> None:
+    """Refuse a file that is not the one that its description was written for.
+
+    Raises:
+        CheckpointError: the description names another SHA-256 than the file's.
+    """
+    wanted = description.get("sha256")
+    if wanted is not None and sha256_of(weights) != wanted:
+        raise CheckpointError(
+            f"the weights in {weights} are not those that {weights.with_suffix('.json').name} "
+            "describes (SHA-256 differs): copy or install both again"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
