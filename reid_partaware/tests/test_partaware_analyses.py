@@ -31,7 +31,7 @@ from reid_core.data.decoding import read_field
 from reid_core.data.encoding import label_bytes
 from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
-from reid_partaware.gradcam import grad_cam, map_of
+from reid_partaware.gradcam import class_attention, map_of
 from reid_partaware.segmenting import measure, predict
 from reid_partaware.similarity import mean_part_similarity, part_similarity, summary
 from reid_partaware.single_part import evaluate_parts
@@ -150,7 +150,7 @@ def test_grad_cam_of_a_linear_classifier_on_an_average_is_its_weighted_map(
     network = tiny_assembly((), {"model": model}, cache=reid_cache).model.eval()
     images = torch.randn(3, 3, 64, 32)
     assert map_of(network, "core/global") == "encoder/map"
-    heat = grad_cam(network, images, "core/global", "encoder/map")
+    heat = class_attention(network, images, "core/global", "encoder/map")
     with torch.no_grad():
         feature = network.encoder(images)["encoder/map"]
         weight = network.criteria["core/global"].classifier.weight
@@ -164,11 +164,11 @@ def test_grad_cam_refuses_what_it_cannot_explain(reid_cache: Path, headed: Path)
     network = restore(headed, cache=reid_cache, say=lambda line: None).model
     images = torch.randn(1, 3, 64, 32)
     with pytest.raises(ConfigError, match=r"'core/globe' has no classifier.*'core/global'"):
-        grad_cam(network, images, "core/globe", "encoder/map")
+        class_attention(network, images, "core/globe", "encoder/map")
     with pytest.raises(ConfigError, match=r"no map 'encoder/mapp'.*'encoder/map'"):
-        grad_cam(network, images, "core/global", "encoder/mapp")
+        class_attention(network, images, "core/global", "encoder/mapp")
     with pytest.raises(ConfigError, match=r"does not depend on the map 'partaware/logits'"):
-        grad_cam(network, images, "core/global", "partaware/logits")
+        class_attention(network, images, "core/global", "partaware/logits")
 
 
 def test_every_part_and_all_together_are_evaluated(halves: Path, toy_tiny: Any) -> None:

@@ -82,6 +82,7 @@ from reid_core.model.blocks import GlobalPool as GlobalPool
 from reid_core.model.criteria import CrossEntropyTriplet as CrossEntropyTriplet
 from reid_core.model.embedder import Embedder as Embedder
 from reid_core.model.encoder import NoEncoder as NoEncoder, TimmEncoder as TimmEncoder
+from reid_core.model.gradcam import grad_cam as grad_cam
 from reid_core.model.losses import (
     batch_hard_triplet as batch_hard_triplet,
     identity_cross_entropy as identity_cross_entropy,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from reid_core import ConfigError
+from reid_core import ConfigError, grad_cam
 from reid_core.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def explain(
         feature: the map; None takes that of the embedding.
 
     Raises:
-        ConfigError: as `grad_cam`, or there is no classifier at all.
+        ConfigError: as `class_attention`, or there is no classifier at all.
     """
     from reid_partaware.segmenting import evenly, normalised
 
@@ -64,12 +64,12 @@ def explain(
     images, batch = normalised(assembly, samples)
     known = chosen in model.embeddings
     where = feature or (map_of(model, chosen) if known else "")
-    maps = grad_cam(model, batch, chosen, where).float().cpu().numpy()
+    maps = class_attention(model, batch, chosen, where).float().cpu().numpy()
     titles = tuple(f"person {sample.pid}, camera {sample.camid}" for sample in samples)
     return Explanation(chosen, where, images, maps, titles)
 
 
-def grad_cam(
+def class_attention(
     model: ReidModel,
     image: Tensor,
     embedding: str,
@@ -110,13 +110,10 @@ def grad_cam(
             )
         vectors = model.embed(outputs, _no_scope)[embedding]
         logits = model.criteria[embedding].logits(vectors)  # type: ignore[operator]
-        best = logits.max(dim=1).values.sum()
-        (gradient,) = torch.autograd.grad(best, outputs[feature], allow_unused=True)
-    if gradient is None:
+        found = grad_cam(logits.max(dim=1).values, outputs[feature])
+    if found is None:
         raise ConfigError(f"embedding '{embedding}' does not depend on the map '{feature}'")
-    weights = gradient.mean((2, 3), keepdim=True)
-    evidence = (weights * outputs[feature]).sum(1).relu().detach()
-    return evidence / evidence.amax((1, 2), keepdim=True).clamp(min=1e-12)
+    return found
 
 
 def map_of(model: ReidModel, embedding: str) -> str:
