@@ -158,7 +158,7 @@ def _rows(scores: ArrayLike, identities: ArrayLike) -> Array:
 def _by_person(rows: Array, identities: ArrayLike) -> tuple[Array, Array]:
     """Return sums ``S P`` over every person's queries, and how many ``P`` each has."""
     _, person, counts = np.unique(np.asarray(identities), return_inverse=True, return_counts=True)
-    sums = np.stack([np.bincount(person, row, len(counts)) for row in rows])
+    sums = np.stack([np.bincount(person, row, len(counts)) for row in rows]).astype(np.float64)
     return sums, counts.astype(np.float64)
 
 
@@ -173,7 +173,7 @@ def _intervals(
     def ratio(total: Array, count: Array, axis: int) -> Any:
         return total.sum(axis=axis) / count.sum(axis=axis)
 
-    options = {"resamples": resamples, "level": level, "seed": seed}
+    options: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed}
     by_seed = None
     if any(len(rows) > 1 for rows in models):
         by_seed = _seeds_too(models, identities, resamples, level, seed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reid_search.comparing.models import Model
 
@@ -140,7 +141,7 @@ def rows_as_data(
     }
 
 
-def _average_precision(model: Model, label: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _average_precision(model: Model, label: str) -> NDArray[np.float64]:
     """Return the plain average precision of single queries, ``Q``; a mean over seeds."""
     runs = [[one["AP"] for one in run.result(label).queries] for run in model.runs]
-    return np.array(runs, np.float64).mean(axis=0)
+    return np.asarray(np.array(runs, np.float64).mean(axis=0))
