@@ -21,7 +21,7 @@ PIP = $(RUN) -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
 
 DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard reid_*/pyproject.toml plugins/*/pyproject.toml))
 EDITABLE := -e "./reid_retrieval[parquet]" -e "./reid_core[onnx,plots,test]" -e "./plugins/reid_benchmarks[mat]" \
-    -e "./plugins/reid_search[faiss,parquet,qdrant,usearch,video]" \
+    -e "./plugins/reid_search[faiss,parquet,qdrant,submitit,usearch,video]" \
     $(patsubst %,-e ./%,$(filter-out reid_retrieval reid_core plugins/reid_benchmarks plugins/reid_search,$(DISTRIBUTIONS)))
 
 # An installation is valid for this place and these files; a change of any gives another stamp.

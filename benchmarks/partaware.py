@@ -28,8 +28,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from reid_core import ReidError, restore
-from reid_core.runs.sweeping import SweepRun, summarise, sweep
 from reid_partaware.segmenting import measure
+from reid_search.sweeping.points import SweepRun, summarise
+from reid_search.sweeping.runs import sweep
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "baseline": {"plugins": {"partaware": {"weight": 0.0}}},

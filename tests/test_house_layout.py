@@ -85,3 +85,12 @@ def test_the_catalogue_names_distributions_that_exist():
     catalogue = read_toml(ROOT / "reid_core/src/reid_core/plugins/catalogue.toml")
     names = {distribution.project["name"] for distribution in DISTRIBUTIONS}
     assert {entry["distribution"] for entry in catalogue.values()} <= names
+
+
+def test_every_command_of_a_library_is_known_where_it_is_not_installed():
+    known = read_toml(ROOT / "reid_core/src/reid_core/plugins/commands.toml")
+    for distribution in DISTRIBUTIONS:
+        if distribution.project["name"] in known:
+            offered = distribution.project["entry-points"]["reid.commands"]
+            assert sorted(known[distribution.project["name"]]) == sorted(offered)
+    assert "reid-search" in known

@@ -96,6 +96,15 @@ def test_an_unknown_command_is_answered_with_the_nearest(reid: RunReid) -> None:
     assert "no command 'rnu'; did you mean 'run'?" in err
 
 
+def test_a_command_of_a_distribution_that_is_not_installed_is_answered_with_it(
+    reid: RunReid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["reid_core.cli.main"], "installed", lambda group: {})
+    code, _, err = reid("sweep", "--seeds", "0")
+    assert code == 2
+    assert "'sweep' is a command of reid-search: pip install reid-search" in err
+
+
 def test_plugins_are_listed_although_one_is_broken(reid: RunReid, site: FakeSite) -> None:
     site.add(
         "reid-broken",

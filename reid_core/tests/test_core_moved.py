@@ -65,6 +65,15 @@ def test_what_never_stood_there_is_not_found() -> None:
         importlib.import_module("reid_core.rooms.cellar")
 
 
+def test_what_left_for_a_distribution_that_is_not_there_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(moved, "MODULES", {"reid_core.attic": ("reid_attic.boxes",)})
+    monkeypatch.delitem(sys.modules, "reid_core.attic", raising=False)
+    with pytest.raises(ImportError, match=r"attic is part of reid-attic now.*pip install"):
+        from reid_core.attic import Box  # noqa: F401
+
+
 def test_a_name_that_left_its_module_is_found_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"some.module": {"Plugin": "reid_core.errors", "did_you_mean": "reid_core.errors"}}
     monkeypatch.setattr(moved, "NAMES", names)

@@ -102,6 +102,7 @@ from reid_core.outputs import (
     write_json as write_json,
     write_text as write_text,
 )
+from reid_core.runs.continuing import is_finished as is_finished, run_once as run_once
 from reid_core.runs.finding import (
     find_protocol as find_protocol,
     make_embedder as make_embedder,

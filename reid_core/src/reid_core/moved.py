@@ -15,7 +15,14 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+_SWEEPING = (
+    "reid_search.sweeping.runs",
+    "reid_search.sweeping.points",
+    "reid_core.runs.continuing",
+)
+
 MODULES: Mapping[str, tuple[str, ...]] = {
+    "reid_core.cli.sweep": ("reid_search.commands.sweep",),
     "reid_core.data.batches": ("reid_core.contract.batches",),
     "reid_core.data.fields": ("reid_core.contract.fields",),
     "reid_core.data.labelers": ("reid_core.contract.labelers",),
@@ -106,7 +113,8 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "reid_core.runs.running",
         "reid_core.runs.describing",
     ),
-    "reid_core.sweeping": ("reid_core.runs.sweeping",),
+    "reid_core.runs.sweeping": _SWEEPING,
+    "reid_core.sweeping": _SWEEPING,
     "reid_core.testing.toy_cameras": ("reid_core.testing.toy.cameras",),
     "reid_core.testing.toy_figures": ("reid_core.testing.toy.figures",),
     "reid_core.testing.toy_people": ("reid_core.testing.toy.people",),
@@ -136,7 +144,7 @@ class OldModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__"):
             for place in MODULES[self.__name__]:
-                found = import_module(place)
+                found = _imported(self.__name__, place)
                 if hasattr(found, name):
                     _warn(self.__name__, name, place)
                     return getattr(found, name)
@@ -182,6 +190,21 @@ def install() -> None:
     """Let old paths be imported."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
+
+
+def _imported(old: str, place: str) -> ModuleType:
+    """Import a new place; it may have left for a distribution that is not installed."""
+    try:
+        return import_module(place)
+    except ModuleNotFoundError as error:
+        package = place.partition(".")[0]
+        if error.name != package:
+            raise
+        distribution = package.replace("_", "-")
+        raise ImportError(
+            f"{old} is part of {distribution} now, which is not installed: "
+            f"pip install {distribution}"
+        ) from None
 
 
 def _warn(old: str, name: str, place: str) -> None:

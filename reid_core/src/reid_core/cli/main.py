@@ -15,7 +15,6 @@ from reid_core.plugins.discovery import COMMAND_GROUP, installed
 
 _OWN = {
     "run": ("reid_core.cli.run", "run", "Train and evaluate: the main job."),
-    "sweep": ("reid_core.cli.sweep", "sweep", "Run several settings and seeds, and compare."),
     "eval": ("reid_core.cli.evaluate", "evaluate", "Evaluate a trained embedder on a data set."),
     "export": ("reid_core.cli.export", "export", "Export a trained embedder to ONNX."),
     "plugins": ("reid_core.cli.plugins", "plugins", "List, check or begin plugins."),
@@ -66,9 +65,13 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command; an unknown one is answered with the nearest."""
         from reid_core.errors import did_you_mean
+        from reid_core.plugins.discovery import known_commands
 
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             names = self.list_commands(ctx)
+            absent = known_commands().get(args[0])
+            if absent is not None:
+                ctx.fail(f"'{args[0]}' is a command of {absent}: pip install {absent}")
             ctx.fail(f"There is no command '{args[0]}'{did_you_mean(args[0], names)}")
         return super().resolve_command(ctx, args)
 

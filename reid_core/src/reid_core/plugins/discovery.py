@@ -125,6 +125,17 @@ def catalogue() -> dict[str, KnownPlugin]:
     }
 
 
+@cache
+def known_commands() -> dict[str, str]:
+    """Return the distribution of every command that the project knows of, installed or not."""
+    text = resources.files("reid_core.plugins").joinpath("commands.toml").read_text("utf-8")
+    return {
+        command: distribution
+        for distribution, commands in tomllib.loads(text).items()
+        for command in commands
+    }
+
+
 def _not_there(known: KnownPlugin) -> str:
     try:
         version = metadata.version(known.distribution)

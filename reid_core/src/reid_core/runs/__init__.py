@@ -1,1 +1,1 @@
-"""Whole runs: from configuration to results, stages and sweeps included."""
+"""Whole runs: from configuration to results, stages included."""

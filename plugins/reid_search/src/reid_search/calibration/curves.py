@@ -175,7 +175,7 @@ class OperatingPoint:
         if there * self.value < 1:
             raise ConfigError(
                 f"--operating-point {self.text}: {there} {what} cannot tell a rate below "
-                f"{1 / there:.1g}; take a higher rate or more data"
+                f"{1 / there:.2g}; take a higher rate or more data"
             )
 
 

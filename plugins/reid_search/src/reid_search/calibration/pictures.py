@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reid_core import ConfigError
+from reid_core import ConfigError, whole_file
 from reid_search.calibration.counting import ScoreCounts
 from reid_search.calibration.results import CalibrationResult
 
@@ -51,7 +51,8 @@ def picture(result: CalibrationResult, path: Path, title: str) -> Path:
     draw_roc(middle, result)
     draw_reliability(right, result)
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=150)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from reid_core import (
     checked_output,
     find_protocol,
     open_dataset,
+    write_json,
 )
 from reid_search.models import (
     DEFAULT_MODEL,
@@ -144,7 +144,7 @@ def calibrate(
     Console().print(calibration_tables(result, name))
     if json_path:
         content = {"model": opened.name, "data": data, **result.to_json()}
-        json_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(json_path, content)
     if picture:
         from reid_search.calibration.pictures import picture as draw
 

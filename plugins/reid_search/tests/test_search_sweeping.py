@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from reid_core import ConfigError
 from reid_core.cli.main import cli
 from reid_core.cli.options import to_flags
-from reid_core.cli.sweep import table
-from reid_core.errors import ConfigError
-from reid_core.runs.sweeping import SweepRun, plot, summarise, sweep
 from reid_core.testing.tiny import tiny_flags
+from reid_search.commands.sweep import table
+from reid_search.sweeping.points import SweepRun, plot, summarise
+from reid_search.sweeping.runs import sweep
 
 OVER = {"optim.lr": ["0.001", "0.01"]}
 
@@ -133,77 +134,8 @@ def test_the_command_prints_a_table_and_draws_the_plot(
     assert (tmp_path / "plot.png").is_file()
 
 
-@pytest.mark.parametrize(
-    ("sections", "said"),
-    [
-        ({"schedule": {"epochs": 3}}, r"schedule\.epochs was 2, is 3"),
-        ({"optim": {"name": "sgd"}}, r"optim\.name was 'adam', is 'sgd'"),
-        ({"model": {"neck": "none"}}, r"model\.neck was 'bn', is 'none'"),
-        ({"evaluation": {"flip": "sum"}}, r"evaluation\.flip was 'off', is 'sum'"),
-        ({"engine": {"precision": "bf16"}}, r"engine\.precision was 'fp32', is 'bf16'"),
-    ],
-)
-def test_finished_runs_of_other_settings_are_refused(
-    sections: dict[str, Any],
-    said: str,
-    swept: tuple[list[SweepRun], Path],
-    reid_cache: Path,
-) -> None:
-    _, out = swept
-
-    def flags(settings: Mapping[str, Any]) -> dict[str, Any]:
-        made = flags_of(settings)
-        return {**made, **{name: {**made.get(name, {}), **v} for name, v in sections.items()}}
-
-    with pytest.raises(
-        ConfigError, match=rf"optim\.lr=0\.001-seed=0 holds a finished run of other.*{said}; name "
-    ):
-        sweep(OVER, (0, 1), out, flags, cache=reid_cache, say=lambda line: None)
-
-
-def test_what_no_score_depends_on_may_differ_and_versions_may_not(
-    swept: tuple[list[SweepRun], Path], reid_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs, out = swept
-
-    def flags(settings: Mapping[str, Any]) -> dict[str, Any]:
-        made = flags_of(settings)
-        idle = {
-            "engine": {"log_every": 7, "tensorboard": False},
-            "data": {"threads": 1},
-            "evaluation": {"ranked_list": 1, "batch_size": 9},
-        }
-        return {**made, **{name: {**made.get(name, {}), **v} for name, v in idle.items()}}
-
-    again = sweep(OVER, (0, 1), out, flags, cache=reid_cache, say=lambda line: None)
-    assert [one.scores for one in again] == [one.scores for one in runs]
-    monkeypatch.setattr("reid_core.runs.sweeping.versions_of", lambda plugins: {"core": "99"})
-    with pytest.raises(ConfigError, match=r"other settings: core was .*, is 99; name another"):
-        sweep(OVER, (0,), out, flags, cache=reid_cache, say=lambda line: None)
-
-
-def test_an_interrupted_run_of_other_settings_is_not_continued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was asked for rules, not what is stored in the folder of the interrupted run."""
-    folder = tmp_path / "optim.lr=0.001-seed=0"
-    folder.mkdir()
-    (folder / "checkpoint.pt").touch()
-    asked: list[Any] = []
-
-    def run(**arguments: Any) -> None:
-        asked.append(arguments)
-        (folder / "results.json").write_text('{"results": []}')
-
-    monkeypatch.setattr("reid_core.runs.running.run", run)
-    sweep({"optim.lr": ["0.001"]}, (0,), tmp_path, flags_of, say=lambda line: None)
-    assert asked[0]["resume"]
-    assert asked[0]["resolved"].config.optim.lr == 0.001
-    assert "recipe" not in asked[0]
-
-
 def test_a_reranked_score_stands_beside_the_plain_one(tmp_path: Path) -> None:
-    from reid_core.runs.sweeping import _scores
+    from reid_search.sweeping.runs import _scores
 
     def result(reranking: str, score: float) -> dict[str, Any]:
         metrics = {"mAP": score}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from reid_core import FIGURE_SUFFIXES, ConfigError, checked_folder, checked_output
 from reid_core.cli.options import run_options, to_flags
-from reid_core.outputs import FIGURE_SUFFIXES, checked_folder, checked_output
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reid_core.runs.sweeping import SweepPoint
+    from reid_search.sweeping.points import SweepPoint
 
 
 @click.command()
@@ -27,18 +28,38 @@ if TYPE_CHECKING:
 @click.option("--seeds", default="0", metavar="0,1,2", help="Seeds of every combination.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Its folder.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the scores over one setting.")
+@click.option(
+    "--on",
+    type=click.Choice(["submitit", "ray"]),
+    help="Make the runs on a Slurm cluster (submitit) or on Ray, not here one after the other.",
+)
+@click.option(
+    "--resource",
+    "resources",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="What a run gets there: timeout_min=600, slurm_partition=gpu, num_gpus=1, address=auto.",
+)
 @run_options
-def sweep(over: tuple[str, ...], seeds: str, out: Path, plot: Path | None, **options: Any) -> None:
+def sweep(
+    over: tuple[str, ...],
+    seeds: str,
+    out: Path,
+    plot: Path | None,
+    on: str | None,
+    resources: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Run several settings and seeds, and compare.
 
     A weight of 0 makes a plugin inert, so `--over partaware.weight=0,1` compares it with the
-    baseline under the same budget. What is finished in --out is not run again.
+    baseline under the same budget. What is finished in --out is not run again, what was
+    interrupted goes on.
     """
     from rich.console import Console
 
     from reid_core.cli.progress import Screen
-    from reid_core.errors import ConfigError
-    from reid_core.runs import sweeping
+    from reid_search.sweeping import points, runs
 
     checked_folder(out, empty=False)
     if plot is not None:
@@ -50,6 +71,9 @@ def sweep(over: tuple[str, ...], seeds: str, out: Path, plot: Path | None, **opt
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ConfigError(f"--seeds {seeds}: expected numbers such as 0,1,2") from None
+    asked = dict(_resource(text) for text in resources)
+    if asked and on is None:
+        raise ConfigError("--resource asks a cluster: name it with --on submitit or --on ray")
     screen = Screen()
 
     def flags(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +81,7 @@ def sweep(over: tuple[str, ...], seeds: str, out: Path, plot: Path | None, **opt
         return to_flags({**options, "settings": [*options.get("settings", ()), *assigned]})
 
     out.mkdir(parents=True, exist_ok=True)
-    runs = sweeping.sweep(
+    found = runs.sweep(
         values,
         numbers,
         out,
@@ -65,19 +89,21 @@ def sweep(over: tuple[str, ...], seeds: str, out: Path, plot: Path | None, **opt
         recipe=options["recipe"],
         say=screen.say,
         progress=screen.bar,
+        on=on,
+        resources=asked,
     )
-    points = sweeping.summarise(runs)
-    Console().print(table(points))
+    summed = points.summarise(found)
+    Console().print(table(summed))
     click.echo(f"sweep: {out / 'sweep.json'}")
     if plot is not None:
-        click.echo(f"plot: {sweeping.plot(points, next(iter(values)), plot)}")
+        click.echo(f"plot: {points.plot(summed, next(iter(values)), plot)}")
 
 
 def table(points: Sequence[SweepPoint]) -> Table:
     """Return mean and spread of every point as a table, in per cent."""
     from rich.table import Table
 
-    from reid_core.runs.sweeping import MEASURES
+    from reid_search.sweeping.points import MEASURES
 
     shown = Table(title="mean ± sample standard deviation over the seeds, per cent")
     for name in (*points[0].settings, "seeds"):
@@ -96,9 +122,17 @@ def table(points: Sequence[SweepPoint]) -> Table:
 
 
 def _values(text: str) -> tuple[str, list[str]]:
-    from reid_core.errors import ConfigError
-
     key, equals, values = text.partition("=")
     if not equals or not key.strip() or not values.strip():
         raise ConfigError(f"--over {text}: expected KEY=V1,V2")
     return key.strip(), [value.strip() for value in values.split(",")]
+
+
+def _resource(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or not value.strip():
+        raise ConfigError(f"--resource {text}: expected KEY=VALUE")
+    try:
+        return key.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return key.strip(), value.strip()

@@ -1,0 +1,78 @@
+"""Runs by what they shall be: a finished one is left alone, an interrupted one goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reid_core import ConfigError, is_finished, run_once
+from reid_core.testing.tiny import tiny_flags
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def finished(reid_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "one"
+    assert not is_finished(out, tiny_flags())
+    assert run_once(tiny_flags(), out=out, cache=reid_cache, say=quiet)
+    return out
+
+
+def test_a_finished_run_is_left_alone(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reid_core.runs.running.run", None)
+    assert is_finished(finished, tiny_flags())
+    assert not run_once(tiny_flags(), out=finished, say=quiet)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"schedule": {"epochs": 3}}, r"schedule\.epochs was 2, is 3"),
+        ({"optim": {"name": "sgd"}}, r"optim\.name was 'adam', is 'sgd'"),
+        ({"model": {"neck": "none"}}, r"model\.neck was 'bn', is 'none'"),
+        ({"evaluation": {"flip": "sum"}}, r"evaluation\.flip was 'off', is 'sum'"),
+        ({"engine": {"precision": "bf16"}}, r"engine\.precision was 'fp32', is 'bf16'"),
+    ],
+)
+def test_finished_runs_of_other_settings_are_refused(
+    sections: dict[str, Any], said: str, finished: Path
+) -> None:
+    with pytest.raises(ConfigError, match=rf"holds a finished run of other.*{said}; name "):
+        run_once(tiny_flags((), sections), out=finished)
+
+
+def test_what_no_score_depends_on_may_differ_and_versions_may_not(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = {
+        "engine": {"log_every": 7, "tensorboard": False},
+        "data": {"threads": 1},
+        "evaluation": {"ranked_list": 1, "batch_size": 9},
+    }
+    assert is_finished(finished, tiny_flags((), idle))
+    monkeypatch.setattr("reid_core.runs.continuing.versions_of", lambda plugins: {"core": "99"})
+    with pytest.raises(ConfigError, match=r"other settings: core was .*, is 99; name another"):
+        is_finished(finished, tiny_flags())
+
+
+def test_an_interrupted_run_of_other_settings_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked for rules, not what is stored in the folder of the interrupted run."""
+    asked: list[Any] = []
+    monkeypatch.setattr("reid_core.runs.running.run", lambda **given: asked.append(given))
+    flags = tiny_flags((), {"optim": {"lr": 0.001}})
+    for name, there in (("new", False), ("interrupted", True)):
+        out = tmp_path / name
+        out.mkdir()
+        if there:
+            (out / "checkpoint.pt").touch()
+        assert run_once(flags, out=out)
+        assert asked[-1]["resume"] is there
+        assert asked[-1]["resolved"].config.optim.lr == 0.001
+        assert "recipe" not in asked[-1]
