@@ -25,6 +25,7 @@ from reid_core.contract.plugin import Plugin
 from reid_core.data.label_store import content_hash
 from reid_core.machine.devices import precision_of
 from reid_core.plugins.discovery import versions_of
+from reid_core.weights import shipped_weights
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
@@ -82,8 +83,11 @@ def _named_files(settings: BaseModel, prefix: str = "") -> dict[str, str]:
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             found |= _named_files(value, f"{prefix}{name}.")
-        elif isinstance(value, Path) and value.is_file():
-            found[f"{prefix}{name}"] = content_hash(value)
+        elif isinstance(value, Path):
+            # Shipped weights go by a name.
+            file = value if value.is_file() else shipped_weights().get(value.as_posix())
+            if file is not None:
+                found[f"{prefix}{name}"] = content_hash(file)
     return found
 
 
