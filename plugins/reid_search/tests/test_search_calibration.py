@@ -273,9 +273,8 @@ def test_groups_are_cameras_and_clothes(people):
     reached = people.similarity >= threshold
     asked, offered = people.asked["camid"][:, None], people.offered["camid"]
     for group in result.cameras:
-        a, b = (int(word) for word in group.name.split() if word.isdigit()) if (
-            "and" in group.name
-        ) else (int(group.name.split()[1]),) * 2  # fmt: skip
+        numbers = [int(word) for word in group.name.replace(",", "").split()[1:]]
+        a, b = numbers[0], numbers[-1]
         of_group = ((asked == a) & (offered == b)) | ((asked == b) & (offered == a))
         own = of_group & people.same & people.counts
         other = of_group & ~people.same
@@ -455,6 +454,15 @@ def test_an_interval_holds_its_value_and_leaves_out_what_does_not_tell():
     drawn = np.array([0.2, 0.4, np.nan, 0.6])
     assert Interval.of(0.1, drawn, 0.5) == Interval(0.1, 0.1, pytest.approx(0.5))
     assert Interval.of(0.3, drawn[2:3], 0.95) == Interval(0.3)
+
+
+def test_nobody_failing_leaves_a_rate_that_so_few_cannot_tell():
+    """Of ten people without one success, the exact bound of 95 % is 1 - 0.025^(1/10)."""
+    none = Interval.of(0.0, np.zeros(5), 0.95, 10)
+    assert (none.low, none.high) == (0, pytest.approx(1 - 0.025**0.1))
+    every = Interval.of(1.0, np.ones(5), 0.95, 10)
+    assert (every.low, every.high) == (pytest.approx(0.025**0.1), 1)
+    assert Interval.of(0.5, np.array([0.5]), 0.95, 10).low == 0.5
 
 
 def test_intervals_are_those_of_people_and_not_of_pairs():

@@ -86,6 +86,11 @@ class Counted:
     searches: Searches
     compared: Counts
 
+    @property
+    def people_with_pairs(self) -> int:
+        """How many people have a pair that counts."""
+        return int((self.compared > 0).sum())
+
 
 def count_pairs(
     pairs: Pairs, seed: int = 0, advance: Callable[[int], None] | None = None

@@ -24,7 +24,7 @@ class GroupRates:
     """Rates of one group of pairs at the chosen threshold.
 
     Args:
-        name: ``cameras 0 and 3``, ``same clothes``.
+        name: ``cameras 0, 3``, ``camera 0``, ``same clothes``.
         same, different: how many pairs; None where the group has no pairs of that kind by nature.
         tpr, fpr: of these; None where there are none.
     """
@@ -121,11 +121,17 @@ class GroupCounts:
                 if not same[0] and not different[0]:
                     continue
                 a, b = self.cameras[first], self.cameras[second]
-                name = f"camera {a} alone" if a == b else f"cameras {a} and {b}"
-                tpr = _rate(same, _both_ways(drawn_same, first, second), confidence)
-                fpr = _rate(different, _both_ways(self._drawn, first, second), confidence)
+                name = f"camera {a}" if a == b else f"cameras {a}, {b}"
+                known = int((_both_ways(self._same, first, second)[:, 0] > 0).sum())
+                tpr = _rate(same, _both_ways(drawn_same, first, second), confidence, known)
+                drawn = _both_ways(self._drawn, first, second)
+                fpr = _rate(different, drawn, confidence, self._askers(first, second))
                 found.append(GroupRates(name, int(same[0]), int(different[0]), tpr, fpr))
         return found
+
+    def _askers(self, first: int, second: int) -> int:
+        """Return how many people ask before one of two cameras."""
+        return len(np.unique(self._pairs.query_people[np.isin(self._asked, (first, second))]))
 
     def clothes_rates(self, confidence: float) -> list[GroupRates]:
         """Return the TPR of pairs in the same and in other clothes, where outfits are known."""
@@ -136,7 +142,12 @@ class GroupCounts:
                 name,
                 int(total[place, 0]),
                 None,
-                _rate(total[place], drawn[:, place], confidence),
+                _rate(
+                    total[place],
+                    drawn[:, place],
+                    confidence,
+                    int((self._clothes[:, place, 0] > 0).sum()),
+                ),
                 None,
             )
             for place, name in enumerate(("same clothes", "other clothes"))
@@ -150,15 +161,19 @@ def _both_ways(counts: NDArray[Any], first: int, second: int) -> NDArray[Any]:
     return one if first == second else np.asarray(one + counts[..., second, first, :])
 
 
-def _rate(counts: NDArray[np.int64], drawn: Floats, confidence: float) -> Interval | None:
+def _rate(
+    counts: NDArray[np.int64], drawn: Floats, confidence: float, people: int
+) -> Interval | None:
     """Return the share of pairs that reach the threshold.
 
     Args:
         counts: ``2``, all pairs and those that reach it.
         drawn: ``B 2``, the same of every draw.
         confidence: of the interval.
+        people: whose pairs these are.
     """
     if not counts[0]:
         return None
     with np.errstate(invalid="ignore", divide="ignore"):
-        return Interval.of(float(counts[1] / counts[0]), drawn[:, 1] / drawn[:, 0], confidence)
+        value, drawn = float(counts[1] / counts[0]), drawn[:, 1] / drawn[:, 0]
+        return Interval.of(value, drawn, confidence, people)

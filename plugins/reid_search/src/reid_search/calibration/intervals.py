@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from reid_search.calibration.curves import Floats
 
@@ -28,8 +29,24 @@ class Interval:
     high: float | None = None
 
     @classmethod
-    def of(cls, value: float, drawn: Floats, confidence: float) -> Interval:
-        """Return the percentile interval of draws ``B``; those without a value are left out."""
+    def of(
+        cls, value: float, drawn: Floats, confidence: float, people: int | None = None
+    ) -> Interval:
+        """Return the percentile interval of draws ``B``; those without a value are left out.
+
+        Where nobody differs, drawing people tells nothing: none of ten people failing leaves a
+        rate of up to 31 %, not of 0. Then every person is taken for one trial, and the exact
+        interval of Clopper and Pearson says what so many can tell.
+
+        Args:
+            value: the share that was found.
+            drawn: float64 ``B``, the share in every draw.
+            confidence: of the interval.
+            people: whom a share of 0 or 1 rests on; None of other values than shares.
+        """
+        if people and value in (0.0, 1.0):
+            found = binomtest(round(value * people), people).proportion_ci(confidence, "exact")
+            return cls(value, float(found.low), float(found.high))
         drawn = drawn[np.isfinite(drawn)]
         if not len(drawn):
             return cls(value)

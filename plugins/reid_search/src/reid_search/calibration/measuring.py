@@ -89,23 +89,28 @@ def calibrate(
     people = Draws.of(pairs.count, draws, seed)
     groups = GroupCounts(pairs, people, level)
     drawn = resample(pairs, people, watched_levels(counted.all, [level]), groups, advance)
+    known = counted.people_with_pairs
     compared = [cross_reliability(counted.halves, name) for name in ("similarity", *METHODS)]
     return CalibrationResult(
         protocol=rule.text,
         counts=counted.all,
         roc=roc,
         people=pairs.count,
-        compared_people=int((counted.compared > 0).sum()),
+        compared_people=known,
         queries=pairs.shape[0],
         gallery=pairs.shape[1],
         unknown_queries=int(counted.searches.absent.sum()),
         auc=Interval.of(
-            float(area_under(roc.fpr, roc.tpr)), area_under(drawn.fpr, drawn.tpr), confidence
+            float(area_under(roc.fpr, roc.tpr)),
+            area_under(drawn.fpr, drawn.tpr),
+            confidence,
+            known,
         ),
         eer=Interval.of(
             float(equal_error_rate(roc.fpr, roc.tpr)),
             equal_error_rate(drawn.fpr, drawn.tpr),
             confidence,
+            known,
         ),
         tpr_at_fpr=_rates_of_pairs(roc, counted, drawn, confidence),
         dir_at_far=_rates_of_searches(counted, people, confidence),
@@ -123,6 +128,7 @@ def _rates_of_pairs(
     roc: Roc, counted: Counted, drawn: DrawnRates, confidence: float
 ) -> tuple[RateAt, ...]:
     """Return the TPR at every FPR that as many pairs of different people can tell."""
+    people = counted.people_with_pairs
     found = []
     for fpr in FPRS:
         if fpr * counted.all.pairs[1] < 1:
@@ -134,7 +140,7 @@ def _rates_of_pairs(
             RateAt(
                 fpr,
                 similarity_of(int(roc.levels[place])),
-                Interval.of(float(roc.tpr[place]), rates, confidence),
+                Interval.of(float(roc.tpr[place]), rates, confidence, people),
             )
         )
     return tuple(found)
@@ -143,7 +149,7 @@ def _rates_of_pairs(
 def _rates_of_searches(counted: Counted, people: Draws, confidence: float) -> tuple[RateAt, ...]:
     """Return the DIR at every FAR that as many searches can tell."""
     open_set = OpenSet(counted.searches)
-    weights = people.of_people()
+    weights, known = people.of_people(), counted.people_with_pairs
     found = []
     for far in FARS:
         level = open_set.level_at(far)
@@ -151,7 +157,7 @@ def _rates_of_searches(counted: Counted, people: Draws, confidence: float) -> tu
             found.append(RateAt(far, None, None))
             continue
         rates = open_set.resampled_at(far, weights)
-        rate = Interval.of(open_set.dir_at(level), rates, confidence)
+        rate = Interval.of(open_set.dir_at(level), rates, confidence, known)
         found.append(RateAt(far, similarity_of(level), rate))
     return tuple(found)
 
@@ -168,8 +174,11 @@ def _chosen(
     open_set = OpenSet(counted.searches)
     values = (*roc.rates_at(level), open_set.dir_at(level), open_set.far_at(level))
     rates = (*drawn.at(level), *open_set.resampled_rates(level, people.of_people()))
+    asking = len(np.unique(counted.searches.people))
+    known = counted.people_with_pairs
     fpr, tpr, dir_, far = (
-        Interval.of(value, rate, confidence) for value, rate in zip(values, rates, strict=True)
+        Interval.of(value, rate, confidence, count)
+        for value, rate, count in zip(values, rates, (asking, known, known, asking), strict=True)
     )
     false = int(np.asarray(counted.all.different[level:]).sum())
     return ChosenThreshold(point.text, similarity_of(level), fpr, tpr, dir_, far, false)

@@ -58,7 +58,7 @@ def picture(result: CalibrationResult, path: Path, title: str) -> Path:
 
 def draw_histogram(axes: Axes, counts: ScoreCounts, threshold: float | None = None) -> None:
     """Draw how similar pairs of one person and of different people are, each with area 1."""
-    edges, *kinds = counts.histogram(80)
+    edges, *kinds = counts.histogram(int(np.clip(np.sqrt(counts.pairs[0]), 10, 80)))
     for values, colour, name in zip(
         kinds, (_SAME, _DIFFERENT), ("same person", "different people"), strict=True
     ):
@@ -128,7 +128,7 @@ def draw_reliability(axes: Axes, result: CalibrationResult) -> None:
         ylabel="observed share",
         title="Reliability on the other half of the people",
         xlim=(0, 1),
-        ylim=(0, 1),
+        ylim=(-0.02, 1.02),
     )
     if result.reliability:
         _finish(axes)

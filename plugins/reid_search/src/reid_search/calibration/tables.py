@@ -67,7 +67,7 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
 
 
 def _groups(result: CalibrationResult) -> Table:
-    table = _table("At the chosen threshold", ("", "pairs, same", "TPR", "pairs, different", "FPR"))
+    table = _table("At the chosen threshold", ("", "same", "TPR", "different", "FPR"))
     cameras = sorted(result.cameras, key=lambda one: one.tpr.value if one.tpr else 2.0)
     for one in (*cameras[:_SHOWN_CAMERAS], *result.clothes):
         table.add_row(

@@ -21,7 +21,6 @@ from reid_core import (
 )
 from reid_search.models import (
     DEFAULT_MODEL,
-    OpenModel,
     open_model,
     resolve_model,
     write_calibration,
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
 
     from reid_core import Sample
     from reid_search.calibration.results import CalibrationResult
-
-_IMAGES_AT_ONCE = 256
+    from reid_search.embedding.worker import Worker
 
 
 @click.command()
@@ -118,11 +116,11 @@ def calibrate(
     from rich.console import Console
 
     from reid_core.cli.progress import Screen
-    from reid_core.machine.devices import choose_device
     from reid_retrieval import Labels
     from reid_search.calibration.measuring import calibrate as measure
     from reid_search.calibration.tables import calibration_tables
     from reid_search.calibration.trained import check_not_trained_on
+    from reid_search.embedding.worker import Worker
 
     screen = Screen()
     dataset = open_dataset(data, data_root)
@@ -132,10 +130,11 @@ def calibrate(
         if line:
             screen.say(line)
     rule = find_protocol(protocol or dataset.protocols[0])
-    opened = open_model(model, choose_device(device))
+    opened = open_model(model)
+    worker = Worker(opened.embedder, device)
     with screen.bar("features", len(dataset.query) + len(dataset.gallery)) as advance:
         query, gallery = (
-            _features(opened, samples, advance) for samples in (dataset.query, dataset.gallery)
+            _features(worker, samples, advance) for samples in (dataset.query, dataset.gallery)
         )
     asked, offered = (Labels.of_samples(side) for side in (dataset.query, dataset.gallery))
     with screen.bar("pairs of queries", 2 * len(query)) as advance:
@@ -176,16 +175,22 @@ def _checked_weights(model: str | None, weights: Path) -> Path:
 
 
 def _features(
-    opened: OpenModel, samples: Sequence[Sample], advance: Callable[[int], None]
+    worker: Worker, samples: Sequence[Sample], advance: Callable[[int], None]
 ) -> NDArray[np.float32]:
-    """Return the features of images, in their order."""
+    """Return the features of images, in their order.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
     import numpy as np
 
+    from reid_search.embedding.worker import in_shards
+
     parts = []
-    for start in range(0, len(samples), _IMAGES_AT_ONCE):
-        paths = [sample.path for sample in samples[start : start + _IMAGES_AT_ONCE]]
-        parts.append(opened.embedder.embed(paths).numpy())
-        advance(len(paths))
+    for part in worker.embed(in_shards({"path": str(s.path)} for s in samples), advance):
+        if part.unread:
+            raise DataError(part.unread[0])
+        parts.append(part.features)
     return np.concatenate(parts)
 
 
