@@ -41,6 +41,7 @@ SHAPES = {
     "clothes_blind": "ClothesBlind",
     "each_blind": "EachBlind",
     "leak": "Leak",
+    "camera_aware": "CameraAware",
     "small": "Small",
     "narrow": "Narrow",
     "from_csv": "FromCsv",
@@ -56,7 +57,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What a tiny run needs beside the plugin's name, so that the plugin does something."""
 
-ALONE = ("small", "narrow", "from_csv", "cosine", "agreement")
+ALONE = ("small", "camera_aware", "narrow", "from_csv", "cosine", "agreement")
 """Pages on encoders (MGN brings its own), on data, on another criterion and another sampler."""
 
 
@@ -324,6 +325,41 @@ def test_the_pages_compose_with_whoever_fills_the_slot_embedding(
     losses = {name for name in others if hasattr(shapes[name], "reid_losses")}
     assert losses | {"centre"} <= seen
     assert {name.partition("/")[0] for name in assembly.embedder().heads} == {embedding}
+
+
+def test_the_camera_is_read_stored_evaluated_and_exported(
+    shapes: dict[str, type[Plugin]], reid_cache: Path, tmp_path: Path
+):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    resolved = resolve(tiny_flags(["camera_aware"]), classes=shapes)
+    folder = tmp_path / "run"
+    summary = run(resolved=resolved, out=folder, cache=reid_cache, say=lambda line: None)
+    embedder = load_embedder(folder)
+    images = torch.rand(3, 3, *embedder.size)
+    with torch.inference_mode():
+        plain, first, second = (
+            embedder(images, given) if given else embedder(images)
+            for given in (None, {"camid": torch.zeros(3).long()}, {"camid": torch.ones(3).long()})
+        )
+        assert torch.equal(embedder(images, {"camid": torch.full((3,), -1)}), plain)
+    assert not torch.allclose(plain, first)
+    assert not torch.allclose(first, second)
+    called = CliRunner().invoke(cli, ["export", str(folder)])
+    assert "camid (unknown: -1)" in called.stdout, called.output
+    session = onnxruntime.InferenceSession(str(folder / "embedder.onnx"))
+    assert [given.name for given in session.get_inputs()] == ["images", "camid"]
+    asked = {"images": images.numpy(), "camid": torch.ones(3).long().numpy()}
+    torch.testing.assert_close(torch.tensor(session.run(None, asked)[0]), second, atol=1e-5, rtol=0)
+    (told,) = json.loads(session.get_modelmeta().custom_metadata_map["reid.inputs"])
+    assert (told["name"], told["default"], told["dtype"]) == ("camid", -1, "int64")
+    evaluate = ["eval", str(folder), "--data", "toy:tiny", "--json", str(tmp_path / "found.json")]
+    assert CliRunner().invoke(cli, evaluate).exit_code == 0
+    (found,) = json.loads((tmp_path / "found.json").read_text())
+    assert found["metrics"]["mAP"] == pytest.approx(summary.results[0].mean_ap, abs=1e-6)
+    done = CliRunner().invoke(cli, [*evaluate, "--unknown", "camid"])
+    assert done.exit_code == 0, done.output
+    with pytest.raises(ConfigError, match=r"'camd' cannot be unknown.*did you mean 'camid'"):
+        CliRunner().invoke(cli, [*evaluate, "--unknown", "camd"], catch_exceptions=False)
 
 
 def test_mixup_adds_a_mixed_row_per_image(shapes: dict[str, type[Plugin]], reid_cache: Path):

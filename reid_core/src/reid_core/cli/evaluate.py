@@ -36,6 +36,12 @@ from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
     default="off",
     help="Add the features of mirrored images: as they are, or with length one.",
 )
+@click.option(
+    "--unknown",
+    multiple=True,
+    metavar="NAME",
+    help="Take for unknown what the model reads beside the image (camid, on other cameras).",
+)
 @click.option("--rerank", is_flag=True, help="Report k-reciprocal re-ranking, too.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option(
@@ -57,6 +63,7 @@ def evaluate(
     distance: str,
     vector: str,
     flip: str,
+    unknown: tuple[str, ...],
     rerank: bool,
     device: str,
     precision: str,
@@ -105,6 +112,7 @@ def evaluate(
             }
         ),
         engine=EngineSection.model_validate({"device": device, "precision": precision}),
+        unknown=unknown,
         say=click.echo,
     )
     dataset = evaluator.dataset

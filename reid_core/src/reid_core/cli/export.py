@@ -28,7 +28,11 @@ def export(model: Path, out: Path | None) -> None:
     path = out or checked_output(folder / "embedder.onnx")
     worst = export_onnx(embedder, path)
     height, width = embedder.size
+    beside = "".join(
+        f", {name} (unknown: {embedder.inputs[name].default:g})" for name in embedder.fields
+    )
     click.echo(
-        f"{path}: images B x 3 x {height} x {width} in [0, 1] -> features B x {embedder.dim}; "
+        f"{path}: images B x 3 x {height} x {width} in [0, 1]{beside} -> features B x "
+        f"{embedder.dim}; "
         f"largest relative difference to torch {worst:.1e}"
     )

@@ -56,6 +56,11 @@ class Batch:
         )
         object.__setattr__(self, "fields", fields)
 
+    @property
+    def readable(self) -> Mapping[str, Tensor]:
+        """What a model may read beside the image: fields, ``camid`` and ``clothes``."""
+        return {**self.fields, "camid": self.camid, "clothes": self.clothes}
+
     def __len__(self) -> int:
         return int(self.image.shape[0])
 

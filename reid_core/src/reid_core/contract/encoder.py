@@ -16,16 +16,22 @@ class Encoder(nn.Module):
     Attributes:
         taps: what ``forward`` returns, from shallow to deep; the last one is ``encoder/map``.
         filled: what became of the file of weights that it started from, or None.
+        reads: what it reads beside the image: ``camid``, ``clothes``, or fields of the data.
+        defaults: by name of ``reads``, the number that stands for an unknown value.
     """
 
     taps: tuple[Tap, ...]
+    reads: tuple[str, ...] = ()
+    defaults: Mapping[str, float] = {}
     filled: Any = None
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, *read: Any) -> dict[str, Tensor]:
         """Return the maps by tap name.
 
         Args:
             image: ``B 3 H W``, ImageNet-normalised.
+            read: values of ``reads``, ``B ...`` each, in their order. Whoever calls an encoder by
+                hand may know none, so they better have Python defaults, which mean unknown.
         """
         raise TypeError(f"{type(self).__name__} must define forward")
 

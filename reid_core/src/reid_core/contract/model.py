@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from reid_core.contract.words import check_names, check_word, words_of
@@ -19,6 +19,9 @@ Vector = Literal["raw", "neck", "unit"]
 
 NECKS = ("none", "bn", "fc", "fc_bn", "fc_bn_relu")
 """Necks by name."""
+
+SAMPLE_LABELS = ("camid", "clothes")
+"""What every image has beside its fields, and a model may read: int64, -1 for unknown outfits."""
 
 ENCODER_MAP = "encoder/map"
 """Name of the encoder's last map, whoever provides the encoder."""
@@ -114,7 +117,8 @@ class Branch:
             ``writes`` (a bare tensor where there is one).
         reads: names of outputs (``owner/name``), of vectors (``core/global:neck``; ``deployed``,
             ``deployed:raw`` and the like for whatever describes a person at test), ``image`` (as
-            the pass shows it, erased or not), ``clean_image``, or fields (``parts``). Where a batch
+            the pass shows it, erased or not), ``clean_image``, ``camid``, ``clothes``, or fields
+            (``parts``). Where a batch
             that is not of the main source lacks a field, the branch does not run on it.
         writes: names of its outputs, ``owner/name``.
         embeddings: embeddings of any outputs.
@@ -124,6 +128,8 @@ class Branch:
             classifier of a pretrained network.
         sources: sources on whose batches it runs; None for all.
         sizes: names as in ``reads`` that only the factory of the module is told of.
+        defaults: by name of ``reads``, the number that stands for an unknown value beside the image
+            in the deployed model; what has none must be given there.
         moving: of a frozen branch: its weights move without gradient (a mean teacher, moved in
             ``reid_after_step``), so checkpoints hold them, where others of a frozen branch are
             made again from their own source.
@@ -139,6 +145,7 @@ class Branch:
     sources: tuple[str, ...] | None = None
     moving: bool = False
     sizes: tuple[str, ...] = ()
+    defaults: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_names(self, "reads", "writes", "may_be_idle", "sources", "sizes")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from reid_core.config import EvaluationSection
+from reid_core.contract.model import SAMPLE_LABELS
 from reid_core.contract.samples import DataSet
 from reid_core.contract.words import unknown_name
-from reid_core.errors import ConfigError, DataError, PluginError, own_errors
+from reid_core.errors import ConfigError, DataError, PluginError, did_you_mean, own_errors
 from reid_core.evaluation.extraction import extract, extract_output
 from reid_core.evaluation.pictures import choose_queries, ranked_list_picture
 from reid_core.machine.ranks import broadcast, gather_objects, world
@@ -45,6 +46,7 @@ class Evaluator:
         memory_format: of the images.
         autocast: opens mixed precision.
         size: height and width of the input, for outputs of a training model.
+        unknown: what embedders are to take for unknown, though the images have it.
     """
 
     dataset: DataSet
@@ -55,6 +57,7 @@ class Evaluator:
     memory_format: torch.memory_format = torch.contiguous_format
     autocast: Callable[[], AbstractContextManager[None]] | None = None
     size: tuple[int, int] = (256, 128)
+    unknown: tuple[str, ...] = ()
 
     @own_errors()
     def check(self) -> None:
@@ -85,12 +88,20 @@ class Evaluator:
             ConfigError: mirrored images of an embedding that reads fields.
             DataError: the test images lack a field that it reads.
         """
-        if self.settings.flip != "off" and embedder.fields:
+        moved = [name for name in embedder.fields if name not in SAMPLE_LABELS]
+        if self.settings.flip != "off" and moved:
             raise ConfigError(
                 f"evaluation.flip is not possible with an embedding that reads "
-                f"{', '.join(embedder.fields)}: mirrored images would need mirrored fields"
+                f"{', '.join(moved)}: mirrored images would need mirrored fields"
             )
-        lacking = [f for f in embedder.fields if f not in self.dataset.query_fields]
+        for name in self.unknown:
+            if name not in embedder.fields:
+                raise ConfigError(
+                    f"'{name}' cannot be unknown to this embedder, which does not read it"
+                    f"{did_you_mean(name, embedder.fields)}"
+                )
+        known = {*self.dataset.query_fields, *SAMPLE_LABELS} - set(self.unknown)
+        lacking = _without_default(embedder, known)
         if lacking:
             raise DataError(
                 f"the embeddings read {', '.join(lacking)}, which the query and gallery images of "
@@ -127,6 +138,7 @@ class Evaluator:
                 memory_format=self.memory_format,
                 autocast=self.autocast,
                 advance=advance,
+                unknown=self.unknown,
             )
             sets.append(FeatureSet(features, Labels.of_samples(samples)))
         provenance = Provenance(
@@ -166,7 +178,7 @@ class Evaluator:
         if split not in splits:
             raise unknown_name(split, splits, "split")
         reader = reader_of(model, self.size, name)
-        lacking = [f for f in reader.fields if f not in self.dataset.query_fields]
+        lacking = _without_default(reader, {*self.dataset.query_fields, *SAMPLE_LABELS})
         if lacking:
             raise PluginError(
                 f"output '{name}' is made of {', '.join(lacking)}, which the query and gallery "
@@ -222,6 +234,16 @@ class Evaluator:
         )
         query, gallery = self.dataset.query, self.dataset.gallery
         return ranked_list_picture(query, gallery, ranked, path, title=title)
+
+
+def _without_default(embedder: Embedder, known: Collection[str]) -> list[str]:
+    """Return what an embedder reads that is not known, and for which nothing stands."""
+    inputs = embedder.inputs
+    return [
+        name
+        for name in embedder.fields
+        if name not in known and (name not in inputs or inputs[name].default is None)
+    ]
 
 
 def chosen_protocols(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from reid_core.config import RunConfig
 from reid_core.contract.fields import FieldSpec
-from reid_core.contract.model import Vector
+from reid_core.contract.model import SAMPLE_LABELS, Vector
 from reid_core.contract.samples import Sample, Source
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
@@ -49,6 +49,7 @@ def extract(
     autocast: Callable[[], AbstractContextManager[None]] | None = None,
     advance: Callable[[int], None] | None = None,
     gather: bool = True,
+    unknown: Sequence[str] = (),
 ) -> NDArray[np.float32]:
     """Return features ``N D`` of the samples, in their order; several ranks share the work.
 
@@ -68,12 +69,13 @@ def extract(
         memory_format: of the images.
         autocast: opens mixed precision.
         advance: is told how many more images are done.
+        unknown: what the embedder is to take for unknown, though the samples have it.
         gather: whether all ranks return all rows; otherwise each its own.
     """
     if not samples:
         return np.empty((0, embedder.dim), np.float32)
     source = Source("test", tuple(samples), dict(specs or {}))
-    read = sorted({*embedder.fields, *fields})
+    read = sorted({*embedder.fields, *fields} & set(source.fields))
     loader = BatchLoader(source, embedder.size, read, threads=threads)
     prepare = DeviceAugmentation(memory_format=memory_format).prepare
     make = compute or partial(embedder.embed_normalised, vector=vector)
@@ -84,9 +86,10 @@ def extract(
         for host in loader.load(in_order(len(samples), batch_size, *world()), epoch=0):
             batch = prepare(host, device)
             with autocast() if autocast else torch.autocast(device.type, enabled=False):
-                features = make(batch.image, batch.fields)
+                known = {n: v for n, v in batch.readable.items() if n not in unknown}
+                features = make(batch.image, known)
                 if flip != "off":
-                    mirrored = make(batch.image.flip(3), batch.fields)
+                    mirrored = make(batch.image.flip(3), known)
                     features = merge_mirrored(features, mirrored, flip)
             chunks.append(features.float().cpu().numpy())
             if advance:
@@ -196,7 +199,8 @@ class EpochFeatures:
         widths[_DEPLOYED] = deployed.dim
 
         def vectors(image: Tensor, carried: Mapping[str, Tensor]) -> Tensor:
-            seen = image if change is None else change(image, carried)
+            shown = {n: value for n, value in carried.items() if n not in SAMPLE_LABELS}
+            seen = image if change is None else change(image, shown)
             known = embedder.vectors(seen, carried)
             units = [known[name].unit for name in embedder.heads]
             return torch.cat([*units, deployed.joined(known)], 1)

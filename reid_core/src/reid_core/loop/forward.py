@@ -136,7 +136,7 @@ class UpdateForward(nn.Module):
         labels: Tensor | None,
         soft: Tensor | None,
     ) -> tuple[Any, ...]:
-        fields = {**batch.fields, CLEAN_IMAGE: batch.image}
+        fields = {**batch.readable, CLEAN_IMAGE: batch.image}
         return image, fields, batch.source, branches, self._scopes(), labels, soft
 
     def _terms(self, step: StepView, identity: Mapping[str, IdentityTerm]) -> dict[str, LossTerm]:

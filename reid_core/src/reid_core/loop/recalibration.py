@@ -44,13 +44,14 @@ def recalibrate(assembly: Assembly) -> None:
     norms = [m for m in embedder.modules() if isinstance(m, _BatchNorm) and m.training]
     rank, ranks = world()
     rows = batches_of(len(truth), config.evaluation.batch_size, ranks)
-    loader = BatchLoader(truth, embedder.size, embedder.fields, threads=config.data.threads)
+    read = [name for name in embedder.fields if name in truth.fields]
+    loader = BatchLoader(truth, embedder.size, read, threads=config.data.threads)
     prepare = DeviceAugmentation(memory_format=memory_format_of(config.engine)).prepare
     with evaluating(embedder), _estimating(norms):
         for host in loader.load(shard(rows, rank, ranks), epoch=0):
             batch = prepare(host, ctx.device)
             with assembly.parts.autocast():
-                embedder.vectors(batch.image, batch.fields)
+                embedder.vectors(batch.image, batch.readable)
 
 
 def batches_of(images: int, batch_size: int, ranks: int = 1) -> list[NDArray[np.int64]]:

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLEAN_IMAGE, ENCODER_MAP, Branch, Embedding, Vector
-from reid_core.contract.vectors import Embedded, embeddings_of, joined, vector_of
+from reid_core.contract.vectors import Embedded, embeddings_of, joined
 from reid_core.contract.words import unknown_name
-from reid_core.errors import ConfigError, PluginError, did_you_mean
+from reid_core.errors import ConfigError, DataError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead, GlobalPool
 from reid_core.model.graph import ReidModel, written_by
+from reid_core.model.inputs import Input, encoded, fields_read
 from reid_core.model.pictures import Picture, check_range, check_size, in_rows
 from reid_core.model.tensors import write_tensors
 from reid_core.model.values import Values
@@ -43,13 +44,14 @@ class Embedder(nn.Module):
         branches: the branches that lead to the embeddings, in order, with built modules.
         heads: the embeddings whose test vectors are concatenated, in order.
         size: height and width of the input.
+        inputs: what may be read beside the image, by name.
         inner: further embeddings, whose vectors branches or other embeddings read.
 
     Attributes:
         dim: length of the feature.
-        fields: fields that it reads beside the image; an exported one has none.
         learnt_from: names of data sets (``data``) and people (``people``, in ranges) that its
             weights have learnt from, where that is known.
+        inputs: of what it reads beside the image, shapes, types and what stands for unknown.
     """
 
     mean: Tensor
@@ -62,6 +64,7 @@ class Embedder(nn.Module):
         heads: Sequence[EmbeddingHead],
         size: tuple[int, int],
         inner: Sequence[EmbeddingHead] = (),
+        inputs: Mapping[str, Input] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -69,6 +72,7 @@ class Embedder(nn.Module):
         self.branches = nn.ModuleDict({b.name: cast(nn.Module, b.module) for b in branches})
         self.heads = nn.ModuleDict({head.declaration.name: head for head in heads})
         self.inner = nn.ModuleDict({head.declaration.name: head for head in inner})
+        self.inputs = {n: one for n, one in (inputs or {}).items() if n in self.fields}
         self.size = size
         self.learnt_from: Mapping[str, Any] = {}
         self.dim = sum(head.length(head.declaration.test_vector) for head in heads)
@@ -108,20 +112,19 @@ class Embedder(nn.Module):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Fields of the data that it reads."""
-        reads = {read for branch in self._branches for read in branch.reads}
-        reads = {read for read in reads if vector_of(read) is None}
-        return tuple(sorted(r for r in reads if "/" not in r and r not in ("image", CLEAN_IMAGE)))
+        """What it reads beside the image: ``camid``, ``clothes``, fields of the data."""
+        return fields_read(self.encoder, self._branches)
 
     def forward(self, images: Tensor, fields: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return features ``B D``, float32.
 
         Args:
             images: RGB, ``B 3 H W`` of the embedder's size; floats in ``[0, 1]`` or uint8.
-            fields: values of ``self.fields``, where there are any.
+            fields: values of ``self.fields``, ``B ...`` each; what is left out is unknown.
 
         Raises:
-            DataError: images of another size, or values of another range.
+            DataError: images of another size, values of another range, or a field that is left
+                out though nothing stands for an unknown one.
         """
         check_size(images.shape, self.size)
         # What depends on values cannot be traced; an exported graph takes what it is given.
@@ -168,8 +171,12 @@ class Embedder(nn.Module):
 
     def values(self, image: Tensor, fields: Mapping[str, Tensor] | None = None) -> Values:
         """Return all that encoder and branches make of images that are normalised already."""
-        known: dict[str, Tensor] = {"image": image, CLEAN_IMAGE: image, **(fields or {})}
-        known |= self.encoder(image)
+        given = {**(fields or {})}
+        for name in self.fields:
+            if name not in given:
+                given[name] = self._input(name).unknown(len(image), image.device)
+        known: dict[str, Tensor] = {"image": image, CLEAN_IMAGE: image, **given}
+        known |= encoded(self.encoder, image, given, self.inputs)
         heads = {**dict(self.heads.items()), **dict(self.inner.items())}
         # By name, as in the training model, for `deployed` is a matter of order.
         declared = {name: cast(EmbeddingHead, heads[name]).declaration for name in sorted(heads)}
@@ -222,13 +229,20 @@ class Embedder(nn.Module):
 
         Raises:
             PluginError: a part cannot say how it is rebuilt.
-            ConfigError: an embedding needs data beside the image.
+            ConfigError: the same of an embedder that reads data beside the image, which a run can
+                do without.
         """
-        if self.fields:
+        try:
+            return self._description()
+        except PluginError as error:
+            if not self.fields:
+                raise
             raise ConfigError(
                 f"this embedder reads {', '.join(self.fields)} beside the image and cannot be "
-                "exported; choose embeddings of the image alone with --embed"
-            )
+                f"stored: {error}; or choose embeddings of the image alone with --embed"
+            ) from error
+
+    def _description(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "reid_core": metadata.version("reid-core"),
@@ -254,7 +268,27 @@ class Embedder(nn.Module):
             ],
             **self._describe_heads(),
             **({"learnt_from": dict(self.learnt_from)} if self.learnt_from else {}),
+            **({"inputs": [self._input(f).to_json() for f in self.fields]} if self.fields else {}),
         }
+
+    def check_exportable(self) -> None:
+        """Refuse what another program cannot call, for it reads what it may not know.
+
+        Raises:
+            ConfigError: naming what has no declared default.
+        """
+        lacking = [name for name in self.fields if self._input(name).default is None]
+        if lacking:
+            raise ConfigError(
+                f"this embedder reads {', '.join(lacking)} beside the image and cannot be "
+                "exported, for no default is declared; choose embeddings of the image alone with "
+                "--embed"
+            )
+
+    def _input(self, name: str) -> Input:
+        if name not in self.inputs:
+            raise DataError(f"the model reads '{name}' beside the image; give its values")
+        return self.inputs[name]
 
     def _describe_heads(self) -> dict[str, Any]:
         heads, inner = (
@@ -317,7 +351,7 @@ def embedder_of(model: ReidModel, size: tuple[int, int], embed: Sequence[str] = 
     heads, within = (
         [cast(EmbeddingHead, model.heads[name]) for name in some] for some in (names, inner)
     )
-    return Embedder(model.encoder, branches, heads, size, within)
+    return Embedder(model.encoder, branches, heads, size, within, model.inputs)
 
 
 def reader_of(model: ReidModel, size: tuple[int, int], name: str) -> Embedder:
@@ -338,7 +372,7 @@ def reader_of(model: ReidModel, size: tuple[int, int], name: str) -> Embedder:
         raise unknown_name(name, written, "output")
     branches, seen = model.leading_to((), (name,))
     inner = [cast(EmbeddingHead, model.heads[one]) for one in model.heads if one in seen]
-    return Embedder(model.encoder, branches, (), size, inner)
+    return Embedder(model.encoder, branches, (), size, inner, model.inputs)
 
 
 def _describe_head(head: EmbeddingHead) -> dict[str, Any]:

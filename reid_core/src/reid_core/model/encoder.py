@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import ENCODER_MAP, Tap
+from reid_core.contract.words import check_names
 from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.modes import evaluating
 from reid_core.model.pretrained import Filled, fill, read_weights
@@ -278,8 +279,19 @@ def _no_weights(name: str, error: Exception) -> ConfigError:
     )
 
 
-def verify_taps(encoder: Encoder, size: tuple[int, int], owner: str) -> None:
+def verify_taps(
+    encoder: Encoder,
+    size: tuple[int, int],
+    owner: str,
+    values: Mapping[str, Tensor] | None = None,
+) -> None:
     """Run a dry forward and compare what comes out with what the encoder declares.
+
+    Args:
+        encoder: the encoder.
+        size: height and width of the input.
+        owner: the plugin that built it.
+        values: of real images, by name, of what the data offer beside the image.
 
     Raises:
         PluginError: naming the owner, the tap, and both shapes.
@@ -287,8 +299,16 @@ def verify_taps(encoder: Encoder, size: tuple[int, int], owner: str) -> None:
     where = f"encoder of plugin '{owner}'"
     if not encoder.taps or encoder.taps[-1].name != ENCODER_MAP:
         raise PluginError(f"{where}: its last tap must be '{ENCODER_MAP}'")
+    check_names(encoder, "reads")
+    for name in encoder.reads:
+        if name not in (values or {}):
+            raise PluginError(
+                f"{where} reads '{name}', which nobody provides{did_you_mean(name, values or {})}; "
+                f"declare Need('{name}') so that a labeler or the user can provide it"
+            )
+    read = [(values or {})[name][:1] for name in encoder.reads]
     with evaluating(encoder):
-        found: Mapping[str, Tensor] = encoder(blank_image(encoder, size))
+        found: Mapping[str, Tensor] = encoder(blank_image(encoder, size), *read)
     declared = {tap.name: tap for tap in encoder.taps}
     if set(found) != set(declared):
         odd = sorted(set(found) ^ set(declared))

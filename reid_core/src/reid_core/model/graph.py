@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from reid_core.contract.criterion import IdentityOutput
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.fields import SHARED_FIELDS
-from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Tap
+from reid_core.contract.model import CLEAN_IMAGE, SAMPLE_LABELS, Branch, Embedding, Tap
 from reid_core.contract.names import check_owned, check_unique
 from reid_core.contract.vectors import DEPLOYED, Embedded, embeddings_of
 from reid_core.contract.views import matches
 from reid_core.errors import ConflictError, PluginError, did_you_mean
 from reid_core.machine.ranks import gather, world
 from reid_core.model.blocks import EmbeddingHead
+from reid_core.model.inputs import Input, encoded
 from reid_core.model.modes import evaluating
 from reid_core.model.trunks import stride_of
 from reid_core.model.values import Values
@@ -33,6 +34,7 @@ class ReidModel(nn.Module):
         encoder: the encoder.
         branches: all branches with built modules, in the order in which they run.
         heads: embeddings by name.
+        inputs: what encoder and branches read beside the image, by name.
 
     Attributes:
         declarations: the branches' declarations by name, in order.
@@ -40,7 +42,11 @@ class ReidModel(nn.Module):
     """
 
     def __init__(
-        self, encoder: Encoder, branches: Sequence[Branch], heads: Mapping[str, EmbeddingHead]
+        self,
+        encoder: Encoder,
+        branches: Sequence[Branch],
+        heads: Mapping[str, EmbeddingHead],
+        inputs: Mapping[str, Input] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -48,6 +54,7 @@ class ReidModel(nn.Module):
         self.branches = nn.ModuleDict({branch.name: branch.module for branch in branches})  # type: ignore[misc]
         self.heads = nn.ModuleDict(dict(heads))
         self.criteria = nn.ModuleDict()
+        self.inputs = dict(inputs or {})
         for branch in branches:
             if branch.frozen:
                 self.branches[branch.name].requires_grad_(False).eval()
@@ -178,7 +185,7 @@ class ReidModel(nn.Module):
         scope: Scope,
     ) -> tuple[dict[str, Tensor], Values]:
         with scope("encoder"):
-            outputs: dict[str, Tensor] = self.encoder(image)
+            outputs = encoded(self.encoder, image, fields, self.inputs)
         known = {"image": image, **fields, **outputs}
         values = Values(known, self.embeddings, self.heads, scope)
         for name, branch in self.declarations.items():
@@ -264,7 +271,7 @@ def order_branches(
                 )
             writers[name] = branch.name
     branches = {branch.name: branch for _, branch in sorted(owned, key=lambda pair: pair[1].name)}
-    known = {*writers, *fields, "image", CLEAN_IMAGE}
+    known = {*writers, *fields, *SAMPLE_LABELS, "image", CLEAN_IMAGE}
     declared = {e.name: e for branch in branches.values() for e in branch.embeddings}
     declared |= given or {}
     for branch in branches.values():

@@ -18,6 +18,7 @@ from reid_core.contract.model import Branch, Embedding
 from reid_core.errors import CheckpointError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import FORMAT, Embedder
+from reid_core.model.inputs import Input
 from reid_core.weights import check_hash, shipped_weights
 
 
@@ -80,7 +81,8 @@ def _rebuilt(spec: Mapping[str, Any], where: Path) -> Embedder:
     ]
     heads = [_head(part, where) for part in spec["embeddings"]]
     inner = [_head(part, where) for part in spec.get("inner_embeddings", ())]
-    return Embedder(encoder, branches, heads, size, inner)
+    inputs = {part["name"]: Input.of_json(part) for part in spec.get("inputs", ())}
+    return Embedder(encoder, branches, heads, size, inner, inputs)
 
 
 def _head(part: Mapping[str, Any], where: Path) -> EmbeddingHead:

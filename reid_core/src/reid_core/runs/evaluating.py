@@ -19,6 +19,7 @@ def open_evaluator(
     settings: EvaluationSection | None = None,
     engine: EngineSection | None = None,
     cache: Path | None = None,
+    unknown: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> Evaluator:
     """Return what evaluates embedders on a data set, which is loaded (and made, if need be).
@@ -30,6 +31,7 @@ def open_evaluator(
         settings: how images are compared; None takes the defaults.
         engine: device and precision; None takes the defaults.
         cache: the user's cache folder; None takes the platform's.
+        unknown: what embedders are to take for unknown, though the images have it.
         say: prints one line for the user: what the data set has to say.
 
     Raises:
@@ -56,6 +58,7 @@ def open_evaluator(
         device,
         memory_format=memory_format_of(engine),
         autocast=autocast_of(engine, device),
+        unknown=tuple(unknown),
     )
     evaluator.check()
     return evaluator

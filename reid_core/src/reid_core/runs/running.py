@@ -249,12 +249,10 @@ def _leave(
     config, embedder = assembly.config, assembly.embedder()
     sources = assembly.ctx.sources
     embedder.learnt_from = learnt_from(sources, config.data.name, start_of(assembly))
-    if embedder.fields:
-        assembly.ctx.say(
-            f"not exported: the embeddings read {', '.join(embedder.fields)} beside the image"
-        )
-    else:
+    try:
         embedder.save(folder / "embedder.safetensors")
+    except ConfigError as error:
+        assembly.ctx.say(f"not stored: {error}")
     results: list[dict[str, Any]] = []
     if final is not None and assembly.evaluator is not None:
         results = stored_results(final, assembly.evaluator.dataset)

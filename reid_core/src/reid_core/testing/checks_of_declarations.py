@@ -96,7 +96,7 @@ def check_declared(subject: Subject) -> None:
     for stream in streams.values():
         stream.close()
     for name, batch in batches.items():
-        fields = {**batch.fields, CLEAN_IMAGE: batch.image}
+        fields = {**batch.readable, CLEAN_IMAGE: batch.image}
         arguments = (batch.image, fields, name, ("*",), _no_scope)
         with torch.no_grad():
             training = model.run(*arguments)

@@ -148,7 +148,8 @@ def assemble(
         if one is not None:
             one.check_embedder(deployed)
     parts = _step_parts(ctx, calls, model)
-    reads = [read for branch in model.declarations.values() for read in branch.reads]
+    reads = [*model.encoder.reads]
+    reads += [read for branch in model.declarations.values() for read in branch.reads]
     plain = {r.name for plugin in plugins.values() for r in plugin.sources if not r.augment}
     loaders = {
         name: loader_of(

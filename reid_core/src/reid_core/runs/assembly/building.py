@@ -12,6 +12,7 @@ from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
 from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Tap, Vector
 from reid_core.contract.names import check_unique
+from reid_core.contract.step import MAIN
 from reid_core.contract.vectors import DEPLOYED, Embedded, joined
 from reid_core.contract.words import words_of
 from reid_core.errors import PluginError
@@ -19,6 +20,7 @@ from reid_core.machine.randomness import scoped
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.encoder import verify_taps
 from reid_core.model.graph import ReidModel, dry_outputs, order_branches, tap_of
+from reid_core.model.inputs import encoded, inputs_of
 from reid_core.model.modes import evaluating
 from reid_core.plugins.calls import HookCalls
 
@@ -37,7 +39,7 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
     """
     owner = ctx.slots["backbone"]
     encoder = calls.backbone(owner, ctx)
-    verify_taps(encoder, ctx.image_size, owner)
+    verify_taps(encoder, ctx.image_size, owner, batches[MAIN].readable)
     taps = {tap.name: tap for tap in encoder.taps}
     owned = calls.auxiliary_branches(ctx, taps)
     fields = {name for batch in batches.values() for name in batch.fields}
@@ -48,9 +50,10 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
             making.known[source] = {
                 "image": batch.image,
                 CLEAN_IMAGE: batch.image,
-                **batch.fields,
-                **encoder(batch.image),
+                **batch.readable,
             }
+            offered = inputs_of(encoder, (), batches[MAIN].readable)
+            making.known[source] |= encoded(encoder, batch.image, batch.readable, offered)
     built = making.branches(ordered)
     making.check_heads()
     for embedding, dims in making.deployed():
@@ -61,7 +64,8 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
         making.check_heads()
     check_unique("branch", [(branch.name.partition("/")[0], branch.name) for branch in built])
     heads = dict(sorted(making.heads.items()))
-    model = ctx.model = ReidModel(encoder, built, heads)
+    values = {n: v for batch in reversed(list(batches.values())) for n, v in batch.readable.items()}
+    model = ctx.model = ReidModel(encoder, built, heads, inputs_of(encoder, built, values))
     for name, head in heads.items():
         if head.declaration.supervision is not None and ctx.main.identities:
             dims = dims_of(head)
