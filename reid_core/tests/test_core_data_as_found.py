@@ -96,12 +96,14 @@ def loaded(*samples: Sample) -> DataSet:
 
 
 @pytest.mark.parametrize("name", ["pid", "camid", "clothes"])
-@pytest.mark.parametrize("value", [2**63, -2, 1.5, "0001", None])
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 1.5, "0001", None])
 def test_labels_that_no_array_holds_are_one_line(name: str, value: Any) -> None:
     fine = Sample(Path("a.jpg"), 2**63 - 1, 0)
     assert loaded(fine).train.samples == (fine,)
+    # A distractor of a benchmark: nobody's picture, a negative to every query.
+    assert loaded(replace(fine, pid=-2)).train.samples[0].pid == -2
     bad: dict[str, Any] = {name: value}
-    with pytest.raises(DataError, match=rf"^b\.jpg: {name} .* is no whole number from -1 to"):
+    with pytest.raises(DataError, match=rf"^b\.jpg: {name} .* is no whole number from -2"):
         loaded(fine, replace(fine, path=Path("b.jpg"), **bad))
 
 

@@ -31,15 +31,16 @@ def check_labels(found: DataSet | Source) -> None:
     """Refuse labels that no array holds, before anything is trained.
 
     Raises:
-        DataError: a label that is no whole number from -1 to 2^63 - 1.
+        DataError: a label that is no whole number from -2^63 to 2^63 - 1; below 0 lie junk,
+            distractors (whose numbers are their loader's) and what is unknown.
     """
     dataset = found if isinstance(found, DataSet) else DataSet(found.name, found)
     for sample in (*dataset.train.samples, *dataset.query, *dataset.gallery):
         for name in ("pid", "camid", "clothes"):
             value = getattr(sample, name)
-            if not isinstance(value, int | np.integer) or not -1 <= value < 2**63:
+            if not isinstance(value, int | np.integer) or not -(2**63) <= value < 2**63:
                 raise DataError(
-                    f"{sample.path}: {name} {value!r} is no whole number from -1 to 2^63 - 1; "
+                    f"{sample.path}: {name} {value!r} is no whole number from -2^63 to 2^63 - 1; "
                     "number people, cameras and outfits anew"
                 )
 
