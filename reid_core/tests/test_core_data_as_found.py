@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -143,3 +144,23 @@ def test_a_single_person_is_refused(reid_cache: Path, tmp_path: Path) -> None:
     data = {"name": "folder", "root": str(root), "sampler": "random"}
     with pytest.raises(DataError, match="all training images of 'folder' show one person"):
         tiny_assembly([], {"data": data}, cache=reid_cache)
+
+
+@pytest.mark.parametrize("splits", [("query", "gallery"), ("gallery",)])
+def test_a_test_set_alone_is_checked_and_shown(
+    run_reid: RunReid, tmp_path: Path, splits: tuple[str, ...]
+) -> None:
+    root = write_people(tmp_path / "data")
+    for split in {"train", "query", "gallery"} - set(splits):
+        shutil.rmtree(root / split)
+    code, out, err = run_reid("data", "check", "folder", "--data-root", root)
+    assert code == 0, err
+    assert f"{8 * len(splits)} images can be read" in out
+    code, _, err = run_reid(
+        "data", "show", "folder", "--data-root", root, "-o", tmp_path / "sheet.png"
+    )
+    assert code == 0, err
+    code, _, err = run_reid("run", *words(root), "--out", tmp_path / "run")
+    assert code == 2
+    assert "has no training images" in err
+    assert err.count("\n") == 1

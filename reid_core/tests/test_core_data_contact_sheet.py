@@ -81,5 +81,5 @@ def test_joints_that_are_hidden_are_grey(toy_tiny: DataSet, tmp_path: Path) -> N
 
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data set 'empty' has no training images to show"):
+    with pytest.raises(DataError, match="data set 'empty' has no images to show"):
         contact_sheet(DataSet("empty", Source("main", ())), tmp_path / "sheet.png")

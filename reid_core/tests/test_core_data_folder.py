@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ QUERY = ("0005_c1_o1.jpg", "0001_c2.jpg")
 GALLERY = ("0005_c2_o1_x.jpg", "0001_c3_o2.jpg", "-1_c1_o1.jpg", "0000_c1.jpg")
 
 
-def load(root: Path | None) -> DataSet:
-    request = DataRequest("folder", None, None, root, Path("unused"))
+def load(root: Path | None, variant: str | None = None) -> DataSet:
+    request = DataRequest("folder", variant, None, root, Path("unused"))
     return load_folder(request)
 
 
@@ -84,7 +85,6 @@ def test_litter_is_ignored(root: Path) -> None:
         "readme.txt",
         "0007.jpg",
         "0007_c1.gif",
-        "0007_c123.jpg",
         "0007_c1s1_000151_01.jpg",
         "x0007_c1.jpg",
         "0007_c1.jpg.bak",
@@ -112,10 +112,10 @@ def test_missing_folders(tmp_path: Path) -> None:
     layout = r"expected ROOT/\{train,query,gallery\}/PID_cCAM"
     with pytest.raises(DataError, match=f"data set 'folder': no --data-root was given; {layout}"):
         load(None)
-    with pytest.raises(DataError, match=f"train: no such folder; {layout}"):
-        load(tmp_path)
+    with pytest.raises(DataError, match=f"nowhere: no such folder; {layout}"):
+        load(tmp_path / "nowhere")
     (tmp_path / "train").mkdir()
-    with pytest.raises(DataError, match=f"train holds no images; {layout}"):
+    with pytest.raises(DataError, match=f"none of train, query and gallery holds images; {layout}"):
         load(tmp_path)
     (tmp_path / "train" / "1_c1.jpg").write_bytes(b"")
     data = load(tmp_path)
@@ -195,3 +195,114 @@ def test_images_are_read_from_the_folder(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 4, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "train" / "1_c1.png")
     np.testing.assert_array_equal(read_image(load(tmp_path).train.samples[0].path), pixels)
+
+
+def labels_of(root: Path, variant: str | None, *names: str) -> list[tuple[str, int, int]]:
+    """Return name, identity and camera of files of the training split."""
+    for name in names:
+        (root / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "train" / name).write_bytes(b"never opened")
+    return [
+        (s.path.relative_to(root / "train").as_posix(), s.pid, s.camid)
+        for s in load(root, variant).train.samples
+    ]
+
+
+def test_cameras_may_be_any_number_and_images_of_any_format(tmp_path: Path) -> None:
+    names = [f"{pid}_c{camera}.{suffix}" for pid, camera, suffix in (
+        (7, 0, "png"), (7, 113, "webp"), (8, 20240131, "TIF"), (8, 9, "bmp"),
+    )]  # fmt: skip
+    assert labels_of(tmp_path, None, *names) == [
+        ("7_c0.png", 0, 0),
+        ("7_c113.webp", 0, 2),
+        ("8_c20240131.TIF", 1, 3),
+        ("8_c9.bmp", 1, 1),
+    ]
+
+
+def test_more_than_a_hundred_cameras_are_told_apart(tmp_path: Path) -> None:
+    names = [f"1_c{camera:04d}.jpg" for camera in range(150)]
+    assert [camid for *_, camid in labels_of(tmp_path, None, *names)] == list(range(150))
+
+
+@pytest.mark.parametrize(
+    ("variant", "names", "expected"),
+    [
+        ("market", ["0002_c1s1_000451_03.jpg", "0007_c12_x.png"], [(0, 0), (1, 1)]),
+        (
+            "msmt17",
+            ["0003/0003_000_01_0303morning_0015_0.jpg", "0004_001_15_0303noon_1.png"],
+            [(0, 0), (1, 1)],
+        ),
+        (
+            "prcc",
+            ["012/A_rgb001.jpg", "012/C_x.jpg", "14/b_1.png"],
+            [(0, 0), (0, 2), (1, 1)],
+        ),
+        ("pid", ["12/any thing.jpg", "12/deep/er.png", "3/a_c9.jpeg"], [(1, 0), (1, 0), (0, 0)]),
+    ],
+)
+def test_names_of_other_data_sets(
+    tmp_path: Path, variant: str, names: list[str], expected: list[tuple[int, int]]
+) -> None:
+    found = labels_of(tmp_path, variant, *names)
+    assert found == [(n, *labels) for n, labels in sorted(zip(names, expected, strict=True))]
+
+
+def test_a_pattern_of_one_s_own_stands_in_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").write_text("pattern = 'cam(?P<camera>[a-z])-(?P<pid>\\d+)-.*'")
+    assert labels_of(tmp_path, None, "camb-7-x.png", "cama-9-y.jpg") == [
+        ("cama-9-y.jpg", 1, 0),
+        ("camb-7-x.png", 0, 1),
+    ]
+    (tmp_path / "train" / "other.jpg").touch()
+    with pytest.raises(DataError, match=r"train: 1 names do not fit cam.*: other\.jpg"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("pattern = '('", r"expected pattern = .*error: missing \)"),
+        ("pattern = 3", "a group"),
+        ("name = 'x'", "KeyError: 'pattern'"),
+        ("pattern", "TOMLDecodeError"),
+        ("pattern = '(?P<who>.*)'", "needs a group"),
+    ],
+)
+def test_a_pattern_that_cannot_be_used_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "folder.toml").write_text(text)
+    with pytest.raises(DataError, match=rf"folder\.toml: .*{reason}") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_market_s_folders_are_the_splits(tmp_path: Path) -> None:
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0002_c1s1_1.jpg").touch()
+    data = load(tmp_path, "market")
+    assert [len(split) for split in (data.train, data.query, data.gallery)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("splits", [("query", "gallery"), ("gallery",)])
+def test_a_test_set_alone_is_a_data_set(root: Path, splits: tuple[str, ...]) -> None:
+    for split in {"train", "query", "gallery"} - set(splits):
+        shutil.rmtree(root / split)
+    add_field(root, "parts", "gallery", GALLERY, ".png")
+    data = load(root)
+    assert [bool(split) for split in (data.train.samples, data.query, data.gallery)] == [
+        False,
+        "query" in splits,
+        True,
+    ]
+
+
+def test_side_cars_lie_in_folders_as_images_do(tmp_path: Path) -> None:
+    labels_of(tmp_path, "pid", "1/a.jpg", "2/a.jpg")
+    for pid in (1, 2):
+        folder = tmp_path / "fields" / "parts" / "train" / str(pid)
+        folder.mkdir(parents=True)
+        (folder / "a.png").touch()
+    found = [s.fields["parts"] for s in load(tmp_path, "pid").train.samples]
+    assert found == [tmp_path / "fields/parts/train" / str(pid) / "a.png" for pid in (1, 2)]

@@ -17,9 +17,10 @@ class Benchmarks(Plugin):
     @hookimpl
     def reid_datasets(self) -> Sequence[DataProvider]:
         """Offer a loader of every data set; the files are the user's."""
+        from reid_benchmarks.datasets import index
         from reid_benchmarks.datasets.table import BENCHMARKS
 
-        return [benchmark.provider() for benchmark in BENCHMARKS]
+        return [index.provider(), *(benchmark.provider() for benchmark in BENCHMARKS)]
 
     @hookimpl
     def reid_evaluation_protocols(self) -> Sequence[Protocol]:

@@ -73,7 +73,9 @@ class _Line:
 
 
 def contact_sheet(dataset: DataSet, path: Path, identities: int = 6, images: int = 6) -> Path:
-    """Draw training images of some people and, below each row, the fields of its images.
+    """Draw images of some people and, below each row, the fields of its images.
+
+    They are training images, or those of the test where there are no others.
 
     Args:
         dataset: what to show.
@@ -85,13 +87,14 @@ def contact_sheet(dataset: DataSet, path: Path, identities: int = 6, images: int
         DataError: there is nothing to show, or an image cannot be read.
     """
     by_pid: dict[int, list[Sample]] = {}
-    for sample in dataset.train.samples:
+    fields = dataset.train.fields if dataset.train.samples else dataset.query_fields
+    for sample in dataset.train.samples or (*dataset.query, *dataset.gallery):
         by_pid.setdefault(sample.pid, []).append(sample)
     if not by_pid:
-        raise DataError(f"data set '{dataset.name}' has no training images to show")
+        raise DataError(f"data set '{dataset.name}' has no images to show")
     everybody = sorted(by_pid)
     spread = np.linspace(0, len(everybody) - 1, min(identities, len(everybody))).astype(int)
-    specs = [s for s in dataset.train.fields.values() if s.kind is not FieldKind.SCALAR]
+    specs = [s for s in fields.values() if s.kind is not FieldKind.SCALAR]
     blocks = []
     for pid in (everybody[place] for place in spread):
         chosen = varied(by_pid[pid], images)

@@ -1,17 +1,19 @@
 """The ``folder`` data set: a folder of images whose names say who, where and in what clothes.
 
-    ROOT/train/  ROOT/query/  ROOT/gallery/     PID_cCAM[_oOUTFIT][_anything].jpg, .jpeg or .png
-    ROOT/fields/FIELD/SPLIT/STEM.png or .npy    side-car files, for all images of a split or none
+    ROOT/train/  ROOT/query/  ROOT/gallery/     PID_cCAM[_oOUTFIT][_anything].jpg, .png, ...
+    ROOT/folder.toml                            pattern = "...", where names are of another kind
+    ROOT/fields/FIELD/SPLIT/NAME.png or .npy    side-car files, for all images of a split or none
     ROOT/fields/FIELD/layout.txt                the layout id of a fixed array (``texture``)
 
 ``0002_c12_o3_0041.jpg`` is person 2 before camera 12 in the third outfit; the pid ``-1`` marks
-junk in the gallery.
+junk in the gallery. Variants read the names of other data sets (`PATTERNS`).
 """
 
 from __future__ import annotations
 
 import os
 import re
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,14 +30,26 @@ SPLITS = ("train", "query", "gallery")
 LAYOUT = "ROOT/{train,query,gallery}/PID_cCAM[_oOUTFIT][_anything].jpg|png"
 """The layout in one line."""
 
-_NAME = re.compile(
-    r"(?P<pid>-1|\d+)_c(?P<camera>\d{1,2})(?:_o(?P<outfit>\d+))?(?:_.*)?\.(?:jpg|jpeg|png)",
-    re.IGNORECASE,
-)
+PATTERNS = {
+    "names": (
+        r"(?P<pid>-1|\d+)_c(?P<camera>\d+)(?:_o(?P<outfit>\d+))?(?:_[^/]*)?",
+        "PID_cCAM[_oOUTFIT][_anything]",
+    ),
+    "market": (r"(?P<pid>-1|\d+)_c(?P<camera>\d+)(?:s\d+)?(?:_[^/]*)?", "PID_cCAM[sN][_anything]"),
+    "msmt17": (r"(?:.*/)?(?P<pid>\d+)_\d+_(?P<camera>\d+)(?:_[^/]*)?", "PID_NUMBER_CAM[_anything]"),
+    "prcc": (r"(?P<pid>\d+)/(?P<camera>[A-Za-z])(?:_[^/]*)?", "PID/CAM[_anything]"),
+    "pid": (r"(?P<pid>-1|\d+)/.+", "PID/anything"),
+}
+"""Patterns of names in a split, without the suffix, and the same for people, by variant."""
+
+_FOLDERS = {"train": ("bounding_box_train",), "gallery": ("bounding_box_test",)}
+"""What splits are called elsewhere."""
+
+_SUFFIXES = ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp")
 _LITTER = re.compile(r"Thumbs\.db|\.DS_Store|\._.*|__MACOSX|desktop\.ini", re.IGNORECASE)
 """What file managers and archivers leave behind."""
 
-_Key = TypeVar("_Key", int, tuple[int, int])
+_Key = TypeVar("_Key", int, tuple[int, int], tuple[int, str])
 
 _SHOWN = 3
 """How many offending names a message lists."""
@@ -44,8 +58,9 @@ _SHOWN = 3
 @dataclass(frozen=True)
 class _Image:
     path: Path
+    name: str
     pid: int
-    camera: int
+    camera: tuple[int, str]
     outfit: int | None
 
 
@@ -60,18 +75,19 @@ def load_folder(request: DataRequest) -> DataSet:
         request: ``request.root`` is the folder.
 
     Returns:
-        The data set, samples sorted by file name; query and gallery may be empty.
+        The data set, samples sorted by file name; splits may be empty, but not all of them.
 
     Raises:
         DataError: the folder is missing, holds files that fit no rule, or a field is incomplete.
     """
     root = request.root
-    if root is None or not (root / "train").is_dir():
-        missing = "no --data-root was given" if root is None else f"{root}/train: no such folder"
+    if root is None or not root.is_dir():
+        missing = "no --data-root was given" if root is None else f"{root}: no such folder"
         raise DataError(f"data set '{request.text}': {missing}; expected {LAYOUT}")
-    images = {split: _scan(root / split, split) for split in SPLITS}
-    if not images["train"]:
-        raise DataError(f"{root}/train holds no images; expected {LAYOUT}")
+    pattern, expected = _pattern(root, request.variant or "names")
+    images = {split: _scan(root, split, pattern, expected) for split in SPLITS}
+    if not any(images.values()):
+        raise DataError(f"{root}: none of train, query and gallery holds images; expected {LAYOUT}")
     everything = [image for split in SPLITS for image in images[split]]
     cameras = _numbering(image.camera for image in everything)
     outfits = _numbering(outfit for image in everything if (outfit := _outfit(image)))
@@ -93,8 +109,10 @@ def load_folder(request: DataRequest) -> DataSet:
     fields = _fields(root)
     for spec in fields:
         for split in SPLITS:
-            if split == "train" or (root / "fields" / spec.name / split).is_dir():
-                values = _side_cars(root, spec, split, [s.path for s in samples[split]])
+            if (split == "train" and images[split]) or (
+                root / "fields" / spec.name / split
+            ).is_dir():
+                values = _side_cars(root, spec, split, images[split])
                 samples[split] = tuple(
                     replace(sample, fields={**sample.fields, spec.name: value})
                     for sample, value in zip(samples[split], values, strict=True)
@@ -116,24 +134,67 @@ def load_folder(request: DataRequest) -> DataSet:
     )
 
 
-def _scan(folder: Path, split: str) -> list[_Image]:
+def _pattern(root: Path, variant: str) -> tuple[re.Pattern[str], str]:
+    """Return the pattern of names and the same for people: the folder's own, or the variant's.
+
+    Raises:
+        DataError: the folder's own cannot be read, or does not say where the pid is.
+    """
+    text, expected = PATTERNS[variant]
+    own = root / "folder.toml"
+    try:
+        if own.is_file():
+            text = expected = tomllib.loads(own.read_text("utf-8"))["pattern"]
+        pattern = re.compile(rf"(?:{text})\.(?:{'|'.join(_SUFFIXES)})", re.IGNORECASE | re.ASCII)
+    except (KeyError, TypeError, ValueError, re.error) as error:
+        raise DataError(
+            f"{own}: expected pattern = '...', a regular expression "
+            f"({type(error).__name__}: {error})"
+        ) from None
+    if "pid" not in pattern.groupindex:
+        raise DataError(
+            f"{own}: the pattern needs a group (?P<pid>...), and may have camera, outfit"
+        )
+    return pattern, expected
+
+
+def _scan(root: Path, split: str, pattern: re.Pattern[str], expected: str) -> list[_Image]:
     """Return the images of a split, sorted by name."""
-    if not folder.is_dir():
-        return []
+    places = [root / name for name in (split, *_FOLDERS.get(split, ()))]
+    folder = next((place for place in places if place.is_dir()), places[0])
     images, strays = [], []
-    for name in sorted(entry for entry in os.listdir(folder) if not _LITTER.fullmatch(entry)):
-        match = _NAME.fullmatch(name)
-        if match is None or (match["pid"] == "-1" and split != "gallery"):
+    for name in _names(folder):
+        match = pattern.fullmatch(name)
+        found = match.groupdict() if match else {}
+        pid = found.get("pid") or ""
+        if not re.fullmatch(r"-1|\d+", pid, re.ASCII) or (pid == "-1" and split != "gallery"):
             strays.append(name)
             continue
-        outfit = int(match["outfit"]) if match["outfit"] else None
-        images.append(_Image(folder / name, int(match["pid"]), int(match["camera"]), outfit))
+        outfit = found.get("outfit")
+        number = int(outfit) if outfit and outfit.isdecimal() else None
+        camera = _camera(found.get("camera") or "")
+        images.append(_Image(folder / name, name.rpartition(".")[0], int(pid), camera, number))
     if strays:
         raise DataError(
-            f"{folder}: {len(strays)} names do not fit PID_cCAM[_oOUTFIT][_anything].jpg|png with "
+            f"{folder}: {len(strays)} names do not fit {expected}.jpg|png with "
             f"a pid of digits{' or -1' if split == 'gallery' else ''}: {_some(strays)}"
         )
     return images
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the paths of all files below a folder, with slashes, sorted, without litter."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _LITTER.fullmatch(name)]
+        below = Path(place).relative_to(folder)
+        found += [(below / name).as_posix() for name in files if not _LITTER.fullmatch(name)]
+    return sorted(found)
+
+
+def _camera(text: str) -> tuple[int, str]:
+    """Return what cameras are told apart and sorted by: numbers by value, letters as such."""
+    return (int(text), "") if text.isdecimal() else (-1, text.upper())
 
 
 def _outfit(image: _Image) -> tuple[int, int] | None:
@@ -162,24 +223,25 @@ def _fields(root: Path) -> list[FieldSpec]:
     return specs
 
 
-def _side_cars(root: Path, spec: FieldSpec, split: str, images: list[Path]) -> list[FieldValue]:
+def _side_cars(root: Path, spec: FieldSpec, split: str, images: list[_Image]) -> list[FieldValue]:
     """Return the value of a field for every image of a split."""
     folder = root / "fields" / spec.name / split
-    present = set(os.listdir(folder)) if folder.is_dir() else set()
+    present = set(_names(folder))
     values: list[FieldValue] = []
     missing = []
-    if len({image.stem for image in images}) < len(images):
-        raise DataError(f"{images[0].parent}: two images with one stem would share side-car files")
+    if len({image.name for image in images}) < len(images):
+        raise DataError(f"{root / split}: two images with one stem would share side-car files")
     for image in images:
-        name = next((n for n in (f"{image.stem}.png", f"{image.stem}.npy") if n in present), None)
+        names = (f"{image.name}.png", f"{image.name}.npy")
+        name = next((n for n in names if n in present), None)
         if name is None:
-            missing.append(image.stem)
+            missing.append(image.name)
         else:
             values.append(folder / name)
     if missing:
         raise DataError(
             f"{folder}: {len(missing)} of {len(images)} images have no side-car file "
-            f"(STEM.png or STEM.npy): {_some(missing)}"
+            f"(NAME.png or NAME.npy): {_some(missing)}"
         )
     if spec.kind is FieldKind.SCALAR:
         from reid_core.data.decoding import read_field  # Pillow: not for every listing of providers

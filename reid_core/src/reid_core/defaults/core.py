@@ -123,10 +123,11 @@ class Core(Plugin):
             DataProvider(
                 "folder",
                 _load_folder,
-                summary="your own images, named PID_cCAM[_oOUTFIT][_ANYTHING].jpg",
+                summary="your own images: PID_cCAM[_oOUTFIT][_ANYTHING].jpg, or as the variant",
+                variants=("names", "market", "msmt17", "prcc", "pid"),
                 needs_root=True,
                 layout="ROOT/train, ROOT/query and ROOT/gallery; fields, where there are any, as "
-                "ROOT/fields/FIELD/SPLIT/NAME.png or .npy",
+                "ROOT/fields/FIELD/SPLIT/NAME.png or .npy; ROOT/folder.toml may hold a pattern",
             ),
         ]
 
