@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @run_options
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
-def run(out: Path | None, resume: bool, **options: Any) -> None:
+@click.option("--longer", is_flag=True, help="With --resume: allow more --epochs than before.")
+def run(out: Path | None, resume: bool, longer: bool, **options: Any) -> None:
     """Train and evaluate.
 
     Without any option it trains the baseline on the embedded data set by the recipe core/quick,
@@ -35,6 +36,7 @@ def run(out: Path | None, resume: bool, **options: Any) -> None:
         recipe=options["recipe"],
         out=out,
         resume=resume,
+        longer=longer,
         say=screen.say,
         progress=screen.bar,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core.contract.events import Evaluated, Event, RunEnded, StepEnded
+from reid_core.defaults.metrics import METRICS
 
 
 class JsonLines:
@@ -18,7 +19,7 @@ class JsonLines:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "metrics.jsonl"
+        self._path = folder / METRICS
 
     def __call__(self, event: Event) -> None:
         """Write steps, evaluations and the end of the run."""

@@ -27,7 +27,9 @@ from reid_core.outputs import whole_file
 FORMAT = 1
 """Version of the checkpoint's layout."""
 
-FREE = frozenset({*IDLE, "evaluation.embed", "evaluation.weights", "run.plugins"})
+FREE = frozenset(
+    {*IDLE, "data.root", "fields", "evaluation.embed", "evaluation.weights", "run.plugins"}
+)
 """Settings that a run's continuation may have others of; plugins are compared on their own."""
 
 
@@ -84,6 +86,7 @@ def load_checkpoint(
     plugins: Mapping[str, str],
     data: Mapping[str, Mapping[str, str]],
     kept: Mapping[str, Plugin] | None = None,
+    longer: bool = False,
 ) -> None:
     """Restore model, optimisers and progress from a checkpoint.
 
@@ -95,6 +98,7 @@ def load_checkpoint(
         plugins: versions of the run's plugins.
         data: fingerprints of what is trained on, by source.
         kept: plugins by name, which get back what they keep between steps.
+        longer: whether the schedule may have more epochs than the checkpoint's had.
 
     Raises:
         CheckpointError: missing or truncated, a pickle of anything but tensors and plain values,
@@ -107,12 +111,7 @@ def load_checkpoint(
             f"{path} was written with the plugins {_listed(theirs)}, this run has "
             f"{_listed(ours)}; resume with the same --plugins"
         )
-    changed = changed_settings(content["config"], ctx.config)
-    if changed:
-        raise CheckpointError(
-            f"{path} was written with other settings: {'; '.join(changed)}; resume with the same "
-            "ones, or start a new run with another --out"
-        )
+    _check_settings(path, content, ctx, longer)
     _check_data(path, content.get("data"), data, ctx)
     for name, value in frozen_hashes(model).items():
         if content["frozen"].get(name) != value:
@@ -146,6 +145,31 @@ def load_checkpoint(
             f"{ctx.world_size}: batches stay the same, dropout draws other numbers, and results "
             "agree up to rounding"
         )
+
+
+def _check_settings(path: Path, content: Mapping[str, Any], ctx: RunContext, longer: bool) -> None:
+    stored, now = content["config"], ctx.config.model_dump(mode="json")
+    changed = [
+        one
+        for one in changed_settings(stored, ctx.config)
+        if not (longer and one.startswith("schedule.epochs "))
+    ]
+    if changed:
+        more = any(one.startswith("schedule.epochs ") for one in changed)
+        remedy = ", or make the schedule longer with --longer" if more else ""
+        raise CheckpointError(
+            f"{path} was written with other settings: {'; '.join(changed)}; resume with the same "
+            f"ones, or start a new run with another --out{remedy}"
+        )
+    done = content["progress"]["epoch"]
+    if done > ctx.config.schedule.epochs:
+        raise CheckpointError(
+            f"{path} has {done} epochs behind it, more than schedule.epochs = "
+            f"{ctx.config.schedule.epochs}; resume with {done} or more"
+        )
+    harmless = differences(stored, now)
+    if harmless:
+        ctx.say(f"resumed with other settings than before: {'; '.join(harmless)}")
 
 
 def _check_data(

@@ -69,8 +69,11 @@ class Trainer:
         self._checked_weights = False
         self._last_scalars: dict[str, float] = {}
 
-    def resume(self) -> None:
+    def resume(self, longer: bool = False) -> None:
         """Restore model, optimisers and progress from the checkpoint.
+
+        Args:
+            longer: whether the schedule may have more epochs than the checkpoint's had.
 
         Raises:
             CheckpointError: it cannot be used here.
@@ -86,6 +89,7 @@ class Trainer:
             assembly.versions(),
             assembly.fingerprints(),
             assembly.plugins,
+            longer=longer,
         )
 
     def fit(self) -> None:

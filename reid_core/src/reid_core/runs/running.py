@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reid_core.config import RunConfig
+from reid_core.defaults.metrics import METRICS, forget_after
 from reid_core.errors import ConfigError, own_errors
 from reid_core.outputs import checked_folder, remove_parts, write_json, write_text
 from reid_core.runs.describing import closing_line, cost, describe, opening_line
@@ -55,6 +56,7 @@ def run(
     recipe: str | None = None,
     out: Path | None = None,
     resume: bool = False,
+    longer: bool = False,
     resolved: Resolved | None = None,
     cache: Path | None = None,
     say: Callable[[str], None] = print,
@@ -68,6 +70,7 @@ def run(
         recipe: ``plugin/name``, a TOML file, or None for ``core/quick``.
         out: the run's folder; None makes one under ``runs/``.
         resume: continue from the checkpoint in ``out``, with the configuration stored there.
+        longer: let a resumed run have more epochs than before; rates follow the new schedule.
         resolved: a resolved configuration in place of ``flags`` and ``recipe``.
         cache: the user's cache folder; None takes the platform's.
         say: prints one line for the user.
@@ -81,6 +84,8 @@ def run(
     from reid_core.machine.randomness import deterministic
     from reid_core.machine.ranks import broadcast, process_group, world
 
+    if longer and not resume:
+        raise ConfigError("--longer prolongs the run that --resume continues; add --resume")
     if resume:
         stored = _stored_config(out)
         recipe = recipe or stored
@@ -91,7 +96,7 @@ def run(
         folder = broadcast(made)
         try:
             with device_errors(_smaller(resolved.config)):
-                return _run(resolved, folder, resume, cache, say, progress or _silent)
+                return _run(resolved, folder, resume, longer, cache, say, progress or _silent)
         except Exception:
             if out is None:
                 with suppress(OSError):
@@ -103,6 +108,7 @@ def _run(
     resolved: Resolved,
     folder: Path,
     resume: bool,
+    longer: bool,
     cache: Path | None,
     say: Callable[[str], None],
     bars: Progress,
@@ -125,12 +131,15 @@ def _run(
     warning = seen_before(assembly.ctx.dataset, started) if started else ""
     if warning:
         say(warning)
-    if resume:
-        trainer.resume()
+    if resume and (folder / "checkpoint.pt").exists():
+        trainer.resume(longer)
         say(f"resumed at epoch {assembly.ctx.progress.epoch} from {trainer.checkpoint}")
+    elif resume:
+        say(f"{folder} holds no checkpoint yet: the run begins anew")
     if leads:
         remove_parts(folder)
-        write_text(folder / "config.toml", config.to_toml())
+        write_text(folder / "config.toml", _anywhere(config).to_toml())
+        forget_after(folder / METRICS, assembly.ctx.progress.iteration)
         write_json(folder / "run.json", facts)
     trainer.emit(RunBegan(config, folder, facts))
     began, outcome = time.perf_counter(), "failed"
@@ -170,6 +179,14 @@ def _run(
         trainer.emit(RunEnded(folder, outcome, spent))
     say(closing_line(spent))
     return RunSummary(folder, results, untrained, final.metrics if final else {})
+
+
+def _anywhere(config: RunConfig) -> RunConfig:
+    """Return a configuration that is the same from every working directory."""
+    root = config.data.root and config.data.root.absolute()
+    data = config.data.model_copy(update={"root": root})
+    fields = {name: folder.absolute() for name, folder in config.fields.items()}
+    return config.model_copy(update={"data": data, "fields": fields})
 
 
 def _smaller(config: RunConfig) -> str:
@@ -307,9 +324,8 @@ def _new_folder(path: Path) -> Path:
 def _stored_config(out: Path | None) -> str:
     if out is None:
         raise ConfigError("--resume needs the folder of the run: --out DIR")
-    missing = [name for name in ("config.toml", "checkpoint.pt") if not (out / name).is_file()]
-    if missing:
-        raise ConfigError(f"{out} holds no run to resume: {' and '.join(missing)} missing")
+    if not (out / "config.toml").is_file():
+        raise ConfigError(f"{out} holds no run to resume: config.toml is missing")
     return str(out / "config.toml")
 
 

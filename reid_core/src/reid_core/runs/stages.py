@@ -17,6 +17,7 @@ from reid_core.contract.names import check_owned
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataSet, Source
 from reid_core.contract.stages import Stage
+from reid_core.defaults.metrics import METRICS, forget_after
 from reid_core.errors import PluginError, ReidError, did_you_mean
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.trainer import Interrupted, Trainer
@@ -128,6 +129,8 @@ def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
         assembly.ctx.folder = folder
     if (folder / "checkpoint.pt").exists():
         trainer.resume()
+    if ctx.rank == 0:
+        forget_after(folder / METRICS, assembly.ctx.progress.iteration)
     if assembly.ctx.progress.epoch == assembly.config.schedule.epochs:
         ctx.say(f"[{stage.name}] reused: {folder}")
     else:
