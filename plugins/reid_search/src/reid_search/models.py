@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reid_core import CheckpointError, ConfigError
 from reid_core.data.encoding import write_whole
 from reid_core.errors import did_you_mean
+from reid_core.weights import EMBEDDER, shipped_weights
 
 if TYPE_CHECKING:
     import torch
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "people/osnet_x0_25"
 """What a command takes where no MODEL is named."""
-
-WEIGHTS_GROUP = "reid.weights"
-"""Entry points of shipped weights: each a mapping of names to ``.safetensors`` files."""
 
 ADDRESS_GROUP = "reid.addresses"
 """Entry points by scheme: ``hf`` names the function that turns ``hf://...`` into a file."""
@@ -58,7 +55,7 @@ def is_model(text: str) -> bool:
     if "://" in text or path.suffix == ".safetensors":
         return True
     if path.is_dir():
-        return (path / "embedder.safetensors").is_file()
+        return (path / EMBEDDER).is_file()
     return not path.exists() and text in shipped_weights()
 
 
@@ -78,10 +75,10 @@ def resolve_model(text: str | Path | None = None) -> Path:
         return _fetched(name)
     path = Path(name)
     if path.is_dir():
-        weights = path / "embedder.safetensors"
+        weights = path / EMBEDDER
         if not weights.is_file():
             raise CheckpointError(
-                f"{path} holds no embedder.safetensors: name the folder of a finished run, or make "
+                f"{path} holds no {EMBEDDER}: name the folder of a finished run, or make "
                 "an embedder with: reid embedder make"
             )
         return weights
@@ -116,25 +113,6 @@ def open_model(text: str | Path | None = None, device: str | torch.device = "cpu
     weights = resolve_model(text)
     name = DEFAULT_MODEL if text is None else str(text)
     return OpenModel(name, weights, load_embedder(weights, device))
-
-
-def shipped_weights() -> dict[str, Path]:
-    """Return the weights that installed distributions ship, by name.
-
-    Raises:
-        CheckpointError: a distribution announces weights and cannot be imported.
-    """
-    found: dict[str, Path] = {}
-    for entry in metadata.entry_points(group=WEIGHTS_GROUP):
-        try:
-            mapping: Mapping[str, str | os.PathLike[str]] = entry.load()
-        except Exception as error:
-            raise CheckpointError(
-                f"the weights '{entry.name}' ({entry.value}) cannot be looked up: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        found |= {name: Path(path) for name, path in mapping.items()}
-    return found
 
 
 def read_calibration(weights: Path) -> Mapping[str, Any] | None:

@@ -19,6 +19,7 @@ from reid_core import (
     open_dataset,
     write_json,
 )
+from reid_core.weights import EMBEDDER
 from reid_search.models import (
     DEFAULT_MODEL,
     open_model,
@@ -111,7 +112,7 @@ def calibrate(
     weights = resolve_model(model)
     target = None
     if not no_store:
-        target = out / weights.name if out else _checked_weights(model, weights)
+        target = out / EMBEDDER if out else _checked_weights(model, weights)
 
     from rich.console import Console
 

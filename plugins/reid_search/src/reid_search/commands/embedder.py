@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from reid_core import checked_folder
+from reid_core.weights import EMBEDDER
 
 
 @click.group()
@@ -61,5 +62,5 @@ def make(
         say=lambda line: click.echo(line, err=True),
     )
     out.mkdir(parents=True, exist_ok=True)
-    made.save(out / "embedder.safetensors")
+    made.save(out / EMBEDDER)
     click.echo(f"{out}: {backbone}, {height} x {width} -> {made.dim} values")
