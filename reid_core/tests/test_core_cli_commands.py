@@ -74,7 +74,7 @@ def test_help_lists_the_commands(reid: RunReid) -> None:
         (
             ("eval",),
             "--weights --height --width --data --data-root --protocol --distance --vector --flip "
-            "--rerank --device --precision --json --picture --help",
+            "--embed --rerank --device --precision --json --picture --help",
         ),
         (("export",), "--out --help"),
         (("plugins", "list"), "--json --help"),
@@ -320,6 +320,9 @@ def test_evaluation_by_another_protocol(reid: RunReid, run_folder: Path, tmp_pat
     assert code == 0, err
     found = json.loads(written.read_text())
     assert [result["protocol"] for result in found] == ["no-camera", "standard"]
+    code, _, err = reid(*arguments, "--embed", "core/globe")
+    assert code == 2
+    assert "there is no embedding 'core/globe'; did you mean 'core/global'?" in err
     code, _, err = reid(*arguments, "--protocol", "standart")
     assert code == 2
     assert "did you mean 'standard'" in err

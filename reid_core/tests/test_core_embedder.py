@@ -150,6 +150,15 @@ def test_other_embeddings_are_chosen_by_name(reid_cache: Path) -> None:
     assert both.dim == core.dim + shape.dim
     assert torch.equal(features(both), torch.cat([features(core), features(shape)], 1))
     assert list(shape.branches) == ["stream/live"]
+    for name, alone in (("core/global", core), ("stream/shape", shape)):
+        assert torch.equal(features(both.only([name])), features(alone))
+        assert list(both.only([name]).branches) == list(alone.branches)
+    turned = features(both.only(["stream/shape", "core/global"]))
+    assert torch.equal(turned, features(both).roll(shape.dim, 1))
+    with pytest.raises(ConfigError, match=r"no embedding 'stream/shap'; did you mean 'stream"):
+        both.only(["stream/shap"])
+    with pytest.raises(ConfigError, match=r"name embeddings, each once: core/global, stream/sh"):
+        both.only(["stream/shape", "stream/shape"])
     with pytest.raises(ConfigError, match=r"no embedding 'stream/shap'; did you mean 'stream"):
         embedder_of(model, SIZE, ("stream/shap",))
 

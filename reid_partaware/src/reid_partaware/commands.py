@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from reid_core import FIGURE_SUFFIXES, PICTURE_SUFFIXES, checked_output, write_json
+from reid_core.cli.comparison import comparison_options
 
 if TYPE_CHECKING:
     from reid_core import DataSet
@@ -96,6 +97,7 @@ def gradcam(run: Path, embedding: str | None, feature: str | None, images: int, 
 @click.argument("model", type=click.Path(path_type=Path))
 @_data_options
 @click.option("--protocol", metavar="NAME", help="The data set's first one without it.")
+@comparison_options
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
 @_DEVICE
 def parts(
@@ -103,6 +105,9 @@ def parts(
     data: str,
     data_root: Path | None,
     protocol: str | None,
+    distance: str,
+    vector: str,
+    flip: str,
     json_path: Path | None,
     device: str,
 ) -> None:
@@ -110,23 +115,35 @@ def parts(
 
     MODEL is a run's folder or an embedder.safetensors.
     """
+    if json_path is not None:
+        checked_output(json_path, option="--json")
+
     from rich.console import Console
     from rich.table import Table
 
-    from reid_core import find_protocol, load_embedder
+    from reid_core import load_embedder
     from reid_core.cli.progress import Screen
+    from reid_core.config import EngineSection, EvaluationSection
     from reid_core.machine.devices import choose_device
+    from reid_core.runs.evaluating import open_evaluator
     from reid_partaware.single_part import evaluate_parts
 
-    if json_path is not None:
-        checked_output(json_path, option="--json")
-    place = choose_device(device)
-    dataset = _test_set(data, data_root)
-    rule = find_protocol(protocol or dataset.protocols[0])
-    total = len(dataset.query) + len(dataset.gallery)
-    with Screen().bar("parts", total) as advance:
-        found = evaluate_parts(load_embedder(model, place), dataset, rule, place, advance=advance)
-    table = Table("part", "dim", "rank-1", found[0].result.ap_name, title=f"{data}, {rule.name}")
+    embedder = load_embedder(model, choose_device(device))
+    evaluator = open_evaluator(
+        data,
+        data_root,
+        [protocol] if protocol else (),
+        settings=EvaluationSection.model_validate(
+            {"distance": distance, "vector": vector, "flip": flip}
+        ),
+        engine=EngineSection.model_validate({"device": device}),
+        say=click.echo,
+    )
+    images = len(evaluator.dataset.query) + len(evaluator.dataset.gallery)
+    with Screen().bar("parts", images * (len(embedder.embeddings) + 1)) as advance:
+        found = evaluate_parts(embedder, evaluator, advance)
+    first = found[0].result
+    table = Table("part", "dim", "rank-1", first.ap_name, title=f"{data}, {first.protocol}")
     for one in found:
         scores = one.result.cmc[0], one.result.mean_ap
         table.add_row(one.name, str(one.dim), *(f"{100 * score:.1f}" for score in scores))

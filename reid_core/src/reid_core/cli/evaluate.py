@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from reid_core.cli.comparison import comparison_options
 from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
 
 
@@ -21,21 +22,8 @@ from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
 @click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE].")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Protocols to report.")
-@click.option("--distance", type=click.Choice(["cosine", "euclidean"]), default="cosine")
-@click.option(
-    "--vector",
-    type=click.Choice(["declared", "raw", "neck", "unit"]),
-    default="declared",
-    help="Vector of every embedding: the one it deploys, or another.",
-)
-@click.option(
-    "--flip",
-    type=click.Choice(["off", "sum", "unit-sum"]),
-    is_flag=False,
-    flag_value="sum",
-    default="off",
-    help="Add the features of mirrored images: as they are, or with length one.",
-)
+@comparison_options
+@click.option("--embed", metavar="A,B", help="Embeddings to evaluate; all without it.")
 @click.option(
     "--unknown",
     multiple=True,
@@ -63,6 +51,7 @@ def evaluate(
     distance: str,
     vector: str,
     flip: str,
+    embed: str | None,
     unknown: tuple[str, ...],
     rerank: bool,
     device: str,
@@ -99,6 +88,8 @@ def evaluate(
     else:
         made = make_embedder(str(model), (height, width), weights=weights, say=click.echo)
         embedder = made.to(place)
+    if embed:
+        embedder = embedder.only([name.strip() for name in embed.split(",")])
     evaluator = open_evaluator(
         data,
         data_root,

@@ -24,7 +24,7 @@ from reid_core.contract.vectors import Embedded, embeddings_of, joined
 from reid_core.contract.words import unknown_name
 from reid_core.errors import ConfigError, DataError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead, GlobalPool
-from reid_core.model.graph import ReidModel, written_by
+from reid_core.model.graph import ReidModel, leading_to, written_by
 from reid_core.model.inputs import Input, encoded, fields_read
 from reid_core.model.pictures import Picture, check_range, check_size, in_rows
 from reid_core.model.tensors import write_tensors
@@ -104,6 +104,34 @@ class Embedder(nn.Module):
         """Declarations of the embeddings by name, in the order of the feature."""
         heads = cast(Mapping[str, EmbeddingHead], self.heads)
         return {name: head.declaration for name, head in heads.items()}
+
+    def only(self, names: Sequence[str]) -> Embedder:
+        """Return an embedder of some of the embeddings, with the same modules.
+
+        Args:
+            names: of its embeddings; their features are concatenated in this order.
+
+        Raises:
+            ConfigError: there is no such embedding, none is named, or one twice.
+        """
+        heads = cast(Mapping[str, EmbeddingHead], self.heads)
+        for name in names:
+            if name not in heads:
+                raise ConfigError(
+                    f"there is no embedding '{name}'{did_you_mean(name, heads)} "
+                    f"(there are: {', '.join(heads)})"
+                )
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"name embeddings, each once: {', '.join(heads)}")
+        known = {**dict(self.heads.items()), **dict(self.inner.items())}
+        every = {name: cast(EmbeddingHead, known[name]) for name in sorted(known)}
+        declared = {name: head.declaration for name, head in every.items()}
+        branches, seen = leading_to(declared, self._branches, names)
+        inner = [every[name] for name in declared if name in seen and name not in names]
+        chosen = [every[name] for name in names]
+        found = Embedder(self.encoder, branches, chosen, self.size, inner, self.inputs)
+        found.learnt_from = self.learnt_from
+        return found.to(self.mean.device).train(self.training)
 
     def width(self, vector: Vector) -> int:
         """Return the length of the feature that ``vector`` of every embedding makes."""

@@ -78,23 +78,7 @@ class ReidModel(nn.Module):
         Returns:
             The branches, in the order in which they run, and all embeddings on the way.
         """
-        declared = self.embeddings
-        writers = {name: b for b in self.declarations.values() for name in b.writes}
-        reads, names = list(outputs), list(embeddings)
-        branches, seen = set[str](), dict[str, None]()
-        while reads or names:
-            if names:
-                name = names.pop()
-                if name not in seen:
-                    seen[name] = None
-                    reads.append(declared[name].reads)
-                continue
-            read = reads.pop()
-            names += embeddings_of(read, declared)
-            if read in writers and writers[read].name not in branches:
-                branches.add(writers[read].name)
-                reads += writers[read].reads
-        return [b for name, b in self.declarations.items() if name in branches], list(seen)
+        return leading_to(self.embeddings, self.declarations.values(), embeddings, outputs)
 
     def train(self, mode: bool = True) -> ReidModel:
         """Set training mode everywhere but in frozen branches, which stay in evaluation mode."""
@@ -215,6 +199,38 @@ class ReidModel(nn.Module):
 def gathered(embedded: Embedded) -> Embedded:
     """Return the vectors of all ranks' rows, with their gradient."""
     return Embedded(gather(embedded.raw), gather(embedded.neck), gather(embedded.unit))
+
+
+def leading_to(
+    declared: Mapping[str, Embedding],
+    branches: Iterable[Branch],
+    embeddings: Iterable[str],
+    outputs: Iterable[str] = (),
+) -> tuple[list[Branch], list[str]]:
+    """Return what leads to embeddings and outputs, as `ReidModel.leading_to` does.
+
+    Args:
+        declared: all embeddings by name.
+        branches: all branches, in the order in which they run.
+        embeddings, outputs: what is wanted.
+    """
+    order = list(branches)
+    writers = {name: branch for branch in order for name in branch.writes}
+    reads, names = list(outputs), list(embeddings)
+    needed, seen = set[str](), dict[str, None]()
+    while reads or names:
+        if names:
+            name = names.pop()
+            if name not in seen:
+                seen[name] = None
+                reads.append(declared[name].reads)
+            continue
+        read = reads.pop()
+        names += embeddings_of(read, declared)
+        if read in writers and writers[read].name not in needed:
+            needed.add(writers[read].name)
+            reads += writers[read].reads
+    return [branch for branch in order if branch.name in needed], list(seen)
 
 
 def written_by(branch: Branch, written: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
