@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -308,6 +309,31 @@ def test_evaluation_reproduces_the_results_of_the_run(
     assert json.loads(written.read_text()) == stored
     assert {"standard", "mAP", "mINP", "R1"} <= set(out.split())
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_has_not_finished_is_evaluated_by_its_checkpoint(
+    reid: RunReid, run_folder: Path, tmp_path: Path
+) -> None:
+    unfinished, written = tmp_path / "run", tmp_path / "eval.json"
+    unfinished.mkdir()
+    for name in ("config.toml", "checkpoint.pt"):
+        shutil.copy(run_folder / name, unfinished)
+    code, _, err = reid("eval", unfinished, "--data", "toy:tiny")
+    assert code == 2
+    assert "the run has not finished; take its last checkpoint (reid eval --checkpoint" in err
+    code, _, err = reid(
+        "eval", unfinished, "--checkpoint", "--data", "toy:tiny", "--json", written,
+        "--precision", "fp32",
+    )  # fmt: skip
+    assert code == 0, err
+    stored = json.loads((run_folder / "results.json").read_text())["results"]
+    assert json.loads(written.read_text()) == stored
+    code, _, err = reid("eval", "resnet18", "--checkpoint", "--weights", "random", "-d", "toy:tiny")
+    assert code == 2
+    assert "give one of them" in err
+    code, _, err = reid("eval", tmp_path, "--checkpoint", "-d", "toy:tiny")
+    assert code == 2
+    assert "holds no run" in err
 
 
 def test_evaluation_by_another_protocol(reid: RunReid, run_folder: Path, tmp_path: Path) -> None:

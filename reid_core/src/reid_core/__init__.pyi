@@ -92,7 +92,6 @@ from reid_core.model.precision import (
     full_precision as full_precision,
     inner_products as inner_products,
 )
-from reid_core.model.stored import load_embedder as load_embedder
 from reid_core.outputs import (
     FIGURE_SUFFIXES as FIGURE_SUFFIXES,
     PICTURE_SUFFIXES as PICTURE_SUFFIXES,
@@ -110,6 +109,7 @@ from reid_core.runs.finding import (
     open_dataset as open_dataset,
     open_source as open_source,
 )
+from reid_core.runs.loading import load_embedder as load_embedder
 from reid_core.runs.running import build_run as build_run, restore as restore, run as run
 from reid_retrieval.protocols import (
     EveryGallery as EveryGallery,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from os import PathLike
 from pathlib import Path
@@ -18,6 +18,9 @@ from reid_core.errors import CheckpointError, ConfigError, did_you_mean
 
 WEIGHTS_GROUP = "reid.weights"
 """Group of the entry points."""
+
+ADDRESS_GROUP = "reid.addresses"
+"""Group of the entry points by scheme: ``hf`` names what turns ``hf://...`` into a file."""
 
 EMBEDDER = "embedder.safetensors"
 """What a run leaves in its folder."""
@@ -40,6 +43,28 @@ def shipped_weights() -> dict[str, Path]:
             ) from error
         found |= {name: Path(path) for name, path in mapping.items()}
     return dict(sorted(found.items()))
+
+
+def fetched(address: str) -> Path:
+    """Return the ``.safetensors`` that an address means, by whoever knows addresses of its kind.
+
+    Args:
+        address: ``SCHEME://...``.
+
+    Raises:
+        ConfigError: nothing that is installed knows the scheme.
+        ReidError: what it raises.
+    """
+    scheme = address.partition("://")[0]
+    known = {entry.name: entry for entry in metadata.entry_points(group=ADDRESS_GROUP)}
+    if scheme not in known:
+        kinds = ", ".join(f"{name}://" for name in sorted(known)) or "none"
+        raise ConfigError(
+            f"{address}: no model can be had from such an address (known: {kinds})"
+            + ("" if known else "; pip install reid-search brings hf://")
+        )
+    fetch: Callable[[str], Path] = known[scheme].load()
+    return fetch(address)
 
 
 def weights_file(given: Path) -> Path:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reid_core import CheckpointError, ConfigError
 from reid_core.data.encoding import write_whole
 from reid_core.errors import did_you_mean
-from reid_core.weights import EMBEDDER, shipped_weights
+from reid_core.weights import EMBEDDER, fetched, shipped_weights
 
 if TYPE_CHECKING:
     import torch
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "people/osnet_x0_25"
 """What a command takes where no MODEL is named."""
-
-ADDRESS_GROUP = "reid.addresses"
-"""Entry points by scheme: ``hf`` names the function that turns ``hf://...`` into a file."""
 
 CALIBRATION = "calibration"
 """Key of an embedder's JSON under which its calibration lies, ``threshold`` among it."""
@@ -72,7 +68,7 @@ def resolve_model(text: str | Path | None = None) -> Path:
     """
     name = DEFAULT_MODEL if text is None else str(text)
     if "://" in name:
-        return _fetched(name)
+        return fetched(name)
     path = Path(name)
     if path.is_dir():
         weights = path / EMBEDDER
@@ -155,13 +151,3 @@ def write_calibration(weights: Path, calibration: Mapping[str, Any]) -> Path:
             "of your own and calibrate that"
         ) from error
     return path
-
-
-def _fetched(address: str) -> Path:
-    scheme = address.partition("://")[0]
-    known = {entry.name: entry for entry in metadata.entry_points(group=ADDRESS_GROUP)}
-    if scheme not in known:
-        kinds = ", ".join(f"{name}://" for name in sorted(known)) or "none"
-        raise ConfigError(f"{address}: no model can be had from such an address (known: {kinds})")
-    fetch: Callable[[str], Path] = known[scheme].load()
-    return fetch(address)

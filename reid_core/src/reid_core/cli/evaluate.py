@@ -7,11 +7,13 @@ from pathlib import Path
 import click
 
 from reid_core.cli.comparison import comparison_options
+from reid_core.errors import ConfigError
 from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
 
 
 @click.command("eval")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
+@click.option("--checkpoint", is_flag=True, help="Take the last checkpoint of the run MODEL.")
 @click.option(
     "--weights",
     metavar="FILE|published|random",
@@ -41,7 +43,8 @@ from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw ranked lists.")
 def evaluate(
-    model: Path,
+    model: str,
+    checkpoint: bool,
     weights: str | None,
     height: int,
     width: int,
@@ -61,10 +64,13 @@ def evaluate(
 ) -> None:
     """Evaluate a trained embedder on a data set, the one it was trained on or another.
 
-    MODEL is a run's folder, an embedder.safetensors or the name of shipped weights
-    (people/osnet_x0_25); with --weights it is an encoder's name, whose map is averaged. No plugin
-    needs to be requested.
+    MODEL is a run's folder, an embedder.safetensors, the name of shipped weights
+    (people/osnet_x0_25) or an address (hf://owner/name@revision); with --weights it is an encoder's
+    name, whose map is averaged. No plugin needs to be requested. A run that has not finished is
+    evaluated with --checkpoint.
     """
+    if checkpoint and weights is not None:
+        raise ConfigError("--checkpoint is a run's, and --weights an encoder's: give one of them")
     if json_path is not None:
         checked_output(json_path, option="--json")
     if picture is not None:
@@ -78,15 +84,15 @@ def evaluate(
     from reid_core.evaluation.records import HEAD, results_text, stored_results
     from reid_core.evaluation.tables import results_table
     from reid_core.machine.devices import choose_device
-    from reid_core.model.stored import load_embedder
     from reid_core.runs.evaluating import open_evaluator
     from reid_core.runs.finding import make_embedder
+    from reid_core.runs.loading import load_embedder
 
     place = choose_device(device)
     if weights is None:
-        embedder = load_embedder(model, place)
+        embedder = load_embedder(model, place, checkpoint=checkpoint)
     else:
-        made = make_embedder(str(model), (height, width), weights=weights, say=click.echo)
+        made = make_embedder(model, (height, width), weights=weights, say=click.echo)
         embedder = made.to(place)
     if embed:
         embedder = embedder.only([name.strip() for name in embed.split(",")])

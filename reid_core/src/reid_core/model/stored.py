@@ -19,21 +19,22 @@ from reid_core.errors import CheckpointError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import FORMAT, Embedder
 from reid_core.model.inputs import Input
-from reid_core.weights import check_hash, shipped_weights
+from reid_core.weights import check_hash, fetched, shipped_weights
 
 
 def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embedder:
     """Load a deployed model in evaluation mode; no plugin needs to be requested.
 
     Args:
-        path: ``embedder.safetensors``, the run's folder, or the name of shipped weights.
+        path: ``embedder.safetensors``, the run's folder, the name of shipped weights, or an address
+            (``hf://owner/name@revision``).
         device: where to put it.
 
     Raises:
         CheckpointError: missing or truncated files, another format, a pickle, weights that do not
             fit, or a part of a distribution that is not installed.
     """
-    weights = Path(path)
+    weights = fetched(str(path)) if "://" in str(path) else Path(path)
     if not weights.exists():
         shipped = shipped_weights()
         if weights.as_posix() not in shipped:
@@ -41,7 +42,13 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
             raise CheckpointError(f"there is no embedder: {weights} is missing{near}")
         weights = shipped[weights.as_posix()]
     if weights.is_dir():
+        unfinished = (weights / "checkpoint.pt").is_file()
         weights = weights / "embedder.safetensors"
+        if unfinished and not weights.is_file():
+            raise CheckpointError(
+                f"there is no embedder: {weights} is missing, for the run has not finished; take "
+                "its last checkpoint (reid eval --checkpoint, load_embedder(checkpoint=True))"
+            )
     description = weights.with_suffix(".json")
     if weights.suffix != ".safetensors":
         raise CheckpointError(f"{weights} is no .safetensors file; pickles are not loaded")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reid_core import PICTURE_SUFFIXES, checked_output
+from reid_core import PICTURE_SUFFIXES, checked_output, write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +77,7 @@ def compare(
     for one in found:
         _show(console, one)
     if json_path is not None:
-        json_path.write_text(results_text([one.to_json() for one in found]), encoding="utf-8")
+        write_text(json_path, results_text([one.to_json() for one in found]))
     if picture is not None:
         _draw(found[0], data, data_root, picture, changed)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reid_core import checked_output
+from reid_core import checked_output, write_text
 
 
 @click.command()
@@ -85,7 +85,5 @@ def report(
         device=device,
     )
     page = render(folders, protocol, datasets, options, Screen().bar)
-    part = out.with_suffix(".part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(out)
+    write_text(out, page)
     click.echo(f"report: {out} ({len(page.encode()) / 1e6:.1f} MB)")

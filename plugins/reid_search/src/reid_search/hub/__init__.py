@@ -1,0 +1,1 @@
+"""Models on a hub: fetched where an address is named, uploaded where that is asked for."""
