@@ -5,6 +5,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -77,12 +78,16 @@ def test_threshold_and_probability_are_stored_where_search_finds_them(
 
 def test_a_copy_is_calibrated_where_the_model_is_not_to_change(model, data, run_reid, tmp_path):
     before = (model / "embedder.json").read_text()
-    code, _, err = run_reid("calibrate", model, *data, "--out", tmp_path / "copy")
+    for suffix in (".safetensors", ".json"):
+        (model / "embedder").with_suffix(suffix).rename((model / "small").with_suffix(suffix))
+    code, _, err = run_reid(
+        "calibrate", model / "small.safetensors", *data, "--out", tmp_path / "copy"
+    )
     assert code == 0, err
-    assert (model / "embedder.json").read_text() == before
+    assert (model / "small.json").read_text() == before
     assert models.open_model(tmp_path / "copy").calibration["operating_point"] == "tpr=0.5"
-    assert run_reid("calibrate", model, *data, "--no-store")[0] == 0
-    assert (model / "embedder.json").read_text() == before
+    assert run_reid("calibrate", model / "small.safetensors", *data, "--no-store")[0] == 0
+    assert (model / "small.json").read_text() == before
 
 
 @pytest.mark.parametrize(
@@ -131,7 +136,7 @@ def test_without_matplotlib_a_picture_is_refused(model, data, run_reid, monkeypa
 def config(folder, name, root=None):
     place = f'root = "{root}"\n' if root else ""
     (folder / "config.toml").write_text(f'[data]\nname = "{name}"\n{place}')
-    return folder / "embedder.safetensors"
+    return models.OpenModel("run", folder / "embedder.safetensors", SimpleNamespace(learnt_from={}))
 
 
 def test_people_who_were_trained_on_are_refused(tmp_path, toy_tiny):
@@ -149,6 +154,21 @@ def test_people_who_were_trained_on_are_refused(tmp_path, toy_tiny):
         check_not_trained_on(run, picture, "toy:tiny", None)
     run = config(tmp_path, "toy:small")
     assert check_not_trained_on(run, again, "toy:tiny", None) == ""
+
+
+def test_people_of_a_name_are_known_in_every_data_set(tmp_path, toy_tiny):
+    """Shipped weights have no run beside them, but say whom they have learnt from."""
+    named = [replace(s, extra={**s.extra, "who": f"zoo/{s.pid}"}) for s in toy_tiny.query]
+    people = replace(toy_tiny, query=tuple(named))
+    met = named[0].pid
+
+    def learnt(*names):
+        embedder = SimpleNamespace(learnt_from={"data": ["zoo"], "people": names})
+        return models.OpenModel("w", tmp_path / "nowhere" / "w.safetensors", embedder)
+
+    assert check_not_trained_on(learnt("zoo/900-950"), people, "toy:tiny", None) == ""
+    with pytest.raises(DataError, match=r"have learnt from 1 of the .* calibrate on others"):
+        check_not_trained_on(learnt(f"zoo/{met}", "zoo/900-950"), people, "toy:tiny", None)
 
 
 def test_folders_of_pictures_are_compared_by_their_files(tmp_path):

@@ -41,7 +41,7 @@ def calibration_tables(result: CalibrationResult, title: str) -> Group:
         searches,
         f"Chosen by {chosen.text}: threshold {chosen.threshold:.4f}",
         f"  pairs: TPR {_percent(chosen.tpr)}, FPR {_percent(chosen.fpr, 3)} "
-        f"({chosen.false_pairs:,} pairs)",
+        f"({chosen.false_pairs:,} of them)",
         f"  searches: DIR {_percent(chosen.dir)}, FAR {_percent(chosen.far)}",
     ]
     if result.cameras or result.clothes:
@@ -67,7 +67,7 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
 
 
 def _groups(result: CalibrationResult) -> Table:
-    table = _table("At the chosen threshold", ("", "same", "TPR", "different", "FPR"))
+    table = _table("At the chosen threshold", ("", "same pairs", "TPR", "other pairs", "FPR"))
     cameras = sorted(result.cameras, key=lambda one: one.tpr.value if one.tpr else 2.0)
     for one in (*cameras[:_SHOWN_CAMERAS], *result.clothes):
         table.add_row(

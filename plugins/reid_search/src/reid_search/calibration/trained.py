@@ -5,22 +5,27 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reid_core import DataError, DataSet, Sample, Source, open_source
+from reid_core.data.people import seen_before
+
+if TYPE_CHECKING:
+    from reid_search.models import OpenModel
 
 _SHOWN = 5
 """How many people a message lists."""
 
 
-def check_not_trained_on(weights: Path, dataset: DataSet, name: str, root: Path | None) -> str:
-    """Refuse people whom the run was trained on, as far as it says who these were.
+def check_not_trained_on(model: OpenModel, dataset: DataSet, name: str, root: Path | None) -> str:
+    """Refuse people whom an embedder was trained on, as far as it says who these were.
 
-    People are recognised by the data set's own numbers where run and data set read the same files,
-    and everywhere by their pictures' files.
+    People are recognised by their names where the data set has some (`Embedder.learnt_from`), by
+    the data set's own numbers where the run and the data set read the same files, and everywhere
+    by their pictures' files.
 
     Args:
-        weights: the embedder; a run's ``config.toml`` lies beside it.
+        model: the embedder; a run's ``config.toml`` lies beside it.
         dataset: on which to calibrate.
         name, root: as it was asked for.
 
@@ -30,11 +35,16 @@ def check_not_trained_on(weights: Path, dataset: DataSet, name: str, root: Path 
     Raises:
         DataError: how many were trained on, and who.
     """
-    trained = _trained_data(weights)
+    learnt = model.embedder.learnt_from
+    met = seen_before(dataset, learnt)
+    if met:
+        raise DataError(f"{met}; calibrate on others")
+    trained = _trained_data(model.weights)
     if trained is None:
+        if learnt:
+            return ""
         return (
-            f"{weights.parent} does not say who was trained on: see to it that nobody in "
-            f"'{name}' was"
+            f"{model.name} does not say who was trained on: see to it that nobody in '{name}' was"
         )
     data, place = trained
     same_place = place == (root.resolve() if root else None)

@@ -124,14 +124,14 @@ def calibrate(
     from reid_search.embedding.worker import Worker
 
     screen = Screen()
+    opened = open_model(model)
     dataset = open_dataset(data, data_root)
     if not dataset.query or not dataset.gallery:
         raise DataError(f"data set '{data}' has no query and gallery images to calibrate on")
-    for line in (dataset.notice, check_not_trained_on(weights, dataset, data, data_root)):
+    for line in (dataset.notice, check_not_trained_on(opened, dataset, data, data_root)):
         if line:
             screen.say(line)
     rule = find_protocol(protocol or dataset.protocols[0])
-    opened = open_model(model)
     worker = Worker(opened.embedder, device)
     with screen.bar("features", len(dataset.query) + len(dataset.gallery)) as advance:
         query, gallery = (
