@@ -28,7 +28,15 @@ GROUPS = {
     "The plugin": ("Plugin", "Settings", "Need"),
     "The run": ("RunContext", "Stage", "Start"),
     "The model": (
-        *("Tap", "Encoder", "EncoderProvider", "Branch", "Embedding", "Supervision"),
+        *(
+            "Tap",
+            "Encoder",
+            "EncoderProvider",
+            "PoolingProvider",
+            "Branch",
+            "Embedding",
+            "Supervision",
+        ),
         *("IdentityCriterion", "IdentityOutput"),
     ),
     "The step": (

@@ -42,6 +42,7 @@ SHAPES = {
     "each_blind": "EachBlind",
     "leak": "Leak",
     "camera_aware": "CameraAware",
+    "top_share": "TopShare",
     "small": "Small",
     "narrow": "Narrow",
     "from_csv": "FromCsv",
@@ -52,6 +53,7 @@ SHAPES = {
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "small": {"model": {"backbone": "small"}},
+    "top_share": {"model": {"pooling": "top_share"}},
     "stripes": {"labels": {"parts": "stripes"}},
     "front_door": {"evaluation": {"protocols": ["standard", "front-door"]}},
 }

@@ -136,7 +136,7 @@ def test_every_section_is_closed(name: str) -> None:
         ("identity", "margin", -0.1),
         ("optim", "lr", 0),
         ("optim", "lr", "fast"),
-        ("optim", "name", "lion"),
+        ("optim", "momentum", 1.0),
         ("optim", "betas", (0.9, 1.1)),
         ("schedule", "epochs", 0),
         ("schedule", "warmup_start", 0),

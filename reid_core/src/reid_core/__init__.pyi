@@ -34,6 +34,7 @@ from reid_core.contract.plugin import (
     EncoderProvider as EncoderProvider,
     Need as Need,
     Plugin as Plugin,
+    PoolingProvider as PoolingProvider,
     Settings as Settings,
 )
 from reid_core.contract.samples import (

@@ -154,8 +154,9 @@ class ModelSection(Section):
     last_stride: Literal[1, 2, "auto"] = "auto"
     """1 removes the encoder's last reduction of the stride, 2 leaves it; ``auto`` removes it where
     that is possible."""
-    pooling: Literal["avg", "max"] = "avg"
-    """How the core's global embedding pools the encoder's map."""
+    pooling: str = "avg"
+    """How the core's global embedding pools the encoder's map: ``avg``, ``max``, ``gem``
+    (generalised mean), or a plugin's name for one."""
     neck: Literal["none", "bn", "fc", "fc_bn", "fc_bn_relu"] = "bn"
     """Neck of the core's global embedding."""
     dim: Count | None = None
@@ -197,8 +198,9 @@ class IdentitySection(Section):
 class OptimSection(Section):
     """The optimiser of every group that does not bring its own."""
 
-    name: Literal["sgd", "adam", "adamw", "amsgrad"] = "adam"
-    """Optimiser."""
+    name: str = "adam"
+    """Optimiser: ``sgd``, ``adam``, ``adamw``, ``amsgrad``, or any of torch.optim or timm by its
+    name in lower case (``rmsprop``, ``lion``)."""
     lr: Positive = 3.5e-4
     """Learning rate, before warm-up and decay."""
     weight_decay: NonNegative = 5e-4
@@ -209,6 +211,8 @@ class OptimSection(Section):
     """Nesterov's momentum, for ``sgd``."""
     betas: tuple[Probability, Probability] = (0.9, 0.999)
     """Averaging factors of the Adam family."""
+    options: dict[str, int | float | bool | str | tuple[float, ...]] = Field(default_factory=dict)
+    """Further settings of an optimiser of torch.optim or timm, by their names there."""
     new_layers_scale: Positive = 1.0
     """Factor on the learning rate of everything but the encoder."""
     clip_norm: Positive | None = None
@@ -228,8 +232,12 @@ class ScheduleSection(Section):
     """Factor on the learning rate at the start of the warm-up."""
     warmup_shape: Literal["linear", "exponential"] = "linear"
     """How the factor rises to 1."""
-    decay: Literal["step", "cosine", "constant"] = "step"
-    """How the learning rate falls after the warm-up."""
+    decay: str = "step"
+    """How the learning rate falls after the warm-up: ``step``, ``cosine``, ``constant``, or a
+    scheduler of torch.optim by its class (``PolynomialLR``) or of timm (``tanh``, ``poly``,
+    ``multistep``), which count epochs after it."""
+    options: dict[str, int | float | bool | str | tuple[float, ...]] = Field(default_factory=dict)
+    """Settings of a scheduler of torch.optim or timm, by their names there."""
     milestones: tuple[Positive, ...] = (40,)
     """Epochs at which ``step`` multiplies by ``gamma``."""
     gamma: Fraction = 0.1

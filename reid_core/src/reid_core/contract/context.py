@@ -66,6 +66,13 @@ class Lookup(Protocol):
     def build_backbone(self, name: str, ctx: RunContext) -> Encoder | None:
         """Return the encoder that a plugin offers under a name, or None where none does."""
 
+    def build_pooling(self, name: str, channels: int) -> nn.Module:
+        """Return the pooling that a plugin offers under a name.
+
+        Raises:
+            ConfigError: nobody offers it.
+        """
+
     def protocol(self, name: str) -> protocols.Protocol:
         """Return an evaluation protocol by name.
 

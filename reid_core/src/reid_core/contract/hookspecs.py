@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reid_core.contract.events import Event
     from reid_core.contract.labelers import Labeler
     from reid_core.contract.model import Branch, Embedding, Tap
-    from reid_core.contract.plugin import EncoderProvider
+    from reid_core.contract.plugin import EncoderProvider, PoolingProvider
     from reid_core.contract.samples import DataProvider
     from reid_core.contract.step import LossTerm, Schedule, Synthetic, Weights
     from reid_core.contract.views import EvaluationView, Metric, PassView, StepView, UpdateReport
@@ -53,6 +53,19 @@ def reid_backbones() -> Sequence[EncoderProvider]:
     Called on demand, when a name is looked up or listed. Requested plugins are searched first,
     then the core, then all installed plugins; two providers of one name within a plugin group are
     an error. Any name that nobody offers is taken for a timm model.
+
+    Returns:
+        Providers; ``build`` is called only for the one that was chosen.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@_hookspec
+def reid_poolings() -> Sequence[PoolingProvider]:
+    """Offer poolings under names, for ``-s model.pooling=NAME``.
+
+    Called on demand, when a name is looked up that is none of the core's (``avg``, ``max``,
+    ``gem``). Requested plugins are searched first, then all installed plugins.
 
     Returns:
         Providers; ``build`` is called only for the one that was chosen.
@@ -315,6 +328,7 @@ def reid_observe(event: Event, ctx: RunContext) -> None:
 
 HOOKS = (
     "reid_backbones",
+    "reid_poolings",
     "reid_backbone",
     "reid_auxiliary_branches",
     "reid_embedding_branches",

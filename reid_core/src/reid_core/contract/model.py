@@ -23,6 +23,9 @@ NECKS = ("none", "bn", "fc", "fc_bn", "fc_bn_relu")
 SAMPLE_LABELS = ("camid", "clothes")
 """What every image has beside its fields, and a model may read: int64, -1 for unknown outfits."""
 
+POOLINGS = ("avg", "max", "gem")
+"""Poolings of the core by name."""
+
 ENCODER_MAP = "encoder/map"
 """Name of the encoder's last map, whoever provides the encoder."""
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from reid_core.config import Section
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from reid_core.config import RunConfig
     from reid_core.contract.context import RunContext
     from reid_core.contract.encoder import Encoder
@@ -125,6 +127,22 @@ class EncoderProvider:
 
     name: str
     build: Callable[[RunContext], Encoder]
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class PoolingProvider:
+    """Offer a pooling under a name for ``model.pooling``.
+
+    Args:
+        name: unique among all providers.
+        build: makes the module of a map's number of channels: ``B C H W`` to ``B D``. It is
+            deployed, so it needs a method ``deploy_spec`` (see `Encoder.deploy_spec`).
+        summary: one line.
+    """
+
+    name: str
+    build: Callable[[int], nn.Module]
     summary: str = ""
 
 

@@ -5,9 +5,10 @@ Free of torch at import.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from reid_core.contract.words import check_names, check_word, words_of
 from reid_core.errors import DeclarationError
@@ -86,10 +87,12 @@ class Optimiser:
     """An optimiser of a group that does not take the run's.
 
     Args:
-        name: ``sgd``, ``adam``, ``adamw`` or ``amsgrad``.
+        name: ``sgd``, ``adam``, ``adamw``, ``amsgrad``, or any of torch.optim or timm by its name
+            in lower case (``rmsprop``, ``lion``), which is looked up before the training.
         lr: learning rate, before the run's warm-up and decay.
         weight_decay, momentum, nesterov, betas: as torch.optim takes them.
         follows_schedule: whether the run's warm-up and decay scale ``lr``.
+        options: further settings of one of torch.optim or timm, by their names there.
     """
 
     name: str
@@ -99,9 +102,11 @@ class Optimiser:
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     follows_schedule: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_word(self, "name", OPTIMISERS)
+        if not re.fullmatch("[a-z][a-z0-9_]*", str(self.name)):
+            check_word(self, "name", OPTIMISERS)
 
 
 @dataclass(frozen=True)

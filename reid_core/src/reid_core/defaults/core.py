@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reid_core.contract.hookspecs import hookimpl
-from reid_core.contract.model import ENCODER_MAP, Branch, Embedding, Supervision, Tap
+from reid_core.contract.model import ENCODER_MAP, POOLINGS, Branch, Embedding, Supervision, Tap
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataProvider
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from reid_core.config import RunConfig
     from reid_core.contract.context import RunContext
     from reid_core.contract.criterion import IdentityCriterion
@@ -102,7 +104,11 @@ class Core(Plugin):
             dim=settings.dim,
             supervision=supervision,
         )
-        pool = GlobalPool(settings.pooling)
+        if settings.pooling in POOLINGS:
+            pool: nn.Module = GlobalPool(settings.pooling)
+        else:
+            channels = taps[ENCODER_MAP].channels
+            pool = ctx.providers.build_pooling(settings.pooling, channels)
         return [Branch("core/pool", pool, (ENCODER_MAP,), ("core/pooled",), (embedding,))]
 
     @hookimpl

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from reid_core.config import OptimSection
 from reid_core.contract.step import Group, Optimiser, Update
 from reid_core.errors import CheckpointError
+from reid_core.loop.catalogue import make_optimiser
 from reid_core.loop.plan import StepPlan
 
 
@@ -38,6 +39,7 @@ class Optimisers:
                 group = plan.groups[name]
                 wanted = update.optimiser or group.optimiser
                 self._optimisers.setdefault(self._key(update, name), self._make(group, wanted))
+        self._initial = {key: _plain(optimiser) for key, optimiser in self._optimisers.items()}
 
     @staticmethod
     def _key(update: Update, group: str) -> str:
@@ -45,15 +47,8 @@ class Optimisers:
 
     def _make(self, group: Group, wanted: Optimiser | None) -> torch.optim.Optimizer:
         values = [self._parameters[name] for name in group.parameters]
-        source: Optimiser | OptimSection = wanted or self._settings
-        options: dict[str, Any] = {"lr": source.lr, "weight_decay": source.weight_decay}
-        if source.name == "sgd":
-            options |= {"momentum": source.momentum, "nesterov": source.nesterov}
-            return torch.optim.SGD(values, **options)
-        betas = (float(source.betas[0]), float(source.betas[1]))
-        if source.name == "adamw":
-            return torch.optim.AdamW(values, **options, betas=betas)
-        return torch.optim.Adam(values, **options, betas=betas, amsgrad=source.name == "amsgrad")
+        where = "optim" if wanted is None else f"group '{group.name}'"
+        return make_optimiser(values, wanted or self._settings, where)
 
     def stepped(self, update: Update, epoch: int) -> Iterator[tuple[Group, torch.optim.Optimizer]]:
         """Yield the groups that an update steps in an epoch, with their optimisers."""
@@ -105,6 +100,10 @@ class Optimisers:
                 for name in names
                 if self._parameters[name] in optimiser.state
             }
+            # Some of timm's count their steps for all parameters at once.
+            moved = _plain(optimiser)
+            if moved != self._initial[key]:
+                states[key][_GROUP] = moved
         return states
 
     def load_state_dict(self, states: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
@@ -120,19 +119,36 @@ class Optimisers:
             optimiser = self._optimisers[key]
             names = self._plan.groups[key.partition("@")[0]].parameters
             for name, state in by_name.items():
+                if name == _GROUP:
+                    optimiser.param_groups[0].update(state)
+                    continue
                 if name not in names:
                     raise CheckpointError(f"optimiser group '{key}' has no parameter '{name}'")
                 parameter = self._parameters[name]
                 optimiser.state[parameter] = {
-                    label: _restored(value, parameter, f"{name} ({label})")
+                    label: _restored(value, parameter, label, f"{name} ({label})")
                     for label, value in state.items()
                 }
 
 
-def _restored(value: Any, parameter: nn.Parameter, what: str) -> Any:
+_MOMENTS = frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"})
+"""What has the shape of its parameter in any optimiser; others factorise or keep rows."""
+
+_GROUP = "@group"
+"""Stands for all parameters of an optimiser among their names."""
+
+
+def _plain(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the settings of an optimiser that are single numbers, but for the learning rate."""
+    values = optimiser.param_groups[0].items()
+    found = {k: v.clone() if isinstance(v, Tensor) and not v.dim() else v for k, v in values}
+    return {k: v for k, v in found.items() if k != "lr" and isinstance(v, int | float | Tensor)}
+
+
+def _restored(value: Any, parameter: nn.Parameter, label: str, what: str) -> Any:
     if not isinstance(value, Tensor):
         return value
-    if value.dim() and value.shape != parameter.shape:
+    if label in _MOMENTS and value.dim() and value.shape != parameter.shape:
         raise CheckpointError(
             f"optimiser state of {what} has shape {tuple(value.shape)}, the parameter "
             f"{tuple(parameter.shape)}"

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 
 from reid_core.config import ScheduleSection
+from reid_core.loop.catalogue import factors_of
+
+DECAYS = ("step", "cosine", "constant")
+"""Decays of the core by name."""
 
 
 def rate_factor(schedule: ScheduleSection, epoch: int, share: float = 0.0) -> float:
@@ -30,4 +34,10 @@ def rate_factor(schedule: ScheduleSection, epoch: int, share: float = 0.0) -> fl
         length = max(schedule.epochs - warmup, 1e-9)
         wave = 0.5 * (1 + math.cos(math.pi * min(1.0, (time - warmup) / length)))
         return schedule.floor + (1 - schedule.floor) * wave
-    return 1.0
+    if schedule.decay == "constant":
+        return 1.0
+    options = tuple(sorted(schedule.options.items()))
+    after = max(time - warmup, 0.0)
+    factors = factors_of(schedule.decay, options, schedule.epochs + 2)
+    here, share = int(after), after - int(after)
+    return factors[here] + share * (factors[here + 1] - factors[here])

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_core.contract.model import NECKS, Embedding, Vector
+from reid_core.contract.model import NECKS, POOLINGS, Embedding, Vector
 from reid_core.contract.vectors import Embedded
-from reid_core.errors import PluginError
+from reid_core.errors import PluginError, did_you_mean
 
 
 class GlobalPool(nn.Module):
     """Pool a map ``B C H W`` to a vector ``B C``.
 
     Args:
-        kind: ``avg`` or ``max``.
+        kind: ``avg``, ``max``, or ``gem``: the generalised mean with a learnt exponent that begins
+            at 3 (Radenovic et al., TPAMI 2019).
     """
 
     def __init__(self, kind: str) -> None:
         super().__init__()
+        if kind not in POOLINGS:
+            raise PluginError(
+                f"there is no pooling '{kind}'{did_you_mean(kind, POOLINGS)} "
+                f"({', '.join(POOLINGS)})"
+            )
         self.kind = kind
+        if kind == "gem":
+            self.exponent = nn.Parameter(torch.tensor([3.0]))
 
     def forward(self, feature: Tensor) -> Tensor:
         """Return ``B C``."""
+        if self.kind == "gem":
+            # Powers of float32, for those of bfloat16 are coarse; below 0 there are none.
+            positive = feature.float().clamp(min=1e-6)
+            return positive.pow(self.exponent).mean((2, 3)).pow(1 / self.exponent)
         return feature.amax((2, 3)) if self.kind == "max" else feature.mean((2, 3))
 
     def deploy_spec(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from reid_core.contract.events import Event
     from reid_core.contract.labelers import Labeler
     from reid_core.contract.model import Branch, Embedding, Tap
-    from reid_core.contract.plugin import EncoderProvider, Plugin
+    from reid_core.contract.plugin import EncoderProvider, Plugin, PoolingProvider
     from reid_core.contract.samples import DataProvider
     from reid_core.contract.step import LossTerm, Synthetic, Weights
     from reid_core.contract.views import EvaluationView, PassView, StepView, UpdateReport
@@ -130,6 +130,10 @@ class HookCalls:
     def backbones(self) -> list[tuple[str, EncoderProvider]]:
         """Call `reid_backbones`."""
         return self._lists("reid_backbones", {})
+
+    def poolings(self) -> list[tuple[str, PoolingProvider]]:
+        """Call `reid_poolings`."""
+        return self._lists("reid_poolings", {})
 
     def datasets(self) -> list[tuple[str, DataProvider]]:
         """Call `reid_datasets`."""

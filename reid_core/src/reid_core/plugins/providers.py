@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from reid_core.contract.context import Named
+from reid_core.contract.model import POOLINGS
 from reid_core.contract.plugin import CORE
-from reid_core.errors import ConflictError, DataError, ReidError, did_you_mean
+from reid_core.errors import ConfigError, ConflictError, DataError, ReidError, did_you_mean
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.discovery import catalogue, installed, load_recorded
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from reid_core.contract.context import RunContext
     from reid_core.contract.encoder import Encoder
     from reid_core.contract.plugin import EncoderProvider
@@ -74,6 +77,21 @@ class Providers:
         """Return the encoder that a plugin offers under a name, or None where none does."""
         provider = self.backbone(name)
         return None if provider is None else provider.build(ctx)
+
+    def build_pooling(self, name: str, channels: int) -> nn.Module:
+        """Return the pooling that a plugin offers under a name.
+
+        Raises:
+            ConfigError: nobody offers it.
+        """
+        found = self._find(name, HookCalls.poolings)
+        if found is None:
+            listed = [*POOLINGS, *(offer.name for _, offer in self._all(HookCalls.poolings))]
+            raise ConfigError(
+                f"there is no pooling '{name}'{did_you_mean(name, listed)} (model.pooling is one "
+                f"of: {', '.join(listed)})"
+            )
+        return found.build(channels)
 
     def protocol(self, name: str) -> protocols.Protocol:
         """Return a protocol by name.

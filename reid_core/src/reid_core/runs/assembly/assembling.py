@@ -25,8 +25,10 @@ from reid_core.errors import DataError, PluginError
 from reid_core.evaluation.evaluating import chosen_protocols
 from reid_core.evaluation.extraction import EpochFeatures
 from reid_core.loop.assembly import Assembly
+from reid_core.loop.catalogue import check_decay
 from reid_core.loop.forward import UpdateForward
 from reid_core.loop.optimisers import Optimisers, global_norm_clipper
+from reid_core.loop.rates import DECAYS
 from reid_core.loop.selection import check_select_by
 from reid_core.loop.step import StepParts
 from reid_core.loop.weights import check_weights
@@ -117,6 +119,7 @@ def assemble(
     check_batches(ctx, plugins, [MAIN, *asked], ctx.main.identities or "pid" in makers)
     starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
     check_starts(ctx, starts, plugins)
+    check_decay(config.schedule, DECAYS)
     check_select_by(config.evaluation.select_by, calls.implementers("reid_metrics"))
     check_weights(config.evaluation.weights, calls.implementers("reid_weights"))
     named = chosen_protocols(config.evaluation.protocols, ctx.dataset, ctx.providers.protocol)

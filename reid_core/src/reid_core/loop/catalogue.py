@@ -1,0 +1,202 @@
+"""Optimisers and schedules by name: the core's four, and those of torch.optim and timm."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from reid_core.config import OptimSection, ScheduleSection
+from reid_core.contract.step import OPTIMISERS, Optimiser
+from reid_core.errors import ConfigError, did_you_mean
+from reid_core.model import torchvision_guard
+
+_NOT_STEPPED_SO = frozenset({"lbfgs", "sparseadam", "muon"})
+"""Of torch.optim: one calls the loss again, the others take parameters of special kinds alone."""
+
+
+def make_optimiser(
+    values: Sequence[nn.Parameter], wanted: Optimiser | OptimSection, where: str
+) -> torch.optim.Optimizer:
+    """Return an optimiser.
+
+    Args:
+        values: parameters.
+        wanted: name and settings.
+        where: whose it is, for messages.
+
+    Raises:
+        ConfigError: an unknown name or setting.
+    """
+    name, extra = wanted.name, dict(wanted.options)
+    options: dict[str, Any] = {"lr": wanted.lr, "weight_decay": wanted.weight_decay}
+    if name in OPTIMISERS and extra:
+        raise ConfigError(
+            f"{where}: the optimiser '{name}' takes no options ({', '.join(extra)}); they are for "
+            "others of torch.optim and timm"
+        )
+    betas = (float(wanted.betas[0]), float(wanted.betas[1]))
+    if name == "sgd":
+        return torch.optim.SGD(
+            values, **options, momentum=wanted.momentum, nesterov=wanted.nesterov
+        )
+    if name == "adamw":
+        return torch.optim.AdamW(values, **options, betas=betas)
+    if name in OPTIMISERS:
+        return torch.optim.Adam(values, **options, betas=betas, amsgrad=name == "amsgrad")
+    known = _of_torch()
+    if name in known:
+        kind = known[name]
+        takes = inspect.signature(kind).parameters
+        _check_options(where, name, extra, takes)
+        usual = {"momentum": wanted.momentum, "betas": betas}
+        options |= {key: value for key, value in usual.items() if key in takes}
+        options = {key: value for key, value in options.items() if key in takes}
+        return kind(values, **{**options, **extra})
+    return _of_timm(values, name, wanted, {**options, **extra}, where)
+
+
+@lru_cache
+def _of_torch() -> dict[str, type[torch.optim.Optimizer]]:
+    kinds = {
+        name.lower(): kind
+        for name, kind in vars(torch.optim).items()
+        if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)
+    }
+    for name in (*OPTIMISERS, *_NOT_STEPPED_SO, "optimizer"):
+        kinds.pop(name, None)
+    return kinds
+
+
+def _of_timm(
+    values: Sequence[nn.Parameter],
+    name: str,
+    wanted: Optimiser | OptimSection,
+    options: Mapping[str, Any],
+    where: str,
+) -> torch.optim.Optimizer:
+    optim = _timm("optim")
+    names = [str(one) for one in optim.list_optimizers()]
+    info = optim.get_optimizer_info(name) if name in names else None
+    if info is None or info.second_order:
+        known = [*OPTIMISERS, *_of_torch(), *names]
+        raise ConfigError(
+            f"{where}: neither the core nor torch.optim nor timm has an optimiser '{name}'"
+            f"{did_you_mean(name, known)} (core: {', '.join(OPTIMISERS)}; torch.optim: "
+            f"{', '.join(sorted(_of_torch()))}; timm: see timm.optim.list_optimizers())"
+        )
+    given = dict(options)
+    if info.has_momentum:
+        given.setdefault("momentum", wanted.momentum)
+    if info.has_betas and info.num_betas == 2:
+        given.setdefault("betas", (float(wanted.betas[0]), float(wanted.betas[1])))
+    try:
+        made: torch.optim.Optimizer = optim.create_optimizer_v2(list(values), opt=name, **given)
+    except (TypeError, ValueError, AssertionError, ImportError) as error:
+        raise ConfigError(f"{where}: timm's optimiser '{name}' refuses: {error}") from error
+    if len(made.param_groups) != 1:
+        raise ConfigError(f"{where}: timm's optimiser '{name}' divides its parameters into groups")
+    return made
+
+
+def _timm(room: str) -> Any:
+    torchvision_guard.ensure()
+    return import_module(f"timm.{room}")
+
+
+def _check_options(where: str, name: str, given: Mapping[str, Any], takes: Iterable[str]) -> None:
+    offered = [key for key in takes if key != "params"]
+    for key in given:
+        if key not in offered:
+            raise ConfigError(
+                f"{where}: '{name}' has no setting '{key}'{did_you_mean(key, offered)} "
+                f"({', '.join(offered)})"
+            )
+
+
+# Schedules ---------------------------------------------------------------------------------------
+
+TIMM_DECAYS = ("tanh", "poly", "multistep")
+"""Schedulers of timm that the core lacks and that need nothing but where the run stands."""
+
+
+def schedulers() -> dict[str, type[torch.optim.lr_scheduler.LRScheduler]]:
+    """Return the schedulers of torch.optim that need nothing but where the run stands, by class."""
+    left_out = {"LRScheduler", "ReduceLROnPlateau", "SequentialLR", "ChainedScheduler"}
+    left_out |= {"LambdaLR", "MultiplicativeLR"}
+    base = torch.optim.lr_scheduler.LRScheduler
+    return {
+        name: kind
+        for name, kind in vars(torch.optim.lr_scheduler).items()
+        if inspect.isclass(kind) and issubclass(kind, base) and name not in left_out
+    }
+
+
+def check_decay(schedule: ScheduleSection, own: Sequence[str]) -> None:
+    """Refuse, before the training, a decay of the learning rate that nobody has.
+
+    Args:
+        schedule: the run's.
+        own: names of the core's.
+
+    Raises:
+        ConfigError: an unknown name, an unknown setting, or one that is missing or wrong.
+    """
+    name, options = schedule.decay, schedule.options
+    if name in own:
+        if options:
+            raise ConfigError(
+                f"schedule.options ({', '.join(options)}) are for a scheduler of torch.optim or "
+                f"timm, and schedule.decay is '{name}'"
+            )
+        return
+    known = schedulers()
+    if name not in (*known, *TIMM_DECAYS):
+        names = [*own, *TIMM_DECAYS, *known]
+        raise ConfigError(
+            f"schedule.decay = '{name}': there is no such decay{did_you_mean(name, names)} "
+            f"({', '.join(names)})"
+        )
+    kind = known[name] if name in known else _timm("scheduler").create_scheduler_v2
+    takes = [key for key in inspect.signature(kind).parameters if key not in ("optimizer", "sched")]
+    _check_options("schedule.options", name, options, takes)
+    try:
+        factors_of(name, tuple(sorted(options.items())), schedule.epochs + 2)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"schedule.decay = '{name}': {error}; see schedule.options") from error
+
+
+@lru_cache
+def factors_of(name: str, options: tuple[tuple[str, Any], ...], epochs: int) -> tuple[float, ...]:
+    """Return the factors on the learning rate that a scheduler gives, by epoch.
+
+    Args:
+        name: a class of torch.optim, or a name of timm's.
+        options: its settings.
+        epochs: how many factors.
+    """
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    group = optimiser.param_groups[0]
+    if name in TIMM_DECAYS:
+        given = {"num_epochs": epochs - 2, "warmup_epochs": 0, **dict(options)}
+        made, _ = _timm("scheduler").create_scheduler_v2(optimiser, sched=name, **given)
+        return tuple(_after(made.step, epoch, group) for epoch in range(epochs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no optimiser was stepped before
+        scheduler = schedulers()[name](optimiser, **dict(options))
+        factors = [float(group["lr"])]
+        for _ in range(epochs - 1):
+            scheduler.step()
+            factors.append(float(group["lr"]))
+    return tuple(factors)
+
+
+def _after(step: Callable[[int], None], epoch: int, group: Mapping[str, Any]) -> float:
+    step(epoch)
+    return float(group["lr"])
