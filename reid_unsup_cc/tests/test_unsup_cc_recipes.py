@@ -27,6 +27,7 @@ PAPER: dict[str, Any] = {
     "data.validation": 0.0,
     # Random crops of an image of 288 x 144 and mirroring; no padding, no erasing, nothing else.
     "augment.flip": 0.5,
+    "data.damaged": "refuse",
     "augment.pad": 0,
     "augment.enlarge": 1.125,
     "augment.enlarge_p": 0.5,
@@ -46,6 +47,7 @@ PAPER: dict[str, Any] = {
     # ResNet-50 with ImageNet's weights, pooled by the mean; the baseline's neck and last stride.
     "model.backbone": "resnet50.tv_in1k",
     "model.pretrained": True,
+    "model.importer": "auto",
     "model.last_stride": 1,
     "model.pooling": "avg",
     "model.neck": "bn",
@@ -69,6 +71,8 @@ PAPER: dict[str, Any] = {
     "evaluation.every": 0,
     "evaluation.embed": [],
     "evaluation.select": "last",
+    "evaluation.select_by": "mAP",
+    "evaluation.weights": None,
     "evaluation.distance": "cosine",
     "evaluation.vector": "declared",
     "evaluation.flip": "off",

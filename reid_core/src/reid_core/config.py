@@ -143,10 +143,12 @@ class ModelSection(Section):
     """The encoder and the core's global embedding."""
 
     backbone: str = "resnet50"
-    """Encoder: a plugin's name for one, or any timm model with feature maps."""
+    """Encoder: a plugin's name for one, or any timm model with feature maps; ``shipped`` takes that
+    of the first embedder that an installed distribution ships, ``resnet18`` where there is none."""
     pretrained: bool | Path = False
     """Whether the encoder starts from timm's weights; or a file of weights, a run's folder, or the
-    name of shipped ones (``people/osnet_x0_25``)."""
+    name of shipped ones (``people/osnet_x0_25``). ``shipped`` takes those of the encoder's name,
+    or none where there are none."""
     importer: Literal[
         "auto", "plain", "solider", "transreid", "lup", "torchreid", "fastreid", "cion"
     ] = "auto"

@@ -67,8 +67,9 @@ class Mgn(Plugin):
 
     Settings = MgnSettings
     claims = SLOTS
-    # Three stripes do not divide the 8 rows that the quick recipe's 128 pixels leave at stride 16.
-    defaults: Mapping[str, Any] = {"data.height": 192}
+    # Three stripes do not divide the 8 rows that the quick recipe's 128 pixels leave at stride 16,
+    # and what is split into branches is a ResNet.
+    defaults: Mapping[str, Any] = {"data.height": 192, "model.backbone": "resnet18"}
     needs = (Need("identities"),)
 
     @hookimpl

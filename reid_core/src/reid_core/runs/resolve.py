@@ -19,8 +19,12 @@ from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_me
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.discovery import load_class
 from reid_core.runs.recipes import load_recipe, merged_layers
+from reid_core.weights import description_of, shipped_weights
 
 DEFAULT_RECIPE = "core/quick"
+
+_SHIPPED, _ENCODER = "shipped", "resnet18"
+"""Value that stands for what is installed, and the encoder where nothing is."""
 
 OPEN_SECTIONS = ("loss_weights", "own", "labels", "fields", "sources")
 """Sections whose keys are names (of terms, slots, fields), so that any key is possible."""
@@ -95,10 +99,32 @@ def resolve(
         for name, plugin in plugins.items()
         if name != CORE
     }
+    merged["model"] = with_shipped(merged.get("model", {}))
     config = validated(RunConfig, merged)
     for plugin in plugins.values():
         plugin.check(config)
     return Resolved(config, plugins, HookCalls(plugins))
+
+
+def with_shipped(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace ``shipped`` in a section ``[model]`` by what installed distributions ship.
+
+    As ``backbone`` it is the encoder of the first embedder, or ``resnet18``; as ``pretrained`` the
+    weights of the encoder's own name, or False.
+    """
+    found = dict(model)
+    if _SHIPPED not in (found.get("backbone"), found.get("pretrained")):
+        return found
+    names = {
+        name.rpartition("/")[2]: name
+        for name, path in shipped_weights().items()
+        if "encoder" in description_of(path)
+    }
+    if found.get("backbone") == _SHIPPED:
+        found["backbone"] = next(iter(names), _ENCODER)
+    if found.get("pretrained") == _SHIPPED:
+        found["pretrained"] = names.get(str(found.get("backbone")), False)
+    return found
 
 
 def validated(model: type[M], values: Mapping[str, Any], prefix: str = "") -> M:
