@@ -189,8 +189,8 @@ def test_a_length_needs_a_neck_that_changes_it() -> None:
 
 
 def test_several_errors_are_counted() -> None:
-    with pytest.raises(ConfigError, match=r"^optim\.(lr|name): .*\(and 1 more\)$"):
-        validated(RunConfig, {"optim": {"lr": -1, "name": "lion"}})
+    with pytest.raises(ConfigError, match=r"^optim\.(lr|momentum): .*\(and 1 more\)$"):
+        validated(RunConfig, {"optim": {"lr": -1, "momentum": 1.0}})
 
 
 def test_the_cache_of_earlier_versions_is_moved_and_what_is_others_stays(
