@@ -223,7 +223,7 @@ def test_drawn_rates_are_those_of_people_taken_as_often(people, counted):
     draws = Draws.of(PEOPLE, 5, seed=1)
     levels = watched_levels(counted.all, [LEVELS])
     drawn = resample(pairs, draws, levels)
-    weights = draws.of_people()
+    weights = draws.weights[:, draws.units].astype(np.float64)
     order = np.argsort(people.asked["pid"], kind="stable")
     first, second = people.asked["pid"][order] - 3, people.offered["pid"] - 3
     fine = np.concatenate([block.levels for block in pairs.blocks()])
@@ -255,16 +255,22 @@ def test_more_people_than_units_share_them():
 
 
 def test_drawn_searches_choose_their_threshold_anew(counted):
-    weights = Draws.of(PEOPLE, 4, seed=2).of_people()
+    draws = Draws.of(PEOPLE, 4, seed=2)
+    weights = draws.weights
     searches, open_set = counted.searches, OpenSet(counted.searches)
     known = searches.own >= 0
-    for row, found in enumerate(open_set.resampled_at(0.2, weights)):
+    for row, found in enumerate(open_set.resampled_at(0.2, draws)):
         repeat = weights[row][searches.people].astype(int)
         other = np.repeat(searches.other, repeat)
         level = next(v for v in np.unique(other) + 1 if (other >= v).mean() <= 0.2)
         right = np.repeat(searches.first & (searches.own >= level), repeat)
         assert found == pytest.approx(right[np.repeat(known, repeat)].mean())
-    assert np.isnan(open_set.resampled_at(0.2, np.where(np.arange(PEOPLE) == 13, 1.0, 0)[None])[0])
+    rates = open_set.resampled_rates(level, draws)
+    assert rates[0][-1] == pytest.approx(right[np.repeat(known, repeat)].mean())
+    assert rates[1][-1] == pytest.approx((other >= level).mean())
+    stranger = Draws(draws.units, np.eye(PEOPLE, dtype=np.float32)[-1:])
+    assert np.isnan(open_set.resampled_at(0.2, stranger)[0])
+    assert np.isnan(open_set.resampled_rates(level, stranger)[0][0])
 
 
 def test_groups_are_cameras_and_clothes(people):

@@ -86,11 +86,8 @@ class Draws:
         weights = rng.multinomial(count, np.full(count, 1 / count), size=draws)
         return cls(units, weights.astype(np.float32))
 
-    def of_people(self) -> Floats:
-        """Return how often every person is drawn, ``B P``."""
-        return self.weights[:, self.units].astype(np.float64)
-
     def summed(self, counts: NDArray[np.int64]) -> Floats:
         """Return counts ``P ...`` of people, weighted and summed over them: float64 ``B ...``."""
-        rows = counts.reshape(len(counts), -1)
-        return np.asarray(self.of_people() @ rows).reshape(-1, *counts.shape[1:])
+        by_unit = np.zeros((self.weights.shape[1], *counts.shape[1:]))
+        np.add.at(by_unit, self.units, counts)
+        return np.tensordot(self.weights.astype(np.float64), by_unit, axes=1)

@@ -149,14 +149,14 @@ def _rates_of_pairs(
 def _rates_of_searches(counted: Counted, people: Draws, confidence: float) -> tuple[RateAt, ...]:
     """Return the DIR at every FAR that as many searches can tell."""
     open_set = OpenSet(counted.searches)
-    weights, known = people.of_people(), counted.people_with_pairs
+    known = counted.people_with_pairs
     found = []
     for far in FARS:
         level = open_set.level_at(far)
         if level is None:
             found.append(RateAt(far, None, None))
             continue
-        rates = open_set.resampled_at(far, weights)
+        rates = open_set.resampled_at(far, people)
         rate = Interval.of(open_set.dir_at(level), rates, confidence, known)
         found.append(RateAt(far, similarity_of(level), rate))
     return tuple(found)
@@ -173,7 +173,7 @@ def _chosen(
 ) -> ChosenThreshold:
     open_set = OpenSet(counted.searches)
     values = (*roc.rates_at(level), open_set.dir_at(level), open_set.far_at(level))
-    rates = (*drawn.at(level), *open_set.resampled_rates(level, people.of_people()))
+    rates = (*drawn.at(level), *open_set.resampled_rates(level, people))
     asking = len(np.unique(counted.searches.people))
     known = counted.people_with_pairs
     fpr, tpr, dir_, far = (

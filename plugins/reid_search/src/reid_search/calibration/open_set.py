@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from reid_search.calibration.counting import Searches
 from reid_search.calibration.curves import Floats, false_alarm_level
+from reid_search.calibration.intervals import Draws
 
 FARS = (1e-1, 1e-2, 1e-3)
 """False alarm rates at which the DIR is reported."""
@@ -53,22 +54,23 @@ class OpenSet:
             return None
         return false_alarm_level(self.searches.other, far)
 
-    def resampled_at(self, far: float, weights: Floats) -> Floats:
+    def resampled_at(self, far: float, draws: Draws) -> Floats:
         """Return the DIR at an FAR, people weighted anew; the gallery stays as it is.
 
         Args:
             far: at which the threshold is chosen, anew in every row.
-            weights: ``B P``, how often every person asks.
+            draws: how often every person asks.
 
         Returns:
             float64 ``B``; NaN where no known person asks.
         """
         other, people = self.searches.other, self.searches.people
         order = np.argsort(-other, kind="stable")
-        found = np.full(len(weights), np.nan)
+        found = np.full(len(draws.weights), np.nan)
         known = people[self.known]
         right_level = np.where(self.searches.first, self.searches.own, -1)[self.known]
-        for row, weight in enumerate(weights):
+        for row, drawn in enumerate(draws.weights):
+            weight = drawn[draws.units].astype(np.float64)
             asked = weight[people[order]]
             above = np.cumsum(asked)
             # The first search that would be one false alarm too many sets the threshold.
@@ -79,12 +81,15 @@ class OpenSet:
                 found[row] = weight[known][right_level >= level].sum() / total
         return found
 
-    def resampled_rates(self, level: int, weights: Floats) -> tuple[Floats, Floats]:
+    def resampled_rates(self, level: int, draws: Draws) -> tuple[Floats, Floats]:
         """Return DIR and FAR at a threshold, people weighted anew: float64 ``B`` each."""
-        asked = weights[:, self.searches.people]
         right = self.searches.first & (self.searches.own >= level)
+        answered = self.searches.other >= level
+        people, asked = self.searches.people, np.ones(len(self.searches.people))
+        counts = [
+            np.bincount(people, kind, minlength=len(draws.units)).astype(np.int64)
+            for kind in (right & self.known, self.known, answered, asked)
+        ]
+        right_, known, answered_, all_ = draws.summed(np.stack(counts, axis=1)).T
         with np.errstate(invalid="ignore"):
-            return (
-                np.asarray((asked * right).sum(1) / (asked * self.known).sum(1)),
-                np.asarray((asked * (self.searches.other >= level)).sum(1) / asked.sum(1)),
-            )
+            return right_ / known, answered_ / all_

@@ -100,13 +100,13 @@ def resample(
     bin_of[levels] = 1
     bin_of = np.cumsum(bin_of) - 1
     different = np.zeros((count, bins))
-    same = np.zeros((pairs.count, bins), np.int64)
+    same = np.zeros((units, bins), np.int64)
     first = draws.units[pairs.gallery_people] * bins
     for block in pairs.blocks():
         coarse = bin_of[block.levels]
         for person, rows in _people_of(block, pairs):
             own = np.concatenate([coarse[row, block.same[row]] for row in rows])
-            same[person] += np.bincount(own, minlength=bins)
+            same[draws.units[person]] += np.bincount(own, minlength=bins)
             cells = (first + coarse[rows])[block.different[rows]]
             counts = np.bincount(cells, minlength=units * bins).reshape(units, bins)
             others = draws.weights @ counts.astype(np.float32)
@@ -115,7 +115,8 @@ def resample(
                 groups.add(block, person, rows)
         if advance:
             advance(len(block.queries))
-    return DrawnRates(levels, _cumulative(different), _cumulative(draws.summed(same)))
+    drawn = draws.weights.astype(np.float64) @ same
+    return DrawnRates(levels, _cumulative(different), _cumulative(drawn))
 
 
 def _people_of(block: PairBlock, pairs: Pairs) -> list[tuple[int, NDArray[np.int64]]]:

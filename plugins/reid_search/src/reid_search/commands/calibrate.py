@@ -140,6 +140,11 @@ def calibrate(
     asked, offered = (Labels.of_samples(side) for side in (dataset.query, dataset.gallery))
     with screen.bar("pairs of queries", 2 * len(query)) as advance:
         result = measure(query, gallery, asked, offered, rule, advance=advance, **options)
+    if result.chosen.tpr.value == 0:
+        screen.say(
+            f"no pair of one person is as similar as the threshold that {result.chosen.text} asks "
+            "for: a search with it will find nobody; take a higher rate, or a better embedder"
+        )
     name = f"{opened.name} on {data}, {rule.name}"
     Console().print(calibration_tables(result, name))
     if json_path:
