@@ -11,10 +11,12 @@ from stored_runs import result, stored_run
 
 from reid_core import ConfigError, DataError, DataSet
 from reid_core.testing.fixtures import RunReid
+from reid_search.commands.sweep import effects
 from reid_search.comparing.effects import compare, shared_labels
 from reid_search.comparing.models import models_of
 from reid_search.comparing.stored import read_run
 from reid_search.comparing.tables import by_camera_pair, by_identity, most_changed
+from reid_search.sweeping.points import SweepRun
 
 SAN = {"run": {"plugins": ["san"], "seed": 0}}
 
@@ -49,6 +51,25 @@ def test_tables_by_person_by_cameras_and_by_query(tmp_path: Path) -> None:
         ("query/b.png", 0.5, 1.0),
     ]
     assert len(most_changed(*models, "standard", 10)) == 3  # one did not change
+
+
+def test_a_sweep_compares_its_points_with_the_first(tmp_path: Path) -> None:
+    runs = [
+        SweepRun({"optim.lr": lr}, seed, stored_run(tmp_path / f"{lr}-{seed}", ranks, **other), {})
+        for lr, other in ((1, {}), (2, {}), (3, {"flip": "sum"}))
+        for seed, ranks in ((0, [1, 2, 4, lr]), (1, [1, 2, 4, 2 * lr]))
+    ]
+    ((line, (table,)),) = effects(runs[:4])
+    assert line == "\nstandard: standard v1: everything"
+    assert table.title == "optim.lr=2 against optim.lr=1, per cent"
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[3][4] == f"{100 * (0.375 - 0.75) / 4:+.1f}"
+    assert "people and seeds" in cells[-1]
+    ((line, tables),) = effects(runs)
+    assert "no intervals" in line
+    assert "mirrored images" in line
+    assert tables == []
+    assert list(effects(runs[:2])) == []
 
 
 def test_a_match_that_comes_late_is_not_found(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +10,8 @@ import click
 from reid_core import PICTURE_SUFFIXES, checked_output, write_text
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from reid_search.comparing.effects import Comparison, Effect
+    from reid_core import DataSet
     from reid_search.comparing.models import Model
-    from reid_search.comparing.statistics import Interval
 
 
 @click.command()
@@ -58,6 +53,7 @@ def compare(
     from reid_core.evaluation.records import results_text
     from reid_search.comparing.effects import compare as compared, shared_labels
     from reid_search.comparing.models import models_of
+    from reid_search.comparing.showing import camera_table, effect_tables, model_lines, people_table
     from reid_search.comparing.stored import read_run
 
     if data is None:
@@ -71,110 +67,38 @@ def compare(
         )
     models = models_of(read)
     labels = shared_labels(read, () if data else protocols)
+    dataset = None if picture is None else _images_of(models[0], labels[0], data, data_root)
     found = [compared(models, label) for label in labels]
     console = Console()
-    _show_models(models)
+    for line in model_lines(models):
+        click.echo(line)
     for one in found:
-        _show(console, one)
+        click.echo(f"\n{one.label}: {one.text}")
+        for table in (*effect_tables(one), people_table(one), camera_table(one)):
+            console.print(table)
     if json_path is not None:
         write_text(json_path, results_text([one.to_json() for one in found]))
-    if picture is not None:
-        _draw(found[0], data, data_root, picture, changed)
+    if picture is not None and dataset is not None:
+        from reid_search.comparing.pictures import picture_of_changes
+        from reid_search.comparing.tables import most_changed
+
+        changes = most_changed(models[0], models[1], labels[0], changed)
+        if changes:
+            picture_of_changes(dataset, models[:2], labels[0], changes, picture)
+        click.echo(f"most changed queries: {picture if changes else 'none, so no picture'}")
 
 
-def _draw(
-    found: Comparison, data: str | None, root: Path | None, picture: Path, count: int
-) -> None:
+def _images_of(model: Model, label: str, data: str | None, root: Path | None) -> DataSet:
+    """Return the data set that shows the queries."""
     from reid_core import ConfigError, open_dataset
-    from reid_search.comparing.pictures import check_same_data, picture_of_changes
-    from reid_search.comparing.tables import most_changed
+    from reid_search.comparing.pictures import check_same_data
 
-    first, second = found.models[:2]
-    config = first.runs[0].config
-    if data is None and config is None:
+    config = model.runs[0].config
+    if data is None and (config is None or config.data.name is None):
         raise ConfigError("--picture needs the images: name their data set with --data")
-    changes = most_changed(first, second, found.label, count)
-    if not changes:
-        click.echo("no picture: no query changed")
-        return
-    name, place = (data, root) if data or config is None else (config.data.name, config.data.root)
-    assert name is not None
-    dataset = open_dataset(name, root or place)
-    check_same_data(dataset, first.result(found.label).content["fingerprint"])
-    picture_of_changes(dataset, (first, second), found.label, changes, picture)
-    click.echo(f"most changed queries: {picture}")
-
-
-def _show_models(models: Sequence[Model]) -> None:
-    from reid_search.comparing.models import changes
-
-    for model in models:
-        runs = ", ".join(str(run.path) for run in model.runs)
-        said = "; ".join(changes(models[0], model))
-        click.echo(f"{model.name}: {runs}{f' ({said})' if said else ''}")
-
-
-def _show(console: Console, one: Comparison) -> None:
-    """Print a comparison: the protocol's line, effects, who changed most, pairs of cameras."""
-    from rich import box
-    from rich.table import Table
-
-    from reid_search.comparing.statistics import LEVEL
-    from reid_search.comparing.tables import FOUND_BY
-
-    click.echo(f"\n{one.label}: {one.text}")
-    for other in one.models[1:]:
-        title = f"{other.name} against {one.models[0].name}, per cent"
-        table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("", "before", "after", "change", f"{100 * LEVEL:.0f} %", "p", "resampled"):
-            table.add_column(name, justify="left" if name in ("", "resampled") else "right")
-        for effect in one.effects:
-            if effect.model == other.name:
-                _add_effect(table, effect)
-        console.print(table)
-    people = sorted(
-        one.identities, key=lambda row: row.average_precision[-1] - row.average_precision[0]
-    )
-    shown = people if len(people) <= 10 else [*people[:5], *people[-5:]]
-    table = _side_by_side("people whose AP changed most", ("person", "queries"), one)
-    for row in shown:
-        table.add_row(str(row.pid), str(row.queries), *_percents(row.average_precision))
-    console.print(table)
-    if one.cameras:
-        title = f"from camera to camera: a match among the first {FOUND_BY}"
-        table = _side_by_side(title, ("query", "match", "queries"), one)
-        for pair in one.cameras:
-            cells = (str(pair.query), str(pair.gallery), str(pair.queries))
-            table.add_row(*cells, *_percents(pair.found))
-        console.print(table)
-
-
-def _add_effect(table: Table, effect: Effect) -> None:
-    d = effect.found
-    measure = {"rank1": "rank-1"}.get(effect.measure, effect.measure)
-    before, after, change = 100 * d.before, 100 * d.after, 100 * d.value
-    cells = (measure, f"{before:.1f}", f"{after:.1f}", f"{change:+.1f}")
-    spans, rest = d.intervals, ("",) * len(cells)
-    table.add_row(*cells, _span(spans.identities), f"{d.p_identities:.4f}", "people")
-    if spans.seeds:
-        table.add_row(*rest, _span(spans.seeds), "", "people and seeds")
-    table.add_row(*rest, _span(spans.queries), f"{d.p_queries:.4f}", "queries")
-    table.add_row(*rest, "", "", f"{d.better} better, {d.worse} worse")
-
-
-def _side_by_side(title: str, keys: Sequence[str], one: Comparison) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=f"{title}, per cent", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in (*keys, *(model.name for model in one.models), "change"):
-        table.add_column(name, justify="right")
-    return table
-
-
-def _percents(values: Sequence[float]) -> list[str]:
-    return [*(f"{100 * value:.1f}" for value in values), f"{100 * (values[-1] - values[0]):+.1f}"]
-
-
-def _span(interval: Interval) -> str:
-    return f"{100 * interval.low:+.1f} .. {100 * interval.high:+.1f}"
+    if data is None and config is not None:
+        data, root = config.data.name, root or config.data.root
+    assert data is not None
+    dataset = open_dataset(data, root)
+    check_same_data(dataset, model.result(label).content["fingerprint"])
+    return dataset

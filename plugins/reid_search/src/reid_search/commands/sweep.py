@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from reid_core.cli.options import run_options, to_flags
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reid_search.sweeping.points import SweepPoint
+    from reid_search.sweeping.points import SweepPoint, SweepRun
 
 
 @click.command()
@@ -53,7 +53,8 @@ def sweep(
     """Run several settings and seeds, and compare.
 
     A weight of 0 makes a plugin inert, so `--over partaware.weight=0,1` compares it with the
-    baseline under the same budget. What is finished in --out is not run again, what was
+    baseline under the same budget; every point is compared with the first one as by `reid compare`.
+    What is finished in --out is not run again, what was
     interrupted goes on.
     """
     from rich.console import Console
@@ -93,7 +94,12 @@ def sweep(
         resources=asked,
     )
     summed = points.summarise(found)
-    Console().print(table(summed))
+    console = Console()
+    console.print(table(summed))
+    for line, tables in effects(found):
+        click.echo(line)
+        for one in tables:
+            console.print(one)
     click.echo(f"sweep: {out / 'sweep.json'}")
     if plot is not None:
         click.echo(f"plot: {points.plot(summed, next(iter(values)), plot)}")
@@ -119,6 +125,35 @@ def table(points: Sequence[SweepPoint]) -> Table:
                 cells.append(f"{100 * by[measure]:.1f}{spread}")
         shown.add_row(*cells)
     return shown
+
+
+def effects(runs: Sequence[SweepRun]) -> Iterator[tuple[str, list[Table]]]:
+    """Yield, per protocol, its line and what every point does against the first one.
+
+    Where results must not stand side by side, the line says why, and there is no table.
+    """
+    from reid_core import DataError
+    from reid_search.comparing.effects import compare
+    from reid_search.comparing.models import Model
+    from reid_search.comparing.showing import effect_tables
+    from reid_search.comparing.stored import read_run
+
+    points: dict[str, list[SweepRun]] = {}
+    for run in runs:
+        name = ", ".join(f"{key}={value}" for key, value in run.settings.items())
+        points.setdefault(name, []).append(run)
+    if len(points) < 2:
+        return
+    models = [
+        Model(name, tuple(read_run(run.folder) for run in same)) for name, same in points.items()
+    ]
+    for label in models[0].runs[0].results:
+        try:
+            found = compare(models, label)
+        except (ConfigError, DataError) as error:
+            yield f"{label}: no intervals, {error}", []
+        else:
+            yield f"\n{found.label}: {found.text}", effect_tables(found)
 
 
 def _values(text: str) -> tuple[str, list[str]]:
