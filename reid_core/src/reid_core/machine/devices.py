@@ -13,6 +13,9 @@ from reid_core.config import EngineSection
 from reid_core.errors import DeviceError
 from reid_core.machine.ranks import world
 
+STAND_INS: set[str] = set()
+"""Types of devices that stand for another one as long as a test says so."""
+
 
 def choose_device(name: str) -> torch.device:
     """Return the device that ``engine.device`` names; ``auto`` takes CUDA where there is one.
@@ -42,7 +45,7 @@ def choose_device(name: str) -> torch.device:
             raise DeviceError(
                 f"engine.device = '{name}', but there are {torch.cuda.device_count()} CUDA devices"
             )
-    elif device.type != "cpu":
+    elif device.type not in ("cpu", *STAND_INS):
         there = torch.accelerator.current_accelerator()
         if there is None or there.type != device.type:
             raise DeviceError(

@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from reid_core.machine.devices import STAND_INS
 from reid_core.testing.rounding import Rounding, plain_name
 
 ELSEWHERE = torch.device("meta")
@@ -62,6 +63,8 @@ def elsewhere(ulps: float = 0.0) -> Iterator[list[str]]:
     with ExitStack() as stack:
         stack.enter_context(patch.object(torch, "Generator", _Generator))
         stack.enter_context(patch.object(torch, "autocast", _autocast))
+        STAND_INS.add(ELSEWHERE.type)
+        stack.callback(STAND_INS.discard, ELSEWHERE.type)
         stack.enter_context(_Literals(devices))
         stack.enter_context(devices)
         yield devices.waits

@@ -1,0 +1,106 @@
+"""Methods of somebody else, of public names alone: each conforms, all compose with partaware."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+from house import ROOT
+
+from reid_core import load_embedder
+from reid_core.cli.main import cli
+from reid_core.runs.resolve import resolve
+from reid_core.runs.running import run
+from reid_core.testing.conformance import CHECKS, Subject
+from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
+
+SOURCE = ROOT / "tests" / "thirdparty"
+METHODS = ("brightness", "camera_vit", "channel_gem")
+TOGETHER = (*METHODS, "partaware")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the distribution from its wheel, beside the environment; return the folder."""
+    target = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-P", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    how = ["--disable-pip-version-check", "--no-build-isolation", "--target", str(target)]
+    subprocess.run([*pip, *how, str(SOURCE)], check=True)
+    return target
+
+
+@pytest.fixture
+def installed(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let this process see the distribution."""
+    monkeypatch.syspath_prepend(str(wheel))
+    return wheel
+
+
+def test_they_use_public_names_alone() -> None:
+    texts = [path.read_text("utf-8") for path in (SOURCE / "src").rglob("*.py")]
+    assert len(texts) == 6
+    for text in texts:
+        assert not re.search(r"reid_(core\.|retrieval)", text), text
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("check", ["claims", "declared", "gradients", "device", "export"])
+def test_each_conforms(
+    name: str, check: str, installed: Path, reid_cache: Path, tmp_path: Path
+) -> None:
+    CHECKS[check](Subject(name, reid_cache, tmp_path))
+
+
+def test_all_resume_together_with_partaware(
+    installed: Path, reid_cache: Path, tmp_path: Path
+) -> None:
+    def made(path: Path, names: tuple[str, ...] = TOGETHER) -> Recorder:
+        return Recorder(tiny_assembly(names, cache=reid_cache), path)
+
+    whole = made(tmp_path / "whole.pt")
+    whole.fit()
+    expected = {"main:brightness/gap", "main:partaware/parts", "main:core/global/ce"}
+    assert expected <= set(whole.trace[0])
+    half = made(tmp_path / "half.pt")
+    half.train_epoch()
+    half.assembly.ctx.progress.epoch, half.assembly.ctx.progress.step = 1, 0
+    half.save()
+    rest = made(tmp_path / "half.pt", TOGETHER[::-1])
+    rest.resume()
+    rest.fit()
+    assert rest.trace == whole.trace[2:]
+
+
+def test_all_evaluate_and_export_together_with_partaware(
+    installed: Path, reid_cache: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    resolved = resolve(tiny_flags(TOGETHER))
+    summary = run(resolved=resolved, out=folder, cache=reid_cache, say=lambda line: None)
+    assert 0 < summary.metrics["brightness/error"] < 1
+    embedder = load_embedder(folder)
+    assert embedder.fields == ("camid",)
+    assert [type(m).__name__ for m in embedder.branches.values()] == ["ChannelPool"]
+    images, cameras = torch.rand(2, 3, *embedder.size), torch.tensor([1, -1])
+    with torch.inference_mode():
+        features = embedder(images, {"camid": cameras})
+        assert torch.equal(features[1:], embedder(images)[1:])
+    done = CliRunner().invoke(cli, ["export", str(folder)])
+    assert done.exit_code == 0, done.output
+    session = onnxruntime.InferenceSession(str(folder / "embedder.onnx"))
+    asked = {"images": images.numpy(), "camid": cameras.numpy()}
+    found = torch.from_numpy(session.run(None, asked)[0])
+    torch.testing.assert_close(found, features, atol=1e-5, rtol=1e-4)
+    out = tmp_path / "found.json"
+    done = CliRunner().invoke(cli, ["eval", str(folder), "-d", "toy:tiny", "--json", str(out)])
+    assert done.exit_code == 0, done.output
+    (found_here,) = json.loads(out.read_text())
+    expected = pytest.approx(summary.results[0].mean_ap, abs=1e-6)
+    assert found_here["metrics"]["mAP"] == expected
