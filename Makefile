@@ -32,7 +32,7 @@ export PYTHONUTF8 = 1
 # Siblings are named by version: pip cannot resolve editable ones by path.
 export REID_RELEASE = 1
 
-.PHONY: install demo test lint format typecheck imports pytest bench clean
+.PHONY: install demo test lint format typecheck imports pytest sbom bench clean
 .NOTPARALLEL:
 
 install: $(STAMP)
@@ -77,6 +77,12 @@ pytest: install
 	@$(RUN) -c 'import sys; from importlib.util import find_spec; s = find_spec("reid_core"); sys.exit(not (s and s.origin))' || { \
 	    echo "reid_core is not installed: rm $(STAMP); make install" >&2; exit 1; }
 	OMP_NUM_THREADS=$(THREADS) $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# In an environment of its own, so that the list holds nothing that is there for the listing.
+sbom: install
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/pip install --disable-pip-version-check cyclonedx-bom
+	.venv-sbom/bin/cyclonedx-py environment $(VENV)/bin/python --output-reproducible --output-file sbom.json
 
 bench: install
 	@for script in $(BENCHMARKS); do echo "$$script"; $(RUN) $$script || exit 1; done

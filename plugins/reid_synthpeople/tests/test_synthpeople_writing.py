@@ -210,8 +210,9 @@ def test_a_worker_that_dies_is_one_clear_error(
 
 
 def test_an_error_in_a_worker_arrives(tmp_path: Path) -> None:
-    pieces = chunks.chunks_of(ORDER.plan(), tmp_path / "missing", 0.0)
-    with pytest.raises(FileNotFoundError):
+    (tmp_path / "file").touch()
+    pieces = chunks.chunks_of(ORDER.plan(), tmp_path / "file", 0.0)
+    with pytest.raises(OSError, match="Not a directory"):
         list(workers.write_chunks(pieces[:1], 1))
 
 

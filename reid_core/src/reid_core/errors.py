@@ -23,6 +23,11 @@ class ReidError(Exception):
 
     exit_code = 2
 
+    def __str__(self) -> str:
+        """Return the message in one line, also where it quotes a name with line breaks."""
+        text = Exception.__str__(self)
+        return r"\n".join(text.splitlines()) if len(text.splitlines()) > 1 else text.strip("\r\n")
+
 
 class ConfigError(ReidError):
     """The configuration is wrong: an unknown key, a value out of range, settings that clash."""
@@ -56,7 +61,7 @@ class CheckpointError(ReidError):
     """A checkpoint or an exported embedder cannot be used here."""
 
 
-class OutputError(ReidError):
+class OutputError(ReidError, OSError):
     """A file cannot be written: no space, no permission, no such place any more."""
 
 

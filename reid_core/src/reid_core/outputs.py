@@ -124,7 +124,9 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(_unwritable(path, error)) from error
+        refused = OutputError(_unwritable(path, error))
+        refused.errno, refused.strerror = error.errno, error.strerror
+        raise refused from error
 
 
 def write_text(path: Path, text: str) -> None:

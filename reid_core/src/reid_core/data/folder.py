@@ -219,7 +219,11 @@ def _fields(root: Path) -> list[FieldSpec]:
             )
         layout = folder / name / "layout.txt"
         spec = SHARED_FIELDS[name]
-        specs.append(replace(spec, layout=layout.read_text().strip()) if layout.exists() else spec)
+        specs.append(
+            replace(spec, layout=layout.read_text("utf-8", "replace").strip())
+            if layout.exists()
+            else spec
+        )
     return specs
 
 

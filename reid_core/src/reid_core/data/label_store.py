@@ -140,7 +140,7 @@ class LabelStore:
         size = self._scalar_file.stat().st_size if self._scalar_file.exists() else 0
         if size != self._scalars_read:
             self._scalars_read = size
-            for line in self._scalar_file.read_text().splitlines():
+            for line in self._scalar_file.read_text("utf-8").splitlines():
                 try:
                     entry = json.loads(line)
                 except json.JSONDecodeError:

@@ -156,7 +156,7 @@ def with_field_folders(dataset: DataSet, folders: Mapping[str, Path]) -> tuple[D
             raise ConfigError(f"--field {name}={folder}: there is no such folder")
         spec, layout = SHARED_FIELDS[name], folder / "layout.txt"
         if layout.is_file():
-            spec = replace(spec, layout=layout.read_text("utf-8").strip())
+            spec = replace(spec, layout=layout.read_text("utf-8", "replace").strip())
         cars = SideCars(folder, spec, names)
         where = f"--field {name}={folder}"
         values = _all_files(where, cars, dataset.train.samples, names, spec)

@@ -118,8 +118,11 @@ class Selection:
         """The epoch of the best weights so far."""
         if not self._note.is_file():
             return None
-        note = json.loads(self._note.read_text("utf-8"))
-        return Selected(**{"iteration": -1, **note})
+        try:
+            note = json.loads(self._note.read_text("utf-8"))
+            return Selected(**{"iteration": -1, **note})
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{self._note} is damaged ({error})") from None
 
     def consider(self, found: Selected, model: ReidModel) -> bool:
         """Keep the model's weights if they are the best so far; return whether they are."""

@@ -19,7 +19,7 @@ from reid_core.config import IDLE, RunConfig, differences
 from reid_core.contract.context import RunContext
 from reid_core.contract.model import Branch
 from reid_core.contract.plugin import Plugin
-from reid_core.errors import CheckpointError
+from reid_core.errors import CheckpointError, ReidError
 from reid_core.loop.optimisers import Optimisers
 from reid_core.model.graph import ReidModel
 from reid_core.outputs import whole_file
@@ -105,6 +105,26 @@ def load_checkpoint(
             other plugins, other settings (which ones), other data, another frozen branch.
     """
     content = read_checkpoint(path)
+    try:
+        _restore(path, content, ctx, model, optimisers, plugins, data, kept or {}, longer)
+    except ReidError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise CheckpointError(f"{path} does not hold what a checkpoint holds ({reason})") from error
+
+
+def _restore(
+    path: Path,
+    content: Mapping[str, Any],
+    ctx: RunContext,
+    model: ReidModel,
+    optimisers: Optimisers,
+    plugins: Mapping[str, str],
+    data: Mapping[str, Mapping[str, str]],
+    kept: Mapping[str, Plugin],
+    longer: bool,
+) -> None:
     theirs, ours = set(content["plugins"]), set(plugins)
     if theirs != ours:
         raise CheckpointError(
@@ -135,8 +155,8 @@ def load_checkpoint(
     model.encoder.follow(content.get("conventions", {}))
     optimisers.load_state_dict(content["optimisers"])
     for name, state in content.get("kept", {}).items():
-        if name in (kept or {}):
-            (kept or {})[name].load_checkpoint_state(state)
+        if name in kept:
+            kept[name].load_checkpoint_state(state)
     for name, value in content["progress"].items():
         setattr(ctx.progress, name, value)
     if content["ranks"] != ctx.world_size:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
-from importlib import import_module
+from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +17,7 @@ from torch import nn
 
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import Branch, Embedding
-from reid_core.errors import CheckpointError, did_you_mean
+from reid_core.errors import CheckpointError, ReidError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import FORMAT, Embedder
 from reid_core.model.inputs import Input
@@ -58,7 +60,11 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
     try:
         spec = json.loads(description.read_text("utf-8"))
         state = load_file(weights)
-    except (json.JSONDecodeError, SafetensorError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename or weights} cannot be read: {error.strerror}"
+        ) from None
+    except (ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"the embedder {weights} is truncated or corrupt: {error}") from None
     found = spec.get("format") if isinstance(spec, dict) else None
     if found != FORMAT:
@@ -66,10 +72,11 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
     check_hash(weights, spec)
     try:
         embedder = _rebuilt(spec, description)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(
-            f"{description} does not describe an embedder: {type(error).__name__}: {error}"
-        ) from None
+    except ReidError:
+        raise
+    except Exception as error:  # whatever a part says to arguments that are not its own
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(f"{description} does not describe an embedder: {reason}") from None
     try:
         embedder.load_state_dict(state)
     except RuntimeError as error:
@@ -108,6 +115,9 @@ def _head(part: Mapping[str, Any], where: Path) -> EmbeddingHead:
 
 def _make(part: Mapping[str, Any], where: Path) -> nn.Module:
     module, _, name = part["factory"].partition(":")
+    if part["kwargs"].get("pretrained"):
+        raise CheckpointError(f"{where} asks for other weights than those beside it: refused")
+    _check_origin(module, part["factory"], where)
     try:
         factory = getattr(import_module(module), name, None)
     except ImportError:
@@ -121,3 +131,20 @@ def _make(part: Mapping[str, Any], where: Path) -> nn.Module:
     # A class whose arguments have grown says what descriptions without them mean.
     complete = getattr(factory, "stored_kwargs", dict)
     return factory(**complete(part["kwargs"]))
+
+
+def _check_origin(module: str, factory: str, where: Path) -> None:
+    """Refuse to import what no plugin brought: importing a module runs it.
+
+    Raises:
+        CheckpointError: the module is of no installed plugin, and not imported yet.
+    """
+    package = module.partition(".")[0]
+    plugins = (entry.module for entry in metadata.entry_points(group="reid.plugins"))
+    ours = {"reid_core", *(name.partition(".")[0] for name in plugins)}
+    if module in sys.modules or package in ours:
+        return
+    if package and find_spec(package) is not None:
+        raise CheckpointError(
+            f"{where} names {factory}, which is of no installed plugin; nothing else is imported"
+        )
