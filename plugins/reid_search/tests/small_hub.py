@@ -92,7 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, tree, Content_Type="application/json")
                 return
             listed = [{"rfilename": file} for file in files]
-            self._send(200, {"id": name, "sha": commit, "siblings": listed, "private": False})
+            facts = {"id": name, "sha": commit, "siblings": listed, "tags": []}
+            self._send(200, facts | {"private": False, "downloads": 0, "likes": 0})
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             name, revision, file = match.groups()
             commit = self._model(name, revision)

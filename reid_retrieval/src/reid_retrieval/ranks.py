@@ -77,20 +77,19 @@ def _ties_before(
     return before
 
 
-def closest(row: NDArray[np.floating[Any]], candidates: IntArray, count: int) -> IntArray:
-    """Return the closest of some gallery images in order, of equals the first in the gallery.
+def closest(row: NDArray[np.floating[Any]], count: int) -> IntArray:
+    """Return the closest gallery images in order, of equals the first in the gallery.
 
     Args:
-        row: ``G``, similarities of one query to the gallery.
-        candidates: gallery indices, ascending.
-        count: how many; fewer where there are not as many candidates.
+        row: ``G``, similarities of one query to the gallery; ``-inf`` hides an image.
+        count: how many; fewer where there are not as many.
     """
-    values = row[candidates]
-    if count < len(values):
+    near = row > -np.inf
+    if count < len(row):
         # Those tied with the last one stay, so that the order of the gallery chooses among them.
-        near = values >= np.partition(values, len(values) - count)[len(values) - count]
-        candidates, values = candidates[near], values[near]
-    return candidates[np.argsort(-values, kind="stable")[:count]]
+        near &= row >= np.partition(row, len(row) - count)[len(row) - count]
+    places = np.flatnonzero(near)
+    return places[np.argsort(-row[places], kind="stable")[:count]]
 
 
 @dataclass(frozen=True)

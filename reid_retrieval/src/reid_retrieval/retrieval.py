@@ -190,7 +190,7 @@ def ranked_rows(
     ranked = []
     for query in np.searchsorted(search.query_rows, rows).tolist():
         fill_finite(similarities, query, row)
-        best = closest(row[0], np.flatnonzero(search.shown(query)), top)
+        best = closest(np.where(search.shown(query), row[0], -np.inf), top)
         matches = search.gallery.pids[best] == search.queries.pids[query]
         ranked.append(
             RankedQuery(

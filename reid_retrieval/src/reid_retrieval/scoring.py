@@ -94,11 +94,11 @@ class Scorer:
         """Return the head of a query's ranking, in rows of the gallery set."""
         search = self.search
         shown = search.shown(query)
-        best = closest(row, np.flatnonzero(shown), self._heads)
+        seen = np.where(shown, row, row.dtype.type(-np.inf))
+        best = closest(seen, self._heads)
         matches = search.gallery.pids[best] == search.queries.pids[query]
         found = own[shown[own]]
-        hidden = np.where(shown, row, row.dtype.type(-np.inf))
-        ranks, _ = positive_ranks(hidden, found, np.zeros(len(found), np.bool_))
+        ranks, _ = positive_ranks(seen, found, np.zeros(len(found), np.bool_))
         matched = found[np.argsort(-row[found], kind="stable")]
         rows = search.gallery_rows
         return RankedHead(rows[best], matches, ranks, rows[matched])

@@ -94,7 +94,8 @@ def endpoint() -> str | None:
 @contextmanager
 def hub_errors(address: Address) -> Iterator[None]:
     """Turn what the hub's library raises in this block into one line."""
-    from huggingface_hub import errors
+    # Where they stand in old versions, too.
+    from huggingface_hub import utils as errors
 
     try:
         yield
