@@ -70,6 +70,8 @@ class DataSection(Section):
     """``NAME[/VARIANT][:SIZE]``; see `reid data list`."""
     root: Path | None = None
     """Folder of a data set whose files are the user's."""
+    also: tuple[str, ...] = ()
+    """Further data sets to train on, ``NAME`` or ``NAME=FOLDER``; their tests are left out."""
     height: Count = 256
     """Height of the network's input, in pixels."""
     width: Count = 128

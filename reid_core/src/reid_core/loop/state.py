@@ -28,7 +28,15 @@ FORMAT = 1
 """Version of the checkpoint's layout."""
 
 FREE = frozenset(
-    {*IDLE, "data.root", "fields", "evaluation.embed", "evaluation.weights", "run.plugins"}
+    {
+        *IDLE,
+        "data.root",
+        "data.also",
+        "fields",
+        "evaluation.embed",
+        "evaluation.weights",
+        "run.plugins",
+    }
 )
 """Settings that a run's continuation may have others of; plugins are compared on their own."""
 

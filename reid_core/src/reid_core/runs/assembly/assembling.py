@@ -19,6 +19,7 @@ from reid_core.contract.step import MAIN
 from reid_core.contract.words import several
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.file_check import without_damaged
+from reid_core.data.joining import joined
 from reid_core.data.sidecars import with_field_folders
 from reid_core.data.validation import split_validation
 from reid_core.errors import DataError, PluginError
@@ -61,6 +62,7 @@ from reid_core.runs.assembly.sources import (
     check_batches,
     erasing_of,
     load_dataset,
+    load_others,
     loader_of,
     photometric_of,
     sampler_of,
@@ -204,6 +206,9 @@ def _context(
     if dataset is None:
         with rank_0_first():
             dataset = load_dataset(config.data.name, config.data.root, cache, providers)
+            dataset, notes = joined(dataset, load_others(config.data.also, cache, providers))
+        for note in notes:
+            say(note)
     if not len(dataset.train):
         raise DataError(
             f"the data set '{dataset.name}' has no training images; train on another one, and "

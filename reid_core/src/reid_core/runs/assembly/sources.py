@@ -43,6 +43,22 @@ def load_dataset(name: str, root: Path | None, cache: Path, providers: Lookup) -
     return found
 
 
+def load_others(names: Iterable[str], cache: Path, providers: Lookup) -> list[DataSet]:
+    """Load the data sets that are trained on beside the main one: ``NAME`` or ``NAME=FOLDER``.
+
+    Raises:
+        DataError: one cannot be loaded.
+    """
+    found = []
+    for text in names:
+        name, equals, folder = text.partition("=")
+        try:
+            found.append(load_dataset(name, Path(folder) if equals else None, cache, providers))
+        except DataError as error:
+            raise DataError(f"--also {text}: {error} (its folder: --also {name}=DIR)") from error
+    return found
+
+
 def load_source(name: str, root: Path | None, cache: Path, providers: Lookup) -> Source:
     """Load a training source by name; of a data set its training split.
 
