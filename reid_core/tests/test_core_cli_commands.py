@@ -384,6 +384,19 @@ def test_export_writes_onnx_and_says_how_close_it_is(
         assert word in out
 
 
+def test_export_says_what_the_file_takes(reid: RunReid, run_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    code, out, err = reid("export", run_folder, "-o", path, "--input", "normalised", "--resize")
+    assert code == 0, err
+    assert path.is_file()
+    for words in ("B x 3 x height x width", "normalised by the host", "own resizing"):
+        assert words in out
+    code, _, err = reid("export", run_folder, "-o", tmp_path / "model.xml", "--resize")
+    assert code == 2
+    assert "model.xml" not in {file.name for file in tmp_path.iterdir()}
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "code",
     [

@@ -333,32 +333,3 @@ def test_a_description_cannot_call_what_is_no_part_of_a_model(
     with pytest.raises(CheckpointError):
         load_embedder(stored)
     assert not Path("called").exists(), "loading an embedder ran a foreign function"
-
-
-def test_onnx_computes_the_same_on_any_batch(embedder: Embedder, tmp_path: Path) -> None:
-    import onnxruntime
-
-    from reid_core.model.onnx import TOLERANCE, export_onnx
-
-    path = tmp_path / "embedder.onnx"
-    assert export_onnx(embedder, path) <= TOLERANCE
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    assert [i.name for i in session.get_inputs()] == ["images"]
-    for count in (1, 2, 7):
-        images = torch.rand(count, 3, *SIZE)
-        (found,) = session.run(None, {"images": images.numpy()})
-        with torch.inference_mode():
-            ours = embedder(images)
-        assert torch.allclose(torch.from_numpy(found), ours, atol=1e-4)
-
-
-def test_onnx_that_differs_is_not_left_behind(
-    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from reid_core.errors import ReidError
-    from reid_core.model import onnx
-
-    monkeypatch.setattr(onnx, "TOLERANCE", -1.0)
-    with pytest.raises(ReidError, match=r"differs from the original by .*nothing was written"):
-        onnx.export_onnx(embedder, tmp_path / "embedder.onnx")
-    assert list(tmp_path.iterdir()) == []

@@ -122,6 +122,10 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 """Old path to the modules that have its content now; a folder of old modules has none."""
 
 NAMES: Mapping[str, Mapping[str, str]] = {
+    "reid_core.model.onnx": {
+        "TOLERANCE": "reid_core.model.exporting",
+        "export_onnx": "reid_core.model.exporting",
+    },
     "reid_core.model.embedder": {
         "load_embedder": "reid_core.model.stored",
     },

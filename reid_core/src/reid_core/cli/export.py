@@ -3,36 +3,64 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from reid_core.outputs import checked_output
 
+if TYPE_CHECKING:
+    from reid_core.model.deployed import Values
+
+SUFFIXES = (".onnx", ".pt2", ".xml")
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--out", "-o", type=click.Path(path_type=Path), help="The .onnx file to write.")
-def export(model: Path, out: Path | None) -> None:
-    """Export a trained embedder to ONNX and check that both compute the same.
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="The file to write: .onnx, .pt2 (torch.export) or .xml (OpenVINO).",
+)
+@click.option(
+    "--input",
+    "values",
+    type=click.Choice(["unit", "normalised"]),
+    default="unit",
+    help="Whether the normalisation is inside (RGB in [0, 1] is given) or the host's (BoxMOT).",
+)
+@click.option("--resize", is_flag=True, help="Take images of any size and resize them inside.")
+def export(model: Path, out: Path | None, values: Values, resize: bool) -> None:
+    """Export a trained embedder for other runtimes and check that both compute the same.
 
-    MODEL is a run's folder or an embedder.safetensors. The input is float32 RGB in [0, 1], the
-    normalisation is inside.
+    MODEL is a run's folder or an embedder.safetensors. The file's metadata state what it takes.
     """
-    from reid_core.model.onnx import export_onnx
+    if out is not None:
+        checked_output(out, SUFFIXES)
+
+    from reid_core.model.deployed import InputContract
+    from reid_core.model.exporting import check_format, export_file
     from reid_core.model.stored import load_embedder
 
-    if out is not None:
-        checked_output(out, (".onnx",))
-    embedder = load_embedder(model)
     folder = model if model.is_dir() else model.parent
-    path = out or checked_output(folder / "embedder.onnx")
-    worst = export_onnx(embedder, path)
+    path = out or folder / "embedder.onnx"
+    contract = InputContract(values, resize)
+    check_format(path, contract)
+    embedder = load_embedder(model)
+    found = export_file(embedder, checked_output(path, SUFFIXES), contract)
     height, width = embedder.size
+    taken = "height x width" if resize else f"{height} x {width}"
+    scale = "in [0, 1]" if values == "unit" else "normalised by the host"
     beside = "".join(
         f", {name} (unknown: {embedder.inputs[name].default:g})" for name in embedder.fields
     )
     click.echo(
-        f"{path}: images B x 3 x {height} x {width} in [0, 1]{beside} -> features B x "
-        f"{embedder.dim}; "
-        f"largest relative difference to torch {worst:.1e}"
+        f"{path}: images B x 3 x {taken}, RGB {scale}{beside} -> features B x {embedder.dim}; "
+        f"largest relative difference to torch {found.difference:.1e}"
     )
+    if found.resizing is not None:
+        click.echo(
+            "resized inside: largest relative difference to the embedder's own resizing "
+            f"{found.resizing:.1e}, on noise"
+        )

@@ -1,115 +1,58 @@
-"""Export a deployed model to ONNX, and prove that it computes the same."""
+"""Write a deployed model as ONNX."""
 
 from __future__ import annotations
 
 import json
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from reid_core.errors import ReidError
-from reid_core.model.embedder import Embedder
-from reid_core.outputs import whole_file
-
-TOLERANCE = 1e-4
-"""Largest difference allowed between features of torch and of ONNX Runtime, relative to the
-largest value."""
+from reid_core.model.deployed import INPUTS_KEY, KEY, Deployed
+from reid_core.moved import former_names
 
 
-def export_onnx(embedder: Embedder, path: Path, batch_sizes: tuple[int, ...] = (1, 3)) -> float:
-    """Write an ONNX model with a dynamic batch axis and check it against torch.
+def write_onnx(model: Deployed, path: Path, stated: str) -> Callable[..., Tensor]:
+    """Write an ONNX file with a free batch axis, and return what it computes in ONNX Runtime.
 
-    Input ``images``: float32 ``B 3 H W``, RGB in ``[0, 1]``. Output ``features``: float32 ``B D``.
     What the embedder reads beside the image is a further input of its name; shape, type and the
-    value that stands for unknown are in the model's metadata, under ``reid.inputs``, as JSON.
+    value that stands for unknown are in the metadata, too, under ``reid.inputs``, as JSON.
 
     Args:
-        embedder: on the CPU, in evaluation mode.
+        model: on the CPU, in evaluation mode.
         path: the file to write.
-        batch_sizes: batches on which the two are compared.
-
-    Returns:
-        The largest difference, relative to the largest value.
-
-    Raises:
-        ReidError: the exporter is not installed, the embedder reads what has no default, or the two
-            differ by more than `TOLERANCE`.
+        stated: the contract, which goes into its metadata.
     """
-    try:
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ReidError(
-            f"export to ONNX needs {error.name}: pip install 'reid-core[onnx]'"
-        ) from None
-    embedder.check_exportable()
-    example = torch.rand(2, 3, *embedder.size)
-    beside = [embedder.inputs[name] for name in embedder.fields]
-    values = [one.unknown(2, example.device) for one in beside]
-    batch = torch.export.Dim("batch", min=1, max=65535)
-    shapes: dict[str, Any] = {"images": {0: batch}}
-    if beside:
-        shapes["read"] = tuple({0: batch} for _ in beside)
+    import onnxruntime
+
     with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            _Named(embedder) if beside else embedder,
-            (example, *values),
-            input_names=["images", *(one.name for one in beside)],
+            model,
+            model.arguments(2),
+            input_names=model.names(),
             output_names=["features"],
-            dynamic_shapes=shapes,
+            dynamic_shapes=model.dynamic_shapes(),
             dynamo=True,
             verbose=False,
         )
     assert program is not None
-    if beside:
-        described = json.dumps([one.to_json() for one in beside])
-        program.model.metadata_props["reid.inputs"] = described
-    with whole_file(path) as part:
-        program.save(str(part))
-        worst = _largest_difference(embedder, part, batch_sizes)
-        if worst > TOLERANCE:
-            raise ReidError(
-                f"the exported model differs from the original by {worst:.1e} (allowed: "
-                f"{TOLERANCE:.0e}); nothing was written"
-            )
-    return worst
-
-
-def _largest_difference(embedder: Embedder, path: Path, batch_sizes: Iterable[int]) -> float:
-    import onnxruntime
-
+    program.model.metadata_props[KEY] = stated
+    if model.beside:
+        described = json.dumps([one.to_json() for one in model.beside])
+        program.model.metadata_props[INPUTS_KEY] = described
+    program.save(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    worst = 0.0
-    generator = torch.Generator().manual_seed(0)
-    for size in batch_sizes:
-        images = torch.rand(size, 3, *embedder.size, generator=generator)
-        with torch.inference_mode():
-            ours = embedder(images)
-        given = {"images": images.numpy()}
-        for name in embedder.fields:
-            given[name] = embedder.inputs[name].unknown(size, images.device).numpy()
-        theirs = torch.from_numpy(session.run(None, given)[0])
-        worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max()))
-    return worst
 
+    def compute(*values: Tensor) -> Tensor:
+        given = {name: one.numpy() for name, one in zip(model.names(), values, strict=True)}
+        return torch.from_numpy(session.run(None, given)[0])
 
-class _Named(nn.Module):
-    """An embedder whose fields are arguments of their own."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        super().__init__()
-        self.embedder = embedder
-
-    def forward(self, images: Tensor, *read: Tensor) -> Tensor:
-        """Return the features ``B D`` of images and of what is read beside them."""
-        features: Tensor = self.embedder(images, dict(zip(self.embedder.fields, read, strict=True)))
-        return features
+    return compute
 
 
 class _quiet:
@@ -126,3 +69,7 @@ class _quiet:
     def __exit__(self, *error: object) -> None:
         for logger, level in zip(self._loggers, self._levels, strict=True):
             logger.setLevel(level)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)
