@@ -53,6 +53,7 @@ def distributions_table() -> str:
     without_plugins = {
         "reid-core": "the core, the toy data, the probe plugins",
         "reid-retrieval": "none: a library that the core stands on",
+        "reid-weights": "none: `people/osnet_x0_25`, `people/body`",
     }
 
     def rows() -> Iterator[tuple[str, ...]]:

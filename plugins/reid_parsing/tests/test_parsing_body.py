@@ -119,6 +119,8 @@ def test_shipped_weights_are_the_default_and_make_three_fields(shipped: Path) ->
         logits = whole(image)
         for field, (first, last) in BODY_CHANNELS.items():
             assert torch.equal(body.alone(field)(image), logits[:, first:last])
+    plugin.takes_shipped = False
+    assert plugin.weights is None, "`reid parsing train` trains"
     # Whoever says how to train a parser gets one that is trained.
     assert Parsing("parsing", ParsingSettings(epochs=3)).weights is None
     named = Parsing("parsing", ParsingSettings(weights=Path("people/body"), epochs=3))

@@ -194,6 +194,7 @@ def train(data: str | None, data_root: Path | None, out: Path, **options: Any) -
     if data_root is not None:
         options["settings"] = (*options["settings"], f'parsing.labelled_root="{data_root}"')
     ctx, plugin = open_context(None, None, options)
+    plugin.takes_shipped = False
     if plugin.weights is not None:
         raise ConfigError("parsing.weights names a trained parser: there is nothing to train")
     field = options["field"]

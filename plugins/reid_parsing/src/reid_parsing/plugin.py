@@ -79,13 +79,18 @@ class ParsingSettings(Settings):
 
 
 class Parsing(Plugin):
-    """Make ``parts`` and ``garments`` with a body parser."""
+    """Make ``parts``, ``garments`` and ``keypoints`` with a body parser.
+
+    Attributes:
+        takes_shipped: whether shipped weights are taken where the settings say nothing.
+    """
 
     Settings = ParsingSettings
     settings: ParsingSettings
 
     def __init__(self, name: str, settings: ParsingSettings | None = None) -> None:
         super().__init__(name, settings)
+        self.takes_shipped = True
         self._run: RunContext | None = None
         self._shipped: BodyNetwork | None = None
         self._divided: dict[str, Labelled] = {}
@@ -202,7 +207,9 @@ class Parsing(Plugin):
         )
         if settings.weights is not None:
             return shipped.get(settings.weights.as_posix(), settings.weights)
-        untold = settings.model_copy(update={"mirror": True}) == ParsingSettings()
+        untold = (
+            self.takes_shipped and settings.model_copy(update={"mirror": True}) == ParsingSettings()
+        )
         return shipped.get(SHIPPED) if untold else None
 
     def body(self) -> BodyNetwork:
