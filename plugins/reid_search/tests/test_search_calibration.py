@@ -19,6 +19,7 @@ from reid_search.calibration.curves import (
     area_under,
     equal_error_rate,
 )
+from reid_search.calibration.groups import GroupCounts
 from reid_search.calibration.intervals import Draws, Interval
 from reid_search.calibration.measuring import calibrate
 from reid_search.calibration.open_set import OpenSet
@@ -298,6 +299,25 @@ def test_groups_are_cameras_and_clothes(people):
         assert group.tpr.value == pytest.approx(reached[own].mean(), abs=2e-3)
 
 
+def test_drawn_rates_of_cameras_weigh_both_people(people, counted):
+    pairs, draws, level = people.pairs(), Draws.of(PEOPLE, 3, seed=5), 3 * LEVELS // 2
+    groups = GroupCounts(pairs, draws, level)
+    resample(pairs, draws, watched_levels(counted.all, [level]), groups)
+    order = np.argsort(people.asked["pid"], kind="stable")
+    first, second = people.asked["pid"][order] - 3, people.offered["pid"] - 3
+    levels = np.concatenate([block.levels for block in pairs.blocks()])
+    camera = people.asked["camid"][order][:, None], people.offered["camid"]
+    of_group = (camera[0] == 0) & (camera[1] == 2) & ~people.same[order]
+    rates = []
+    for weight in draws.weights.astype(np.float64):
+        both = weight[first][:, None] * weight[second]
+        rates.append(both[of_group & (levels >= level)].sum() / both[of_group].sum())
+    assert max(rates) > 0
+    found = next(group for group in groups.camera_rates(0.5) if group.name == "cameras 0, 2")
+    expected = Interval.of(found.fpr.value, np.array(rates), 0.5)
+    assert (found.fpr.low, found.fpr.high) == pytest.approx((expected.low, expected.high))
+
+
 def test_without_cameras_and_clothes_there_are_no_groups(people):
     plain = calibrate(
         people.query, people.gallery, people.asked["pid"], people.offered["pid"], "no-camera",
@@ -386,6 +406,10 @@ def test_calibrations_are_compared_on_people_they_were_not_fitted_to():
         ],
     )
     assert fitted == expected
+    apart = [reliability("", [(half, one.probability)]) for half, one in (
+        (other, fit(counts, "logistic")), (counts, fit(other, "logistic"))
+    )]  # fmt: skip
+    assert fitted.brier == pytest.approx(np.mean([one.brier for one in apart]))
     nobody = ScoreCounts(np.zeros_like(counts.same), counts.different)
     assert cross_reliability((counts, nobody), "logistic") is None
 
