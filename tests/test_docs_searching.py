@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from reid_core import Embedder, Encoder, Tap, load_embedder, open_dataset
 from reid_core.testing.fixtures import RunReid
 from reid_search import models
+from reid_search.commands.embed import embed
 from reid_search.engines.exporting import PACKAGES
 from reid_search.gallery.gallery import Gallery
 
@@ -75,7 +76,10 @@ def test_every_block_does_what_the_page_says(
 ):
     said: dict[str, str] = {}
     for language, note, text in blocks():
-        if note.startswith("file="):
+        if note == "elsewhere":
+            for line in text.splitlines():
+                embed.make_context("embed", shlex.split(line.partition(" embed ")[2]))
+        elif note.startswith("file="):
             (tmp_path / note.removeprefix("file=")).write_text(text)
         elif language == "python":
             exec(compile(text, "searching.md", "exec"), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from PIL import Image
 from reid_core import DataError
 from reid_search.embedding import worker as working
 from reid_search.embedding.inputs import Inputs
+from reid_search.embedding.on_ray import embed_on_ray
 from reid_search.embedding.tables import Table
 from reid_search.embedding.worker import Worker, in_shards
 from reid_search.gallery import filling
-from reid_search.gallery.filling import fill
+from reid_search.gallery.filling import fill, over_ranks
 from reid_search.gallery.gallery import Gallery
 from reid_search.models import OpenModel
 
@@ -141,7 +143,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def made(folder: Path, model: OpenModel, photos: Path) -> Gallery:
     gallery = Gallery.create(folder, model)
-    fill(gallery, Inputs([photos]), Worker(model.embedder, "cpu"))
+    fill(gallery, Inputs([photos]), Worker(model.embedder, "cpu").embed)
     return gallery
 
 
@@ -159,10 +161,10 @@ def test_an_interrupted_filling_goes_on(tmp_path, search_model, search_photos, m
 
     monkeypatch.setattr(gallery, "append", stop_later)
     with pytest.raises(KeyboardInterrupt):
-        fill(gallery, Inputs([search_photos]), worker)
+        fill(gallery, Inputs([search_photos]), worker.embed)
     again = Gallery.open(tmp_path / "part")
     assert len(again) == 4
-    done = fill(again, Inputs([search_photos]), worker)
+    done = fill(again, Inputs([search_photos]), worker.embed)
     assert (done.added, done.there, done.unread) == (2, 4, 0)
     assert content(again.folder) == expected
 
@@ -191,7 +193,8 @@ def test_several_ranks_write_what_one_writes(tmp_path, search_model, search_phot
         here.rank = rank
         gallery = Gallery.open(tmp_path / "four")
         worker = Worker(search_model.embedder, "cpu")
-        counts.append(fill(gallery, Inputs([search_photos]), worker).added)
+        shared = partial(over_ranks, worker=worker)
+        counts.append(fill(gallery, Inputs([search_photos]), shared).added)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(ranks)]
     for thread in threads:
@@ -208,7 +211,7 @@ def test_a_picture_is_embedded_once(tmp_path: Path, search_model: OpenModel, sea
     rows = [{"path": str(search_photos / "0.png"), "box": b} for b in ([0, 0, 9, 9], [0, 0, 9, 9])]
     table.write_text("\n".join(map(json.dumps, rows)))
     worker = Worker(search_model.embedder, "cpu")
-    done = fill(gallery, Inputs([search_photos / "later", table]), worker)
+    done = fill(gallery, Inputs([search_photos / "later", table]), worker.embed)
     assert (done.added, done.there) == (1, 3)
     assert len(Gallery.open(gallery.folder)) == 7
 
@@ -239,3 +242,30 @@ def test_frames_of_a_video_are_pictures(tmp_path: Path, search_model: OpenModel)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     with pytest.raises(DataError, match=r"broken\.mp4: cannot be decoded"):
         Inputs([tmp_path / "broken.mp4"]).check()
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.filterwarnings("ignore")
+def test_a_ray_cluster_writes_what_one_process_writes(tmp_path, search_model, search_photos):
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.data")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    inputs = Inputs([search_photos, tmp_path / "broken.png"])
+    one = Gallery.create(tmp_path / "one", search_model)
+    fill(one, inputs, Worker(search_model.embedder, "cpu").embed)
+    gallery = Gallery.create(tmp_path / "ray", search_model)
+    named: list[str] = []
+    done: list[int] = []
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        on_ray = partial(
+            embed_on_ray, embedder=search_model.embedder, device="cpu", workers=2,
+            advance=done.append,
+        )  # fmt: skip
+        filled = fill(gallery, inputs, on_ray, say=named.append)
+    finally:
+        ray.shutdown()
+    assert (filled.added, filled.unread, sum(done)) == (6, 1, 7)
+    assert len(named) == 1
+    assert "broken.png" in named[0]
+    assert content(gallery.folder) == content(one.folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import click
@@ -37,6 +38,12 @@ from reid_search.models import is_model
     show_default=True,
     help="As engine.precision of a run.",
 )
+@click.option("--on", type=click.Choice(["ray"]), help="By actors of a Ray cluster (RAY_ADDRESS).")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="With --on ray: how many actors; by default one per GPU, or per core.",
+)
 @click.option("--threads", type=click.IntRange(1), default=2, help="Threads that decode pictures.")
 def embed(
     arguments: tuple[str, ...],
@@ -45,6 +52,8 @@ def embed(
     every: int,
     device: str,
     precision: str,
+    on: str | None,
+    workers: int | None,
     threads: int,
 ) -> None:
     """Describe pictures by vectors, in a gallery that `reid search` looks into.
@@ -54,34 +63,54 @@ def embed(
     (.csv, .jsonl) of a path, perhaps a box (left, top, right, bottom) and further columns.
 
     Called again, it adds what is new, and goes on where it was interrupted. Under torchrun, all
-    processes share the work. The exit code is 1 where a picture could not be read.
+    processes share the work; with --on ray, the actors of a cluster do. The exit code is 1 where a
+    picture could not be read.
     """
     model_text, images = split_model(arguments)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if workers is not None and on is None:
+        raise ConfigError("--workers says how many actors --on ray has")
+    if several and on is not None:
+        raise ConfigError(f"--on {on} starts its own processes: call it without torchrun")
     checked_folder(out, empty=not (out / "gallery.json").exists())
 
     from reid_core.cli.progress import Screen
     from reid_core.machine.ranks import process_group, rank_0_first, world
     from reid_search.embedding.inputs import Inputs
+    from reid_search.embedding.on_ray import embed_on_ray, require_ray
     from reid_search.embedding.worker import Worker
-    from reid_search.gallery.filling import fill, open_or_create
+    from reid_search.gallery.filling import fill, open_or_create, over_ranks
     from reid_search.gallery.items import require_pyarrow
     from reid_search.models import open_model
 
     if items == "parquet":
         require_pyarrow()
+    if on == "ray":
+        require_ray()
     inputs = Inputs(images, every)
     total = inputs.check()
     model = open_model(model_text)
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     with process_group(device) if several else nullcontext():
         with rank_0_first():
             gallery = open_or_create(out, model, items)
         first = world()[0] == 0
         screen = Screen()
-        worker = Worker(model.embedder, device, precision, threads)
         writing = gallery.writing() if first else nullcontext()
         with writing, screen.bar("embed", total if first else 0) as advance:
-            done = fill(gallery, inputs, worker, say=screen.say, advance=advance)
+            if on == "ray":
+                embed_shards = partial(
+                    embed_on_ray,
+                    embedder=model.embedder,
+                    device=device,
+                    precision=precision,
+                    threads=threads,
+                    workers=workers,
+                    advance=advance,
+                )
+            else:
+                worker = Worker(model.embedder, device, precision, threads)
+                embed_shards = partial(over_ranks, worker=worker, advance=advance)
+            done = fill(gallery, inputs, embed_shards, say=screen.say)
         if not first:
             return
     there = f", {done.there} were there" if done.there else ""

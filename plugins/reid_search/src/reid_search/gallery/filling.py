@@ -88,34 +88,41 @@ def open_or_create(folder: Path, model: OpenModel, items: str | None = None) -> 
     return Gallery.create(folder, model, items=items or JSON_LINES)
 
 
+Shards = Iterator[list[Item]]
+
+
 def fill(
     gallery: Gallery,
     inputs: Inputs,
-    worker: Worker,
+    embed: Callable[[Shards], Iterator[Embedded]],
     *,
     say: Callable[[str], None] = print,
-    advance: Callable[[int], None] = lambda count: None,
 ) -> Filling:
-    """Embed what a gallery lacks of some inputs; several ranks share the work.
+    """Embed what a gallery lacks of some inputs.
 
     Args:
         gallery: is extended shard by shard.
         inputs: what shall be in it.
-        worker: embeds, with the gallery's embedder.
+        embed: returns all shards in order with vectors of the gallery's embedder: `Worker.embed`,
+            `over_ranks`, or an engine's.
         say: is told every picture that cannot be read.
-        advance: is told how many more pictures are done.
     """
     new = NewItems(inputs, gallery)
     # Every rank has seen the same gallery before rank 0 adds to it.
     barrier()
-    done = _over_ranks(in_shards(new), worker, advance)
-    return _written(gallery, done, new, say)
+    return _written(gallery, embed(in_shards(new)), new, say)
 
 
-def _over_ranks(
-    shards: Iterator[list[Item]], worker: Worker, advance: Callable[[int], None]
+def over_ranks(
+    shards: Shards, worker: Worker, advance: Callable[[int], None] = lambda count: None
 ) -> Iterator[Embedded]:
-    """Yield all shards in order, on every rank, each embedded by one of them."""
+    """Yield all shards in order, on every rank, each embedded by one of them.
+
+    Args:
+        shards: the same on every rank.
+        worker: this rank's.
+        advance: is told how many more pictures are done, by all ranks.
+    """
     rank, ranks = world()
     if ranks == 1:
         yield from worker.embed(shards, advance)
