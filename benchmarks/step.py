@@ -5,7 +5,8 @@
 1. `train_step` against a bare loop around the same model, losses and optimiser;
 2. the same step with channels_last, with bfloat16, and with both;
 3. batch-hard triplet against a loop over anchors;
-4. hook calls with 0, 1, 5 and 10 plugins.
+4. hook calls with 0, 1, 5 and 10 plugins;
+5. an update for a classifier alone, with a forward of its own and standing on main's.
 
 Figures are CPU seconds of one thread (`process_time`), measured in turns (A B A B), medians.
 """
@@ -31,7 +32,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor, nn
 
-from reid_core import LossTerm, Plugin, StepView, Update, batch_hard_triplet, hookimpl
+from reid_core import (
+    Branch,
+    LossTerm,
+    Pass,
+    Plugin,
+    Schedule,
+    StepView,
+    Update,
+    batch_hard_triplet,
+    hookimpl,
+)
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.step import train_step
 from reid_core.loop.trainer import Trainer
@@ -54,7 +65,12 @@ def medians(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[st
 
 
 def assembled(
-    cache: Path, backbone: str, size: tuple[int, int], batch: int, **engine: Any
+    cache: Path,
+    backbone: str,
+    size: tuple[int, int],
+    batch: int,
+    plugin: type[Plugin] | None = None,
+    **engine: Any,
 ) -> Assembly:
     """Assemble the baseline on the toy data set."""
     flags = {
@@ -69,7 +85,9 @@ def assembled(
         "engine": {"device": "cpu", "precision": "fp32", "channels_last": False, **engine},
         "schedule": {"iterations_per_epoch": 1, "warmup_epochs": 0},
     }
-    return assemble(resolve(flags), cache=cache, say=lambda line: None, stages=Stages())
+    classes = {} if plugin is None else {"outfits": plugin}
+    resolved = resolve({**flags, "run": {"plugins": list(classes)}}, classes=classes)
+    return assemble(resolved, cache=cache, say=lambda line: None, stages=Stages())
 
 
 def framework_step(assembly: Assembly) -> Callable[[], object]:
@@ -120,6 +138,56 @@ def looped_triplet(vectors: Tensor, labels: Tensor, margin: float = 0.3) -> Tens
         positive.append(distances[row][same[row]].max())
         negative.append(distances[row][~same[row]].min())
     return torch.relu(torch.stack(positive) - torch.stack(negative) + margin).mean()
+
+
+class Outfits(Plugin):
+    """A classifier of outfits in an update of its own, as CAL has it."""
+
+    again = Pass("outfits/again", branches=("deployed",))
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: Any, taps: Any) -> list[Branch]:
+        """Add the classifier."""
+        count = 1 + max(sample.clothes for sample in ctx.main.samples)
+        sizes = ("deployed:neck",)
+
+        def head(known: Any) -> nn.Module:
+            return nn.Linear(known["deployed:neck"].channels, count)
+
+        return [Branch("outfits/head", head, reads=(), sizes=sizes)]
+
+    @hookimpl
+    def reid_schedule(self) -> Schedule:
+        """Learn after main."""
+        return Schedule(updates=(Update("outfits/learn", ("outfits/head",), passes=(self.again,)),))
+
+    @hookimpl
+    def reid_losses(self, ctx: Any, step: StepView) -> list[LossTerm]:
+        """Classify detached vectors."""
+        if step.update != "outfits/learn":
+            return []
+        view = step.passes["outfits/again"]
+        guess = ctx.module("outfits/head")(view.output("deployed:neck").detach())
+        value = nn.functional.cross_entropy(guess.float(), view.batch.clothes)
+        return [LossTerm("outfits/learn", value)]
+
+
+class CheapOutfits(Outfits):
+    """The same, standing on main's forward."""
+
+    again = Pass("outfits/again", of="main", detached=True)
+
+
+def updates(rounds: int) -> dict[str, dict[str, float]]:
+    """Compare a step without, with, and with a cheap update of a classifier."""
+    with TemporaryDirectory() as folder:
+        base = (Path(folder), "resnet18", (128, 64), 64)
+        contenders = {"main alone": framework_step(assembled(*base))}
+        for label, kind in (("own forward", Outfits), ("of main", CheapOutfits)):
+            contenders[label] = framework_step(assembled(*base, plugin=kind))
+        times = medians(contenders, rounds)
+    alone = times["main alone"]
+    return {label: {"seconds": value, "more": value / alone - 1} for label, value in times.items()}
 
 
 def triplets(rounds: int) -> dict[str, dict[str, float]]:
@@ -230,6 +298,7 @@ def main() -> None:
         "step": steps(options.rounds),
         "triplet": triplets(options.rounds),
         "hooks": hooks(),
+        "updates": updates(options.rounds),
     }
     print("\nbatch-hard triplet, forward and backward")
     for label, row in results["triplet"].items():
@@ -240,6 +309,9 @@ def main() -> None:
     print("\nhook calls of one step (microseconds, random scopes included)")
     for label, value in results["hooks"].items():
         print(f"  {label:<11} {value:7.1f}  ({value / 200:.2f} % of a 20 ms step)")
+    print("\na classifier's update behind main (ResNet-18 128x64 B 64)")
+    for label, row in results["updates"].items():
+        print(f"  {label:<11} {row['seconds']:6.3f} s a step, {100 * row['more']:+5.1f} %")
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 

@@ -38,6 +38,7 @@ SHAPES = {
     "agreement": "Agreement",
     "distilled": "Distilled",
     "averaged": "Averaged",
+    "cheap_adversary": "CheapAdversary",
     "clothes_blind": "ClothesBlind",
     "each_blind": "EachBlind",
     "leak": "Leak",
@@ -54,13 +55,15 @@ SHAPES = {
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "small": {"model": {"backbone": "small"}},
     "top_share": {"model": {"pooling": "top_share"}},
+    "cheap_adversary": {"plugins": {"cheap_adversary": {"begin": 0}}},
     "stripes": {"labels": {"parts": "stripes"}},
     "front_door": {"evaluation": {"protocols": ["standard", "front-door"]}},
 }
 """What a tiny run needs beside the plugin's name, so that the plugin does something."""
 
-ALONE = ("small", "camera_aware", "narrow", "from_csv", "cosine", "agreement")
-"""Pages on encoders (MGN brings its own), on data, on another criterion and another sampler."""
+ALONE = ("small", "camera_aware", "top_share", "from_csv", "cosine", "agreement", "narrow")
+"""Pages on encoders (MGN brings its own), on a pooling (which a stage finds where it is installed),
+on data, on another criterion and another sampler."""
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +225,10 @@ def test_every_shape_conforms(
         ("agreement", {"main:agreement/apart"}),
         ("distilled", {"main:distilled/follow"}),
         ("leak", {"main:leak/camera"}),
+        (
+            "cheap_adversary",
+            {"cheap_adversary/learn:cheap_adversary/learn", "main:cheap_adversary/hide"},
+        ),
         ("clothes_blind", {"main:clothes_blind/outfit"}),
         ("each_blind", {"main:each_blind/outfit"}),
     ],

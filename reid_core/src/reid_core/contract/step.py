@@ -147,6 +147,10 @@ class Pass:
             that lead to what is deployed.
         shared: whether other plugins' losses should supervise it. A pass that shows rows of the
             batch a second time, for its owner's sake, is not shared.
+        of: the pass of an earlier update of the same step whose outputs it shows again, so that
+            nothing is computed twice; then the update runs only in steps in which that one is due,
+            and everything else but ``name`` and ``update`` is that pass's.
+        detached: says with ``of`` that the outputs have no graph.
     """
 
     name: str
@@ -156,8 +160,15 @@ class Pass:
     update: str = MAIN
     branches: tuple[str, ...] = ("*",)
     shared: bool = False
+    of: str | None = None
+    detached: bool = False
 
     def __post_init__(self) -> None:
+        if (self.of is None) == self.detached:
+            raise DeclarationError(
+                f"Pass '{self.name}': of and detached belong together, of='main', detached=True: "
+                "what another update computed has no graph any more"
+            )
         check_word(self, "image", words_of(ImageChoice))
         check_word(self, "bn", words_of(Statistics))
         check_names(self, "branches")
@@ -200,6 +211,7 @@ class Update:
         optimiser: an optimiser of its own for all its groups, with moments of its own.
         at_start: take its gradient at the weights with which the step begins, before any update
             has stepped; otherwise an update sees what those before it left.
+        begin: epoch (0-based) from which it runs.
     """
 
     name: str
@@ -213,6 +225,7 @@ class Update:
     before: tuple[str, ...] = ()
     optimiser: Optimiser | None = None
     at_start: bool = False
+    begin: int = 0
 
     def __post_init__(self) -> None:
         _check_every(self.every)

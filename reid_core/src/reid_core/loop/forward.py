@@ -53,6 +53,7 @@ class UpdateForward(nn.Module):
         super().__init__()
         self.model = model
         self._ctx, self._calls, self._plan = ctx, calls, plan
+        self._shown: dict[str, PassView] = {}
 
     def forward(self, update: Update, batches: Mapping[str, Batch]) -> tuple[Tensor, UpdateReport]:
         """Return the loss with its graph, and a report without.
@@ -73,6 +74,8 @@ class UpdateForward(nn.Module):
             update: what to compute.
             batches: a prepared batch of every source that the update's passes name.
         """
+        if any(one.of is not None for one in update.passes):
+            return self._again(update)
         ctx, calls, first = self._ctx, self._calls, update.passes[0]
         batch = batches[first.source]
         views: dict[str, PassView] = {}
@@ -87,7 +90,22 @@ class UpdateForward(nn.Module):
         for synthetic in self._checked(generated, batch, before=False):
             views[synthetic.name], terms = self._generated(synthetic, batch)
             identity |= terms
-        progress, without = ctx.progress, self._plan.without(update)
+        for name in self._plan.shown_again & views.keys():
+            self._shown[name] = _detached(views[name])
+        return self._seen(update, views, identity)
+
+    def _again(self, update: Update) -> tuple[StepView, dict[str, LossTerm]]:
+        """Return an update that stands on what earlier ones of the step computed."""
+        views = {
+            one.name: replace(self._shown[str(one.of)], name=one.name, shared=False)
+            for one in update.passes
+        }
+        return self._seen(update, views, {})
+
+    def _seen(
+        self, update: Update, views: Mapping[str, PassView], identity: Mapping[str, IdentityTerm]
+    ) -> tuple[StepView, dict[str, LossTerm]]:
+        progress, without = self._ctx.progress, self._plan.without(update)
         step = StepView(update, progress.epoch, progress.iteration, views, without)
         return step, self._terms(step, identity)
 
@@ -212,6 +230,19 @@ class UpdateForward(nn.Module):
         config, ctx = self._ctx.config, self._ctx
         cuda = ctx.device.type == "cuda"
         return StepScopes(config.run.seed, ctx.progress.iteration, ctx.rank, cuda)
+
+
+def _detached(view: PassView) -> PassView:
+    """Return a pass without its graph."""
+    return replace(
+        view,
+        feats={name: value.detach() for name, value in view.feats.items()},
+        embedded={
+            name: Embedded(e.raw.detach(), e.neck.detach(), e.unit.detach())
+            for name, e in view.embedded.items()
+        },
+        logits={name: value.detach() for name, value in view.logits.items()},
+    )
 
 
 def _viewed(

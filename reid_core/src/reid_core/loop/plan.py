@@ -31,6 +31,25 @@ class StepPlan:
         groups = (group for group in self.groups.values() if epoch < group.frozen_until)
         return frozenset(name for group in groups for name in group.parameters)
 
-    def due(self, step: int) -> tuple[Update, ...]:
-        """Return the updates of a step (0-based)."""
-        return tuple(update for update in self.updates if update.due(step))
+    def due(self, step: int, epoch: int | None = None) -> tuple[Update, ...]:
+        """Return the updates of a step.
+
+        Args:
+            step: of the run, 0-based.
+            epoch: 0-based; None takes updates that begin later for due.
+        """
+        found = [
+            one for one in self.updates if one.due(step) and (epoch is None or epoch >= one.begin)
+        ]
+        while True:
+            shown = {one.name for update in found for one in update.passes}
+            # Who stands on another's forward cannot run without it.
+            standing = [u for u in found if all(p.of is None or p.of in shown for p in u.passes)]
+            if len(standing) == len(found):
+                return tuple(found)
+            found = standing
+
+    @property
+    def shown_again(self) -> frozenset[str]:
+        """The passes whose outputs another update shows again."""
+        return frozenset(p.of for u in self.updates for p in u.passes if p.of is not None)

@@ -68,7 +68,7 @@ def train_step(
     progress, optimisers = parts.ctx.progress, parts.optimisers
     factor = rate_factor(parts.schedule, progress.epoch, share)
     reports: dict[str, UpdateReport] = {}
-    due = parts.plan.due(progress.iteration)
+    due = parts.plan.due(progress.iteration, progress.epoch)
     early = {
         one.name: (_backward(parts, one, batches), _taken(parts, one))
         for one in due

@@ -233,13 +233,16 @@ class Trainer:
 
     def _wanted(self, iteration: int) -> list[str]:
         """Return the sources whose batches a step needs."""
-        due = self.assembly.parts.plan.due(iteration)
+        plan, epoch = self.assembly.parts.plan, self.assembly.ctx.progress.epoch
+        due = plan.due(iteration, epoch)
         return sorted({one.source for update in due for one in update.passes})
 
     def _check_weights(self) -> None:
         plan = self.assembly.parts.plan
         period = max(update.every[0] for update in plan.updates)
-        if not self._checked_weights and self.assembly.ctx.progress.iteration >= period:
+        progress, last = self.assembly.ctx.progress, max(update.begin for update in plan.updates)
+        begun = progress.epoch > last or (progress.epoch == last and progress.step >= period)
+        if not self._checked_weights and begun:
             check_loss_weights(self.assembly.config.loss_weights, self.metrics.seen)
             self._checked_weights = True
 

@@ -47,6 +47,7 @@ def merge_schedules(
     check_unique("pass", [(o, p.name) for o, s in owned for p in _passes_of(s)])
     groups = _groups(owned, params, new_layers_scale)
     updates = _updates(owned, groups, params)
+    updates = _standing(updates)
     _check_passes(updates.values(), set(sources), params)
     without = tuple(sorted({pattern for _, s in owned for pattern in s.main_without}))
     return StepPlan(groups, tuple(_in_order(updates)), without)
@@ -158,6 +159,36 @@ def _shared(
         parts = fnmatch.filter(params, pattern)
         holding = {homes[name] for part in parts for name in params[part]}
         found[pattern] = sorted({*fnmatch.filter(groups, pattern), *holding})
+    return found
+
+
+def _standing(updates: Mapping[str, Update]) -> dict[str, Update]:
+    """Let updates come behind those on whose passes they stand, and check that they can."""
+    homes = {p.name: (u.name, p) for u in updates.values() for p in u.passes if p.of is None}
+    found = {}
+    for name, update in updates.items():
+        standing = [p for p in update.passes if p.of is not None]
+        for one in standing:
+            if one.of not in homes or homes[one.of][0] == name:
+                raise PluginError(
+                    f"pass '{one.name}' shows '{one.of}' again, which is no pass of another update"
+                    f"{did_you_mean(str(one.of), homes)}"
+                )
+        if standing and (update.at_start or len(standing) < len(update.passes)):
+            raise PluginError(
+                f"update '{name}' shows passes of another update again, so all of its passes do, "
+                "and it cannot be at_start"
+            )
+        if standing:
+            bases = {homes[str(p.of)][0] for p in standing}
+            passes = tuple(
+                replace(homes[str(p.of)][1], name=p.name, update=name, of=p.of, detached=True)
+                for p in standing
+            )
+            after = tuple(dict.fromkeys((*update.after, *sorted(bases))))
+            found[name] = replace(update, passes=passes, after=after)
+        else:
+            found[name] = update
     return found
 
 
