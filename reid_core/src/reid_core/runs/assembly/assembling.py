@@ -142,6 +142,11 @@ def assemble(
             ctx.stage(stage)
     truth = _make_labels(ctx, made, "pid" in makers)
     model = _model(ctx, calls, starts)
+    if model.criteria and ctx.num_identities == 1:
+        raise DataError(
+            f"all training images of '{ctx.dataset.name}' show one person: there is nobody to tell "
+            "apart; add other people"
+        )
     deployed = embedder_of(model, config.data.size, config.evaluation.embed)
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it

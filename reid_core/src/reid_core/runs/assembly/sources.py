@@ -205,13 +205,7 @@ def _check_several_people(ctx: RunContext, kind: str, size: int) -> None:
 
     Raises:
         ConfigError: with the batch size that holds two.
-        DataError: there is one person alone.
     """
-    if ctx.main.identities and ctx.main.num_identities == 1:
-        raise DataError(
-            f"all training images of '{ctx.dataset.name}' show one person: there is nobody to tell "
-            "apart; add other people"
-        )
     data, together = ctx.config.data, {"pk": ctx.config.data.instances, "pairs": 2}
     instances = together.get(kind.removesuffix("_camera"))
     if instances is not None and size < 2 * instances:
