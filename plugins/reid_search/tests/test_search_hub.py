@@ -23,9 +23,10 @@ from reid_search.models import resolve_model
 @pytest.fixture(autouse=True)
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """A hub of the test's own, and a cache beside it: nothing leaves this machine."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    # Old versions of the library keep copies of the name.
+    for module in ("constants", "file_download", "_snapshot_download"):
+        name = f"huggingface_hub.{module}.HF_HUB_CACHE"
+        monkeypatch.setattr(name, str(tmp_path / "cache"), raising=False)
     monkeypatch.setenv("HF_TOKEN", "hf_nobody")
     with small_hub() as made:
         monkeypatch.setenv("HF_ENDPOINT", made.address)

@@ -101,5 +101,6 @@ def _tsne(unit: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
 def _umap(unit: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     from umap import UMAP
 
-    made = UMAP(n_components=2, n_neighbors=min(15, len(unit) - 1), random_state=seed)
+    neighbours = min(15, len(unit) - 1)
+    made = UMAP(n_components=2, n_neighbors=neighbours, random_state=seed, n_jobs=1)
     return np.asarray(made.fit_transform(unit))
