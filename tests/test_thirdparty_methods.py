@@ -22,7 +22,7 @@ from reid_core.testing.conformance import CHECKS, Subject
 from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 
 SOURCE = ROOT / "tests" / "thirdparty"
-METHODS = ("brightness", "camera_vit", "channel_gem")
+METHODS = ("brightness", "camera_vit", "channel_gem", "cheap_adversary")
 TOGETHER = (*METHODS, "partaware")
 
 
@@ -45,7 +45,7 @@ def installed(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_they_use_public_names_alone() -> None:
     texts = [path.read_text("utf-8") for path in (SOURCE / "src").rglob("*.py")]
-    assert len(texts) == 6
+    assert len(texts) == 7
     for text in texts:
         assert not re.search(r"reid_(core\.|retrieval)", text), text
 
@@ -67,7 +67,9 @@ def test_all_resume_together_with_partaware(
     whole = made(tmp_path / "whole.pt")
     whole.fit()
     expected = {"main:brightness/gap", "main:partaware/parts", "main:core/global/ce"}
+    expected |= {"cheap_adversary/learn:cheap_adversary/learn"}
     assert expected <= set(whole.trace[0])
+    assert "main:cheap_adversary/hide" in whole.trace[2], "it begins at the second epoch"
     half = made(tmp_path / "half.pt")
     half.train_epoch()
     half.assembly.ctx.progress.epoch, half.assembly.ctx.progress.step = 1, 0
