@@ -15,6 +15,7 @@ READ = {"--data-root", "--generator", "--identity", "--images", "--inception"}
 """Options that name what is read; every other option that takes a path names what is written."""
 
 WITHOUT_SUFFIX = {"--json"}
+SUFFIXES = {"export": ".onnx", "train": ".safetensors", "poses": ".json", "report": ".html"}
 FOLDERS = {
     ("run", "--out"),
     ("calibrate", "--out"),
@@ -96,7 +97,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(
     file = tmp_path / "file"
     file.touch()
     suffix = "" if found in FOLDERS else ".png"
-    suffix = {"export": ".onnx", "train": ".safetensors", "poses": ".json"}.get(words[-1], suffix)
+    suffix = SUFFIXES.get(words[-1], suffix)
     code, _, err = call(tuple(words), option, file / f"x{suffix}", run_reid)
     assert code == 2
     assert err.startswith(f"reid: {option} ")

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from reid_core import CheckpointError, ConfigError
 
@@ -94,8 +96,8 @@ def endpoint() -> str | None:
 @contextmanager
 def hub_errors(address: Address) -> Iterator[None]:
     """Turn what the hub's library raises in this block into one line."""
-    # Where they stand in old versions, too.
-    from huggingface_hub import utils as errors
+    # Old versions have the errors here alone, new ones do not list them for type checkers.
+    errors: Any = import_module("huggingface_hub.utils")
 
     try:
         yield
