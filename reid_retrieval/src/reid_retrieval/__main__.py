@@ -43,12 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _list_protocols()
         else:
             _evaluate(options)
-    except RetrievalError as error:
+    except (RetrievalError, OSError) as error:
         print(f"reid-retrieval: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"reid-retrieval: {where}{error.strerror or error}", file=sys.stderr)
         return 2
     return 0
 
