@@ -24,6 +24,7 @@ from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 SOURCE = ROOT / "tests" / "thirdparty"
 METHODS = ("brightness", "camera_vit", "channel_gem", "cheap_adversary")
 TOGETHER = (*METHODS, "partaware")
+CONFORMS = ("claims", "declared", "gradients", "device", "export")
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +52,17 @@ def test_they_use_public_names_alone() -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("check", ["claims", "declared", "gradients", "device", "export"])
+@pytest.mark.parametrize("check", CONFORMS)
 def test_each_conforms(
     name: str, check: str, installed: Path, reid_cache: Path, tmp_path: Path
 ) -> None:
     CHECKS[check](Subject(name, reid_cache, tmp_path))
+
+
+def test_an_encoder_of_ones_own_composes_with_every_probe(
+    installed: Path, reid_cache: Path, tmp_path: Path
+) -> None:
+    CHECKS["composition"](Subject("camera_vit", reid_cache, tmp_path))
 
 
 def test_all_resume_together_with_partaware(

@@ -181,4 +181,6 @@ class Staged(Plugin):
             return []
         taught = step.main.output(self.own("taught"))
         ours = step.main.output(ENCODER_MAP).mean((2, 3))
+        if ours.shape != taught.shape:  # the run has another plugin's encoder, the stage its own
+            taught, ours = taught.mean(1), ours.mean(1)
         return [LossTerm(self.own("follow"), (ours - taught).square().mean().float())]
