@@ -125,7 +125,7 @@ def test_a_broken_plugin_that_nobody_asked_for(
         (("-d", "toy/cc"), ("'toy' has no variant 'cc'",)),
         (("-d", "toy-pairs:tiny"), ("is a training source and no data set",)),
         (("-d", "folder"), ("give their folder with --data-root DIR",)),
-        (("-d", "folder", "--data-root", "nowhere"), ("nowhere/train: no such folder",)),
+        (("-d", "folder", "--data-root", "nowhere"), ("nowhere: no such folder",)),
         (("-s", "evaluation.protocols=['x']"), ("no evaluation protocol 'x'",)),
         (("--resume",), ("holds no run to resume",)),
         (("--device", "cuda:99"), ("cuda:99",)),
