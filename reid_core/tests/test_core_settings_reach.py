@@ -163,15 +163,16 @@ def test_colours_are_changed_in_the_order_that_is_said() -> None:
 
 @pytest.mark.parametrize("epoch_by", ["images", "identities"])
 def test_samplers_go_through_what_the_section_says(epoch_by: str, reid_cache: Path) -> None:
-    data = {"data": {"epoch_by": epoch_by, "batch_size": 8, "instances": 4}}
-    assembly = tiny_assembly((), data, cache=reid_cache)
+    data = {"sampler": "pk", "epoch_by": epoch_by, "batch_size": 8, "instances": 4}
+    assembly = tiny_assembly((), {"data": data, "run": {"seed": 7}}, cache=reid_cache)
     pids, camids = (
         np.array([getattr(sample, name) for sample in assembly.ctx.main.samples])
         for name in ("pid", "camid")
     )
-    wanted = make_sampler("pk", pids, camids, 8, instances=4, epoch_by=epoch_by)  # type: ignore[arg-type]
+    wanted = make_sampler("pk", pids, camids, 8, instances=4, seed=7, epoch_by=epoch_by)  # type: ignore[arg-type]
     found = assembly.samplers["main"]
-    assert found.count(0) == wanted.count(0)
+    for epoch in range(2):
+        np.testing.assert_array_equal([*found.epoch(epoch)], [*wanted.epoch(epoch)])
     if epoch_by == "identities":
         assert found.count(0) == len(set(pids.tolist())) // 2
 
