@@ -23,15 +23,30 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import tomllib
+import warnings
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-FAILED = 1  # pytest's exit code when tests ran and some failed
+FAILED, INTERRUPTED = 1, 2  # pytest's exit codes: tests failed; a file could not be collected
+LONGEST = 300  # seconds for the tests of one mutation
+GUARD = ROOT / "reid_core/src/reid_core/model/torchvision_guard.py"
+HEAVY = (
+    "numpy",
+    "scipy.stats",
+    "sklearn.cluster",
+    "torch",
+    "torch.utils.data",
+    "timm",
+    "kornia",
+    "pytest",
+)
 
 
 def main() -> int:
@@ -39,6 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lists", nargs="+", type=Path)
     parser.add_argument("--only", default="", help="mutations whose file, old or new contain this")
+    parser.add_argument("--part", default="1/1", help="2/3: the second third of them")
     parser.add_argument("--json", type=Path, help="where the outcome of each is written")
     args = parser.parse_args()
     mutations = [
@@ -47,6 +63,9 @@ def main() -> int:
         for mutation in tomllib.loads(path.read_text("utf-8"))["mutation"]
         if args.only in "\n".join(mutation[key] for key in ("file", "old", "new"))
     ]
+    import_heavy()
+    part, parts = map(int, args.part.split("/"))
+    mutations = mutations[part - 1 :: parts]
     for tests in sorted({mutation["tests"] for mutation in mutations}):
         code, output = pytest(tests, [])
         if code:
@@ -73,27 +92,62 @@ def outcome(mutation: dict[str, Any]) -> str:
             sys.exit(f"{mutation['file']}: not exactly once: {mutation['old']!r}")
         path.write_text(text.replace(mutation["old"], mutation["new"]), "utf-8")
         code, output = pytest(mutation["tests"], [folder])
-    if code not in (0, FAILED):
+    # Some mutations break the import of what the tests import, or never come to an end.
+    outcomes = {0: "survives", FAILED: "caught", INTERRUPTED: "caught", -signal.SIGALRM: "caught"}
+    if code not in outcomes:
         print(output)
-    return {0: "survives", FAILED: "caught"}.get(code, "broken")
+    return outcomes.get(code, "broken")
+
+
+def import_heavy() -> None:
+    """Import what tests import and nothing of the project, so that forks have it."""
+    spec = spec_from_file_location("guard", GUARD)
+    assert spec is not None
+    assert spec.loader is not None
+    guard = module_from_spec(spec)
+    spec.loader.exec_module(guard)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        guard.ensure()
+    for name in HEAVY:
+        import_module(name)
+    torch = import_module("torch")
+    torch.set_num_threads(1)
 
 
 def pytest(tests: str, path: list[str]) -> tuple[int, str]:
-    """Run the tests with folders before all others on the import path."""
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    variables["PYTHONPATH"] = os.pathsep.join(path)
-    words = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "--no-header",
-    ]
-    words += ["-p", "no:cacheprovider", *shlex.split(tests)]
-    done = subprocess.run(words, cwd=ROOT, env=variables, capture_output=True, text=True)
-    return done.returncode, done.stdout[-3000:] + done.stderr[-3000:]
+    """Run the tests with folders before all others on the import path.
+
+    They run in a fork of this process, which has the heavy libraries imported and nothing of the
+    project, so a mutation costs its tests alone.
+    """
+    with tempfile.TemporaryFile() as output:
+        child = os.fork()
+        if child == 0:
+            os._exit(_in_child(tests, path, output.fileno()))
+        _, status = os.waitpid(child, 0)
+        output.seek(0)
+        return os.waitstatus_to_exitcode(status), output.read()[-6000:].decode(errors="replace")
+
+
+def _in_child(tests: str, path: list[str], output: int) -> int:
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(ROOT)
+    signal.alarm(LONGEST)
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(path)}
+    sys.dont_write_bytecode = True
+    sys.path[:0] = path
+    # What is imported before pytest starts is not rewritten, which is none of these tests' affair.
+    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider"]
+    words = ["-x", "-q", "--no-header", *quiet, *shlex.split(tests)]
+    code = 1
+    try:
+        code = int(import_module("pytest").main(words))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code
 
 
 def describe(mutation: dict[str, Any]) -> str:
