@@ -176,5 +176,6 @@ def test_the_quick_one_keeps_to_the_core_s_budget() -> None:
     ours, theirs = settings("quick"), FsamSettings().model_dump()
     assert {key: ours[key] for key in ours if ours[key] != theirs[key]} == {
         "mask_size": (64, 32),
+        "parser_iterations": 40,
         "parser_lr_scale": 0.1,
     }

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from reid_core.errors import CheckpointError, ConfigError
+from reid_core.testing import conformance_suite
 from reid_core.testing.tiny import tiny_assembly
 from reid_parsing.augmentation import Placing
 from reid_parsing.body import BODY_CHANNELS, FORMAT, load_body
@@ -19,6 +20,9 @@ from reid_parsing.commands import parsing
 from reid_parsing.joints import correct_joints, found_joints, joint_cross_entropy, mirrored_joints
 from reid_parsing.networks.light import LightParser
 from reid_parsing.plugin import Parsing, ParsingSettings
+
+test_body_conforms = conformance_suite("body")
+test_joints_conforms = conformance_suite("joints")
 
 
 @pytest.fixture

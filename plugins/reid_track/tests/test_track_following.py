@@ -25,8 +25,14 @@ class Observer(Wandb):
     package = "json"
 
 
-# They differ in their tracker alone, which no check of the suite opens.
+# No check of the suite opens a tracker, whose package need not be there.
 test_conforms = conformance_suite("wandb", classes={"wandb": Observer})
+test_mlflow_conforms = conformance_suite(
+    "mlflow", classes={"mlflow": type("Observer", (Mlflow,), {"package": "json"})}
+)
+test_trackio_conforms = conformance_suite(
+    "trackio", classes={"trackio": type("Observer", (Trackio,), {"package": "json"})}
+)
 
 
 class Notebook:

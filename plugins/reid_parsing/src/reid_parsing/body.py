@@ -12,7 +12,7 @@ from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import Branch, Tap
 from reid_core.contract.plugin import Need, Plugin, Settings
-from reid_core.contract.step import LossTerm
+from reid_core.contract.step import MAIN, LossTerm
 from reid_core.errors import CheckpointError
 from reid_core.weights import description_of
 
@@ -85,9 +85,11 @@ class Body(Plugin):
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
         """Return cross-entropy over pixels for the maps, and over places for the joints."""
-        from reid_parsing.joints import joint_cross_entropy
+        from reid_parsing.joints import average_over_ranks, joint_cross_entropy
         from reid_parsing.losses import pixel_cross_entropy
 
+        if MAIN not in step.passes:
+            return []
         view, terms = step.main, []
         logits = view.output(self.own("logits"))
         for field, (first, last) in BODY_CHANNELS.items():
@@ -95,7 +97,7 @@ class Body(Plugin):
             value = (
                 pixel_cross_entropy(own, truth)
                 if SHARED_FIELDS[field].classes
-                else joint_cross_entropy(own, truth, ctx.config.data.size)
+                else joint_cross_entropy(own, truth, ctx.config.data.size, average_over_ranks(ctx))
             )
             terms.append(LossTerm(self.own(f"{field}_loss"), value))
         return terms

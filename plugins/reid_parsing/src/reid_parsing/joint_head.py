@@ -60,15 +60,14 @@ class Joints(Plugin):
         """Return the loss, averaged over the passes that know their joints."""
         import torch
 
-        from reid_parsing.joints import joint_cross_entropy
+        from reid_parsing.joints import average_over_ranks, joint_cross_entropy
 
         name, logits = self.own("joints"), self.own("logits")
         if not step.wants(name):
             return []
+        size, average = ctx.config.data.size, average_over_ranks(ctx)
         values = [
-            joint_cross_entropy(
-                view.output(logits), view.batch.fields["keypoints"], ctx.config.data.size
-            )
+            joint_cross_entropy(view.output(logits), view.batch.fields["keypoints"], size, average)
             for view in step.passes_with("keypoints", logits)
         ]
         return [LossTerm(name, torch.stack(values).mean(), self.settings.weight)] if values else []

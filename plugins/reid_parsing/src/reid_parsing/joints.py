@@ -22,7 +22,12 @@ JOINTS = len(COCO_JOINTS)
 """Points of the field ``keypoints``."""
 
 
-def joint_cross_entropy(logits: Tensor, keypoints: Tensor, size: tuple[int, int]) -> Tensor:
+def joint_cross_entropy(
+    logits: Tensor,
+    keypoints: Tensor,
+    size: tuple[int, int],
+    average: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Return the mean cross-entropy of finding each joint among all places of a heatmap.
 
     Args:
@@ -30,6 +35,8 @@ def joint_cross_entropy(logits: Tensor, keypoints: Tensor, size: tuple[int, int]
         keypoints: float ``B J 3``: x and y in pixels of the image, visibility; a joint of
             visibility 0 has no place and counts nowhere, a hidden one (0.5) counts half.
         size: height and width of the image.
+        average: of several ranks, returns the mean of a number over them, so that a joint counts
+            the same on whichever rank it is.
     """
     height, width = logits.shape[2:]
     # (0, 0) is the middle of the first pixel.
@@ -38,7 +45,15 @@ def joint_cross_entropy(logits: Tensor, keypoints: Tensor, size: tuple[int, int]
     place = (row * width + column).flatten()
     loss = F.cross_entropy(logits.float().flatten(2).flatten(0, 1), place, reduction="none")
     weight = keypoints[..., 2].flatten()
-    return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
+    total = weight.sum() if average is None else average(weight.sum())
+    return (loss * weight).sum() / total.clamp(min=1e-6)
+
+
+def average_over_ranks(ctx: RunContext) -> Callable[[Tensor], Tensor] | None:
+    """Return what averages a number over the ranks of a run; None where there is one."""
+    if ctx.world_size == 1:
+        return None
+    return lambda value: ctx.gather(value[None]).mean(0)
 
 
 def found_joints(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -102,7 +102,9 @@ def _updates(
     for owner, schedule in owned:
         for update in schedule.updates:
             shared = _shared(update, groups, params)
-            for name in (*update.groups, *(s for s in update.shares if not shared[s])):
+            # A part of the model without parameters has nothing to share.
+            unmet = [name for name in update.shares if not shared[name] and name not in params]
+            for name in (*update.groups, *unmet):
                 if name not in groups:
                     raise PluginError(
                         f"plugin '{owner}': update '{update.name}' steps the unknown group "
