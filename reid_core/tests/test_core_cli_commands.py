@@ -74,10 +74,10 @@ def test_help_lists_the_commands(reid: RunReid) -> None:
         ),
         (
             ("eval",),
-            "--weights --height --width --data --data-root --protocol --distance --vector --flip "
+            "--weights --checkpoint --height --width --data --data-root --protocol --distance --vector --flip "
             "--embed --unknown --rerank --device --precision --json --picture --help",
         ),
-        (("export",), "--out --help"),
+        (("export",), "--out --input --resize --help"),
         (("plugins", "list"), "--json --help"),
         (("plugins", "new"), "--into --author --summary --help"),
         (("data", "show"), "--data-root --out --identities --images --help"),

@@ -27,6 +27,7 @@ PAPER: dict[str, Any] = {
     "data.validation": 0.0,
     # Random crops of an image of 288 x 144 and mirroring; no padding, no erasing, nothing else.
     "augment.flip": 0.5,
+    "data.also": [],
     "data.damaged": "refuse",
     "augment.pad": 0,
     "augment.enlarge": 1.125,

@@ -147,7 +147,9 @@ def _parquet_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
-        raise DataError(f"{table}: Parquet needs pyarrow: pip install pyarrow") from None
+        raise DataError(
+            f"{table}: Parquet needs pyarrow: pip install 'reid-benchmarks[parquet]'"
+        ) from None
     number = 0
     with parquet.ParquetFile(table) as file:
         for batch in file.iter_batches():

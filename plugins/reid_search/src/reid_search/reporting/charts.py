@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -133,7 +134,6 @@ def svg(figure: Figure, title: str) -> str:
         title: read to those who cannot see it.
     """
     import matplotlib
-    from markupsafe import escape
 
     buffer = io.StringIO()
     # Text stays text, and the same figure always gives the same ids.
@@ -147,7 +147,7 @@ def svg(figure: Figure, title: str) -> str:
     # Of several charts on a page each has ids of its own.
     mark = hashlib.sha256(f"{title}{text}".encode()).hexdigest()[:8]
     text = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>c{mark}-", text)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
 
 
 def _figure(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
