@@ -74,8 +74,9 @@ def test_help_lists_the_commands(reid: RunReid) -> None:
         ),
         (
             ("eval",),
-            "--weights --checkpoint --height --width --data --data-root --protocol --distance --vector --flip "
-            "--embed --unknown --rerank --device --precision --json --picture --help",
+            "--weights --checkpoint --height --width --data --data-root --protocol --distance "
+            "--vector --flip --embed --unknown --rerank --device --precision --json --picture "
+            "--help",
         ),
         (("export",), "--out --input --resize --help"),
         (("plugins", "list"), "--json --help"),

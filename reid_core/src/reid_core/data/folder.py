@@ -140,7 +140,8 @@ def _pattern(root: Path, variant: str) -> tuple[re.Pattern[str], str]:
     Raises:
         DataError: the folder's own cannot be read, or does not say where the pid is.
     """
-    text, expected = PATTERNS[variant]
+    # Data sets of plugins are read by it under variants of their own.
+    text, expected = PATTERNS.get(variant, PATTERNS["names"])
     own = root / "folder.toml"
     try:
         if own.is_file():
