@@ -52,6 +52,7 @@ def test_what_is_shipped_is_what_its_card_says(name: str) -> None:
     assert card["steps"] == config.schedule.epochs * (config.schedule.iterations_per_epoch or 0)
     assert card["rows"] == config.data.batch_size
     assert card["scores"]
+    assert all(scores.get("mAP", 100) > 0 for scores in card["scores"].values())
     for people in found["learnt_from"]["people"]:
         group, _, numbers = people.rpartition("/")
         assert group.startswith("synthpeople/")
