@@ -256,15 +256,15 @@ class _PkSampler(Sampler):
         if batch_size % instances:
             raise ConfigError(
                 f"sampler: a batch of {batch_size} cannot be made of groups of {instances} images; "
-                f"set batch_size to a multiple of instances, such as "
+                f"set data.batch_size to a multiple of data.instances, such as "
                 f"{max(1, batch_size // instances) * instances}"
             )
         wanted = batch_size // instances
         if len(identities) < wanted:
             raise ConfigError(
                 f"sampler: a batch of {batch_size} with {instances} images per identity needs "
-                f"{wanted} identities, and there are {len(identities)}; set batch_size to "
-                f"{len(identities) * instances} or less"
+                f"{wanted} identities, and there are {len(identities)}; set data.batch_size "
+                f"to {len(identities) * instances} or less"
             )
         few = int((identities.counts < instances).sum())
         note = (
@@ -351,7 +351,7 @@ class _PairSampler(Sampler):
         if anchors < batch_size // 2:
             raise ConfigError(
                 f"sampler: a batch of {batch_size // 2} pairs cannot be drawn from {anchors} "
-                f"{epoch_by}; set batch_size to {2 * anchors} or less"
+                f"{epoch_by}; set data.batch_size to {2 * anchors} or less"
             )
         single = int((identities.counts < 2).sum())
         note = f"{single} of {len(identities)} identities have one image; it is paired with itself"
