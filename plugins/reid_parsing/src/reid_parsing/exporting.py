@@ -166,7 +166,8 @@ def export_pictures(
             target = out / field / path.relative_to(folder).with_suffix(suffix)
             target.parent.mkdir(parents=True, exist_ok=True)
             write_whole(target, content)
-        yield f"{field} of {len(paths)} pictures: {out / field}"
+        pictures = "1 picture" if len(paths) == 1 else f"{len(paths)} pictures"
+        yield f"{field} of {pictures}: {out / field}"
 
 
 def sheet_beside(folder: Path) -> Path:
