@@ -148,6 +148,7 @@ def test_what_cannot_be_read_is_named(reid: RunReid, model: Path, search_photos:
         (("embed", "MODEL", "empty", "--out", "g"), "empty: there are no pictures"),
         (("embed", "MODEL", "gone", "--out", "g"), "gone: no such file or folder"),
         (("embed", "MODEL", "--out", "g"), "is a model: name pictures behind it"),
+        (("embed", "PHOTOS", "MODEL", "--out", "g"), "is a model: name one alone, before the"),
         (("embed", "gone.safetensors", "PHOTOS", "--out", "g"), "gone.safetensors is missing"),
         (("embed", "ftp://x", "PHOTOS", "--out", "g"), "no model can be had from such an address"),
         (("search", "gone", "PHOTOS"), "gone: is missing; make one with: reid embed"),
@@ -170,6 +171,16 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert reason in err
     assert len([line for line in err.splitlines() if not line.startswith("warning:")]) == 1
     assert sorted(path.name for path in Path().rglob("*")) == ["empty", "full", "x"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("search", "g", "a.png", "--threshold"), ("report", "run", "--out", "a.html", "--megabytes")],
+)
+def test_no_number_is_a_number_of_no_range(reid: RunReid, arguments: tuple[str, ...]):
+    code, _, err = reid(*arguments, "nan")
+    assert code == 2
+    assert "nan is no finite number" in err
 
 
 def test_an_embedder_is_made_without_a_run(reid: RunReid, search_photos: Path):

@@ -95,7 +95,10 @@ def test_json_lines_keep_their_values(tmp_path: Path):
         ("t.csv", "path\na.mp4\n", "line 2: a video needs the column 'frame'"),
         ("t.csv", "path,box\n0.png,50 0 60 9\n", r"line 2: the box .* lies outside the image"),
         ("t.jsonl", '{"path": "0.png", "box": [3, 3, 3, 4]}\n', "line 1: the box .* is empty"),
-        ("t.jsonl", '{"path": 3}\n', "line 1: there is no 'path'"),
+        ("t.jsonl", '{"path": 3}\n', "line 1: 3 is no path"),
+        ("t.jsonl", '{"box": [3, 3, 3, 4]}\n', "line 1: there is no 'path'"),
+        ("t.csv", "path\n\udcff.png\n", "t.csv: is not encoded as UTF-8"),
+        ("t.jsonl", '{"path": "\udcff.png"}\n', "t.jsonl: is not encoded as UTF-8"),
         ("t.jsonl", "[1]\n", "line 1: no JSON object"),
         ("t.jsonl", "{\n", "line 1: no JSON"),
         ("t.csv", "", "there are no pictures"),
@@ -105,7 +108,7 @@ def test_a_table_that_is_wrong_is_refused_with_its_line(
     tmp_path: Path, search_photos: Path, name: str, text: str, reason: str
 ):
     shutil.copy(search_photos / "0.png", tmp_path / "0.png")
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, "utf-8", "surrogateescape")
     with pytest.raises(DataError, match=reason) as refused:
         Inputs([tmp_path / name]).check()
     assert name in str(refused.value)

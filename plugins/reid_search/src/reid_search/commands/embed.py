@@ -125,8 +125,11 @@ def split_model(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]
     """Return MODEL, or None where the first argument is none, and the other arguments.
 
     Raises:
-        ConfigError: nothing but a model.
+        ConfigError: nothing but a model, or one among the pictures.
     """
+    for text in arguments[1:]:
+        if is_model(text):
+            raise ConfigError(f"{text} is a model: name one alone, before the pictures")
     if not is_model(arguments[0]):
         return None, arguments
     if len(arguments) == 1:

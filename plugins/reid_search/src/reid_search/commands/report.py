@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from reid_core import checked_output, write_text
+from reid_search.commands.numbers import Finite
 
 
 @click.command()
@@ -24,9 +25,7 @@ from reid_core import checked_output, write_text
 )
 @click.option("--attention", type=click.IntRange(0), default=6, help="Pairs with Grad-CAM.")
 @click.option("--map", "maps", multiple=True, metavar="METHOD", help="pca, tsne or umap.")
-@click.option(
-    "--megabytes", type=click.FloatRange(0.1), default=8.0, help="What all images may take."
-)
+@click.option("--megabytes", type=Finite(0.1), default=8.0, help="What all images may take.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 def report(
     runs: tuple[Path, ...],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reid_core import PICTURE_SUFFIXES, ConfigError, checked_output
+from reid_search.commands.numbers import Finite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Answers each.")
 @click.option(
     "--threshold",
-    type=click.FloatRange(-1, 1),
+    type=Finite(-1, 1),
     help="Leave out what is less similar; by default what `reid calibrate` stored, if anything.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per query.")

@@ -82,7 +82,9 @@ class Table:
                     raise DataError(f"{self.path}, line {line}: {error}") from None
 
     def _item(self, row: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(row.get("path"), str) or not row["path"]:
+        if "path" in row and not isinstance(row["path"], str):
+            raise TypeError(f"{row['path']!r} is no path")
+        if not row.get("path"):
             hint = did_you_mean("path", row)
             raise KeyError(f"there is no 'path'{hint} (columns: {', '.join(map(str, row))})")
         item: dict[str, Any] = {"path": os.path.normpath(self._folder / row.pop("path"))}
@@ -100,16 +102,21 @@ class Table:
 
     def _json(self) -> Iterator[tuple[int, dict[str, Any]]]:
         with self._opened() as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{self.path}, line {number}: no JSON ({error})") from None
-                if not isinstance(row, dict):
-                    raise DataError(f"{self.path}, line {number}: no JSON object")
-                yield number, row
+            try:
+                for number, line in enumerate(file, 1):
+                    if line.strip():
+                        yield number, self._object(number, line)
+            except UnicodeDecodeError:
+                raise self._no_text() from None
+
+    def _object(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{self.path}, line {number}: no JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{self.path}, line {number}: no JSON object")
+        return row
 
     def _csv(self) -> Iterator[tuple[int, dict[str, Any]]]:
         kinds = self._kinds
@@ -127,7 +134,9 @@ class Table:
                             f"first line ({', '.join(reader.fieldnames or ())})"
                         )
                     yield reader.line_num, {k.strip(): v for k, v in row.items() if v != ""}
-            except (csv.Error, UnicodeDecodeError) as error:
+            except UnicodeDecodeError:
+                raise self._no_text() from None
+            except csv.Error as error:
                 raise DataError(f"{self.path}, line {reader.line_num}: {error}") from None
 
     @cached_property
@@ -143,6 +152,9 @@ class Table:
                     kind = str
                 kinds[name] = kind
         return {**kinds, "path": str}
+
+    def _no_text(self) -> DataError:
+        return DataError(f"{self.path}: is not encoded as UTF-8; save it so")
 
     def _opened(self) -> Any:
         try:
