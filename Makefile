@@ -13,6 +13,7 @@ WORKERS ?= 2
 THREADS ?= 1
 PYTEST_ARGS ?=
 DEMO_PLUGINS ?= san partaware
+DEMO_OUT ?= runs/demo
 BENCHMARKS ?= benchmarks/loader.py benchmarks/step.py
 
 # -P keeps the root off the import path, where the folder reid_core/ would pass for a package.
@@ -51,10 +52,13 @@ $(STAMP):
 	$(PIP) --no-build-isolation $(EDITABLE)
 	@touch $@
 
-# Of the plugins named in DEMO_PLUGINS, those that are there.
+# Of the plugins named in DEMO_PLUGINS, those that are there. What an earlier demo left is moved aside.
 demo: install
+	@if [ -e $(DEMO_OUT) ]; then \
+	    aside=$(DEMO_OUT)-until-$$(date +%Y%m%d-%H%M%S); \
+	    mv $(DEMO_OUT) $$aside && echo "the run before is now $$aside"; fi
 	@plugins=$$($(RUN) -c 'import sys; from importlib.metadata import entry_points; print(*[n for n in sys.argv[1:] if entry_points(group="reid.plugins", name=n)], sep=",")' $(DEMO_PLUGINS)) && \
-	set -- run $${plugins:+--plugins "$$plugins"} && \
+	set -- run $${plugins:+--plugins "$$plugins"} --out $(DEMO_OUT) && \
 	echo "reid $$*" && $(VENV)/bin/reid "$$@"
 
 test: lint typecheck imports pytest
