@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from reid_core import ConfigError, is_finished, run_once
+from reid_core.runs import running
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import tiny_flags
 
 
@@ -60,6 +62,25 @@ def test_what_no_score_depends_on_may_differ_and_versions_may_not(
         is_finished(finished, tiny_flags())
 
 
+def test_a_finished_run_is_known_from_every_working_directory(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders are stored as absolute paths, and asked for as they are typed."""
+    monkeypatch.chdir(finished.parent)
+    stored = (finished / "config.toml").read_text("utf-8")
+    own = {"data": {"root": "photos", "also": ["toy:tiny", "folder=more"]}}
+    config = running.anywhere(resolve(tiny_flags((), own)).config)
+    assert config.data.also == ("toy:tiny", f"folder={finished.parent / 'more'}")
+    (finished / "config.toml").write_text(config.to_toml(), "utf-8")
+    try:
+        assert is_finished(finished, tiny_flags((), own))
+        monkeypatch.chdir(finished)
+        with pytest.raises(ConfigError, match=r"data\.root was"):
+            is_finished(finished, tiny_flags((), own))
+    finally:
+        (finished / "config.toml").write_text(stored, "utf-8")
+
+
 def test_an_interrupted_run_of_other_settings_is_not_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,12 +88,13 @@ def test_an_interrupted_run_of_other_settings_is_not_continued(
     asked: list[Any] = []
     monkeypatch.setattr("reid_core.runs.running.run", lambda **given: asked.append(given))
     flags = tiny_flags((), {"optim": {"lr": 0.001}})
-    for name, there in (("new", False), ("interrupted", True)):
+    begun, saved = ("config.toml",), ("config.toml", "checkpoint.pt")
+    for name, there in (("new", ()), ("begun", begun), ("saved", saved)):
         out = tmp_path / name
         out.mkdir()
-        if there:
-            (out / "checkpoint.pt").touch()
+        for file in there:
+            (out / file).touch()
         assert run_once(flags, out=out)
-        assert asked[-1]["resume"] is there
+        assert asked[-1]["resume"] is bool(there)
         assert asked[-1]["resolved"].config.optim.lr == 0.001
         assert "recipe" not in asked[-1]

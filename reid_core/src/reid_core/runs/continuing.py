@@ -76,7 +76,7 @@ def run_once(
     resolved = resolve(flags, recipe=recipe)
     if _finished(out, resolved):
         return False
-    resume = (out / "checkpoint.pt").is_file()
+    resume = (out / "config.toml").is_file()  # also before the first checkpoint
     running.run(resolved=resolved, out=out, resume=resume, cache=cache, say=say, progress=progress)
     return True
 
@@ -87,10 +87,11 @@ def _finished(folder: Path, resolved: Resolved) -> bool:
         return False
     stored = tomllib.loads((folder / "config.toml").read_text("utf-8"))
     try:
-        before = RunConfig.model_validate(stored).model_dump(mode="json")
+        before = running.anywhere(RunConfig.model_validate(stored)).model_dump(mode="json")
     except ValidationError:
         before = stored  # of a version with other keys: those are named
-    changed = differences(before, resolved.config.model_dump(mode="json"), IDLE_IN_TABLES)
+    asked = running.anywhere(resolved.config).model_dump(mode="json")
+    changed = differences(before, asked, IDLE_IN_TABLES)
     now = versions_of(resolved.plugins)
     then = json.loads((folder / "run.json").read_text("utf-8"))["plugins"]
     changed += [

@@ -138,7 +138,7 @@ def _run(
         say(f"{folder} holds no checkpoint yet: the run begins anew")
     if leads:
         remove_parts(folder)
-        write_text(folder / "config.toml", _anywhere(config).to_toml())
+        write_text(folder / "config.toml", anywhere(config).to_toml())
         forget_after(folder / METRICS, assembly.ctx.progress.iteration)
         write_json(folder / "run.json", facts)
     trainer.emit(RunBegan(config, folder, facts))
@@ -181,10 +181,12 @@ def _run(
     return RunSummary(folder, results, untrained, final.metrics if final else {})
 
 
-def _anywhere(config: RunConfig) -> RunConfig:
-    """Return a configuration that is the same from every working directory."""
+def anywhere(config: RunConfig) -> RunConfig:
+    """Return a configuration whose folders of data are the same from every working directory."""
     root = config.data.root and config.data.root.absolute()
-    data = config.data.model_copy(update={"root": root})
+    others = (text.partition("=") for text in config.data.also)
+    also = tuple(f"{n}={Path(folder).absolute()}" if equals else n for n, equals, folder in others)
+    data = config.data.model_copy(update={"root": root, "also": also})
     fields = {name: folder.absolute() for name, folder in config.fields.items()}
     return config.model_copy(update={"data": data, "fields": fields})
 
