@@ -166,7 +166,7 @@ def test_an_embedder_that_is_gone_is_named(search_gallery: Gallery):
     file = search_gallery.folder / "gallery.json"
     told = json.loads(file.read_text())
     file.write_text(json.dumps({**told, "weights": "/gone/embedder.safetensors", "model": "/gone"}))
-    with pytest.raises(CheckpointError, match=r"there is no model '/gone'.*say with --model"):
+    with pytest.raises(CheckpointError, match=r"/gone is missing.*say with --model"):
         Gallery.open(search_gallery.folder).search("a.jpg")
 
 

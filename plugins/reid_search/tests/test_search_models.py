@@ -56,12 +56,16 @@ def test_without_a_text_the_shipped_embedder_is_meant(entries, weights):
 
 
 def test_what_is_no_model_is_refused_in_one_line(entries, weights, tmp_path):
-    with pytest.raises(CheckpointError, match=r"'people/x'.*pip install reid-weights"):
+    with pytest.raises(CheckpointError, match=r"people/x is missing.*pip install reid-weights"):
         models.resolve_model("people/x")
     entries["reid.weights"] = [Entry("shipped", {"people/small": weights})]
-    with pytest.raises(CheckpointError, match=r"did you mean 'people/small'.*are: people/small\)"):
+    with pytest.raises(
+        CheckpointError, match=r"did you mean 'people/small'.*shipped: people/small\)"
+    ):
         models.resolve_model("people/smal")
-    with pytest.raises(CheckpointError, match=r"holds no embedder.safetensors.*embedder make"):
+    with pytest.raises(
+        CheckpointError, match=r"embedder\.safetensors is missing, name the folder of"
+    ):
         models.resolve_model(tmp_path)
     with pytest.raises(CheckpointError, match=r"gone\.safetensors is missing"):
         models.resolve_model("gone.safetensors")
@@ -83,7 +87,14 @@ def test_a_calibration_is_kept_in_the_description(weights):
         "calibration": {"threshold": 0.5, "data": "toy"},
     }
     assert models.read_calibration(weights) == {"threshold": 0.5, "data": "toy"}
-    assert [p.name for p in weights.parent.iterdir() if p.suffix == ".part"] == []
+    assert {p.name for p in weights.parent.iterdir()} == {weights.name, path.name}
     path.write_text('{"calibration": {"data": "toy"}}')
     with pytest.raises(CheckpointError, match="'calibration' has no threshold"):
+        models.read_calibration(weights)
+    for damaged in ("{", "[]"):
+        path.write_text(damaged)
+        with pytest.raises(CheckpointError, match=r"embedder\.json cannot be read"):
+            models.read_calibration(weights)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"embedder\.json cannot be read"):
         models.read_calibration(weights)

@@ -67,6 +67,44 @@ def fetched(address: str) -> Path:
     return fetch(address)
 
 
+def embedder_file(given: str | PathLike[str]) -> Path:
+    """Return the ``.safetensors`` of the embedder that a text or path means.
+
+    Args:
+        given: the file; a folder with an ``embedder.safetensors``, as a run's; an address
+            (``hf://owner/name@revision``); or the name of shipped weights.
+
+    Raises:
+        CheckpointError: there is no such file, folder or name.
+        ConfigError: nothing that is installed knows addresses of that kind.
+    """
+    if "://" in str(given):
+        return fetched(str(given))
+    path = Path(given)
+    if path.is_dir():
+        file = path / EMBEDDER
+        if file.is_file():
+            return file
+        remedy = "name the folder of a finished run"
+        if (path / "checkpoint.pt").is_file():
+            remedy = (
+                "for the run has not finished; take its last checkpoint (reid eval --checkpoint, "
+                "load_embedder(checkpoint=True))"
+            )
+        raise CheckpointError(f"there is no embedder: {file} is missing, {remedy}")
+    if path.exists():
+        if path.suffix != ".safetensors":
+            raise CheckpointError(f"{path} is no .safetensors file; pickles are not loaded")
+        return path
+    shipped, name = shipped_weights(), path.as_posix()
+    if name in shipped:
+        return shipped[name]
+    raise CheckpointError(
+        f"there is no embedder: {path} is missing{did_you_mean(name, shipped)} "
+        f"(shipped: {_listed(shipped)})"
+    )
+
+
 def weights_file(given: Path) -> Path:
     """Return the file of weights that a path or the name of shipped weights means.
 
@@ -94,11 +132,14 @@ def weights_file(given: Path) -> Path:
                 "reinstall what ships them, pip install --force-reinstall reid-weights"
             )
         return shipped[name]
-    listed = ", ".join(shipped) or "none; pip install reid-weights brings some"
     raise ConfigError(
         f"there are no pretrained weights at {given}, nor shipped ones of that name"
-        f"{did_you_mean(name, shipped)} (shipped: {listed})"
+        f"{did_you_mean(name, shipped)} (shipped: {_listed(shipped)})"
     )
+
+
+def _listed(shipped: Mapping[str, Path]) -> str:
+    return ", ".join(shipped) or "none; pip install reid-weights brings some"
 
 
 def description_of(weights: Path) -> dict[str, Any]:

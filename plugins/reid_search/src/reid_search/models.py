@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reid_core import CheckpointError, ConfigError
-from reid_core.data.encoding import write_whole
-from reid_core.errors import did_you_mean
-from reid_core.weights import EMBEDDER, fetched, shipped_weights
+from reid_core import CheckpointError, ConfigError, write_json
+from reid_core.weights import EMBEDDER, embedder_file, shipped_weights
 
 if TYPE_CHECKING:
     import torch
@@ -66,36 +64,7 @@ def resolve_model(text: str | Path | None = None) -> Path:
         CheckpointError: there is no such file, folder or name.
         ConfigError: nothing that is installed knows addresses of that kind.
     """
-    name = DEFAULT_MODEL if text is None else str(text)
-    if "://" in name:
-        return fetched(name)
-    path = Path(name)
-    if path.is_dir():
-        weights = path / EMBEDDER
-        if not weights.is_file():
-            raise CheckpointError(
-                f"{path} holds no {EMBEDDER}: name the folder of a finished run, or make "
-                "an embedder with: reid embedder make"
-            )
-        return weights
-    if path.suffix == ".safetensors" or path.exists():
-        if path.suffix != ".safetensors":
-            raise CheckpointError(f"{path} is no .safetensors file; pickles are not loaded")
-        if not path.is_file():
-            raise CheckpointError(f"there is no embedder: {path} is missing")
-        return path
-    shipped = shipped_weights()
-    if name in shipped:
-        return shipped[name]
-    if not shipped:
-        raise CheckpointError(
-            f"there is no model '{name}': it is no folder and no file, and no shipped weights are "
-            "installed; pip install reid-weights"
-        )
-    raise CheckpointError(
-        f"there is no model '{name}'{did_you_mean(name, shipped)}: it is no folder, no file and no "
-        f"shipped weights (there are: {', '.join(sorted(shipped))})"
-    )
+    return embedder_file(DEFAULT_MODEL if text is None else text)
 
 
 def open_model(text: str | Path | None = None, device: str | torch.device = "cpu") -> OpenModel:
@@ -115,15 +84,18 @@ def read_calibration(weights: Path) -> Mapping[str, Any] | None:
     """Return what `reid calibrate` stored beside an embedder, or None.
 
     Raises:
-        CheckpointError: what is stored has no threshold.
+        CheckpointError: the JSON cannot be read, or what is stored has no threshold.
     """
-    found = json.loads(weights.with_suffix(".json").read_text("utf-8")).get(CALIBRATION)
+    path = weights.with_suffix(".json")
+    try:
+        found = json.loads(path.read_text("utf-8")).get(CALIBRATION)
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} cannot be read as an embedder's ({error})") from None
     if found is None:
         return None
     if not isinstance(found, Mapping) or not isinstance(found.get("threshold"), int | float):
         raise CheckpointError(
-            f"{weights.with_suffix('.json')}: '{CALIBRATION}' has no threshold; calibrate again "
-            "with: reid calibrate"
+            f"{path}: '{CALIBRATION}' has no threshold; calibrate again with: reid calibrate"
         )
     return found
 
@@ -144,7 +116,7 @@ def write_calibration(weights: Path, calibration: Mapping[str, Any]) -> Path:
     path = weights.with_suffix(".json")
     description = {**json.loads(path.read_text("utf-8")), CALIBRATION: dict(calibration)}
     try:
-        write_whole(path, (json.dumps(description, indent=2) + "\n").encode())
+        write_json(path, description)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written ({error.strerror or error}); copy the embedder to a folder "

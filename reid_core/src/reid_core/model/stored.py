@@ -17,11 +17,11 @@ from torch import nn
 
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import Branch, Embedding
-from reid_core.errors import CheckpointError, ReidError, did_you_mean
+from reid_core.errors import CheckpointError, ReidError
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import FORMAT, Embedder
 from reid_core.model.inputs import Input
-from reid_core.weights import check_hash, fetched, shipped_weights
+from reid_core.weights import check_hash, embedder_file
 
 
 def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embedder:
@@ -36,24 +36,8 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
         CheckpointError: missing or truncated files, another format, a pickle, weights that do not
             fit, or a part of a distribution that is not installed.
     """
-    weights = fetched(str(path)) if "://" in str(path) else Path(path)
-    if not weights.exists():
-        shipped = shipped_weights()
-        if weights.as_posix() not in shipped:
-            near = did_you_mean(weights.as_posix(), shipped)
-            raise CheckpointError(f"there is no embedder: {weights} is missing{near}")
-        weights = shipped[weights.as_posix()]
-    if weights.is_dir():
-        unfinished = (weights / "checkpoint.pt").is_file()
-        weights = weights / "embedder.safetensors"
-        if unfinished and not weights.is_file():
-            raise CheckpointError(
-                f"there is no embedder: {weights} is missing, for the run has not finished; take "
-                "its last checkpoint (reid eval --checkpoint, load_embedder(checkpoint=True))"
-            )
+    weights = embedder_file(path)
     description = weights.with_suffix(".json")
-    if weights.suffix != ".safetensors":
-        raise CheckpointError(f"{weights} is no .safetensors file; pickles are not loaded")
     for file in (weights, description):
         if not file.is_file():
             raise CheckpointError(f"there is no embedder: {file} is missing")
