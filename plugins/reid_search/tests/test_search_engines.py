@@ -55,6 +55,21 @@ def test_an_exported_index_answers_as_the_gallery(gallery: Gallery, tmp_path: Pa
     assert {p.name for p in tmp_path.glob("*people*")} == {path.name, table.name}
 
 
+def test_another_gallery_of_the_same_embedder_takes_the_place_of_the_first(
+    gallery: Gallery, tmp_path: Path, search_model: OpenModel
+):
+    pytest.importorskip("qdrant_client")
+    other = Gallery.create(tmp_path / "other", search_model)
+    vectors = np.random.default_rng(2).standard_normal((41, 3)).astype(np.float32)
+    other.append(vectors, [{"path": f"/o/{n}.jpg"} for n in range(41)])
+    with opened(f"qdrant://{tmp_path}/db/people") as collection:
+        assert collection.fill(gallery) == 40
+        assert collection.fill(other) == 41
+        found = collection.nearest(queries(), 5)
+    expected = other.nearest(queries(), 5)
+    assert [[f.item for f in a] for a in found] == [[f.item for f in a] for a in expected]
+
+
 def test_a_collection_answers_as_the_gallery(gallery: Gallery, tmp_path: Path):
     pytest.importorskip("qdrant_client")
     address = f"qdrant://{tmp_path}/db/people"

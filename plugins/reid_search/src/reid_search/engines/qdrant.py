@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ SCHEME = "qdrant://"
 
 _AT_ONCE = 256
 """Points or queries that are sent together."""
+
+_ROWS_AT_ONCE = 65536
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Collection:
     """A gallery's collection; see `opened`.
 
     Points are numbered by the gallery's rows, their payload is the item. The collection's metadata
-    hold the embedder's hash and how much of the gallery is in it.
+    hold the embedder's hash, how much of the gallery is in it, and a hash of these vectors, which
+    tells another gallery of the same embedder.
 
     Args:
         client: of the ``qdrant_client``.
@@ -86,7 +90,11 @@ class Collection:
         found = gallery.description
         there = self._there(gallery)
         begin = int(there.get("count", 0))
-        if there.get("revision") != found.revision or begin > found.count:
+        if (
+            there.get("revision") != found.revision
+            or begin > found.count
+            or there.get("vectors") != _digest(gallery, begin)
+        ):
             begin = 0
         items = islice(gallery.items(), begin, None)
         for rows, vectors in unit_blocks(gallery, begin):
@@ -106,6 +114,7 @@ class Collection:
             "model": found.model,
             "revision": found.revision,
             "count": found.count,
+            "vectors": _digest(gallery, found.count),
         }
         self._client.update_collection(self._name, metadata=said)
         return found.count - begin
@@ -162,6 +171,15 @@ class Collection:
             for answer in self._client.query_batch_points(self._name, requests):
                 found.append([Found(int(p.id), p.score, p.payload or {}) for p in answer.points])
         return found
+
+
+def _digest(gallery: Gallery, count: int) -> str:
+    """Return a hash of the first rows of a gallery."""
+    digest = hashlib.blake2b(digest_size=16)
+    for first in range(0, count, _ROWS_AT_ONCE):
+        rows = gallery.features[first : min(first + _ROWS_AT_ONCE, count)]
+        digest.update(np.ascontiguousarray(rows))
+    return digest.hexdigest()
 
 
 @contextmanager
