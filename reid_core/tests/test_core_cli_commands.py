@@ -17,6 +17,7 @@ from fake_distributions import FakeSite, fake_site
 
 from reid_core import make_embedder
 from reid_core.cli import main
+from reid_core.model.exporting import Exported
 from reid_core.testing.fixtures import RunReid
 from reid_core.testing.tiny import TINY
 
@@ -383,6 +384,23 @@ def test_export_writes_onnx_and_says_how_close_it_is(
     assert path.stat().st_size > 1000
     for word in ("B x 3 x 64 x 32", "B x 96", "largest relative difference"):
         assert word in out
+
+
+def test_export_of_shipped_weights_writes_into_the_working_directory(
+    reid: RunReid, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = {"people/tiny": run_folder / "embedder.safetensors"}
+    monkeypatch.setattr("reid_core.weights.shipped_weights", lambda: shipped)
+    written = []
+    monkeypatch.setattr(
+        "reid_core.model.exporting.export_file",
+        lambda embedder, path, contract: written.append(path) or Exported(0.0),
+    )
+    monkeypatch.chdir(tmp_path)
+    for model in ("people/tiny", run_folder, run_folder / "embedder.safetensors"):
+        code, _, err = reid("export", model)
+        assert code == 0, err
+    assert written == [Path("embedder.onnx"), *2 * [run_folder / "embedder.onnx"]]
 
 
 def test_export_says_what_the_file_takes(reid: RunReid, run_folder: Path, tmp_path: Path) -> None:

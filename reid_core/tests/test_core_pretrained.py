@@ -254,7 +254,7 @@ def test_embedders_runs_and_names_start_an_encoder(
     file = tmp_path / "embedder.safetensors"
     embedder.save(file)
     wanted = assembly.model.encoder.state_dict()
-    monkeypatch.setattr("reid_core.model.stored.shipped_weights", lambda: {"people/tiny": file})
+    monkeypatch.setattr("reid_core.weights.shipped_weights", lambda: {"people/tiny": file})
     monkeypatch.setattr("reid_core.weights.shipped_weights", lambda: {"people/tiny": file})
     for given in (file, tmp_path, Path("people/tiny")):
         encoder = TimmEncoder("test_resnet", assembly.config.data.size, pretrained=given)

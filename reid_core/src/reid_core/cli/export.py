@@ -16,7 +16,7 @@ SUFFIXES = (".onnx", ".pt2", ".xml")
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
 @click.option(
     "--out",
     "-o",
@@ -31,10 +31,12 @@ SUFFIXES = (".onnx", ".pt2", ".xml")
     help="Whether the normalisation is inside (RGB in [0, 1] is given) or the host's (BoxMOT).",
 )
 @click.option("--resize", is_flag=True, help="Take images of any size and resize them inside.")
-def export(model: Path, out: Path | None, values: Values, resize: bool) -> None:
+def export(model: str, out: Path | None, values: Values, resize: bool) -> None:
     """Export a trained embedder for other runtimes and check that both compute the same.
 
-    MODEL is a run's folder or an embedder.safetensors. The file's metadata state what it takes.
+    MODEL is a run's folder, an embedder.safetensors, the name of shipped weights or an address;
+    without --out, embedder.onnx is written beside its file, or of the latter two into the working
+    directory. The file's metadata state what it takes.
     """
     if out is not None:
         checked_output(out, SUFFIXES)
@@ -42,12 +44,13 @@ def export(model: Path, out: Path | None, values: Values, resize: bool) -> None:
     from reid_core.model.deployed import InputContract
     from reid_core.model.exporting import check_format, export_file
     from reid_core.model.stored import load_embedder
+    from reid_core.weights import embedder_file
 
-    folder = model if model.is_dir() else model.parent
-    path = out or folder / "embedder.onnx"
+    weights = embedder_file(model)
+    path = out or (weights.parent if Path(model).exists() else Path()) / "embedder.onnx"
     contract = InputContract(values, resize)
     check_format(path, contract)
-    embedder = load_embedder(model)
+    embedder = load_embedder(weights)
     found = export_file(embedder, checked_output(path, SUFFIXES), contract)
     height, width = embedder.size
     taken = "height x width" if resize else f"{height} x {width}"
