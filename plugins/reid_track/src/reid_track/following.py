@@ -15,13 +15,13 @@ from reid_core import (
     RunBegan,
     RunEnded,
     StepEnded,
+    write_json,
 )
+from reid_core.weights import EMBEDDER
 from reid_track.trackers import Identity, Tracker
 
 FOLDER = "track"
 """Folder within the run's in which trackers keep what is theirs."""
-
-WEIGHTS = "embedder.safetensors"
 
 LOSSES = ("loss/", "total/")
 """Of what the mean over an epoch tells something."""
@@ -84,8 +84,7 @@ class Follower:
         found = self._tracker.begin(
             event.folder.resolve().name, event.config.model_dump(mode="json"), event.facts, known
         )
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(dict(found), indent=2) + "\n", encoding="utf-8")
+        write_json(place, dict(found))
 
     def _evaluated(self, event: Evaluated) -> None:
         numbers = {
@@ -102,7 +101,7 @@ class Follower:
     def _end(self, event: RunEnded) -> None:
         self._send_pictures()
         self._tracker.note({"run/outcome": event.outcome} | _grouped("run", dict(event.facts)))
-        weights = event.folder.resolve() / WEIGHTS
+        weights = event.folder.resolve() / EMBEDDER
         if event.outcome == "finished" and weights.is_file():
             if self._embedder == "path":
                 self._tracker.note({"run/embedder": str(weights)})

@@ -9,8 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reid_core import ConfigError
-from reid_core.data.encoding import write_whole
+from reid_core import ConfigError, write_json
 from reid_core.errors import did_you_mean
 from reid_core.weights import sha256_of
 from reid_weights import OWNER, RECIPES
@@ -76,20 +75,16 @@ def pack(name: str, run: Path, out: Path, scores: Mapping[str, Any] | None = Non
         "scores": dict(scores or {}),
     }
     whole = {**description, "sha256": sha256_of(path), "card": card}
-    write_whole(path.with_suffix(".json"), (json.dumps(whole, indent=2) + "\n").encode())
+    write_json(path.with_suffix(".json"), whole)
     return path
 
 
 def _write(path: Path, state: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    from safetensors.torch import save
+    from reid_core.model.tensors import write_tensors
 
-    half = {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in state.items()
-    }
+    half = {n: value.half() if value.is_floating_point() else value for n, value in state.items()}
     metadata = {str(k): str(v) for k, v in description.get("metadata", {}).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, save(half, metadata or {"format": "pt"}))
+    write_tensors(path, half, metadata or {"format": "pt"})
 
 
 def _embedder(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

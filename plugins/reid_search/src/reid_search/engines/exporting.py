@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core import ConfigError, DataError
+from reid_core import ConfigError, DataError, whole_file
 from reid_search.gallery.gallery import Gallery
 
 SUFFIXES = {"faiss": (".faiss", ".index"), "usearch": (".usearch",)}
@@ -62,24 +62,23 @@ def export_index(
     module = require_engine(engine)
     if not len(gallery):
         raise DataError(f"{gallery.folder}: the gallery is empty; there is nothing to export")
-    part = path.with_name(f".{path.name}.part")
-    if engine == "faiss":
-        index = module.IndexFlatIP(gallery.description.dim)
-        for rows, vectors in unit_blocks(gallery):
-            index.add(vectors)
-            advance(len(rows))
-        module.write_index(index, str(part))
-    else:
-        index = module.Index(ndim=gallery.description.dim, metric="cos", dtype="f32")
-        for rows, vectors in unit_blocks(gallery):
-            index.add(rows, vectors)
-            advance(len(rows))
-        index.save(str(part))
     table = path.with_suffix(".items.jsonl")
-    with table.open("w", encoding="utf-8") as file:
-        for item in gallery.items():
-            file.write(json.dumps(item, ensure_ascii=False) + "\n")
-    part.replace(path)
+    with whole_file(path) as part:
+        if engine == "faiss":
+            index = module.IndexFlatIP(gallery.description.dim)
+            for rows, vectors in unit_blocks(gallery):
+                index.add(vectors)
+                advance(len(rows))
+            module.write_index(index, str(part))
+        else:
+            index = module.Index(ndim=gallery.description.dim, metric="cos", dtype="f32")
+            for rows, vectors in unit_blocks(gallery):
+                index.add(rows, vectors)
+                advance(len(rows))
+            index.save(str(part))
+        with whole_file(table) as items, items.open("w", encoding="utf-8") as file:
+            for item in gallery.items():
+                file.write(json.dumps(item, ensure_ascii=False) + "\n")
     return table
 
 

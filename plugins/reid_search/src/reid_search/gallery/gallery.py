@@ -15,8 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
-from reid_core import CheckpointError, ConfigError, DataError, checked_folder
-from reid_core.data.encoding import write_whole
+from reid_core import CheckpointError, ConfigError, DataError, checked_folder, write_json
 from reid_core.errors import own_errors
 from reid_retrieval import neighbours
 from reid_search.embedding.inputs import Item
@@ -431,8 +430,7 @@ class Gallery:
     def _describe(self, description: Description) -> None:
         versions = {name: metadata.version(name) for name in ("reid-core", "reid-search", "torch")}
         content = {"format": FORMAT, **asdict(description), "versions": versions}
-        text = json.dumps(content, indent=2) + "\n"
-        write_whole(self.folder / DESCRIPTION, text.encode())
+        write_json(self.folder / DESCRIPTION, content)
         self.description, self._prepared = description, None
         self._table = item_table(self.folder, description.items)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from reid_core import DataError
+from reid_core import DataError, whole_file
 from reid_core.images import crop_image, read_image
 from reid_search.embedding.inputs import Item
 from reid_search.embedding.videos import VideoReader, is_video
@@ -50,7 +50,8 @@ def draw_answers(queries: Sequence[Item], answers: Sequence[Sequence[Found]], pa
                 box = (left - 2, top - 2, left + _SIZE[0] + 1, top + _SIZE[1] + 1)
                 draw.rectangle(box, outline="black", width=2)
             draw.text((left, top + _SIZE[1] + 2), caption, fill="black", font=font)
-    canvas.save(path)
+    with whole_file(path) as part:
+        canvas.save(part)
     return path
 
 

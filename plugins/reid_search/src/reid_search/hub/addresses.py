@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from reid_core import CheckpointError, ConfigError
+from reid_core.weights import EMBEDDER
 
-FILES = ("embedder.safetensors", "embedder.json")
+FILES = (EMBEDDER, "embedder.json")
 """What is fetched of a model: nothing that could be run."""
 
 _HTTP = frozenset({"httpx", "httpx2", "requests"})
