@@ -102,6 +102,7 @@ def test_a_plot_is_drawn(tmp_path: Path) -> None:
     [
         (("--over", "optim.lr"), "--over optim.lr: expected KEY=V1,V2"),
         (("--over", "optim.lr=1,1"), "different values of optim.lr, not ['1', '1']"),
+        (("--over", "data.name=a/b,a_b"), "sweep over data.name has two runs of one folder's"),
         (("--seeds", "a"), "--seeds a: expected numbers such as 0,1,2"),
         (("--plot", "x.png"), "--plot needs one --over"),
     ],

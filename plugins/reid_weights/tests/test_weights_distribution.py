@@ -106,6 +106,10 @@ def test_unknown_names_are_one_line(tmp_path: Path) -> None:
         recipe_of("people/osnet")
     done = CliRunner().invoke(weights, ["make", "people/x", "--out", str(tmp_path / "o")])
     assert isinstance(done.exception, ConfigError)
+    again = ["make", "people/body", "--out", str(tmp_path / "o"), "--resume", "-s", "run.seed=1"]
+    done = CliRunner().invoke(weights, again)
+    assert isinstance(done.exception, ConfigError)
+    assert "--resume goes on as the run began" in str(done.exception)
     done = CliRunner().invoke(weights, ["show", "people/x"])
     assert isinstance(done.exception, ConfigError)
     assert CliRunner().invoke(weights, ["list"]).exit_code == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reid_core import checked_folder
+from reid_core import ConfigError, checked_folder
 from reid_core.weights import description_of, shipped_weights
 
 
@@ -59,6 +59,8 @@ def make(
     from reid_core.cli.progress import Screen
     from reid_weights.packing import pack, recipe_of
 
+    if resume and (data_root is not None or settings):
+        raise ConfigError("--resume goes on as the run began: leave --data-root and --set out")
     checked_folder(out, empty=not resume)
     recipe = recipe_of(name)
     flags = to_flags({"data_root": data_root, "settings": settings})

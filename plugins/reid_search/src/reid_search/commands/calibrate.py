@@ -55,7 +55,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="How similarities become probabilities.",
 )
-@click.option("--confidence", default=0.95, show_default=True, help="Of the intervals.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals.",
+)
 @click.option(
     "--draws",
     type=click.IntRange(1),

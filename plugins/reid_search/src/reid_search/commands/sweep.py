@@ -54,8 +54,7 @@ def sweep(
 
     A weight of 0 makes a plugin inert, so `--over partaware.weight=0,1` compares it with the
     baseline under the same budget; every point is compared with the first one as by `reid compare`.
-    What is finished in --out is not run again, what was
-    interrupted goes on.
+    What is finished in --out is not run again, what was interrupted goes on.
     """
     from rich.console import Console
 

@@ -56,8 +56,9 @@ class FrameModel:
         """Return the vectors of boxes in a frame, as BoxMOT asks for them.
 
         Args:
-            xyxys: ``N 4`` or more: left, top, right, bottom in pixels, then what is not read. What
-                lies outside the frame is cut off; a box without a pixel is a black picture.
+            xyxys: ``N 4``, ``N 6`` or ``N 8``: left, top, right, bottom in pixels, then what is not
+                read. What lies outside the frame is cut off; a box without a pixel is a black
+                picture.
             img: uint8 ``H W 3``, BGR.
 
         Returns:

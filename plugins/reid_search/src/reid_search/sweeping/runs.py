@@ -54,6 +54,8 @@ def sweep(
         raise ConfigError("resources are asked of a cluster: name submitit or ray")
     points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
     every = list(itertools.product(points, seeds))
+    if len({_folder_name(*one) for one in every}) < len(every):
+        raise ConfigError(f"a sweep over {', '.join(over)} has two runs of one folder's name")
     asked, tasks = [], []
     for number, (settings, seed) in enumerate(every, 1):
         folder = out / _folder_name(settings, seed)
