@@ -59,12 +59,7 @@ def test_a_tree_of_names_that_are_no_text_trains_and_evaluates(
     assert code == 0, err
     assert (out / "embedder.safetensors").is_file()
     assert os.fsencode(root) in (out / "config.toml").read_bytes()
-    results = tmp_path / "results.json"
-    code, _, err = run_reid(
-        "eval", out, "--data", "folder", "--data-root", root, "--json", results,
-    )  # fmt: skip
-    assert code == 0, err
-    queries = json.loads(results.read_text("utf-8"))[0]["queries"]
+    queries = json.loads((out / "results.json").read_text("utf-8"))["results"][0]["queries"]
     assert os.fsencode(queries[0]["file"]) == b"query/1_c1_" + GBK + b".png"
     assert resolve(recipe=str(out / "config.toml")).config.data.root == root
 

@@ -35,6 +35,8 @@ from reid_core.testing.tiny import tiny_assembly
 
 EXAMPLES = int(os.environ.get("REID_FUZZ_EXAMPLES", "40"))
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+DEAR = settings(FUZZ, max_examples=int(os.environ.get("REID_FUZZ_EXAMPLES", "10")))
+"""For what resolves a run or builds a network at every example."""
 
 PLAIN = st.recursive(
     st.none()
@@ -105,7 +107,7 @@ def edits(content: Any) -> st.SearchStrategy[Any]:
     return st.builds(edited, st.sampled_from(list(places(content))), PLAIN, st.booleans())
 
 
-@FUZZ
+@DEAR
 @given(
     st.dictionaries(
         st.sampled_from([*RunConfig.model_fields, "base"]) | st.text(max_size=6),
@@ -157,7 +159,7 @@ def description(embedder: Path) -> Any:
     return json.loads(embedder.with_suffix(".json").read_text("utf-8"))
 
 
-@FUZZ
+@DEAR
 @given(data=st.data())
 def test_descriptions_of_embedders(embedder: Path, description: Any, data: st.DataObject) -> None:
     before = set(sys.modules)
@@ -260,7 +262,7 @@ ENTRIES = (
 )
 
 
-@FUZZ
+@DEAR
 @given(st.sampled_from(ENTRIES), PLAIN, st.booleans())
 def test_checkpoints(trainer: Trainer, entry: str, value: Any, deeper: bool) -> None:
     assert trainer.checkpoint is not None
