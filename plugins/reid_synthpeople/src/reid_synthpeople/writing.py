@@ -73,10 +73,12 @@ def write(
         if made(order, folder) is not None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        _check(order, folder, stale)
+        # Where another process is at work, what it has begun is looked at when it has ended.
+        if _LOCK not in (there := os.listdir(folder)):
+            _check(order, folder, stale, there)
         with FileLock(folder / _LOCK):
             if made(order, folder) is None:  # otherwise another process was first
-                _check(order, folder, stale)
+                _check(order, folder, stale, os.listdir(folder))
                 _begin(order, folder)
                 _write(order, folder, _number_of(workers), advance)
             with suppress(OSError):
@@ -112,11 +114,13 @@ def _stamp(folder: Path) -> dict[str, Any] | None:
     return card.get("order") if card else read_started(folder)
 
 
-def _check(order: Order, folder: Path, stale: bool) -> None:
-    """Refuse a folder that is neither empty nor begun with this very order."""
+def _check(order: Order, folder: Path, stale: bool, there: Sequence[str]) -> None:
+    """Refuse a folder that is neither empty nor begun with this very order.
+
+    What was there is listed before: whoever begins in between has put nothing into that list.
+    """
     found = _stamp(folder)
-    # Another process that is just beginning has only these.
-    others = [n for n in os.listdir(folder) if n != _LOCK and not n.endswith(".tmp")]
+    others = [n for n in there if n != _LOCK and not n.endswith(".tmp")]
     if found is None and others:
         raise DataError(f"{folder} is not empty and holds no synthetic people; name another folder")
     if found not in (None, order.stamp()) and not stale:
