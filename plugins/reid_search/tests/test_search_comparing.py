@@ -150,6 +150,12 @@ def test_files_of_results_are_read_and_damaged_ones_refused(tmp_path: Path) -> N
             read_run(file)
     with pytest.raises(DataError, match=r"there is no run .*nowhere"):
         read_run(tmp_path / "nowhere")
+    file.write_bytes(b"\xff\xd8")
+    with pytest.raises(DataError, match="is no file of results"):
+        read_run(file)
+    with pytest.raises(DataError, match="is no run's folder"):
+        read_run(tmp_path)
+    (tmp_path / "config.toml").touch()
     with pytest.raises(DataError, match="the run has not finished; go on with"):
         read_run(tmp_path)
 

@@ -142,6 +142,7 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_sent(
 ) -> None:
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
+    (unfinished / "config.toml").touch()
     bare = stored_run(tmp_path / "bare", [1, 2, 3, 4])
     for arguments, said in (
         ((unfinished, "hf://me/x", "--licence", "mit"), "the run has not finished; go on with"),
@@ -149,6 +150,7 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_sent(
         ((finished, "hf://me", "--licence", "mit"), "hf://me is no address of a model"),
         ((finished, "s3://me/x", "--licence", "mit"), "is no address of a model"),
         ((finished, tmp_path / "d", "--licence", "mit", "--public"), "--public is for an address"),
+        ((finished, unfinished, "--licence", "mit"), "unfinished: holds something already"),
         ((finished, "hf://me/x"), "--licence"),
     ):
         code, _, err = run_reid("push", *arguments)

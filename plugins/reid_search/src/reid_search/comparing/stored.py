@@ -123,6 +123,10 @@ def read_run(path: Path) -> StoredRun:
         raise DataError(f"there is no run {path}: name a run's folder, or a file of results")
     file = path / "results.json" if path.is_dir() else path
     if not file.is_file():
+        if not (path / "config.toml").is_file():
+            raise DataError(
+                f"{path} is no run's folder: it holds neither config.toml nor results.json"
+            )
         raise DataError(
             f"{path} holds no results.json: the run has not finished; go on with "
             f"reid run --resume --out {path}"
@@ -206,7 +210,9 @@ _RULES = {
 def _json(file: Path) -> Any:
     try:
         return json.loads(file.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise DataError(f"{file} is no file of results: name one of reid eval --json") from None
+    except json.JSONDecodeError as error:
         raise DataError(f"{file} is damaged: {error}") from None
 
 

@@ -41,7 +41,7 @@ def prepare(
             something already.
         DataError: the run has no results.
     """
-    checked_folder(folder)
+    checked_folder(folder, option="folder")
     stored = read_run(run)
     missing = [file for file in FILES if not (run / file).is_file()]
     if missing:
