@@ -276,6 +276,15 @@ def test_attention_weighs_the_map_by_the_gradient_of_the_cosine() -> None:
     assert not embedder.encoder._forward_hooks
 
 
+def test_what_plugins_drew_is_found_without_the_copies_of_trackers(tmp_path: Path) -> None:
+    folder = stored_run(tmp_path / "run", [1, 2, 3, 4])
+    names = ("san/textures.png", "ranked_lists.png", "track/wandb/textures.png", "san/note.txt")
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    assert read_folder(folder).drawn == {"san/textures.png": folder / "san/textures.png"}
+
+
 def test_people_are_drawn_whole(toy_tiny: DataSet) -> None:
     assert some_people(toy_tiny, 1000) is toy_tiny
     some = some_people(toy_tiny, 18)

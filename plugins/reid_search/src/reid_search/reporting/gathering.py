@@ -16,6 +16,9 @@ _DRAWN_SUFFIXES = (".jpeg", ".jpg", ".png")
 _OWN = frozenset({"ranked_lists.png"})
 """Pictures of the core that the page shows anew."""
 
+_TRACKERS = "track"
+"""Folder of a run in which trackers keep copies of pictures."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -88,6 +91,7 @@ def read_folder(path: Path) -> RunFolder:
         file.relative_to(path).as_posix(): file
         for file in sorted(path.rglob("*"))
         if file.suffix.lower() in _DRAWN_SUFFIXES and file.name not in _OWN and file.is_file()
+        if path / _TRACKERS not in file.parents
     }
     return RunFolder(
         stored,
