@@ -178,7 +178,7 @@ def _digest(gallery: Gallery, count: int) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for first in range(0, count, _ROWS_AT_ONCE):
         rows = gallery.features[first : min(first + _ROWS_AT_ONCE, count)]
-        digest.update(np.ascontiguousarray(rows))
+        digest.update(rows.tobytes())
     return digest.hexdigest()
 
 
