@@ -270,6 +270,15 @@ def test_an_embedder_of_an_earlier_version_computes_as_it_did(tmp_path: Path) ->
     assert torch.allclose(before, torch.nn.functional.normalize(deepest, dim=1), atol=1e-6)
 
 
+def test_errors_of_the_system_are_named(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> None:
+        raise PermissionError("Permission denied (os error 13)")
+
+    monkeypatch.setattr("reid_core.model.stored.load_file", denied)
+    with pytest.raises(CheckpointError, match=r"safetensors cannot be read: Permission denied"):
+        load_embedder(stored)
+
+
 def test_what_cannot_be_loaded_is_one_line(stored: Path, tmp_path: Path) -> None:
     description = stored.with_suffix(".json")
     whole, text = stored.read_bytes(), description.read_text()

@@ -245,6 +245,7 @@ def test_weights_that_cannot_be_used_are_one_line(
         with pytest.raises(ConfigError, match=rf"{path.name} do not fit 'test_resnet'") as caught:
             TimmEncoder("test_resnet", (64, 32), pretrained=path)
         assert "\n" not in str(caught.value)
+    assert "holds more than tensors, and no code of it is run" in str(caught.value)
     assert not (tmp_path / "unpickled").exists(), "loading weights ran code"
 
 

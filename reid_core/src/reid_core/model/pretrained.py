@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -217,6 +218,10 @@ def _content(path: Path, encoder: str) -> dict[str, Any]:
             return dict(load_file(path))
         with torch.serialization.safe_globals(_plain_numbers()):
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        # What torch says here advises to run the file's code.
+        reason = "it is no file of torch.save, or holds more than tensors, and no code of it is run"
+        raise misfit(encoder, path, reason) from None
     except Exception as error:
         raise misfit(encoder, path, f"{type(error).__name__}: {error}") from None
     return content if isinstance(content, dict) else {}

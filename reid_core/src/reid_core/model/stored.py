@@ -46,7 +46,8 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
         state = load_file(weights)
     except OSError as error:
         raise CheckpointError(
-            f"{error.filename or weights} cannot be read: {error.strerror}"
+            # safetensors raises errors of the system as a text alone.
+            f"{error.filename or weights} cannot be read: {error.strerror or error}"
         ) from None
     except (ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"the embedder {weights} is truncated or corrupt: {error}") from None
