@@ -18,7 +18,8 @@ BENCHMARKS ?= benchmarks/loader.py benchmarks/step.py
 
 # -P keeps the root off the import path, where the folder reid_core/ would pass for a package.
 RUN = $(VENV)/bin/python -P
-PIP = $(RUN) -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
+# Modules are compiled when they are imported: most never are.
+PIP = $(RUN) -m pip install --disable-pip-version-check --no-compile -c $(CONSTRAINTS)
 
 DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard reid_*/pyproject.toml plugins/*/pyproject.toml))
 EDITABLE := -e "./reid_retrieval[parquet]" -e "./reid_core[onnx,plots,test]" -e "./plugins/reid_benchmarks[mat]" \
