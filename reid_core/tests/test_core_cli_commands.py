@@ -89,7 +89,7 @@ def test_help_lists_the_commands(reid: RunReid) -> None:
 def test_options_are_these(arguments: tuple[str, ...], options: str, reid: RunReid) -> None:
     code, out, _ = reid(*arguments, "--help")
     assert code == 0
-    shown = {word.rstrip(",.:") for word in out.split() if word.startswith("--")}
+    shown = {word.rstrip(",.:;") for word in out.split() if word.startswith("--")}
     assert shown == set(options.split())
 
 
@@ -348,6 +348,9 @@ def test_evaluation_by_another_protocol(reid: RunReid, run_folder: Path, tmp_pat
     assert code == 0, err
     found = json.loads(written.read_text())
     assert [result["protocol"] for result in found] == ["no-camera", "standard"]
+    code, _, err = reid(*arguments, "--height", 64)
+    assert code == 2
+    assert err == "reid: --height and --width are an encoder's, given with --weights\n"
     code, _, err = reid(*arguments, "--embed", "core/globe")
     assert code == 2
     assert "there is no embedding 'core/globe'; did you mean 'core/global'?" in err

@@ -192,6 +192,8 @@ def test_the_command_exports(run_reid: RunReid, search_gallery: Gallery, tmp_pat
         (("q.png", "--indexed"), "--indexed says how an --engine searches"),
         (("q.png", "--engine", "http://x"), "http://x: expected qdrant://"),
         (("--out", "a.faiss"), "--export ENGINE and --out belong together"),
+        (("--export", "faiss", "--out", "a.faiss", "--top", "3"), "whole; leave out --top"),
+        (("--export", "faiss", "--out", "a.faiss", "--json"), "whole; leave out --json"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything(

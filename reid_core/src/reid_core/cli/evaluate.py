@@ -19,8 +19,8 @@ from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
     metavar="FILE|published|random",
     help="MODEL is an encoder's name, timm's or a plugin's, with these weights.",
 )
-@click.option("--height", type=click.IntRange(1), default=256, help="Of the encoder's input.")
-@click.option("--width", type=click.IntRange(1), default=128, help="Of the encoder's input.")
+@click.option("--height", type=click.IntRange(1), help="Of the input, with --weights; 256.")
+@click.option("--width", type=click.IntRange(1), help="Of the input, with --weights; 128.")
 @click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE].")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Protocols to report.")
@@ -46,8 +46,8 @@ def evaluate(
     model: str,
     checkpoint: bool,
     weights: str | None,
-    height: int,
-    width: int,
+    height: int | None,
+    width: int | None,
     data: str,
     data_root: Path | None,
     protocols: tuple[str, ...],
@@ -71,6 +71,8 @@ def evaluate(
     """
     if checkpoint and weights is not None:
         raise ConfigError("--checkpoint is a run's, and --weights an encoder's: give one of them")
+    if weights is None and (height or width):
+        raise ConfigError("--height and --width are an encoder's, given with --weights")
     if json_path is not None:
         checked_output(json_path, option="--json")
     if picture is not None:
@@ -92,7 +94,7 @@ def evaluate(
     if weights is None:
         embedder = load_embedder(model, place, checkpoint=checkpoint)
     else:
-        made = make_embedder(model, (height, width), weights=weights, say=click.echo)
+        made = make_embedder(model, (height or 256, width or 128), weights=weights, say=click.echo)
         embedder = made.to(place)
     if embed:
         embedder = embedder.only([name.strip() for name in embed.split(",")])

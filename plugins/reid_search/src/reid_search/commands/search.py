@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from reid_core import PICTURE_SUFFIXES, ConfigError, checked_output
 from reid_search.commands.numbers import Finite
@@ -74,6 +75,7 @@ def search(
     is the cosine; all of the gallery is compared. Answers are hints that a person has to look at.
     """
     if export is not None or out is not None:
+        _refuse_idle()
         _export(gallery, queries, export, out)
         return
     if not queries:
@@ -109,6 +111,16 @@ def search(
         click.echo(f"picture: {picture}", err=True)
     if unread:
         sys.exit(1)
+
+
+def _refuse_idle() -> None:
+    """Refuse, beside ``--export``, options that would do nothing."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = option.name or ""
+        stated = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if stated and name not in ("gallery", "queries", "export", "out"):
+            raise ConfigError(f"--export hands the gallery over whole; leave out {option.opts[0]}")
 
 
 def _by_engine(
