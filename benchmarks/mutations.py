@@ -66,12 +66,13 @@ def main() -> int:
     import_heavy()
     part, parts = map(int, args.part.split("/"))
     mutations = mutations[part - 1 :: parts]
-    for tests in sorted({mutation["tests"] for mutation in mutations}):
-        code, output = pytest(tests, [])
-        if code:
-            sys.exit(f"{tests} fails without any mutation:\n{output}")
-    rows = []
+    rows, passing = [], set[str]()
     for mutation in mutations:
+        if mutation["tests"] not in passing:
+            code, output = pytest(mutation["tests"], [])
+            if code:
+                sys.exit(f"{mutation['tests']} fails without any mutation:\n{output}")
+            passing.add(mutation["tests"])
         rows.append({**mutation, "outcome": outcome(mutation)})
         print(f"{rows[-1]['outcome']:9} {describe(mutation)}", flush=True)
     caught = sum(row["outcome"] == "caught" for row in rows)
