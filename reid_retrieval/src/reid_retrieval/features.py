@@ -163,6 +163,25 @@ def require_finite(features: Rows, name: str, first: int = 0) -> None:
     )
 
 
+def require_fitting(queries: FeatureSet, gallery: FeatureSet) -> None:
+    """Refuse features that cannot be compared.
+
+    Args:
+        queries, gallery: of one model; rows as the caller has them, which the error names.
+
+    Raises:
+        DataError: their vectors are of different lengths, or hold NaN or infinity.
+    """
+    width, other = queries.rows.shape[1], gallery.rows.shape[1]
+    if width != other:
+        raise DataError(
+            f"query features have {width} dimensions, gallery features {other}: they must come "
+            "from one model"
+        )
+    require_finite(queries.rows, "query")
+    require_finite(gallery.rows, "gallery")
+
+
 def squared_norms(features: Rows) -> NDArray[np.float64]:
     """Return the squared L2 norms ``N`` of features ``N D``, summed in float64."""
     norms = np.empty(len(features), np.float64)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from reid_retrieval.errors import DataError, RetrievalError
-from reid_retrieval.features import FeatureSet, on_host, require_finite
+from reid_retrieval.features import FeatureSet, on_host, require_fitting
 from reid_retrieval.labels import BoolArray, IntArray, Labels
 from reid_retrieval.passes import ALONE, Member, Pass, Share, fill_finite, passes_of
 from reid_retrieval.precision import Precision, screens
@@ -208,15 +208,8 @@ def _compared(
     screened: bool = False,
 ) -> Iterable[Pass]:
     """Return the passes over features that fit each other."""
-    width, other = queries.rows.shape[1], gallery.rows.shape[1]
-    if width != other:
-        raise DataError(
-            f"query features have {width} dimensions, gallery features {other}: they must come "
-            "from one model"
-        )
     # Before rows are selected: the error must name the caller's row.
-    require_finite(queries.rows, "query")
-    require_finite(gallery.rows, "gallery")
+    require_fitting(queries, gallery)
     return passes_of(scorers, queries, gallery, distance, screened)
 
 

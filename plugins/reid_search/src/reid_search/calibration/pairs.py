@@ -14,9 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core import DataError
 from reid_retrieval import Protocol
-from reid_retrieval.features import FeatureSet, require_finite
+from reid_retrieval.features import FeatureSet, require_fitting
 from reid_retrieval.labels import BoolArray, IntArray
 from reid_retrieval.passes import fill_finite
 from reid_retrieval.searching import Search
@@ -89,14 +88,7 @@ class Pairs:
     """
 
     def __init__(self, queries: FeatureSet, gallery: FeatureSet, protocol: Protocol) -> None:
-        width, other = queries.rows.shape[1], gallery.rows.shape[1]
-        if width != other:
-            raise DataError(
-                f"query features have {width} dimensions, gallery features {other}: they must come "
-                "from one model"
-            )
-        require_finite(queries.rows, "query")
-        require_finite(gallery.rows, "gallery")
+        require_fitting(queries, gallery)
         by_person = queries.take(np.argsort(queries.labels.pids, kind="stable"))
         self.search = Search(protocol, by_person.labels, gallery.labels)
         asked = (
