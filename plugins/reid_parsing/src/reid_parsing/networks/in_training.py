@@ -8,8 +8,8 @@ from reid_parsing.augmentation import Placing, warped
 from reid_parsing.networks.parser import Parser
 
 
-class NetworkInTraining(nn.Module):
-    """Move image and labels together, then run the network.
+class _InTraining(nn.Module):
+    """A network whose images are moved.
 
     Args:
         network: what is trained.
@@ -26,6 +26,10 @@ class NetworkInTraining(nn.Module):
         super().__init__()
         self.network = network
         self.canvas, self.scale, self.rotation = canvas, scale, rotation
+
+
+class NetworkInTraining(_InTraining):
+    """Move image and labels together, then run the network."""
 
     def forward(self, image: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """Return labels int64 ``B H W``, logits, and what else the network computes.
@@ -42,24 +46,8 @@ class NetworkInTraining(nn.Module):
         return (labels, found.logits, *found.auxiliary, *edges)
 
 
-class BodyInTraining(nn.Module):
-    """Move image, label maps and joints together, then run the network.
-
-    Args:
-        network: what is trained.
-        canvas, scale, rotation: see `warped`; in evaluation mode nothing is moved.
-    """
-
-    def __init__(
-        self,
-        network: Parser,
-        canvas: tuple[int, int],
-        scale: tuple[float, float],
-        rotation: float,
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.canvas, self.scale, self.rotation = canvas, scale, rotation
+class BodyInTraining(_InTraining):
+    """Move image, label maps and joints together, then run the network."""
 
     def forward(
         self, image: Tensor, parts: Tensor, garments: Tensor, keypoints: Tensor
