@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reid_core import ConfigError, whole_file
+from reid_core import whole_file
 from reid_search.calibration.counting import ScoreCounts
 from reid_search.calibration.results import CalibrationResult
+from reid_search.plots import require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
 _SAME, _DIFFERENT, _CHOSEN = "#1f9d4d", "#d0342c", "#3b6fd4"
 _COLOURS = {"similarity": "0.6", "logistic": "#3b6fd4", "isotonic": "#e08a00"}
 _NAMES = {"similarity": "not calibrated", "logistic": "logistic", "isotonic": "isotonic"}
-
-
-def require_matplotlib() -> None:
-    """Refuse, before the work, to draw without matplotlib.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        raise ConfigError("a picture needs matplotlib: pip install 'reid-core[plots]'") from None
 
 
 def picture(result: CalibrationResult, path: Path, title: str) -> Path:
@@ -42,7 +31,7 @@ def picture(result: CalibrationResult, path: Path, title: str) -> Path:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    require_matplotlib()
+    require_matplotlib("a picture", "reid-core[plots]")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13.5, 4.4), layout="constrained")

@@ -111,10 +111,10 @@ def calibrate(
     if json_path is not None:
         checked_output(json_path, option="--json")
     if picture is not None:
-        from reid_search.calibration.pictures import require_matplotlib
+        from reid_search.plots import require_matplotlib
 
         checked_output(picture, FIGURE_SUFFIXES, option="--picture")
-        require_matplotlib()
+        require_matplotlib("a picture", "reid-core[plots]")
     weights = resolve_model(model)
     target = None
     if not no_store:

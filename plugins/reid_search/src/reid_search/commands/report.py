@@ -47,9 +47,9 @@ def report(
     on to anybody who may not hold them; --without-images leaves them out.
     """
     checked_output(out, (".html",))
-    from reid_search.reporting.charts import require_matplotlib
+    from reid_search.plots import require_matplotlib
 
-    require_matplotlib()
+    require_matplotlib("a report", "reid-search[report]")
     from reid_core import ConfigError, open_dataset
     from reid_core.cli.progress import Screen
     from reid_search.reporting.features import available_methods

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core import ConfigError
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -29,18 +27,6 @@ _MARKERS = "osD^vPX*<>hp"
 _SIZE = (5.0, 3.3)
 _DECADES = 100
 """From which ratio on an axis of losses is logarithmic."""
-
-
-def require_matplotlib() -> None:
-    """Refuse, before the work, to draw without matplotlib.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        raise ConfigError("a report needs matplotlib: pip install 'reid-search[report]'") from None
 
 
 def lines(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reid_core import ConfigError, whole_file
+from reid_core import whole_file
+from reid_search.plots import require_matplotlib
 
 MEASURES = ("rank-1", "mAP")
 """What is compared, as shares in 0 .. 1."""
@@ -81,10 +82,8 @@ def plot(points: Sequence[SweepPoint], key: str, path: Path) -> Path:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("a plot needs matplotlib: pip install 'reid-core[plots]'") from None
+    require_matplotlib("a plot", "reid-core[plots]")
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * len(MEASURES), 3.4), layout="constrained")
     labels = [str(point.settings[key]) for point in points]
