@@ -44,6 +44,7 @@ SHAPES = {
     "leak": "Leak",
     "camera_aware": "CameraAware",
     "top_share": "TopShare",
+    "deviation": "Deviation",
     "small": "Small",
     "narrow": "Narrow",
     "from_csv": "FromCsv",
@@ -61,7 +62,16 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What a tiny run needs beside the plugin's name, so that the plugin does something."""
 
-ALONE = ("small", "camera_aware", "top_share", "from_csv", "cosine", "agreement", "narrow")
+ALONE = (
+    "small",
+    "camera_aware",
+    "top_share",
+    "from_csv",
+    "cosine",
+    "agreement",
+    "narrow",
+    "deviation",
+)
 """Pages on encoders (MGN brings its own), on a pooling (which a stage finds where it is installed),
 on data, on another criterion and another sampler."""
 

@@ -100,6 +100,14 @@ def test_a_check_fails_on_a_plugin_that_breaks_its_rule(
         run(subject)
 
 
+@pytest.mark.parametrize("check", ["declared", "gradients", "device"])
+def test_a_transformer_passes_what_fused_attention_and_idle_norms_made_fail(
+    check: str, reid_cache: Path, tmp_path: Path
+) -> None:
+    settings = {"model": {"backbone": "test_vit2"}, "plugins": {"head": {}}}
+    CHECKS[check](Subject("head", reid_cache, tmp_path, settings, PROBES))
+
+
 def test_two_ranks_see_the_negatives_of_one_process_in_the_contrastive_start(
     reid_cache: Path, tmp_path: Path
 ) -> None:

@@ -147,7 +147,7 @@ def test_building_leaves_training_mode_and_statistics_alone() -> None:
 
 
 class Liar(Encoder):
-    """Declares what the test wants and returns a map of 4 channels at stride 8."""
+    """Declares what the test wants; returns maps of 4 channels at stride 8, and 4 long vectors."""
 
     def __init__(self, *taps: Tap, returns: tuple[str, ...] = ("encoder/map",)) -> None:
         super().__init__()
@@ -156,10 +156,14 @@ class Liar(Encoder):
         self.layer = nn.Conv2d(3, 4, 8, 8)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return dict.fromkeys(self.returns, self.layer(image))
+        found = self.layer(image)
+        made = {"encoder/vector": found.mean((2, 3)), "encoder/tokens": found.flatten(2)}
+        return {name: made.get(name, found) for name in self.returns}
 
 
 HONEST = Tap("encoder/map", 4, 8)
+VECTOR = ("encoder/vector", "encoder/map")
+TOKENS = ("encoder/tokens", "encoder/map")
 
 
 @pytest.mark.parametrize(
@@ -172,6 +176,10 @@ HONEST = Tap("encoder/map", 4, 8)
         (Liar(Tap("zebra/x", 4, 8), HONEST, returns=("zebra/x", "encoder/map")), ("'zebra/x'",)),
         (Liar(HONEST, Tap("encoder/x", 4, 8), returns=("encoder/map", "encoder/x")), ("last tap",)),
         (Liar(), ("last tap", "encoder/map")),
+        (Liar(Tap("encoder/vector", 4, 8), HONEST, returns=VECTOR), ("stride 8", "at stride 0")),
+        (Liar(Tap("encoder/vector", 5, 0), HONEST, returns=VECTOR), ("5 channels", "has 4")),
+        (Liar(Tap("encoder/map", 4, 0)), ("at stride 0, but has 4 at stride 8",)),
+        (Liar(Tap("encoder/tokens", 4, 0), HONEST, returns=TOKENS), ("(1, 4, 32)", "B C H W")),
     ],
 )
 def test_an_encoder_that_lies_is_named_with_its_tap(
@@ -190,6 +198,7 @@ def test_an_honest_encoder_passes_and_no_mode_changes() -> None:
     assert [module.training for module in encoder.modules()] == before
     assert {True, False} <= set(before)
     verify_taps(Liar(HONEST), (64, 32), "zebra")
+    verify_taps(Liar(Tap("encoder/vector", 4, 0), HONEST, returns=VECTOR), (64, 32), "zebra")
 
 
 class Pooled(Encoder):
@@ -297,6 +306,36 @@ def test_the_map_of_tokens_is_what_the_trunk_gives(name: str, prefix: int | None
     encoder.follow({})
     with torch.no_grad():
         assert torch.equal(encoder(image)["encoder/map"], found[encoder.taps[-2].name])
+
+
+def test_class_tokens_are_vectors() -> None:
+    torch.manual_seed(0)
+    encoder = TimmEncoder("test_vit", (64, 32)).eval()
+    torch.nn.init.normal_(encoder.trunk.norm.weight)
+    verify_taps(encoder, (64, 32), "core")
+    image = torch.randn(2, 3, 64, 32)
+    with torch.no_grad():
+        found, whole = encoder(image), encoder.trunk.forward_features(image)
+        first = encoder.trunk.forward_intermediates(image, indices=[0], norm=False)[1]
+    assert torch.equal(found["encoder/class"], whole[:, 0])
+    deepest = f"{encoder.taps[-2].name}_class"
+    assert torch.equal(encoder.trunk.norm(found[deepest]), whole[:, 0])
+    assert torch.equal(found["encoder/stage1"], first[0])
+    assert found["encoder/stage1_class"].shape == (2, 64)
+    strides = {tap.name: tap.stride for tap in encoder.taps}
+    assert strides["encoder/class"] == strides["encoder/stage1_class"] == 0
+    encoder.follow({})
+    with torch.no_grad():
+        assert torch.equal(encoder(image)["encoder/class"], found[deepest])
+
+
+@pytest.mark.parametrize("name", ["test_vit2", "test_vit3", "test_convnext"])
+def test_what_is_behind_the_map_waits_for_no_gradient(name: str) -> None:
+    encoder = TimmEncoder(name, (64, 32))
+    assert not any(tap.name.endswith("class") for tap in encoder.taps), "it has no class token"
+    encoder(torch.randn(1, 3, 64, 32))["encoder/map"].square().sum().backward()
+    for label, parameter in encoder.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, label
 
 
 HALF = [0.5, 0.5, 0.5]

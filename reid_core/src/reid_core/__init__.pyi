@@ -24,6 +24,7 @@ from reid_core.contract.fields import (
 from reid_core.contract.hookspecs import hookimpl as hookimpl
 from reid_core.contract.labelers import LabelContext as LabelContext, Labeler as Labeler
 from reid_core.contract.model import (
+    CLASS_TOKEN as CLASS_TOKEN,
     ENCODER_MAP as ENCODER_MAP,
     Branch as Branch,
     Embedding as Embedding,

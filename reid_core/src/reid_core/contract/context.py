@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,6 +65,9 @@ class Lookup(Protocol):
 
     def build_backbone(self, name: str, ctx: RunContext) -> Encoder | None:
         """Return the encoder that a plugin offers under a name, or None where none does."""
+
+    def build_encoder(self, ctx: RunContext) -> Encoder:
+        """Return the encoder that the run's ``model`` section describes, a plugin's or timm's."""
 
     def build_pooling(self, name: str, channels: int) -> nn.Module:
         """Return the pooling that a plugin offers under a name.
@@ -175,6 +178,21 @@ class RunContext:
     def owns(self, plugin: str, slot: str) -> bool:
         """Return whether a plugin fills a slot; a claimant that lost it must stay silent."""
         return self.slots.get(slot) == plugin
+
+    def build_encoder(self, size: tuple[int, int] | None = None) -> Encoder:
+        """Build the encoder that the run would have without an owner of the slot ``backbone``.
+
+        For that owner, to wrap or to change: what ``model.backbone`` names, with its weights, from
+        the same random numbers as the core's.
+
+        Args:
+            size: height and width of its input, where they are not the run's.
+        """
+        ctx = self
+        if size is not None:
+            data = self.config.data.model_copy(update={"height": size[0], "width": size[1]})
+            ctx = replace(self, config=self.config.model_copy(update={"data": data}))
+        return self.providers.build_encoder(ctx)
 
     def module(self, branch: str) -> nn.Module:
         """Return a branch's module by the branch's name, once the model is built."""

@@ -38,7 +38,8 @@ class Encoder(nn.Module):
     def deploy_spec(self) -> dict[str, Any]:
         """Return ``{"factory": "module:Class", "kwargs": {...}}``, which rebuilds the encoder.
 
-        The exported embedder stores it; loading makes the class and loads the weights.
+        The exported embedder stores it; loading makes the class and loads the weights. Where an
+        argument is a module, its own description stands in its place.
         """
         raise TypeError(f"{type(self).__name__} must define deploy_spec to be exported")
 

@@ -29,6 +29,9 @@ POOLINGS = ("avg", "max", "gem")
 ENCODER_MAP = "encoder/map"
 """Name of the encoder's last map, whoever provides the encoder."""
 
+CLASS_TOKEN = "encoder/class"
+"""Name of the vector in which a transformer sums an image up, where the encoder has one."""
+
 
 CLEAN_IMAGE = "clean_image"
 """What a branch reads to get the image without random erasing; ``image`` is what a pass shows."""
@@ -36,7 +39,7 @@ CLEAN_IMAGE = "clean_image"
 
 @dataclass(frozen=True)
 class Tap:
-    """A named feature map.
+    """A named feature map, or a named vector.
 
     Args:
         name: ``encoder/...`` or ``owner/name``.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.encoder import Encoder
-from reid_core.contract.model import ENCODER_MAP, Tap
+from reid_core.contract.model import CLASS_TOKEN, ENCODER_MAP, Tap
 from reid_core.contract.words import check_names
 from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.modes import evaluating
@@ -25,12 +25,17 @@ from reid_core.model.trunks import (
     adapted,
     as_map,
     blank_image,
+    class_of,
     covers,
     densest_last_stride,
     dry_maps,
+    has_class_token,
     remove_last_stride,
     strides_of,
 )
+
+_BEHIND_THE_MAP = ("attn_pool", "fc_norm", "head")
+"""Parts of timm's trunks that only their classification runs."""
 
 EARLIER: Mapping[str, Any] = {
     "final_norm": False,
@@ -108,7 +113,12 @@ class TimmEncoder(Encoder):
     Taps are ``encoder/stem`` (stride 2, where the network has one; ``encoder/pixels`` at stride 1,
     too, where it has that), ``encoder/stage1`` and so on (stride 4 and deeper), and
     ``encoder/map``, the output of the whole trunk, its final norm included. With ResNets the four
-    stages are the paper's blocks conv2_x to conv5_x and the last stage is the map itself.
+    stages are the paper's blocks conv2_x to conv5_x and the last stage is the map itself. With
+    transformers every block is a stage. Where they have a class token, ``encoder/class`` is the
+    token of the output, ``encoder/stage1_class`` and so on those of the stages: vectors.
+
+    What a trunk has behind its map (``head``, ``fc_norm``, ``attn_pool``) is not run, and not
+    trained.
 
     Args:
         name: timm's name, with or without a tag (``resnet50``, ``resnet50.tv_in1k``).
@@ -146,6 +156,10 @@ class TimmEncoder(Encoder):
         size = (size[0], size[1])
         self.final_norm = final_norm
         self.trunk = _create(name, size, pretrained)
+        for part, module in self.trunk.named_children():
+            if part in _BEHIND_THE_MAP:
+                module.requires_grad_(False)
+        self._token = has_class_token(self.trunk)
         self.filled: Filled | None = None
         if isinstance(pretrained, Path):
             self.filled = load_weights(self.trunk, name, pretrained, importer)
@@ -173,13 +187,28 @@ class TimmEncoder(Encoder):
         names += [f"encoder/stage{n + 1}" for n in range(len(maps) - len(shallow))]
         self._names = names
         shaped = [*zip(names, maps, strides, strict=True), (ENCODER_MAP, last, strides[-1])]
-        return tuple(Tap(tap, feature.shape[1], stride) for tap, feature, stride in shaped)
+        taps = [Tap(tap, feature.shape[1], stride) for tap, feature, stride in shaped]
+        if self._token:
+            tokens = [Tap(class_of(tap.name), tap.channels, 0) for tap in taps]
+            taps = [*tokens, *taps]
+        return tuple(taps)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Return stem, stages and map; see `Encoder.forward`."""
-        last, maps = self.trunk.forward_intermediates(self.renormalise(image))  # type: ignore[operator]
+        """Return stem, stages and map, and class tokens; see `Encoder.forward`."""
+        image, found = self.renormalise(image), dict[str, Tensor]()
+        trunk: Any = self.trunk
+        if self._token:
+            last, both = trunk.forward_intermediates(image, return_prefix_tokens=True)
+            maps = [one for one, _ in both]
+            found = {
+                class_of(name): prefix[:, 0]
+                for name, (_, prefix) in zip(self._names, both, strict=True)
+            }
+            found[CLASS_TOKEN] = last[:, 0] if self.final_norm else both[-1][1][:, 0]
+        else:
+            last, maps = trunk.forward_intermediates(image)
         final = as_map(last, maps[-1], self.final_norm)
-        return {**dict(zip(self._names, maps, strict=True)), ENCODER_MAP: final}
+        return {**found, **dict(zip(self._names, maps, strict=True)), ENCODER_MAP: final}
 
     def deploy_spec(self) -> dict[str, Any]:
         """See `Encoder.deploy_spec`."""
@@ -317,8 +346,16 @@ def verify_taps(
         tap = declared[name]
         if not name.startswith("encoder/"):
             raise PluginError(f"{where}: tap '{name}' must be named 'encoder/...'")
-        shape = (feature.shape[1], round(size[0] / feature.shape[2]))
-        fits = shape[1] == tap.stride or covers(feature, tap.stride, size)
+        if feature.dim() == 2:
+            shape, fits = (feature.shape[1], 0), tap.stride == 0
+        elif feature.dim() == 4:
+            shape = (feature.shape[1], round(size[0] / feature.shape[2]))
+            fits = tap.stride > 0 and (shape[1] == tap.stride or covers(feature, tap.stride, size))
+        else:
+            raise PluginError(
+                f"{where}: tap '{name}' has the shape {tuple(feature.shape)}; a map is B C H W, a "
+                "vector B D"
+            )
         if shape[0] != tap.channels or not fits:
             raise PluginError(
                 f"{where}: tap '{name}' declares {tap.channels} channels at stride {tap.stride}, "

@@ -115,7 +115,16 @@ def _make(part: Mapping[str, Any], where: Path) -> nn.Module:
         )
     # A class whose arguments have grown says what descriptions without them mean.
     complete = getattr(factory, "stored_kwargs", dict)
-    return factory(**complete(part["kwargs"]))
+    # A module around another one is described with that one's description in its place.
+    kwargs = {
+        key: _make(value, where) if _is_part(value) else value
+        for key, value in part["kwargs"].items()
+    }
+    return factory(**complete(kwargs))
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, dict) and set(value) == {"factory", "kwargs"}
 
 
 def _check_origin(module: str, factory: str, where: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reid_core.contract.model import CLASS_TOKEN, ENCODER_MAP
 from reid_core.errors import ConfigError
 from reid_core.model.modes import evaluating
 
@@ -36,6 +38,17 @@ def dry_maps(trunk: nn.Module, size: tuple[int, int], name: str) -> tuple[Tensor
             "multiples of 32 for data.height and data.width, or another encoder"
         ) from error
     return as_map(last, maps[-1]), maps
+
+
+def has_class_token(trunk: nn.Module) -> bool:
+    """Return whether a trunk of timm sums an image up in a token, and can hand it out."""
+    steps = inspect.signature(trunk.forward_intermediates).parameters  # type: ignore[arg-type]
+    return getattr(trunk, "cls_token", None) is not None and "return_prefix_tokens" in steps
+
+
+def class_of(tap: str) -> str:
+    """Return what the class token beside a map is called: ``encoder/class`` beside the last."""
+    return CLASS_TOKEN if tap == ENCODER_MAP else f"{tap}_class"
 
 
 def blank_image(module: nn.Module, size: tuple[int, int]) -> Tensor:

@@ -78,6 +78,10 @@ class Providers:
         provider = self.backbone(name)
         return None if provider is None else provider.build(ctx)
 
+    def build_encoder(self, ctx: RunContext) -> Encoder:
+        """Return the encoder that the run's ``model`` section describes, a plugin's or timm's."""
+        return self._calls.backbone(CORE, ctx)
+
     def build_pooling(self, name: str, channels: int) -> nn.Module:
         """Return the pooling that a plugin offers under a name.
 
