@@ -14,9 +14,10 @@ import pytest
 import torch
 from house import DISTRIBUTIONS, ROOT, Distribution
 
-from reid_core.errors import ConflictError
+from reid_core.errors import ConfigError, ConflictError
 from reid_core.loop.state import trainable_state
 from reid_core.testing.tiny import Recorder
+from reid_core.testing.toy.making import make_toy
 
 _spec = importlib.util.spec_from_file_location("docs_composition", ROOT / "docs" / "composition.py")
 assert _spec
@@ -40,6 +41,9 @@ REFUSED = {
 }
 """Pairs that do not go as they are, and what their message says about why."""
 
+MIXED_REFUSED = {"unsup_cc": "'unsup_cc' makes the identities at each epoch's start"}
+"""Those that several training sets cannot be mixed for in shares, and why."""
+
 ALL_AT_ONCE = range(len(composition.TOGETHER))
 
 
@@ -48,11 +52,16 @@ def alone(name: str, cache: Path) -> Any:
     return composition.measure(composition.assemble_together([name], cache))
 
 
+def check_finite(trace: list[dict[str, float]]) -> None:
+    """Two steps were trained, and all losses are finite."""
+    assert len(trace) == 2
+    for step in trace:
+        assert all(math.isfinite(value) for value in step.values()), step
+
+
 def check_training(run: Any) -> None:
     """Two steps were trained, all losses are finite, and every parameter learns."""
-    assert len(run.trace) == 2
-    for step in run.trace:
-        assert all(math.isfinite(value) for value in step.values()), step
+    check_finite(run.trace)
     model = run.assembly.model
     idle = tuple(
         f"branches.{branch.name}.{prefix}"
@@ -119,6 +128,42 @@ def test_nothing_more_goes_together(number: int, reid_cache: Path) -> None:
     for name in set(composition.NAMES) - set(names):
         with pytest.raises(ConflictError, match=f"'{name}'"):
             composition.assemble_together([*names, name], reid_cache, *sections)
+
+
+@pytest.fixture(scope="module")
+def second_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of other people with all fields, for ``--also``."""
+    folder = tmp_path_factory.mktemp("second") / "shop"
+    make_toy(folder, "tiny", seed=1)
+    return folder
+
+
+@pytest.mark.parametrize("name", composition.NAMES)
+def test_each_trains_and_is_tested_on_several_sets(
+    name: str, reid_cache: Path, second_set: Path
+) -> None:
+    names = ["toy:tiny", "folder"]
+    sections: list[dict[str, Any]] = [
+        {"data": {"also": [f"folder={second_set}"], "mixture": "balanced"}},
+        {"evaluation": {"data": names}},
+    ]
+    if name in MIXED_REFUSED:
+        with pytest.raises(ConfigError, match=MIXED_REFUSED[name]):
+            composition.assemble_together([name], reid_cache, *sections)
+        sections[0]["data"]["mixture"] = "natural"
+    assembly = composition.assemble_together([name], reid_cache, *sections)
+    trainer = Recorder(assembly)
+    trainer.fit()
+    check_finite(trainer.trace)
+    drawn = assembly.ctx.main.samples
+    rows = next(assembly.samplers["main"].epoch(0, 1))
+    shares = [drawn[row].extra.get("set", 0) for row in rows]
+    if name not in MIXED_REFUSED:
+        assert shares.count(0) == shares.count(1)
+    found = trainer.evaluate("final")
+    assert found is not None
+    assert [one.results[0].label for one in found.every] == [f"{n}/standard" for n in names]
+    assert found.results[0].metrics() != found.further[0].results[0].metrics()
 
 
 def test_most_of_them_resume_bit_by_bit(reid_cache: Path, tmp_path: Path) -> None:

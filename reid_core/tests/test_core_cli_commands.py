@@ -70,8 +70,8 @@ def test_help_lists_the_commands(reid: RunReid) -> None:
     [
         (
             ("run",),
-            "--plugins --recipe --data --data-root --also --backbone --epochs --seed --device "
-            "--embed --label --field --source --own --set --out --resume --longer --help",
+            "--plugins --recipe --data --data-root --also --test --backbone --epochs --seed "
+            "--device --embed --label --field --source --own --set --out --resume --longer --help",
         ),
         (
             ("eval",),

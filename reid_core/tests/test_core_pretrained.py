@@ -301,7 +301,7 @@ def test_people_are_kept_in_ranges_and_met_again(reid_cache: Path) -> None:
     count = dataset.train.num_identities
     assert people_in(train.samples) == (f"zoo/0/0-{count - 1}",)
     learnt = learnt_from(
-        {"main": train}, "zoo", {"data": ["park"], "people": ["park/1", "zoo/0/9999"]}
+        {"main": train}, ("zoo",), {"data": ["park"], "people": ["park/1", "zoo/0/9999"]}
     )
     assert learnt["data"] == ["park", "zoo"]
     assert set(learnt["people"]) == {"park/1", "zoo/0/9999", f"zoo/0/0-{count - 1}"}

@@ -28,6 +28,7 @@ PAPER: dict[str, Any] = {
     # Random crops of an image of 288 x 144 and mirroring; no padding, no erasing, nothing else.
     "augment.flip": 0.5,
     "data.also": [],
+    "data.mixture": "natural",
     "data.damaged": "refuse",
     "augment.pad": 0,
     "augment.enlarge": 1.125,
@@ -123,8 +124,9 @@ PAPER: dict[str, Any] = {
 """All that a paper's run depends on."""
 
 IDLE = {
-    *("data.name", "data.root", "data.threads", "evaluation.protocols", "evaluation.products"),
-    *("evaluation.batch_size", "evaluation.untrained", "evaluation.ranked_list"),
+    *("data.name", "data.root", "data.threads", "evaluation.data", "evaluation.protocols"),
+    *("evaluation.products", "evaluation.batch_size", "evaluation.untrained"),
+    "evaluation.ranked_list",
     # Of what is off, or of other choices than the paper's.
     *("augment.pad_mode", "augment.partial_height", "augment.partial_width"),
     *("augment.partial_from", "augment.erasing_area", "augment.erasing_aspect"),

@@ -72,6 +72,10 @@ class DataSection(Section):
     """Folder of a data set whose files are the user's."""
     also: tuple[str, ...] = ()
     """Further data sets to train on, ``NAME`` or ``NAME=FOLDER``; their tests are left out."""
+    mixture: Literal["natural", "balanced"] | tuple[Positive, ...] = "natural"
+    """What each of several training sets gives to a batch, in identities (rows, where the sampler
+    takes rows): ``natural`` as large as they are, ``balanced`` the same from each, or a weight for
+    each, the main one first, then those of ``also``. An epoch has as many batches in any case."""
     height: Count = 256
     """Height of the network's input, in pixels."""
     width: Count = 128
@@ -275,6 +279,9 @@ class EngineSection(Section):
 class EvaluationSection(Section):
     """What is measured, and when."""
 
+    data: tuple[str, ...] = ()
+    """Data sets to evaluate on, ``NAME`` or ``NAME=FOLDER``; empty takes the main one. Those that
+    the run trains on need no folder here."""
     protocols: tuple[str, ...] = ()
     """Protocols to report; empty takes those of the data set."""
     every: Annotated[int, Field(ge=0)] = 0
@@ -284,8 +291,9 @@ class EvaluationSection(Section):
     weights: str | None = None
     """Weights to evaluate and export, by the name under which a plugin offers them
     (``averaged/weights``); none takes the trained ones."""
-    select: Literal["last", "validation"] = "last"
-    """Which epoch is reported: the last, or the best on held-out identities."""
+    select: Literal["last", "validation"] | Annotated[str, Field(pattern="^validation:.")] = "last"
+    """Which epoch is reported: the last, or the best on held-out identities; of several training
+    sets on those of one alone with ``validation:NAME``."""
     select_by: str = "mAP"
     """What the best epoch is the best by: a number of the first protocol (``mAP``, ``rank1``), or
     one that a plugin measures, by its name."""
@@ -318,6 +326,11 @@ class EvaluationSection(Section):
     ranked_list: Annotated[int, Field(ge=0)] = 8
     """Queries in the picture of ranked lists; 0 draws none."""
 
+    @property
+    def validates_on(self) -> str | None:
+        """The training set whose held-out people choose the epoch: ``""`` is all, None nobody."""
+        return None if self.select == "last" else self.select.partition(":")[2]
+
 
 class RunConfig(Section):
     """Everything that a run depends on, resolved from defaults, recipe, plugins and flags."""
@@ -346,15 +359,16 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _selection_has_identities(self) -> RunConfig:
-        if self.evaluation.select == "validation":
+        chosen = self.evaluation.select
+        if chosen != "last":
             if not self.data.validation:
                 raise ValueError(
-                    "evaluation.select = 'validation' needs identities to validate on: set "
+                    f"evaluation.select = '{chosen}' needs identities to validate on: set "
                     "data.validation to their share, 0.1 say"
                 )
             if not self.evaluation.every:
                 raise ValueError(
-                    "evaluation.select = 'validation' needs evaluations to select from: set "
+                    f"evaluation.select = '{chosen}' needs evaluations to select from: set "
                     "evaluation.every to a number of epochs"
                 )
         return self
@@ -400,7 +414,7 @@ IDLE = frozenset(
     {
         *("run.recipe", "data.threads"),
         *(f"engine.{key}" for key in EngineSection.model_fields),
-        *(f"evaluation.{key}" for key in ("protocols", "every", "select", "select_by")),
+        *(f"evaluation.{key}" for key in ("data", "protocols", "every", "select", "select_by")),
         "evaluation.untrained",
         *(f"evaluation.{key}" for key in ("distance", "products", "vector", "flip", "batch_size")),
         *(f"evaluation.{key}" for key in EvaluationSection.model_fields if "reranking" in key),

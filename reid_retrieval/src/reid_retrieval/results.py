@@ -27,11 +27,13 @@ class Provenance:
         flip: how features of the mirrored images were added (``sum``, ``unit-sum``), or ``off``.
         fingerprint: of the data, `DataSet.fingerprint`.
         features: which vectors were compared: ``unit core/global``.
+        data: name of the data set, where results of several stand side by side.
     """
 
     flip: str = "off"
     fingerprint: str = ""
     features: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,12 @@ class RetrievalResult:
 
     @property
     def label(self) -> str:
-        """The protocol's name, with ``+rerank`` where the ranking was changed."""
-        return self.protocol if self.reranking == "none" else f"{self.protocol}+rerank"
+        """The protocol's name, with ``+rerank`` where the ranking was changed.
+
+        Where results of several data sets stand side by side, ``DATA/`` is in front.
+        """
+        data = f"{self.provenance.data}/" if self.provenance.data else ""
+        return f"{data}{self.protocol}{'' if self.reranking == 'none' else '+rerank'}"
 
     @property
     def text(self) -> str:
@@ -162,7 +168,9 @@ class RetrievalResult:
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`: numbers, their definitions, what they are of."""
         definitions = {} if self.drawn else AP_DEFINITIONS
+        data = {"data": self.provenance.data} if self.provenance.data else {}
         return {
+            **data,
             "protocol": self.protocol,
             "text": self.text,
             "rules": self.protocol_text,
@@ -222,12 +230,19 @@ class Evaluation:
         results: one per protocol, the data set's first one first; re-ranked ones after all others.
         query, gallery: features and labels.
         metrics: further numbers by name, of whoever evaluated.
+        further: the same of other data sets that were evaluated with it.
     """
 
     results: tuple[RetrievalResult, ...]
     query: FeatureSet
     gallery: FeatureSet
     metrics: Mapping[str, float] = field(default_factory=dict)
+    further: tuple[Evaluation, ...] = ()
+
+    @property
+    def every(self) -> tuple[Evaluation, ...]:
+        """It and those of the other data sets."""
+        return (self, *self.further)
 
 
 def percent(share: float, deviation: float | None, between: str = " ") -> str:

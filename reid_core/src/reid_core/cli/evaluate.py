@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -21,7 +22,15 @@ from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
 )
 @click.option("--height", type=click.IntRange(1), help="Of the input, with --weights; 256.")
 @click.option("--width", type=click.IntRange(1), help="Of the input, with --weights; 128.")
-@click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE].")
+@click.option(
+    "--data",
+    "-d",
+    "names",
+    required=True,
+    multiple=True,
+    metavar="NAME[=DIR]",
+    help="NAME[/VARIANT][:SIZE]; as often as there are data sets.",
+)
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Protocols to report.")
 @comparison_options
@@ -48,7 +57,7 @@ def evaluate(
     weights: str | None,
     height: int | None,
     width: int | None,
-    data: str,
+    names: tuple[str, ...],
     data_root: Path | None,
     protocols: tuple[str, ...],
     distance: str,
@@ -62,7 +71,7 @@ def evaluate(
     json_path: Path | None,
     picture: Path | None,
 ) -> None:
-    """Evaluate a trained embedder on a data set, the one it was trained on or another.
+    """Evaluate a trained embedder on data sets, the one it was trained on or others.
 
     MODEL is a run's folder, an embedder.safetensors, the name of shipped weights
     (people/osnet_x0_25) or an address (hf://owner/name@revision); with --weights it is an encoder's
@@ -73,6 +82,8 @@ def evaluate(
         raise ConfigError("--checkpoint is a run's, and --weights an encoder's: give one of them")
     if weights is None and (height or width):
         raise ConfigError("--height and --width are an encoder's, given with --weights")
+    if picture is not None and len(names) > 1:
+        raise ConfigError("--picture shows the lists of one data set: give a single --data with it")
     if json_path is not None:
         checked_output(json_path, option="--json")
     if picture is not None:
@@ -82,6 +93,7 @@ def evaluate(
 
     from reid_core.cli.progress import Screen
     from reid_core.config import EngineSection, EvaluationSection
+    from reid_core.data.joining import set_names
     from reid_core.data.people import seen_before
     from reid_core.evaluation.records import HEAD, results_text, stored_results
     from reid_core.evaluation.tables import results_table
@@ -98,32 +110,44 @@ def evaluate(
         embedder = made.to(place)
     if embed:
         embedder = embedder.only([name.strip() for name in embed.split(",")])
-    evaluator = open_evaluator(
-        data,
-        data_root,
-        protocols,
-        settings=EvaluationSection.model_validate(
-            {
-                "distance": distance,
-                "vector": vector,
-                "flip": flip,
-                "reranking": "k_reciprocal" if rerank else "none",
-            }
-        ),
-        engine=EngineSection.model_validate({"device": device, "precision": precision}),
-        unknown=unknown,
-        say=click.echo,
+    settings = EvaluationSection.model_validate(
+        {
+            "distance": distance,
+            "vector": vector,
+            "flip": flip,
+            "reranking": "k_reciprocal" if rerank else "none",
+        }
     )
-    dataset = evaluator.dataset
-    met = seen_before(dataset, embedder.learnt_from)
-    if met:
-        click.echo(met)
-    total = len(dataset.query) + len(dataset.gallery)
+    evaluators = []
+    for label, text in zip(set_names(names), names, strict=True):
+        data, equals, folder = text.partition("=")
+        evaluator = open_evaluator(
+            data,
+            Path(folder) if equals else data_root,
+            protocols,
+            settings=settings,
+            engine=EngineSection.model_validate({"device": device, "precision": precision}),
+            unknown=unknown,
+            say=click.echo,
+        )
+        evaluators.append(replace(evaluator, label=label if len(names) > 1 else ""))
+        met = seen_before(evaluator.dataset, embedder.learnt_from)
+        if met:
+            click.echo(met)
+    found = []
+    total = sum(len(one.dataset.query) + len(one.dataset.gallery) for one in evaluators)
     with Screen().bar("evaluation", total) as advance:
-        found = evaluator.evaluate(embedder, advance, HEAD if json_path else 0)
-    Console().print(results_table(found.results, f"{model} on {data}"))
+        for evaluator in evaluators:
+            found.append(evaluator.evaluate(embedder, advance, HEAD if json_path else 0))
+    title = f"{model} on {', '.join(names)}"
+    Console().print(results_table([result for one in found for result in one.results], title))
     if json_path:
-        write_text(json_path, results_text(stored_results(found, dataset)))
+        stored = [
+            result
+            for evaluator, one in zip(evaluators, found, strict=True)
+            for result in stored_results(one, evaluator.dataset)
+        ]
+        write_text(json_path, results_text(stored))
     if picture:
-        evaluator.picture(found, picture, f"{model} on {data}")
+        evaluators[0].picture(found[0], picture, title)
         click.echo(f"ranked lists: {picture}")

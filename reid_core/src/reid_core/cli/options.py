@@ -29,6 +29,7 @@ _RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
     click.option(
         "--also", multiple=True, metavar="NAME[=DIR]", help="A further data set to train on."
     ),
+    click.option("--test", multiple=True, metavar="NAME[=DIR]", help="A data set to evaluate on."),
     click.option("--backbone", "-b", metavar="NAME", help="Encoder of a plugin or of timm."),
     click.option("--epochs", type=click.IntRange(1), help="Length of the training."),
     click.option("--seed", type=click.IntRange(0), help="Seed of everything random."),
@@ -96,6 +97,7 @@ def to_flags(options: dict[str, Any]) -> dict[str, Any]:
     put("data", "name", options.get("data"))
     put("data", "root", options.get("data_root"))
     put("data", "also", list(options.get("also", ())) or None)
+    put("evaluation", "data", list(options.get("test", ())) or None)
     put("model", "backbone", options.get("backbone"))
     put("schedule", "epochs", options.get("epochs"))
     put("engine", "device", options.get("device"))

@@ -32,7 +32,8 @@ class Sample:
         clothes: outfit id, unique over all identities; ``-1`` when unknown.
         split: ``train``, ``query`` or ``gallery``.
         fields: values of the source's fields.
-        extra: whatever else a protocol may ask for (tracklet, view, frame, raw labels).
+        extra: whatever else a protocol may ask for (tracklet, view, frame, raw labels); ``set`` is
+            the number of the data set where several are trained on, and missing in the main one.
     """
 
     path: Path

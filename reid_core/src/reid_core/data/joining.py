@@ -1,12 +1,91 @@
-"""Several data sets as one training set, whose people, cameras and outfits stay apart."""
+"""Several data sets as one training set, whose people, cameras and outfits stay apart.
+
+A sample of a joined training set carries in ``extra["set"]`` which of them it is from: 0 is the
+main one.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reid_core.contract.samples import DataSet, Sample
-from reid_core.errors import DataError
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_core.contract.samples import DataSet, Sample, Source
+from reid_core.errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from reid_core.config import RunConfig
+
+
+def set_names(texts: Iterable[str]) -> list[str]:
+    """Return what data sets of one run are called, each by a name of its own.
+
+    Args:
+        texts: ``NAME`` or ``NAME=FOLDER``.
+
+    Returns:
+        ``NAME``; of several of one name those with a folder take its name, too.
+
+    Raises:
+        ConfigError: the same data set twice.
+    """
+    pairs = [text.partition("=")[::2] for text in texts]
+    often = Counter(name for name, _ in pairs)
+    found = [
+        f"{name}={Path(folder).name}" if folder and often[name] > 1 else name
+        for name, folder in pairs
+    ]
+    twice = [name for name, count in Counter(found).items() if count > 1]
+    if twice:
+        raise ConfigError(
+            f"the data set '{twice[0]}' is named twice; name each once, and folders of one kind by "
+            "folders of different names"
+        )
+    return found
+
+
+def trained_on(config: RunConfig) -> tuple[str, ...]:
+    """Return the names of the data sets that a run is trained on, without their folders."""
+    return tuple(text.partition("=")[0] for text in (config.data.name, *config.data.also))
+
+
+def set_number(name: str, names: Sequence[str], option: str) -> int:
+    """Return which of the training sets is called so.
+
+    Raises:
+        ConfigError: none is.
+    """
+    if name not in names:
+        raise ConfigError(
+            f"{option}: the run does not train on '{name}'{did_you_mean(name, names)} "
+            f"(training sets: {', '.join(names)})"
+        )
+    return names.index(name)
+
+
+def place_of(config: RunConfig, name: str = "") -> tuple[str, Path | None]:
+    """Return name and folder of a data set that a run is evaluated on, as for `open_dataset`.
+
+    Args:
+        config: the run's.
+        name: what its results call it; empty where it is the only one.
+    """
+    data, texts = config.data, config.evaluation.data or (config.data.name,)
+    names = set_names(texts)
+    text = texts[names.index(name) if name in names else 0]
+    trained = dict(zip(set_names((data.name, *data.also)), (data.name, *data.also), strict=True))
+    title, equals, folder = trained.get(text, text).partition("=")
+    return (title, Path(folder)) if equals else (title, data.root if title == data.name else None)
+
+
+def sets_of(source: Source) -> NDArray[np.int64]:
+    """Return which of the joined data sets every sample is from, ``N``; all 0 where it is one."""
+    return np.array([sample.extra.get("set", 0) for sample in source.samples], np.int64)
 
 
 def joined(first: DataSet, others: Sequence[DataSet]) -> tuple[DataSet, list[str]]:
@@ -25,8 +104,8 @@ def joined(first: DataSet, others: Sequence[DataSet]) -> tuple[DataSet, list[str
     Raises:
         DataError: one has no training images, or one has identities and another has none.
     """
-    notes = []
-    for other in others:
+    notes: list[str] = []
+    for number, other in enumerate(others, 1):
         source, ours = other.train, first.train
         if not source.samples:
             raise DataError(f"--also {other.name}: it has no training images")
@@ -46,7 +125,10 @@ def joined(first: DataSet, others: Sequence[DataSet]) -> tuple[DataSet, list[str
                 camid=_moved(sample.camid, camid),
                 clothes=_moved(sample.clothes, clothes),
                 # A number of another data set, which must not be compared with the test's.
-                extra={name: value for name, value in sample.extra.items() if name != "person"},
+                extra={
+                    **{name: value for name, value in sample.extra.items() if name != "person"},
+                    "set": number,
+                },
             )
             for sample in source.samples
         )

@@ -7,7 +7,7 @@ Data sets that know who somebody is, the same in all of them, name them in ``ext
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reid_core.contract.samples import DataSet, Sample, Source
@@ -19,13 +19,13 @@ def people_in(samples: Iterable[Sample]) -> tuple[str, ...]:
 
 
 def learnt_from(
-    sources: Mapping[str, Source], data: str, before: Mapping[str, Any] | None = None
+    sources: Mapping[str, Source], data: Sequence[str], before: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return whom a run's weights have learnt from, as plain data.
 
     Args:
         sources: what is trained on.
-        data: name of the main data set.
+        data: names of the data sets.
         before: the same of the weights that the run starts from.
     """
     earlier = before or {}
@@ -33,7 +33,7 @@ def learnt_from(
     here = people_in(sample for source in sources.values() for sample in source.samples)
     names |= {name for one in here for name in _all(one)}
     return {
-        "data": list(dict.fromkeys([*earlier.get("data", ()), data])),
+        "data": list(dict.fromkeys([*earlier.get("data", ()), *data])),
         "people": list(_in_ranges(names)),
     }
 

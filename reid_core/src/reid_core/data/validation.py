@@ -10,13 +10,16 @@ from reid_core.contract.samples import DataSet, Sample, renumbered
 from reid_core.errors import DataError
 
 
-def split_validation(dataset: DataSet, share: float, seed: int) -> tuple[DataSet, DataSet]:
+def split_validation(
+    dataset: DataSet, share: float, seed: int, only: int | None = None
+) -> tuple[DataSet, DataSet]:
     """Divide the training identities into a smaller training split and a validation set.
 
     Args:
         dataset: with identities; its test images are not touched.
         share: of the training identities to hold out, in ``(0, 1)``.
         seed: decides which ones, and which image of each camera becomes the query.
+        only: the number of the training set whose identities are held out; None takes all.
 
     Returns:
         The data set with the rest as training split, pids ``0 .. N-1`` again, images without an
@@ -27,7 +30,11 @@ def split_validation(dataset: DataSet, share: float, seed: int) -> tuple[DataSet
         DataError: there are no identities, too few of them, or none is seen by two cameras.
     """
     source = dataset.train
-    count = source.num_identities
+    people = np.arange(source.num_identities)
+    if only is not None:
+        people = np.unique([s.pid for s in source.samples if s.extra.get("set", 0) == only])
+        people = people[people >= 0]
+    count = len(people)
     held = round(count * share)
     if held < 2 or count - held < 2:
         raise DataError(
@@ -35,7 +42,7 @@ def split_validation(dataset: DataSet, share: float, seed: int) -> tuple[DataSet
             "two must be on either side"
         )
     rng = np.random.default_rng([seed, count])
-    chosen = {int(pid) for pid in rng.permutation(count)[:held]}
+    chosen = {int(people[place]) for place in rng.permutation(count)[:held]}
     rest = [sample for sample in source.samples if sample.pid not in chosen]
     train = renumbered(rest)
     query, gallery = _query_and_gallery(

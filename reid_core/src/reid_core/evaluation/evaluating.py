@@ -47,6 +47,7 @@ class Evaluator:
         autocast: opens mixed precision.
         size: height and width of the input, for outputs of a training model.
         unknown: what embedders are to take for unknown, though the images have it.
+        label: what its results are called by, where those of several data sets stand together.
     """
 
     dataset: DataSet
@@ -58,6 +59,7 @@ class Evaluator:
     autocast: Callable[[], AbstractContextManager[None]] | None = None
     size: tuple[int, int] = (256, 128)
     unknown: tuple[str, ...] = ()
+    label: str = ""
 
     @own_errors()
     def check(self) -> None:
@@ -145,6 +147,7 @@ class Evaluator:
             self.settings.flip,
             self.dataset.fingerprint(),
             _features_text(embedder, self.settings.vector),
+            self.label,
         )
         with self._multiplying():
             results = tuple(

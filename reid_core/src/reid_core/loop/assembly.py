@@ -39,6 +39,10 @@ class Evaluates(Protocol):
     def dataset(self) -> DataSet:
         """What it evaluates on."""
 
+    @property
+    def label(self) -> str:
+        """What its results are called by, where those of several data sets stand together."""
+
     def evaluate(
         self,
         embedder: Embedder,
@@ -88,7 +92,7 @@ class Assembly:
         truth: the main source with the data set's own identities, which such a labeler replaces.
         redraw: makes loader and sampler of a main source whose identities have changed.
         features: makes the features of an epoch, of the model as it stands.
-        evaluator: None where the data set has no queries.
+        evaluators: one per test set; none where it has no queries.
         validator: evaluates on held-out training identities, where ``data.validation`` asks.
         smaller_is_better: names of numbers measured so far of which less is better.
     """
@@ -104,10 +108,15 @@ class Assembly:
     truth: Source
     redraw: Callable[[Source], tuple[BatchLoader, Sampler]]
     features: Callable[[], Features]
-    evaluator: Evaluates | None
+    evaluators: Sequence[Evaluates]
     validator: Evaluates | None = None
     smaller_is_better: set[str] = field(default_factory=set)
     _fingerprints: dict[str, dict[str, str]] | None = None
+
+    @property
+    def evaluator(self) -> Evaluates | None:
+        """That of the first test set; None where there is none."""
+        return self.evaluators[0] if self.evaluators else None
 
     @property
     def config(self) -> RunConfig:

@@ -31,7 +31,7 @@ FREE = frozenset(
     {
         *IDLE,
         "data.root",
-        "data.also",
+        "data.also",  # the folders; what is in them is compared
         "fields",
         "evaluation.embed",
         "evaluation.weights",

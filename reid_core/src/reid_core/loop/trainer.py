@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from reid_core.contract.samples import relabelled
 from reid_core.contract.step import MAIN
 from reid_core.data.sampling import shard
 from reid_core.errors import ReidError
-from reid_core.loop.assembly import Assembly
+from reid_core.loop.assembly import Assembly, Evaluates
 from reid_core.loop.identities import make_identities
 from reid_core.loop.measuring import measure
 from reid_core.loop.metrics import StepMetrics, check_loss_weights
@@ -60,7 +60,7 @@ class Trainer:
         self.metrics = StepMetrics()
         self.selection: Selection | None = None
         self.selected: Selected | None = None
-        if checkpoint is not None and assembly.config.evaluation.select == "validation":
+        if checkpoint is not None and assembly.config.evaluation.validates_on is not None:
             self.selection = Selection(checkpoint.parent)
         self.images = 0
         self.seconds = 0.0
@@ -278,29 +278,40 @@ class Trainer:
     def evaluate(
         self, when: str, advance: Callable[[int], None] | None = None, heads: int = 0
     ) -> Evaluation | None:
-        """Evaluate the model as it stands; None where the data set has no queries.
+        """Evaluate the model as it stands; None where no test set has queries.
 
         Args:
             when: which evaluation of the run this is, for the observers.
             advance: is told how many more images are done.
             heads: how many images of every ranking's head to keep.
+
+        Returns:
+            That of the first test set, with those of the others as ``further``.
         """
         assembly, progress = self.assembly, self.assembly.ctx.progress
-        evaluator = assembly.validator if when == "validation" else assembly.evaluator
-        if evaluator is None:
+        evaluators: Sequence[Evaluates] = assembly.evaluators
+        if when == "validation":
+            evaluators = [assembly.validator] if assembly.validator is not None else []
+        found: list[Evaluation] = []
+        results: dict[str, Any] = {}
+        metrics: dict[str, float] = {}
+        with self.weights() if evaluators else nullcontext():
+            for evaluator in evaluators:
+                self.calibrate()
+                one = evaluator.evaluate(assembly.embedder(), advance, heads)
+                named = {r.label: r.to_json() for r in one.results}
+                one = replace(one, metrics=measure(assembly, evaluator, when, one, named))
+                found.append(one)
+                results |= named
+                front = f"{evaluator.label}/" if evaluator.label else ""
+                metrics |= {f"{front}{name}": value for name, value in one.metrics.items()}
+        if not found:
             return None
-        with self.weights():
-            self.calibrate()
-            evaluation = evaluator.evaluate(assembly.embedder(), advance, heads)
-            results: dict[str, Any] = {r.label: r.to_json() for r in evaluation.results}
-            evaluation = replace(
-                evaluation, metrics=measure(assembly, evaluator, when, evaluation, results)
-            )
         epoch, iteration = progress.epoch - 1, progress.iteration - 1
         if self.selected is not None:
             epoch, iteration = self.selected.epoch, self.selected.iteration
-        self.emit(Evaluated(when, epoch, iteration, results, evaluation.metrics))
-        return evaluation
+        self.emit(Evaluated(when, epoch, iteration, results, metrics))
+        return replace(found[0], further=tuple(found[1:]))
 
     def weights(self) -> AbstractContextManager[None]:
         """Return a block in which the model has the weights that are evaluated and exported.

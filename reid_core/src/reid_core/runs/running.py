@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -114,7 +115,8 @@ def _run(
     bars: Progress,
 ) -> RunSummary:
     from reid_core.contract.events import RunBegan, RunEnded
-    from reid_core.data.people import seen_before
+    from reid_core.data.joining import trained_on
+    from reid_core.data.people import learnt_from, seen_before
     from reid_core.evaluation.records import HEAD
     from reid_core.loop.trainer import Interrupted, Trainer
     from reid_core.runs.assembly.assembling import assemble
@@ -128,9 +130,11 @@ def _run(
     facts = describe(assembly)
     say(opening_line(facts, config, assembly.ctx.device))
     started = start_of(assembly)
-    warning = seen_before(assembly.ctx.dataset, started) if started else ""
-    if warning:
-        say(warning)
+    learnt = learnt_from(assembly.ctx.sources, trained_on(config), started)
+    for one in assembly.evaluators:
+        warning = seen_before(one.dataset, learnt)
+        if warning:
+            say(warning)
     if resume and (folder / "checkpoint.pt").exists():
         trainer.resume(longer)
         say(f"resumed at epoch {assembly.ctx.progress.epoch} from {trainer.checkpoint}")
@@ -143,13 +147,14 @@ def _run(
         write_json(folder / "run.json", facts)
     trainer.emit(RunBegan(config, folder, facts))
     began, outcome = time.perf_counter(), "failed"
-    test_images = len(assembly.ctx.dataset.query) + len(assembly.ctx.dataset.gallery)
+    tested = [one.dataset for one in assembly.evaluators]
+    test_images = sum(len(one.query) + len(one.gallery) for one in tested)
     try:
         untrained: tuple[RetrievalResult, ...] = ()
         if config.evaluation.untrained and assembly.ctx.progress.iteration == 0:
             with bars("untrained encoder", test_images) as advance:
                 before = trainer.evaluate("untrained", advance)
-            untrained = before.results if before else ()
+            untrained = _all_results(before)
         epochs = config.schedule.epochs - assembly.ctx.progress.epoch
         images = epochs * (config.schedule.iterations_per_epoch or 0) * config.data.batch_size
         with bars("training", images) as trainer.advance, _stop_on_interrupt(trainer.interrupt):
@@ -157,7 +162,7 @@ def _run(
         trainer.select()
         with bars("evaluation", test_images) as advance:
             final = trainer.evaluate("final", advance, HEAD)
-        results = final.results if final else ()
+        results = _all_results(final)
         with trainer.weights():
             if config.evaluation.weights:
                 trainer.calibrate()
@@ -178,17 +183,35 @@ def _run(
                 spent[f"selected_{trainer.selected.by}"] = trainer.selected.score
         trainer.emit(RunEnded(folder, outcome, spent))
     say(closing_line(spent))
-    return RunSummary(folder, results, untrained, final.metrics if final else {})
+    return RunSummary(folder, results, untrained, _all_metrics(assembly, final))
+
+
+def _all_results(found: Evaluation | None) -> tuple[RetrievalResult, ...]:
+    """Return the results of all test sets, one after the other."""
+    return tuple(result for one in (found.every if found else ()) for result in one.results)
+
+
+def _all_metrics(assembly: Assembly, found: Evaluation | None) -> dict[str, float]:
+    """Return what plugins measured on all test sets, ``DATA/`` in front where there are several."""
+    return {
+        f"{evaluator.label}/{name}" if evaluator.label else name: value
+        for evaluator, one in zip(assembly.evaluators, found.every if found else (), strict=False)
+        for name, value in one.metrics.items()
+    }
 
 
 def anywhere(config: RunConfig) -> RunConfig:
     """Return a configuration whose folders of data are the same from every working directory."""
     root = config.data.root and config.data.root.absolute()
-    others = (text.partition("=") for text in config.data.also)
-    also = tuple(f"{n}={Path(folder).absolute()}" if equals else n for n, equals, folder in others)
-    data = config.data.model_copy(update={"root": root, "also": also})
+    data = config.data.model_copy(update={"root": root, "also": _anywhere(config.data.also)})
+    tests = config.evaluation.model_copy(update={"data": _anywhere(config.evaluation.data)})
     fields = {name: folder.absolute() for name, folder in config.fields.items()}
-    return config.model_copy(update={"data": data, "fields": fields})
+    return config.model_copy(update={"data": data, "evaluation": tests, "fields": fields})
+
+
+def _anywhere(texts: tuple[str, ...]) -> tuple[str, ...]:
+    others = (text.partition("=") for text in texts)
+    return tuple(f"{n}={Path(folder).absolute()}" if equals else n for n, equals, folder in others)
 
 
 def _smaller(config: RunConfig) -> str:
@@ -262,21 +285,24 @@ def _leave(
     selected: Mapping[str, Any] | None,
 ) -> None:
     """Write the embedder, the results and the picture of ranked lists."""
+    from reid_core.data.joining import trained_on
     from reid_core.data.people import learnt_from
     from reid_core.evaluation.records import results_text, stored_results
 
     config, embedder = assembly.config, assembly.embedder()
     sources = assembly.ctx.sources
-    embedder.learnt_from = learnt_from(sources, config.data.name, start_of(assembly))
+    embedder.learnt_from = learnt_from(sources, trained_on(config), start_of(assembly))
     try:
         embedder.save(folder / "embedder.safetensors")
     except ConfigError as error:
         assembly.ctx.say(f"not stored: {error}")
     results: list[dict[str, Any]] = []
-    if final is not None and assembly.evaluator is not None:
-        results = stored_results(final, assembly.evaluator.dataset)
-        title = f"{config.data.name}, {' + '.join(config.run.plugins) or 'baseline'}"
-        assembly.evaluator.picture(final, folder / "ranked_lists.png", title)
+    for evaluator, found in zip(assembly.evaluators, final.every if final else (), strict=False):
+        results += stored_results(found, evaluator.dataset)
+        name = evaluator.label or config.data.name
+        title = f"{name}, {' + '.join(config.run.plugins) or 'baseline'}"
+        ending = re.sub(r"[^\w.=-]", "-", f"-{name}") if evaluator.label else ""
+        evaluator.picture(found, folder / f"ranked_lists{ending}.png", title)
     content = {
         "data": config.data.name,
         "plugins": list(config.run.plugins),
@@ -284,7 +310,7 @@ def _leave(
         "selected": selected,
         "weights": config.evaluation.weights,
         "results": results,
-        "metrics": dict(final.metrics) if final else {},
+        "metrics": _all_metrics(assembly, final),
         "untrained": [result.to_json() for result in untrained],
     }
     write_text(folder / "results.json", results_text(content))

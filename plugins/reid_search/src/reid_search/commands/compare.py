@@ -92,13 +92,12 @@ def _images_of(model: Model, label: str, data: str | None, root: Path | None) ->
     """Return the data set that shows the queries."""
     from reid_core import ConfigError, open_dataset
     from reid_search.comparing.pictures import check_same_data
+    from reid_search.comparing.stored import images_of
 
-    config = model.runs[0].config
-    if data is None and (config is None or config.data.name is None):
+    place = (data, root) if data else images_of(model.runs[0], label)
+    if place is None:
         raise ConfigError("--picture needs the images: name their data set with --data")
-    if data is None and config is not None:
-        data, root = config.data.name, root or config.data.root
-    assert data is not None
+    data, root = place[0], root or place[1]
     dataset = open_dataset(data, root)
     check_same_data(dataset, model.result(label).content["fingerprint"])
     return dataset

@@ -52,6 +52,7 @@ def report(
     require_matplotlib("a report", "reid-search[report]")
     from reid_core import ConfigError, open_dataset
     from reid_core.cli.progress import Screen
+    from reid_search.comparing.stored import images_of
     from reid_search.reporting.features import available_methods
     from reid_search.reporting.gathering import read_folder
     from reid_search.reporting.page import Options, render
@@ -63,16 +64,14 @@ def report(
             folder.stored.result(protocol)
     datasets, opened = {}, {}
     for folder in () if without_images else folders:
-        config = folder.stored.config
-        if data is None and config is None:
+        key = (data, data_root) if data else images_of(folder.stored, protocol)
+        if key is None:
             raise ConfigError(
                 f"{folder.stored.path} does not say what it was evaluated on: name it with --data, "
                 "or leave images out with --without-images"
             )
-        key = (data, data_root) if data or config is None else (config.data.name, config.data.root)
         if key not in opened:
             name, root = key
-            assert name is not None
             opened[key] = open_dataset(name, data_root or root)
         datasets[folder.stored.path] = opened[key]
     options = Options(

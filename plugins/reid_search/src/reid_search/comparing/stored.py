@@ -14,10 +14,21 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from reid_core import ConfigError, DataError, RunConfig
+from reid_core.data.joining import place_of
 from reid_core.errors import did_you_mean
 
 _NEWEST = 2
 """Version of stored results that is known here."""
+
+
+def label_of(result: Mapping[str, Any]) -> str:
+    """Return what a stored result is called.
+
+    That is its protocol's name, with ``+rerank`` where the ranking was changed, and with ``DATA/``
+    in front where results of several data sets stand side by side.
+    """
+    data = f"{result['data']}/" if "data" in result else ""
+    return f"{data}{result['protocol']}{'' if result['reranking'] == 'none' else '+rerank'}"
 
 
 @dataclass(frozen=True)
@@ -34,9 +45,8 @@ class StoredResult:
 
     @property
     def label(self) -> str:
-        """The protocol's name, with ``+rerank`` where the ranking was changed."""
-        reranked = self.content["reranking"] != "none"
-        return f"{self.content['protocol']}{'+rerank' if reranked else ''}"
+        """See `label_of`."""
+        return label_of(self.content)
 
     @property
     def ap_name(self) -> str:
@@ -111,6 +121,19 @@ class StoredRun:
                 f"{did_you_mean(label, self.results)} (it has: {', '.join(self.results)})"
             )
         return self.results[label]
+
+
+def images_of(run: StoredRun, label: str | None = None) -> tuple[str, Path | None] | None:
+    """Return name and folder of the data set that a result is of; None where the run is silent.
+
+    Args:
+        run: with its results.
+        label: of the result; None takes the first.
+    """
+    if run.config is None:
+        return None
+    result = next(iter(run.results.values())) if label is None else run.result(label)
+    return place_of(run.config, result.content.get("data", ""))
 
 
 def read_run(path: Path) -> StoredRun:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reid_core import ConfigError
+from reid_search.comparing.stored import label_of
 
 PROCEDURAL = {"synthpeople": "mit", "toy": "mit"}
 """Data sets that show nobody, with their licence: they are drawn by code of this project."""
@@ -110,9 +111,8 @@ def card_text(
         lines += ["None: the data set has no queries.", ""]
     for result in results:
         metrics = result["metrics"]
-        reranked = "+rerank" if result["reranking"] != "none" else ""
         lines += [
-            f"`{result['protocol']}{reranked}`: {result['text']}; fingerprint of the data "
+            f"`{label_of(result)}`: {result['text']}; fingerprint of the data "
             f"{result['fingerprint']}",
             "",
             f"| {' | '.join(metrics)} |",

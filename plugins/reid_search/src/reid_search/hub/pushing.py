@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core import CheckpointError, RunConfig, checked_folder
+from reid_core.data.joining import trained_on
 from reid_core.evaluation.records import results_text
 from reid_search.comparing.stored import read_run
 from reid_search.hub.addresses import FILES, Address, endpoint, hub_errors
@@ -54,7 +55,7 @@ def prepare(
     description = json.loads((run / FILES[1]).read_text("utf-8"))
     # Also what the weights had learnt from that the run began with.
     learnt = (description.get("learnt_from") or {}).get("data", ())
-    data = list(dict.fromkeys([*learnt, config.data.name or "no data set"]))
+    data = list(dict.fromkeys([*learnt, *trained_on(config)]))
     terms = licence_of(data, data_licence)
     results = [
         {key: value for key, value in one.content.items() if key != "queries"}
@@ -135,8 +136,9 @@ def _without_paths(config: RunConfig) -> RunConfig:
             return {key: cleaned(one) for key, one in value.items()}
         if isinstance(value, list):
             return [cleaned(one) for one in value]
-        if isinstance(value, str) and Path(value).is_absolute():
-            return Path(value).name
+        if isinstance(value, str):
+            name, equals, folder = value.rpartition("=")  # of data sets: NAME=FOLDER
+            return f"{name}{equals}{Path(folder).name}" if Path(folder).is_absolute() else value
         return value
 
     return RunConfig.model_validate(cleaned(tomllib.loads(config.to_toml())))

@@ -13,8 +13,8 @@ from reid_search.comparing.stored import StoredRun, read_run
 
 _DRAWN_SUFFIXES = (".jpeg", ".jpg", ".png")
 
-_OWN = frozenset({"ranked_lists.png"})
-"""Pictures of the core that the page shows anew."""
+_OWN = "ranked_lists"
+"""How pictures of the core begin that the page shows anew."""
 
 _TRACKERS = "track"
 """Folder of a run in which trackers keep copies of pictures."""
@@ -90,7 +90,9 @@ def read_folder(path: Path) -> RunFolder:
     drawn = {
         file.relative_to(path).as_posix(): file
         for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in _DRAWN_SUFFIXES and file.name not in _OWN and file.is_file()
+        if file.suffix.lower() in _DRAWN_SUFFIXES
+        and not file.name.startswith(_OWN)
+        and file.is_file()
         if path / _TRACKERS not in file.parents
     }
     return RunFolder(

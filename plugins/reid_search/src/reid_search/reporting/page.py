@@ -15,7 +15,7 @@ from reid_search.comparing.effects import compare
 from reid_search.comparing.models import Model, changes, models_of
 from reid_search.comparing.pictures import check_same_data, rows_of_names
 from reid_search.comparing.statistics import LEVEL, RESAMPLES, mean_with_intervals
-from reid_search.comparing.stored import StoredResult
+from reid_search.comparing.stored import StoredResult, label_of
 from reid_search.comparing.tables import FOUND_BY, by_camera_pair, by_identity
 from reid_search.reporting import charts
 from reid_search.reporting.features import laid_out, some_people
@@ -115,7 +115,7 @@ def _overview(runs: Sequence[RunFolder], options: Options) -> list[dict[str, Any
     """Return a table for every protocol line: metrics of the runs under it, with intervals."""
     tables: dict[tuple[str, str], dict[str, Any]] = {}
     for run in runs:
-        untrained = {one["protocol"]: one["metrics"] for one in run.stored.facts["untrained"] or ()}
+        untrained = {label_of(one): one["metrics"] for one in run.stored.facts["untrained"] or ()}
         for label, result in run.stored.results.items():
             before = untrained.get(label, {})
             metrics = [

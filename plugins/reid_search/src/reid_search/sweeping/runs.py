@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reid_core import ConfigError, is_finished, write_json
+from reid_search.comparing.stored import label_of
 from reid_search.sweeping.engines import ENGINES, Task, run_here
 from reid_search.sweeping.points import SweepRun
 
@@ -88,9 +89,9 @@ def _scores(path: Path) -> dict[str, dict[str, float]]:
     content = json.loads(path.read_text("utf-8"))
     found = {}
     for result in content["results"]:
-        metrics, reranked = result["metrics"], result["reranking"] != "none"
+        metrics = result["metrics"]
         # The average precision of a single-shot gallery is called MRR.
-        found[f"{result['protocol']}{'+rerank' if reranked else ''}"] = {
+        found[label_of(result)] = {
             "rank-1": result["cmc"][0],
             "mAP": metrics.get("mAP", metrics.get("MRR")),
         }

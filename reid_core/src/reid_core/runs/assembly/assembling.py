@@ -19,11 +19,10 @@ from reid_core.contract.step import MAIN
 from reid_core.contract.words import several
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.file_check import without_damaged
-from reid_core.data.joining import joined
+from reid_core.data.joining import joined, set_names, set_number
 from reid_core.data.sidecars import with_field_folders
 from reid_core.data.validation import split_validation
 from reid_core.errors import DataError, PluginError
-from reid_core.evaluation.evaluating import chosen_protocols
 from reid_core.evaluation.extraction import EpochFeatures
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.catalogue import check_decay
@@ -48,7 +47,11 @@ from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.providers import Providers
 from reid_core.plugins.slots import assign_slots
 from reid_core.runs.assembly.building import build_model
-from reid_core.runs.assembly.evaluators import labelled_at_test, make_evaluator
+from reid_core.runs.assembly.evaluators import (
+    labelled_at_test,
+    make_evaluator,
+    make_evaluators,
+)
 from reid_core.runs.assembly.labelling import make_field, with_examples
 from reid_core.runs.assembly.needs import (
     check_needs,
@@ -60,9 +63,11 @@ from reid_core.runs.assembly.schedules import merge_schedules
 from reid_core.runs.assembly.sources import (
     add_sources,
     check_batches,
+    check_mixture,
     erasing_of,
     load_dataset,
     load_others,
+    load_tested,
     loader_of,
     photometric_of,
     sampler_of,
@@ -106,13 +111,15 @@ def assemble(
     """
     plugins, calls = resolved.plugins, resolved.calls
     cache = cache or cache_folder()
-    ctx, held_out = _context(resolved, folder, cache, say, dataset)
+    ctx, held_out, tested = _context(resolved, folder, cache, say, dataset)
     ctx.rehearsal, ctx.trial, ctx.stages = rehearsal, trial, stages
     if not trial and not rehearsal:
         ctx.try_out = try_out or _Trial(resolved, cache, dataset, stages)
     config = ctx.config
     makers = _makers(ctx, plugins, calls)
     check_needs(plugins, ctx.slots, makers, ctx.main)
+    if dataset is None:
+        check_mixture(config.data, makers["pid"][0] if "pid" in makers else None)
     asked = [
         request.name
         for name, plugin in plugins.items()
@@ -124,8 +131,7 @@ def assemble(
     check_decay(config.schedule, DECAYS)
     check_select_by(config.evaluation.select_by, calls.implementers("reid_metrics"))
     check_weights(config.evaluation.weights, calls.implementers("reid_weights"))
-    named = chosen_protocols(config.evaluation.protocols, ctx.dataset, ctx.providers.protocol)
-    evaluator = make_evaluator(ctx, ctx.dataset, named)
+    evaluators = make_evaluators(ctx, tested)
     # The published protocols speak of the test split; held-out people take the plain one.
     validator = None if held_out is None else make_evaluator(ctx, held_out, (STANDARD,))
     made = _needed(config, plugins, makers)
@@ -151,12 +157,11 @@ def assemble(
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it
     if not trial:
-        evaluator, validator = (
-            labelled_at_test(ctx, makers, one, deployed.fields) for one in (evaluator, validator)
-        )
-    for one in (evaluator, validator):
-        if one is not None:
-            one.check_embedder(deployed)
+        evaluators = [labelled_at_test(ctx, makers, one, deployed.fields) for one in evaluators]
+        if validator is not None:
+            validator = labelled_at_test(ctx, makers, validator, deployed.fields)
+    for one in (*evaluators, *([validator] if validator else ())):
+        one.check_embedder(deployed)
     parts = _step_parts(ctx, calls, model)
     reads = [*model.encoder.reads]
     reads += [read for branch in model.declarations.values() for read in branch.reads]
@@ -188,7 +193,7 @@ def assemble(
             sampler_of(ctx, plugins, source),
         ),
         lambda: EpochFeatures(model, truth, config, ctx.device, parts.autocast),
-        evaluator,
+        evaluators,
         validator,
     )
 
@@ -199,8 +204,8 @@ def _context(
     cache: Path,
     say: Callable[[str], None],
     dataset: DataSet | None,
-) -> tuple[RunContext, DataSet | None]:
-    """Return the run's context and the held-out validation set, where there is one."""
+) -> tuple[RunContext, DataSet | None, list[DataSet]]:
+    """Return the run's context, the held-out validation set where there is one, and the tests."""
     config = resolved.config
     device = choose_device(config.engine.device)
     slots = assign_slots(resolved.plugins, config.own)
@@ -208,12 +213,18 @@ def _context(
     rank, ranks = world()
     if rank != 0:
         folder, say = None, _silent
+    tested = []
     if dataset is None:
         with rank_0_first():
             dataset = load_dataset(config.data.name, config.data.root, cache, providers)
-            dataset, notes = joined(dataset, load_others(config.data.also, cache, providers))
+            others = load_others(config.data.also, cache, providers)
+            tested = load_tested(config, [dataset, *others], cache, providers)
+            dataset, notes = joined(dataset, others)
         for note in notes:
             say(note)
+        for one in tested:
+            if one.notice and one.notice not in (dataset.notice, *notes):
+                say(one.notice)
     if not len(dataset.train):
         raise DataError(
             f"the data set '{dataset.name}' has no training images; train on another one, and "
@@ -221,15 +232,29 @@ def _context(
         )
     if dataset.notice:
         say(dataset.notice)
+    ours = (dataset.query, dataset.gallery)
     dataset, notes = with_field_folders(dataset, config.fields)
     for note in notes:
         say(note)
+    # The test of the main set has the side-car files, too.
+    tested = [
+        replace(dataset, name=one.name) if (one.query, one.gallery) == ours else _only_test(one)
+        for one in tested or [dataset]
+    ]
     if config.data.damaged == "skip":
+        main = dataset
         dataset, damaged = without_damaged(dataset, config.data.threads)
+        for place, one in enumerate(tested):
+            if one.query is main.query:
+                tested[place] = replace(dataset, name=one.name)
+            else:
+                tested[place], more = without_damaged(one, config.data.threads)
+                damaged += more
         _tell_damaged(damaged, folder, say)
     held_out = None
     if config.data.validation:
-        dataset, held_out = split_validation(dataset, config.data.validation, config.run.seed)
+        only = _validated(config)
+        dataset, held_out = split_validation(dataset, config.data.validation, config.run.seed, only)
     ctx = RunContext(
         config,
         slots,
@@ -244,7 +269,21 @@ def _context(
         providers=providers,
         gather_rows=gather,
     )
-    return ctx, held_out
+    return ctx, held_out, tested
+
+
+def _only_test(dataset: DataSet) -> DataSet:
+    """Return a data set that is not trained on."""
+    return replace(dataset, train=replace(dataset.train, samples=()))
+
+
+def _validated(config: RunConfig) -> int | None:
+    """Return the number of the training set whose people are held out; None is all of them."""
+    chosen = config.evaluation.validates_on
+    if not chosen:
+        return None
+    names = set_names((config.data.name, *config.data.also))
+    return set_number(chosen, names, f"evaluation.select = '{config.evaluation.select}'")
 
 
 def _tell_damaged(lines: Sequence[str], folder: Path | None, say: Callable[[str], None]) -> None:

@@ -8,11 +8,22 @@ from dataclasses import replace
 from reid_core.contract.context import RunContext
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.samples import DataSet, Source
-from reid_core.evaluation.evaluating import Evaluator
+from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
 from reid_core.machine.devices import autocast_of, memory_format_of
 from reid_core.runs.assembly.labelling import make_field
 from reid_core.runs.assembly.needs import labels_in_order
 from reid_retrieval.protocols import Protocol
+
+
+def make_evaluators(ctx: RunContext, datasets: Sequence[DataSet]) -> list[Evaluator]:
+    """Return what evaluates on the test splits of data sets; those without queries are left out."""
+    found = []
+    for dataset in datasets:
+        named = chosen_protocols(ctx.config.evaluation.protocols, dataset, ctx.providers.protocol)
+        evaluator = make_evaluator(ctx, dataset, named)
+        if evaluator is not None:
+            found.append(replace(evaluator, label=dataset.name if len(datasets) > 1 else ""))
+    return found
 
 
 def make_evaluator(
@@ -39,16 +50,14 @@ def make_evaluator(
 def labelled_at_test(
     ctx: RunContext,
     makers: Mapping[str, tuple[str, Labeler]],
-    evaluator: Evaluator | None,
+    evaluator: Evaluator,
     fields: Sequence[str],
-) -> Evaluator | None:
+) -> Evaluator:
     """Return the evaluator with the fields that its embeddings read, by whoever made them before.
 
     A field that a labeler made for training is made for the test images too, even where they carry
     one of the name: what the model learnt to read are the labeler's values.
     """
-    if evaluator is None:
-        return None
     for name in labels_in_order(makers, fields):
         owner, labeler = makers[name]
         dataset = evaluator.dataset

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields as fields_of, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from reid_core.config import AugmentSection
+from reid_core.config import AugmentSection, DataSection, RunConfig
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import Lookup, RunContext
 from reid_core.contract.fields import FieldSpec
@@ -21,8 +21,9 @@ from reid_core.data.augmentation import DeviceAugmentation, ErasingPolicy, Photo
 from reid_core.data.counts import load_counted
 from reid_core.data.draws import Draw
 from reid_core.data.geometry import GeometryPolicy
+from reid_core.data.joining import set_names, sets_of
 from reid_core.data.loading import BatchLoader
-from reid_core.data.sampling import Sampler, check_shares, make_sampler
+from reid_core.data.sampling import Sampler, check_shares, make_mixed_sampler, make_sampler
 from reid_core.errors import ConfigError, DataError, did_you_mean
 from reid_core.machine.ranks import rank_0_first
 from reid_core.plugins.providers import check_request, parse_data_name
@@ -43,8 +44,15 @@ def load_dataset(name: str, root: Path | None, cache: Path, providers: Lookup) -
     return found
 
 
-def load_others(names: Iterable[str], cache: Path, providers: Lookup) -> list[DataSet]:
-    """Load the data sets that are trained on beside the main one: ``NAME`` or ``NAME=FOLDER``.
+def load_others(
+    names: Iterable[str], cache: Path, providers: Lookup, option: str = "--also"
+) -> list[DataSet]:
+    """Load data sets beside the main one: ``NAME`` or ``NAME=FOLDER``.
+
+    Args:
+        names: their texts.
+        cache, providers: see `load_dataset`.
+        option: what the user named them by.
 
     Raises:
         DataError: one cannot be loaded.
@@ -55,7 +63,38 @@ def load_others(names: Iterable[str], cache: Path, providers: Lookup) -> list[Da
         try:
             found.append(load_dataset(name, Path(folder) if equals else None, cache, providers))
         except DataError as error:
-            raise DataError(f"--also {text}: {error} (its folder: --also {name}=DIR)") from error
+            raise DataError(
+                f"{option} {text}: {error} (its folder: {option} {name}=DIR)"
+            ) from error
+    return found
+
+
+def load_tested(
+    config: RunConfig, trained: Sequence[DataSet], cache: Path, providers: Lookup
+) -> list[DataSet]:
+    """Return the data sets to evaluate on, called by names of their own.
+
+    Args:
+        config: the run's.
+        trained: what it trains on, the main one first.
+        cache, providers: see `load_dataset`.
+
+    Raises:
+        ConfigError: one is named twice.
+        DataError: one cannot be loaded, or has no queries.
+    """
+    texts = config.evaluation.data
+    if not texts:
+        return [trained[0]]
+    ours = (config.data.name, *config.data.also)
+    known = dict(zip((*ours, *set_names(ours)), (*trained, *trained), strict=True))
+    found = []
+    for name, text in zip(set_names(texts), texts, strict=True):
+        one = known.get(text) or known.get(name)
+        one = one or load_others([text], cache, providers, "--test")[0]
+        if not one.query:
+            raise DataError(f"--test {text}: it has no query images to evaluate on")
+        found.append(replace(one, name=name))
     return found
 
 
@@ -241,8 +280,45 @@ def sampler_of(ctx: RunContext, plugins: Mapping[str, Plugin], source: Source) -
     if source.identities:
         pids = np.array([sample.pid for sample in source.samples], np.int64)
     camids = np.array([sample.camid for sample in source.samples], np.int64)
-    instances, by = data.instances, data.epoch_by
-    return make_sampler(kind, pids, camids, size, instances, ctx.config.run.seed, by)
+    settings = (size, data.instances, ctx.config.run.seed, data.epoch_by)
+    sets = sets_of(source)
+    if data.mixture == "natural" or not sets.any():
+        return make_sampler(kind, pids, camids, *settings)
+    names = set_names((data.name, *data.also))
+    weights = [1.0] * len(names) if data.mixture == "balanced" else data.mixture
+    mixture = dict(zip(names, weights, strict=True))
+    return make_mixed_sampler(kind, pids, camids, sets, mixture, *settings)
+
+
+def check_mixture(data: DataSection, labeler: str | None) -> None:
+    """Refuse shares of training sets that cannot be given.
+
+    Args:
+        data: the run's section.
+        labeler: the plugin that makes identities at each epoch's start, or None.
+
+    Raises:
+        ConfigError: another number of weights than of training sets, or identities that may be of
+            several sets at once.
+    """
+    if data.mixture == "natural":
+        return
+    names = set_names((data.name, *data.also))
+    if len(names) < 2:
+        raise ConfigError(
+            f"data.mixture = {data.mixture!r} needs several training sets: name more with --also"
+        )
+    if data.mixture != "balanced" and len(data.mixture) != len(names):
+        raise ConfigError(
+            f"data.mixture has {len(data.mixture)} weights for {len(names)} training sets: "
+            f"{', '.join(names)}"
+        )
+    if labeler is not None:
+        raise ConfigError(
+            f"data.mixture = {data.mixture!r}: '{labeler}' makes the identities at each epoch's "
+            "start, which may show images of several training sets, or none of one, so that no "
+            "set can be promised its share; leave data.mixture at natural"
+        )
 
 
 def loader_of(
