@@ -2,17 +2,20 @@
 
 Whole pages of this folder are made of docstrings and signatures (`PAGES`); tables stand in pages
 that are otherwise written by hand, between a pair of ``generated`` comments (`TABLES`);
-``plugins/reid_example`` is what ``reid plugins new example`` writes. A test compares what is
+``plugins/reid_example`` is what ``reid plugins new example`` writes; the manifests of all packages,
+and the core's catalogue of them, are what their plugins say. A test compares what is
 committed with what this script makes. ``composition.md`` takes minutes, for it trains every pair of
 plugins, and has a script of its own.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -24,7 +27,13 @@ from reference import configuration_page, hooks_page, types_page  # noqa: E402
 
 from reid_core.cli.scaffold import Scaffold, files_of  # noqa: E402
 from reid_core.contract.fields import SHARED_FIELDS  # noqa: E402
+from reid_core.contract.plugin import CORE  # noqa: E402
+from reid_core.plugins.manifests import KINDS  # noqa: E402
+from reid_core.runs.manifests import manifests_of  # noqa: E402
 from reid_core.testing.conformance import CHECKS  # noqa: E402
+
+CATALOGUE = ROOT / "reid_core/src/reid_core/plugins/catalogue.json"
+"""What the core knows of plugins that are not installed."""
 
 EXAMPLE = Scaffold(
     "example",
@@ -93,6 +102,31 @@ TABLES: dict[Path, tuple[str, Callable[[], str]]] = {
 """Tables within other pages: the page, the table's name, and what makes it."""
 
 
+def manifests() -> dict[Path, str]:
+    """Return the manifests of all distributions, and the core's extract of them."""
+    texts: dict[Path, str] = {}
+    known: dict[str, dict[str, Any]] = {}
+    for file in sorted(
+        [*ROOT.glob("reid_*/pyproject.toml"), *ROOT.glob("plugins/*/pyproject.toml")]
+    ):
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        if not {"reid.plugins", "reid.commands"} & {*project.get("entry-points", {})}:
+            continue
+        known[project["name"]] = {"plugins": {}, "commands": []}
+        for path, manifest in manifests_of(project["name"]).items():
+            texts[path] = manifest.text()
+            known[project["name"]]["commands"] += manifest.commands
+            for name, contents in manifest.plugins.items():
+                if name != CORE:
+                    offers = {k: contents.offers.names(k) for k in KINDS}
+                    known[project["name"]]["plugins"][name] = {
+                        "summary": contents.summary,
+                        "offers": {kind: names for kind, names in offers.items() if names},
+                    }
+    texts[CATALOGUE] = json.dumps(known, indent=2) + "\n"
+    return texts
+
+
 def made() -> dict[Path, str]:
     """Return what every file should hold."""
     texts = {path: make() for path, make in PAGES.items()}
@@ -101,7 +135,8 @@ def made() -> dict[Path, str]:
         before, _, rest = path.read_text(encoding="utf-8").partition(begin)
         texts[path] = f"{before}{begin}\n{make()}\n{end}{rest.partition(end)[2]}"
     folder = ROOT / "plugins" / EXAMPLE.package
-    return texts | {folder / path: text for path, text in files_of(EXAMPLE).items()}
+    example = {folder / path: text for path, text in files_of(EXAMPLE).items()}
+    return texts | manifests() | example
 
 
 if __name__ == "__main__":

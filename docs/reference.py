@@ -66,9 +66,14 @@ def hooks_page() -> str:
         "When each is called is in [lifecycle.md](lifecycle.md); the types are in "
         "[types.md](types.md).",
         table(
-            ("hook", "what it is for", "returns"),
+            ("hook", "what it is for", "returns", "since"),
             (
-                (f"[`{name}`](#{name})", docstring(spec).first, f"`{_returns(spec)}`")
+                (
+                    f"[`{name}`](#{name})",
+                    docstring(spec).first,
+                    f"`{_returns(spec)}`",
+                    hookspecs.LIFETIMES[name].since,
+                )
                 for name, spec in specs().items()
             ),
         ),
@@ -92,15 +97,23 @@ def _hook(name: str, spec: Callable[..., object]) -> Iterator[str]:
     listed = ", ".join(parameters)
     yield f"```python\n@hookimpl\ndef {name}(self{', ' if listed else ''}{listed}): ...\n```"
     yield paragraphs(doc.text)
-    meanings = doc.entries("Args")
+    meanings, lifetime = doc.entries("Args"), hookspecs.LIFETIMES[name]
+    if "" in lifetime.deprecated:
+        yield wrapped(f"Deprecated: it leaves in {lifetime.deprecated['']}.")
     if parameters:
         rows = (
-            (f"`{key}`", f"`{parameter.annotation}`", meanings.get(key, ""))
+            (f"`{key}`", f"`{parameter.annotation}`", meanings.get(key, "") + _life(key, lifetime))
             for key, parameter in parameters.items()
         )
         yield table(("argument", "type", "meaning"), rows)
     text = " ".join(doc.sections.get("Returns", {}).values())
     yield wrapped(f"Returns `{_returns(spec)}`.{' ' if text else ''}{text}")
+
+
+def _life(argument: str, lifetime: hookspecs.Lifetime) -> str:
+    since, until = lifetime.added.get(argument), lifetime.deprecated.get(argument)
+    told = f" (since {since})" if since else ""
+    return f"{told} (deprecated: it leaves in {until})" if until else told
 
 
 def _returns(spec: Callable[..., object]) -> str:

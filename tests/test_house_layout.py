@@ -1,5 +1,6 @@
 """Every distribution has the same shape, and what is said of it twice agrees."""
 
+import json
 import re
 from collections import Counter
 from importlib import metadata
@@ -81,16 +82,11 @@ def test_the_workspace_and_the_import_rules_know_every_distribution():
     assert {name.replace("-", "_") for name in tool["uv"]["sources"]} == packages
 
 
-def test_the_catalogue_names_distributions_that_exist():
-    catalogue = read_toml(ROOT / "reid_core/src/reid_core/plugins/catalogue.toml")
-    names = {distribution.project["name"] for distribution in DISTRIBUTIONS}
-    assert {entry["distribution"] for entry in catalogue.values()} <= names
-
-
-def test_every_command_of_a_library_is_known_where_it_is_not_installed():
-    known = read_toml(ROOT / "reid_core/src/reid_core/plugins/commands.toml")
+def test_what_every_distribution_offers_is_known_where_it_is_not_installed():
+    text = (ROOT / "reid_core/src/reid_core/plugins/catalogue.json").read_text("utf-8")
+    known = json.loads(text)
     for distribution in DISTRIBUTIONS:
-        if distribution.project["name"] in known:
-            offered = distribution.project["entry-points"]["reid.commands"]
-            assert sorted(known[distribution.project["name"]]) == sorted(offered)
-    assert "reid-search" in known
+        offered = distribution.project.get("entry-points", {})
+        for group, kind in (("reid.plugins", "plugins"), ("reid.commands", "commands")):
+            found = known.get(distribution.project["name"], {}).get(kind, [])
+            assert sorted(found) == sorted(offered.get(group, {})), distribution

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -37,6 +37,7 @@ class FakeSite:
         modules: dict[str, str] | None = None,
         version: str = "1.2",
         summary: str = "",
+        requires: Sequence[str] = (),
     ) -> Path:
         """Install a distribution and return its dist-info folder.
 
@@ -45,13 +46,14 @@ class FakeSite:
             plugins: entry points of the group ``reid.plugins``: name to ``module:Class``.
             commands: entry points of the group ``reid.commands``.
             modules: source text by module name.
-            version, summary: its metadata.
+            version, summary, requires: its metadata.
         """
         info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
         metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
         if summary:
             metadata += f"Summary: {summary}\n"
+        metadata += "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
         (info / "METADATA").write_text(metadata, encoding="utf-8")
         lines = []
         for group, entries in (("reid.plugins", plugins), ("reid.commands", commands)):

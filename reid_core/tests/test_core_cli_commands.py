@@ -131,6 +131,7 @@ def test_plugins_are_listed_as_json(reid: RunReid, site: FakeSite) -> None:
     code, out, _ = reid("plugins", "list", "--json")
     assert code == 0
     rows = {row["name"]: row for row in json.loads(out)}
+    assert "No module named 'zebra_module'" in rows["zz_zebra"].pop("broken")
     assert rows["zz_zebra"] == {
         "name": "zz_zebra",
         "installed": True,
@@ -138,6 +139,9 @@ def test_plugins_are_listed_as_json(reid: RunReid, site: FakeSite) -> None:
         "version": "0.3",
         "summary": "Stripes",
     }
+    assert rows["toy"]["hooks"] == ["reid_datasets"]
+    assert [one["name"] for one in rows["toy"]["datasets"]] == ["toy", "toy-pairs"]
+    assert rows["toy"]["claims"] == rows["toy"]["recipes"] == []
     for name, known in catalogue().items():
         assert rows[name]["summary"] == known.summary
 

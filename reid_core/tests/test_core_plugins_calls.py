@@ -64,7 +64,7 @@ def test_an_argument_that_the_specification_lacks_is_named() -> None:
         def reid_losses(self, ctx: Any, stride: Any) -> list[Any]:
             return []
 
-    with pytest.raises(PluginError, match=r"'zebra'.*reid_losses.*stride"):
+    with pytest.raises(PluginError, match=r"'zebra'.*reid-core .*stride.*reid_losses"):
         calls_of(Zebra)
 
 

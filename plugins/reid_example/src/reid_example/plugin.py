@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import torch
 from pydantic import Field
 
-from reid_core import ENCODER_MAP, Branch, LossTerm, Plugin, Settings, hookimpl
-
-if TYPE_CHECKING:
-    from reid_core import RunContext, StepView, Tap
-
-# Torch and what needs it are imported within the hooks: listing plugins must stay fast.
+from reid_core import (
+    ENCODER_MAP,
+    Branch,
+    LossTerm,
+    Plugin,
+    RunContext,
+    Settings,
+    StepView,
+    Tap,
+    hookimpl,
+)
+from reid_example.heads import StripeHead
+from reid_example.losses import stripe_loss
 
 
 class ExampleSettings(Settings):
@@ -32,18 +40,12 @@ class Example(Plugin):
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
         """Add the head on the encoder's map."""
-        from reid_example.heads import StripeHead
-
         head = StripeHead(taps[ENCODER_MAP].channels, self.settings.stripes)
         return [Branch(self.own("head"), head, reads=(ENCODER_MAP,), writes=(self.own("logits"),))]
 
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
         """Return the loss, averaged over all passes on which the head ran."""
-        import torch
-
-        from reid_example.losses import stripe_loss
-
         if not step.wants(self.own("stripe")):
             return []
         logits = self.own("logits")

@@ -12,6 +12,7 @@ import click
 from reid_core.cli.data_check import check
 from reid_core.cli.data_make import make
 from reid_core.outputs import PICTURE_SUFFIXES, checked_output
+from reid_core.plugins.offers import InstalledOffers
 
 _LISTED = 8
 """Sizes or variants that are listed one by one."""
@@ -29,12 +30,10 @@ data.add_command(check)
 @data.command("list")
 def list_data() -> None:
     """List data sets and training sources with their fields, sizes and layouts."""
-    from reid_core.plugins.providers import Providers
-    from reid_core.runs.resolve import resolve
-
-    providers = Providers(resolve().calls)
+    known = InstalledOffers()
+    offers = [(one, owner) for owner, offer in known.by_plugin().items() for one in offer.datasets]
     width = min(shutil.get_terminal_size().columns, 100)
-    for owner, provider in providers.datasets():
+    for provider, owner in sorted(offers, key=lambda pair: (pair[0].name, pair[1])):
         sizes = f":{{{_choices(provider.sizes)}}}" if provider.sizes else ""
         variants = f"/{{{_choices(provider.variants)}}}" if provider.variants else ""
         kind = "" if provider.kind == "dataset" else " (training source)"
@@ -48,7 +47,7 @@ def list_data() -> None:
             for clause in clauses:
                 click.echo(_wrapped(clause, width, indent="    "))
         click.echo()
-    for plugin, reason in providers.broken.items():
+    for plugin, reason in known.broken.items():
         click.echo(f"not searched: {plugin}: {reason}", err=True)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import sys
 import warnings
+from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
 
 import click
 
-from reid_core.errors import ReidError, own_errors
-from reid_core.plugins.discovery import COMMAND_GROUP, installed
+from reid_core.errors import ReidError, did_you_mean, own_errors
+from reid_core.plugins.discovery import COMMAND_GROUP, PluginRecord, installed, known_commands
 
 _OWN = {
     "run": ("reid_core.cli.run", "run", "Train and evaluate: the main job."),
@@ -31,14 +32,17 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command."""
-        from importlib import import_module
-
         if cmd_name in _OWN:
             module, attribute, _ = _OWN[cmd_name]
             return _command(getattr(import_module(module), attribute))
         record = installed(COMMAND_GROUP).get(cmd_name)
         if record is None:
             return None
+        if record.unmet:
+            raise ReidError(
+                f"command '{cmd_name}' of {record.distribution} {record.version} {record.unmet}: "
+                f"pip install --upgrade reid-core {record.distribution}"
+            )
         module, _, attribute = record.target.partition(":")
         try:
             return _command(getattr(import_module(module), attribute))
@@ -53,7 +57,7 @@ class Commands(click.Group):
         plugins = installed(COMMAND_GROUP)
         rows = [(name, summary) for name, (_, _, summary) in _OWN.items()]
         rows += [
-            (name, f"{record.summary or 'a command'} ({record.distribution})")
+            (name, f"{_help(record)} ({record.distribution})")
             for name, record in plugins.items()
             if name not in _OWN
         ]
@@ -64,9 +68,6 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command; an unknown one is answered with the nearest."""
-        from reid_core.errors import did_you_mean
-        from reid_core.plugins.discovery import known_commands
-
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             names = self.list_commands(ctx)
             absent = known_commands().get(args[0])
@@ -74,6 +75,13 @@ class Commands(click.Group):
                 ctx.fail(f"'{args[0]}' is a command of {absent}: pip install {absent}")
             ctx.fail(f"There is no command '{args[0]}'{did_you_mean(args[0], names)}")
         return super().resolve_command(ctx, args)
+
+
+def _help(record: PluginRecord) -> str:
+    """Return one line about a plugin's command, without importing it."""
+    manifest = record.manifest
+    known = manifest.commands.get(record.name) if manifest is not None else None
+    return known or record.summary or "a command"
 
 
 _MACHINE = frozenset(

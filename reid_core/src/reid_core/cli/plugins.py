@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import click
 
 from reid_core.cli.options import run_options, to_flags
 from reid_core.errors import ReidError, own_errors
-from reid_core.outputs import checked_folder
-from reid_core.plugins.discovery import catalogue, installed
+from reid_core.outputs import checked_folder, write_text
+from reid_core.plugins.discovery import PluginRecord, catalogue, installed
+from reid_core.plugins.manifests import recipe_files
 
 
 @click.group()
@@ -20,11 +22,13 @@ def plugins() -> None:
 
 
 @plugins.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all that each consists of.")
 def list_plugins(as_json: bool) -> None:
     """List installed plugins, and known ones with the line that installs them.
 
-    Nothing is imported: a broken plugin is listed like any other.
+    Nothing is imported: a broken plugin is listed like any other. With --json the hooks, slots,
+    settings and names of each are listed, too, and the fields that it reads and makes; a plugin
+    whose package has no manifest (see `reid plugins manifest`) is imported for that.
     """
     present, known = installed(), catalogue()
     rows: list[dict[str, Any]] = [
@@ -33,7 +37,9 @@ def list_plugins(as_json: bool) -> None:
             "installed": True,
             "distribution": record.distribution,
             "version": record.version,
-            "summary": known[record.name].summary if record.name in known else record.summary,
+            "summary": _summary(record),
+            **({"unmet": record.unmet} if record.unmet else {}),
+            **(_contents(record) if as_json else {}),
         }
         for record in present.values()
     ]
@@ -54,9 +60,51 @@ def list_plugins(as_json: bool) -> None:
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         state = f"{row['distribution']} {row['version']}" if row["installed"] else row["install"]
+        unmet = f"; {row['unmet']}" if "unmet" in row else ""
         mark = "*" if row["installed"] else " "
-        click.echo(f"{mark} {row['name']:<{width}}  {row['summary']}  [{state}]")
+        click.echo(f"{mark} {row['name']:<{width}}  {row['summary']}  [{state}{unmet}]")
     click.echo("* installed")
+
+
+def _summary(record: PluginRecord) -> str:
+    contents = record.contents
+    return contents.summary if contents is not None else record.summary
+
+
+def _contents(record: PluginRecord) -> dict[str, Any]:
+    """Return what a plugin consists of, or why that cannot be told."""
+    contents = record.contents
+    if contents is None:
+        from reid_core.runs.manifests import contents_of
+
+        try:
+            with own_errors():
+                contents = contents_of(record)
+        except Exception as error:
+            # Whatever a stranger raises: it is listed like any other.
+            return {"broken": " ".join(f"{type(error).__name__}: {error}".split())}
+    listed = asdict(contents)
+    return {
+        **{key: listed[key] for key in ("hooks", "claims", "reads", "makes", "settings")},
+        **listed["offers"],
+        "recipes": list(recipe_files(record.target, record.name)),
+    }
+
+
+@plugins.command("manifest")
+@click.argument("distribution")
+def manifest(distribution: str) -> None:
+    """Write down what a distribution's plugins consist of, for listing and looking up names.
+
+    The file, reid_plugin.json, stands in the package and goes into its wheel. Without it the
+    package is imported whenever something is listed. The conformance suite fails where it is not
+    true any more.
+    """
+    from reid_core.runs.manifests import manifests_of
+
+    for path, made in manifests_of(distribution).items():
+        write_text(path, made.text())
+        click.echo(str(path))
 
 
 @plugins.command("check")

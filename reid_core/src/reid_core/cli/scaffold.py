@@ -30,6 +30,7 @@ _FILES = {
     "src/{{package}}/plugin.py": "plugin.py",
     "src/{{package}}/heads.py": "heads.py",
     "src/{{package}}/losses.py": "losses.py",
+    "src/{{package}}/reid_plugin.json": "reid_plugin.json",
     "src/{{package}}/recipes/{{name}}/quick.toml": "quick.toml",
     "tests/test_{{name}}_conformance.py": "test_conformance.py",
     "tests/test_{{name}}_distribution.py": "test_distribution.py",

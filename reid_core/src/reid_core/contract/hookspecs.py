@@ -12,6 +12,7 @@ a hook is called, what its return value does, and how the answers of several plu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import pluggy
@@ -37,8 +38,44 @@ PROJECT = "reid"
 
 _F = TypeVar("_F", bound="Callable[..., object]")
 
-_hookspec = pluggy.HookspecMarker(PROJECT)
+_marker = pluggy.HookspecMarker(PROJECT)
 _hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """Since when there is a hook with its arguments, and what of it leaves.
+
+    An argument may be added at any time. What leaves warns through two minor versions first.
+
+    Args:
+        since: the core's version that brought the hook.
+        added: the version that brought an argument, where it is a later one.
+        deprecated: what leaves: the hook (``""``) or an argument, with the version that removes it
+            and what to use instead: ``"0.4; read ctx.progress"``.
+    """
+
+    since: str
+    added: Mapping[str, str] = field(default_factory=dict)
+    deprecated: Mapping[str, str] = field(default_factory=dict)
+
+
+LIFETIMES: dict[str, Lifetime] = {}
+"""Lifetime of every hook, by name."""
+
+
+def _hookspec(
+    since: str,
+    added: Mapping[str, str] | None = None,
+    deprecated: Mapping[str, str] | None = None,
+) -> Callable[[_F], _F]:
+    """Mark a specification; see `Lifetime` for the arguments."""
+
+    def mark(function: _F) -> _F:
+        LIFETIMES[function.__name__] = Lifetime(since, added or {}, deprecated or {})
+        return _marker(function)
+
+    return mark
 
 
 def hookimpl(function: _F) -> _F:
@@ -46,7 +83,7 @@ def hookimpl(function: _F) -> _F:
     return _hookimpl(function)
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_backbones() -> Sequence[EncoderProvider]:
     """Offer encoders under names, for ``--backbone NAME``.
 
@@ -60,7 +97,7 @@ def reid_backbones() -> Sequence[EncoderProvider]:
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_poolings() -> Sequence[PoolingProvider]:
     """Offer poolings under names, for ``-s model.pooling=NAME``.
 
@@ -73,7 +110,7 @@ def reid_poolings() -> Sequence[PoolingProvider]:
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_backbone(ctx: RunContext) -> Encoder:
     """Build the encoder, for plugins that claim the slot ``backbone``.
 
@@ -89,7 +126,7 @@ def reid_backbone(ctx: RunContext) -> Encoder:
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_auxiliary_branches(ctx: RunContext, taps: Mapping[str, Tap]) -> Sequence[Branch]:
     """Add branches: heads, poolings, second streams, decoders, frozen networks, embeddings.
 
@@ -110,7 +147,7 @@ def reid_auxiliary_branches(ctx: RunContext, taps: Mapping[str, Tap]) -> Sequenc
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_embedding_branches(
     ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
 ) -> Sequence[Branch]:
@@ -134,7 +171,7 @@ def reid_embedding_branches(
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_identity(
     ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
 ) -> IdentityCriterion:
@@ -154,7 +191,7 @@ def reid_identity(
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_losses(ctx: RunContext, step: StepView) -> Sequence[LossTerm]:
     """Compute loss terms of one update.
 
@@ -177,7 +214,7 @@ def reid_losses(ctx: RunContext, step: StepView) -> Sequence[LossTerm]:
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_data_synthesis(
     ctx: RunContext, batch: Batch, feats: Mapping[str, PassView] | None, update: str
 ) -> Sequence[Synthetic]:
@@ -199,7 +236,7 @@ def reid_data_synthesis(
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_datasets() -> Sequence[DataProvider]:
     """Offer data sets (``--data NAME``) and further training sources, under unique names.
 
@@ -212,7 +249,7 @@ def reid_datasets() -> Sequence[DataProvider]:
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_pseudo_labels(ctx: RunContext) -> Sequence[Labeler]:
     """Offer labelers: makers of a field, or of identities.
 
@@ -230,7 +267,7 @@ def reid_pseudo_labels(ctx: RunContext) -> Sequence[Labeler]:
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_schedule(ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Schedule:
     """Add optimiser groups, updates and passes to the run's schedule.
 
@@ -249,7 +286,7 @@ def reid_schedule(ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Sched
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_after_step(ctx: RunContext, reports: Mapping[str, UpdateReport]) -> None:
     """Act after the optimisers of a step: move averages, memories, a mean teacher.
 
@@ -266,7 +303,7 @@ def reid_after_step(ctx: RunContext, reports: Mapping[str, UpdateReport]) -> Non
     """
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_weights(ctx: RunContext) -> Sequence[Weights]:
     """Offer other weights of the model, for ``-s evaluation.weights=NAME``.
 
@@ -283,7 +320,7 @@ def reid_weights(ctx: RunContext) -> Sequence[Weights]:
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_evaluation_protocols() -> Sequence[Protocol]:
     """Offer evaluation protocols under unique names, as data.
 
@@ -295,7 +332,7 @@ def reid_evaluation_protocols() -> Sequence[Protocol]:
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_metrics(ctx: RunContext, evaluation: EvaluationView) -> Sequence[Metric]:
     """Measure numbers of one's own whenever a model is evaluated.
 
@@ -313,7 +350,7 @@ def reid_metrics(ctx: RunContext, evaluation: EvaluationView) -> Sequence[Metric
     raise AssertionError("a specification is never called")
 
 
-@_hookspec
+@_hookspec(since="0.1")
 def reid_observe(event: Event, ctx: RunContext) -> None:
     """Observe the loop: a run, epoch, step or evaluation has begun or ended.
 

@@ -7,13 +7,15 @@ returns a flat list in registration order, in which nobody can tell who said wha
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
 from reid_core.contract import hookspecs
-from reid_core.contract.hookspecs import HOOKS, PROJECT
+from reid_core.contract.hookspecs import HOOKS, LIFETIMES, PROJECT
 from reid_core.contract.step import Schedule
 from reid_core.contract.views import Metric
 from reid_core.errors import (
@@ -64,6 +66,7 @@ class HookCalls:
                 self._manager.check_pending()
             except pluggy.PluginValidationError as error:
                 raise PluginError(_explain(name, plugin, error)) from error
+            _warn_of_leaving(name, plugin)
         self._implementations = {hook: self._implementations_of(hook) for hook in HOOKS}
         for name, plugin in self.plugins.items():
             for hook in HOOKS:
@@ -311,11 +314,32 @@ class _named:
                 error.args = (f"plugin '{self.name}', hook {self.hook}: {said}",)
 
 
+def _warn_of_leaving(name: str, plugin: Plugin) -> None:
+    """Warn of hooks and arguments that a plugin uses and a later version of the core lacks."""
+    for hook, lifetime in LIFETIMES.items():
+        method = getattr(plugin, hook, None)
+        if method is not None and lifetime.deprecated:
+            taken = inspect.signature(method).parameters
+            for argument, until in lifetime.deprecated.items():
+                if not argument or argument in taken:
+                    what = (
+                        f"argument '{argument}' of the hook {hook}" if argument else f"hook {hook}"
+                    )
+                    version, _, instead = until.partition("; ")
+                    warnings.warn(
+                        f"plugin '{name}': the {what} is deprecated and leaves reid-core in "
+                        f"{version}: {instead}",
+                        DeprecationWarning,
+                        stacklevel=3,
+                    )
+
+
 def _explain(name: str, plugin: Plugin, error: pluggy.PluginValidationError) -> str:
+    # A plugin for a newer core is likelier than a slip of the pen.
+    core = f"plugin '{name}': reid-core {metadata.version('reid-core')} has no"
     for attribute in dir(plugin):
         if attribute.startswith("reid_") and attribute not in HOOKS:
-            hint = did_you_mean(attribute, HOOKS)
-            return f"plugin '{name}': there is no hook '{attribute}'{hint}"
+            return f"{core} hook '{attribute}'{did_you_mean(attribute, HOOKS)}"
     for hook in HOOKS:
         takes = inspect.signature(getattr(hookspecs, hook)).parameters
         method = getattr(plugin, hook, None)
@@ -323,7 +347,7 @@ def _explain(name: str, plugin: Plugin, error: pluggy.PluginValidationError) -> 
             if argument not in takes:
                 listed = ", ".join(takes) or "none"
                 return (
-                    f"plugin '{name}': the hook {hook} has no argument '{argument}'"
+                    f"{core} argument '{argument}' of the hook {hook}"
                     f"{did_you_mean(argument, takes)} (it has: {listed})"
                 )
     text = str(error).replace("\n", " ")

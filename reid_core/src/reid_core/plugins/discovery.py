@@ -7,16 +7,20 @@ plugin that is asked for and cannot be loaded is one clear error.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
-import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import metadata, resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from packaging.specifiers import SpecifierSet
 
 from reid_core.errors import ConflictError, PluginError, did_you_mean
+from reid_core.plugins.manifests import Contents, Manifest, manifest_of
 
 if TYPE_CHECKING:
     from reid_core.contract.plugin import Plugin
@@ -34,6 +38,7 @@ class PluginRecord:
         target: ``module:Class``.
         distribution, version: who brings it.
         summary: the distribution's one-line description.
+        requires: the versions of reid-core that it requires, ``>=0.4``; empty for any.
     """
 
     name: str
@@ -41,15 +46,51 @@ class PluginRecord:
     distribution: str
     version: str
     summary: str = ""
+    requires: str = ""
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of its package, or None."""
+        return manifest_of(self.target, self.version)
+
+    @property
+    def contents(self) -> Contents | None:
+        """What its manifest says of the plugin, or None."""
+        manifest = self.manifest
+        found = manifest.plugins.get(self.name) if manifest is not None else None
+        return found if found is not None and found.target == self.target else None
+
+    @property
+    def unmet(self) -> str:
+        """What keeps it from working with the installed core, in words; empty where nothing is."""
+        core = metadata.version("reid-core")
+        if not self.requires or SpecifierSet(self.requires).contains(core, prereleases=True):
+            return ""
+        return f"needs reid-core {self.requires}; installed {core}"
+
+    @property
+    def developed(self) -> bool:
+        """Whether its source is used in place, so that it may be newer than its manifest."""
+        try:
+            text = metadata.distribution(self.distribution).read_text("direct_url.json")
+            return bool(json.loads(text or "{}").get("dir_info", {}).get("editable"))
+        except (metadata.PackageNotFoundError, ValueError):
+            return False
 
 
 @dataclass(frozen=True)
 class KnownPlugin:
-    """A plugin of the catalogue, installed or not: what it does and the line that installs it."""
+    """A plugin of the catalogue, installed or not: what it does and the line that installs it.
+
+    Args:
+        name, distribution, summary: as `PluginRecord` has.
+        offers: names that it offers, by kind (see `Offers`).
+    """
 
     name: str
     distribution: str
     summary: str
+    offers: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def install(self) -> str:
@@ -97,7 +138,8 @@ def _registered(group: str, stamp: tuple[tuple[str, int], ...]) -> dict[str, Plu
         seen.add(title.lower())
         for entry in entries:
             summary = str(about.get("summary", ""))
-            record = PluginRecord(entry.name, entry.value, title, version, summary)
+            requires = _of_core(about.get("requires_dist", ()))
+            record = PluginRecord(entry.name, entry.value, title, version, summary, requires)
             other = records.setdefault(entry.name, record)
             if other.distribution != record.distribution:
                 raise ConflictError(
@@ -108,6 +150,21 @@ def _registered(group: str, stamp: tuple[tuple[str, int], ...]) -> dict[str, Plu
     return dict(sorted(records.items()))
 
 
+_OF_CORE = re.compile(r"reid[-_.]core *(\[[^]]*\])? *\(?(?P<versions>[<>=!~][^;()]*)", re.I)
+
+
+def _of_core(requirements: Iterable[str]) -> str:
+    """Return the versions of the core that a distribution requires, whatever its extras do."""
+    found = (_OF_CORE.match(text) for text in requirements if "extra ==" not in text)
+    return ",".join(match["versions"].strip() for match in found if match)
+
+
+def core_record() -> PluginRecord:
+    """Return the record of the core's own plugin, which no entry point names."""
+    version = metadata.version("reid-core")
+    return PluginRecord("core", "reid_core.defaults:Core", "reid-core", version)
+
+
 def versions_of(plugins: Iterable[str]) -> dict[str, str]:
     """Return the version of each plugin, ``unpackaged`` where there is none, and the core's."""
     known = installed()
@@ -116,24 +173,41 @@ def versions_of(plugins: Iterable[str]) -> dict[str, str]:
 
 
 @cache
-def catalogue() -> dict[str, KnownPlugin]:
-    """Return the plugins that the project knows of, installed or not, by name."""
-    text = resources.files("reid_core.plugins").joinpath("catalogue.toml").read_text("utf-8")
-    return {
-        name: KnownPlugin(name, entry["distribution"], entry["summary"])
-        for name, entry in sorted(tomllib.loads(text).items())
-    }
+def _known() -> dict[str, Any]:
+    """Return what the project's distributions offer, installed or not: an extract of manifests."""
+    text = resources.files("reid_core.plugins").joinpath("catalogue.json").read_text("utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 @cache
+def catalogue() -> dict[str, KnownPlugin]:
+    """Return the plugins that the project knows of, installed or not, by name."""
+    found = {
+        name: KnownPlugin(name, distribution, plugin["summary"], plugin.get("offers", {}))
+        for distribution, content in _known().items()
+        for name, plugin in content["plugins"].items()
+    }
+    return dict(sorted(found.items()))
+
+
 def known_commands() -> dict[str, str]:
     """Return the distribution of every command that the project knows of, installed or not."""
-    text = resources.files("reid_core.plugins").joinpath("commands.toml").read_text("utf-8")
     return {
         command: distribution
-        for distribution, commands in tomllib.loads(text).items()
-        for command in commands
+        for distribution, content in _known().items()
+        for command in content["commands"]
     }
+
+
+def known_offer(kind: str, name: str) -> KnownPlugin | None:
+    """Return the plugin that offers a name, as the project knows, installed or not.
+
+    Args:
+        kind: ``datasets``, ``backbones``, ``poolings`` or ``protocols``.
+        name: what is looked for.
+    """
+    return next((one for one in catalogue().values() if name in one.offers.get(kind, ())), None)
 
 
 def _not_there(known: KnownPlugin) -> str:
@@ -152,7 +226,7 @@ def load_class(name: str) -> type[Plugin]:
 
     Raises:
         PluginError: it is not installed (with the nearest name and the line that installs it), it
-            fails to import, or it is no plugin (with its distribution and version).
+            needs another core, it fails to import, or it is no plugin.
     """
     records = installed()
     record = records.get(name)
@@ -170,12 +244,18 @@ def load_recorded(record: PluginRecord) -> type[Plugin]:
     """Import an installed plugin's class.
 
     Raises:
-        PluginError: it fails to import, or it is no plugin (with its distribution and version).
+        PluginError: it needs another core, it fails to import, or it is no plugin (with its
+            distribution and version).
     """
     # The base class brings pydantic; listing plugins must not pay for it.
     from reid_core.contract.plugin import Plugin
 
     where = f"plugin '{record.name}' ({record.distribution} {record.version}, {record.target})"
+    if record.unmet:
+        raise PluginError(
+            f"plugin '{record.name}' {record.version} {record.unmet}: "
+            f"pip install --upgrade reid-core {record.distribution}"
+        )
     module, _, attribute = record.target.partition(":")
     try:
         loaded = metadata.EntryPoint(record.name, f"{module}:{attribute}", PLUGIN_GROUP).load()

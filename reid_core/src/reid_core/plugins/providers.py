@@ -1,34 +1,44 @@
 """Look up what plugins offer by name: data sets, encoders, protocols.
 
-Searched are the requested plugins, then the core, then everything installed. An installed plugin
-that cannot be imported is reported only when the name stays unfound: a broken stranger must not
-stop a run that does not need it.
+Searched are the requested plugins, then the core, then everything installed; of the installed ones
+only what offers the name is imported, as their manifests say. One that cannot be imported is
+reported only when the name stays unfound: a broken stranger must not stop a run that does not need
+it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reid_core.contract.context import Named
 from reid_core.contract.model import POOLINGS
 from reid_core.contract.plugin import CORE
 from reid_core.errors import ConfigError, ConflictError, DataError, ReidError, did_you_mean
 from reid_core.plugins.calls import HookCalls
-from reid_core.plugins.discovery import catalogue, installed, load_recorded
+from reid_core.plugins.discovery import catalogue, installed, known_offer
+from reid_core.plugins.offers import InstalledOffers
 
 if TYPE_CHECKING:
     from torch import nn
 
     from reid_core.contract.context import RunContext
     from reid_core.contract.encoder import Encoder
-    from reid_core.contract.plugin import EncoderProvider
+    from reid_core.contract.plugin import EncoderProvider, PoolingProvider
     from reid_core.contract.samples import DataProvider, DataRequest
     from reid_retrieval import protocols
 
 
 N = TypeVar("N", bound=Named)
+
+
+_HOOKS: dict[str, Callable[[HookCalls], list[tuple[str, Any]]]] = {
+    "datasets": HookCalls.datasets,
+    "backbones": HookCalls.backbones,
+    "poolings": HookCalls.poolings,
+    "protocols": HookCalls.evaluation_protocols,
+}
+"""What is offered by name, as `Offers` calls it, and the hook that offers it."""
 
 
 class Providers:
@@ -40,13 +50,12 @@ class Providers:
 
     def __init__(self, calls: HookCalls) -> None:
         self._calls = calls
-        self._broken: dict[str, str] = {}
-        self._others: dict[str, HookCalls] | None = None
+        self._others = InstalledOffers(without=calls.plugins)
 
     @property
     def broken(self) -> dict[str, str]:
         """Installed plugins that could not be imported, with the reason."""
-        return dict(self._broken)
+        return dict(self._others.broken)
 
     def dataset(self, name: str) -> DataProvider:
         """Return the provider of a data set or source.
@@ -54,24 +63,25 @@ class Providers:
         Raises:
             DataError: nobody offers it; with the nearest name and the line that installs it.
         """
-        found = self._find(name, HookCalls.datasets)
-        if found is not None:
-            return found
-        known = catalogue().get(name)
-        if known is not None and name not in installed():
-            raise DataError(
-                f"data set '{name}' is not installed: {known.install}, or choose another one "
-                f"with --data NAME (there are: {self._listed(HookCalls.datasets)})"
+        found: DataProvider | None = self._find("datasets", name)
+        if found is None:
+            raise self._unfound(
+                "data set", "datasets", name, ", or choose another one with --data NAME"
             )
-        raise self._unfound("data set", name, HookCalls.datasets)
+        return found
 
     def datasets(self) -> list[tuple[str, DataProvider]]:
-        """Return all providers of data sets and sources with their plugins, by name."""
-        return self._all(HookCalls.datasets)
+        """Return all providers of data sets and sources with their plugins, by name.
+
+        Installed plugins that offer some are imported.
+        """
+        others = self._of_others("datasets", self._names("datasets"))
+        return sorted([*self._calls.datasets(), *others], key=lambda pair: pair[1].name)
 
     def backbone(self, name: str) -> EncoderProvider | None:
         """Return the provider of an encoder, or None where no plugin offers the name."""
-        return self._find(name, HookCalls.backbones)
+        found: EncoderProvider | None = self._find("backbones", name)
+        return found
 
     def build_backbone(self, name: str, ctx: RunContext) -> Encoder | None:
         """Return the encoder that a plugin offers under a name, or None where none does."""
@@ -88,9 +98,9 @@ class Providers:
         Raises:
             ConfigError: nobody offers it.
         """
-        found = self._find(name, HookCalls.poolings)
+        found: PoolingProvider | None = self._find("poolings", name)
         if found is None:
-            listed = [*POOLINGS, *(offer.name for _, offer in self._all(HookCalls.poolings))]
+            listed = [*POOLINGS, *self._names("poolings")]
             raise ConfigError(
                 f"there is no pooling '{name}'{did_you_mean(name, listed)} (model.pooling is one "
                 f"of: {', '.join(listed)})"
@@ -103,63 +113,59 @@ class Providers:
         Raises:
             DataError: nobody offers it.
         """
-        found = self._find(name, HookCalls.evaluation_protocols)
+        found: protocols.Protocol | None = self._find("protocols", name)
         if found is None:
-            raise self._unfound("evaluation protocol", name, HookCalls.evaluation_protocols)
+            raise self._unfound("evaluation protocol", "protocols", name)
         return found
 
-    def _find(self, name: str, hook: Callable[[HookCalls], list[tuple[str, N]]]) -> N | None:
-        requested = [pair for pair in hook(self._calls) if pair[0] != CORE]
-        own = [pair for pair in hook(self._calls) if pair[0] == CORE]
-        for offers in (requested, own):
-            found = _named(name, offers)
+    def _find(self, kind: str, name: str) -> Any:
+        """Return the offer of a name, or None; only the plugin that offers it is imported."""
+        offers = _HOOKS[kind](self._calls)
+        for owners in (
+            [pair for pair in offers if pair[0] != CORE],
+            [pair for pair in offers if pair[0] == CORE],
+            self._of_others(kind, {name}),
+        ):
+            found = _named(name, owners)
             if found is not None:
                 return found
-        return _named(name, self._of_installed(hook))
+        return None
 
-    def _all(self, hook: Callable[[HookCalls], list[tuple[str, N]]]) -> list[tuple[str, N]]:
-        offers = [*hook(self._calls), *self._of_installed(hook)]
-        return sorted(offers, key=lambda pair: pair[1].name)
+    def _of_others(self, kind: str, names: Collection[str]) -> list[tuple[str, Any]]:
+        """Return what installed plugins offer under some names; broken ones are noted."""
+        found: list[tuple[str, Any]] = []
+        for plugin, offers in self._others.by_plugin().items():
+            calls = self._others.calls(plugin) if {*names} & {*offers.names(kind)} else None
+            if calls is not None:
+                with self._others.noted(plugin):
+                    found += [pair for pair in _HOOKS[kind](calls) if pair[1].name in names]
+        return found
 
-    def _listed(self, hook: Callable[[HookCalls], list[tuple[str, N]]]) -> str:
-        return ", ".join(dict.fromkeys(offer.name for _, offer in self._all(hook))) or "none"
+    def _names(self, kind: str) -> list[str]:
+        requested = (offer.name for _, offer in _HOOKS[kind](self._calls))
+        others = (name for o in self._others.by_plugin().values() for name in o.names(kind))
+        return sorted({*requested, *others})
 
-    def _unfound(
-        self, kind: str, name: str, hook: Callable[[HookCalls], list[tuple[str, N]]]
-    ) -> ReidError:
-        names = [offer.name for _, offer in self._all(hook)]
+    def _unfound(self, title: str, kind: str, name: str, choice: str = "") -> ReidError:
+        names = self._names(kind)
+        listed = f"(there are: {', '.join(names) or 'none'})"
+        known = known_offer(kind, name) or (catalogue().get(name) if kind == "datasets" else None)
+        if known is not None and known.name not in installed():
+            return DataError(f"{title} '{name}' is not installed: {known.install}{choice} {listed}")
+        for plugin, offers in self._others.beyond_manifests().items():
+            if name in offers.names(kind):
+                distribution = installed()[plugin].distribution
+                return DataError(
+                    f"plugin '{plugin}' offers the {title} '{name}', which its manifest does not "
+                    f"say: write it anew with `reid plugins manifest {distribution}`"
+                )
         broken = "".join(
             f"; installed plugin '{plugin}' could not be searched: {reason}"
-            for plugin, reason in self._broken.items()
+            for plugin, reason in self._others.broken.items()
         )
         return DataError(
-            f"there is no {kind} '{name}'{did_you_mean(name, names)} "
-            f"(there are: {self._listed(hook)}){broken}"
+            f"there is no {title} '{name}'{did_you_mean(name, names)} {listed}{broken}"
         )
-
-    def _of_installed(
-        self, hook: Callable[[HookCalls], list[tuple[str, N]]]
-    ) -> list[tuple[str, N]]:
-        """Return what installed plugins offer that nobody requested; broken ones are noted."""
-        if self._others is None:
-            self._others = {}
-            for name, record in installed().items():
-                if name not in self._calls.plugins:
-                    with self._noted(name):
-                        self._others[name] = HookCalls({name: load_recorded(record)(name)})
-        offers: list[tuple[str, N]] = []
-        for name, calls in self._others.items():
-            with self._noted(name):
-                offers += hook(calls)
-        return offers
-
-    @contextmanager
-    def _noted(self, name: str) -> Iterator[None]:
-        """Note whatever a stranger raises in place of raising it."""
-        try:
-            yield
-        except Exception as error:
-            self._broken[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _named(name: str, offers: Sequence[tuple[str, N]]) -> N | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from reid_core.contract.plugin import CORE
 from reid_core.errors import ConfigError, did_you_mean
-from reid_core.plugins.discovery import catalogue, installed
+from reid_core.plugins.discovery import catalogue, core_record, installed
+from reid_core.plugins.manifests import recipe_files
 
 
 def load_recipe(name: str, over: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -69,31 +69,22 @@ def _joined(name: str) -> list[str]:
 
 def _packaged_recipe(name: str) -> Path:
     owner, _, title = name.partition("/")
-    if owner == CORE:
-        package = "reid_core"
-    else:
-        record = installed().get(owner)
-        known = catalogue().get(owner)
-        if record is None and title and known is not None:
-            raise ConfigError(
-                f"recipe '{name}': plugin '{owner}' is not installed: {known.install}"
-            )
-        if record is None or not title:
-            raise ConfigError(
-                f"recipe '{name}': expected PLUGIN/NAME of an installed plugin "
-                f"({', '.join([CORE, *installed()])}) or a path to a .toml file"
-            )
-        package = record.target.partition(":")[0].partition(".")[0]
-    spec = importlib.util.find_spec(package)
-    roots = list(spec.submodule_search_locations or ()) if spec else []
-    folder = Path(roots[0]) / "recipes" / owner if roots else Path(owner)
-    path = folder / f"{title}.toml"
-    if not path.is_file():
-        there = sorted(p.stem for p in folder.glob("*.toml")) if folder.is_dir() else []
-        listed = ", ".join(f"{owner}/{p}" for p in there) or "it has none"
-        near = did_you_mean(name, [f"{owner}/{p}" for p in there])
-        raise ConfigError(f"there is no recipe '{name}'{near} ({listed})")
-    return path
+    record = core_record() if owner == CORE else installed().get(owner)
+    known = catalogue().get(owner)
+    if record is None and title and known is not None:
+        raise ConfigError(f"recipe '{name}': plugin '{owner}' is not installed: {known.install}")
+    if record is None or not title:
+        raise ConfigError(
+            f"recipe '{name}': expected PLUGIN/NAME of an installed plugin "
+            f"({', '.join([CORE, *installed()])}) or a path to a .toml file"
+        )
+    there = recipe_files(record.target, owner)
+    if name not in there:
+        near = did_you_mean(name, there)
+        raise ConfigError(
+            f"there is no recipe '{name}'{near} ({', '.join(there) or 'it has none'})"
+        )
+    return there[name]
 
 
 def merged_layers(*layers: Mapping[str, Any]) -> dict[str, Any]:

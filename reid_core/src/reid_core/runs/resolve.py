@@ -17,7 +17,7 @@ from reid_core.config import RunConfig, known_keys
 from reid_core.contract.plugin import CORE, Plugin
 from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
 from reid_core.plugins.calls import HookCalls
-from reid_core.plugins.discovery import load_class
+from reid_core.plugins.discovery import core_record, load_class, load_recorded
 from reid_core.runs.recipes import load_recipe, merged_layers
 from reid_core.weights import description_of, shipped_weights
 
@@ -169,10 +169,7 @@ def _instances(
     sections: Mapping[str, Mapping[str, Any]],
     classes: Mapping[str, type[Plugin]],
 ) -> dict[str, Plugin]:
-    # The core's plugin pulls in nothing heavy, but it imports this package's siblings.
-    from reid_core.defaults import Core
-
-    plugins: dict[str, Plugin] = {CORE: Core(CORE)}
+    plugins: dict[str, Plugin] = {CORE: load_recorded(core_record())(CORE)}
     loaded: dict[str, type[Plugin]] = {}
     problems: list[str] = []
     for name in sorted(names):

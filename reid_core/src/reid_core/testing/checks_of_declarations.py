@@ -19,6 +19,7 @@ from reid_core.model.graph import tap_of
 from reid_core.model.modes import evaluating
 from reid_core.model.stored import load_embedder
 from reid_core.plugins.discovery import installed, load_class
+from reid_core.runs.manifests import manifests_of
 from reid_core.runs.reach import follow_terms
 from reid_core.testing.probe_plugins import RIVAL
 from reid_core.testing.subject import Subject
@@ -26,13 +27,30 @@ from reid_core.testing.tiny import Recorder
 
 
 def check_light_import(subject: Subject) -> None:
-    """The entry point's module imports without torch, so that discovery stays fast."""
+    """Without a manifest its module is imported to list it, and then imports no torch."""
     record = installed().get(subject.name)
+    if record is not None and record.contents is not None:
+        return
     cls = subject.classes.get(subject.name) or load_class(subject.name)
     module = record.target.partition(":")[0] if record else cls.__module__
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert done.returncode == 0, f"importing {module} imports torch (or fails): {done.stderr!r}"
+    assert done.returncode == 0, (
+        f"importing {module} imports torch (or fails): {done.stderr!r}; `reid plugins manifest "
+        "DISTRIBUTION` writes down what is listed, so that nothing need be imported"
+    )
+
+
+def check_manifest(subject: Subject) -> None:
+    """Where its package has a manifest, that says what it consists of."""
+    record = installed().get(subject.name)
+    if record is None:
+        return
+    for path, made in manifests_of(record.distribution).items():
+        said = path.read_text("utf-8") if path.is_file() else made.text()
+        assert said == made.text(), (
+            f"{path} is not true: write it anew with `reid plugins manifest {record.distribution}`"
+        )
 
 
 def check_claims(subject: Subject) -> None:

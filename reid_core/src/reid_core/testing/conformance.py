@@ -20,6 +20,7 @@ from reid_core.testing.checks_of_declarations import (
     check_export,
     check_gradients,
     check_light_import,
+    check_manifest,
     check_names,
     check_pickling,
 )
@@ -40,6 +41,7 @@ __all__ = ["CHECKS", "CUDA_CHECKS", "Subject", "conformance_suite"]
 
 CHECKS: dict[str, Callable[[Subject], None]] = {
     "light_import": check_light_import,
+    "manifest": check_manifest,
     "claims": check_claims,
     "names": check_names,
     "declared": check_declared,
