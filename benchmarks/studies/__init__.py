@@ -1,0 +1,1 @@
+"""Evidence: declared studies, the rows that were measured, and what they show."""

@@ -1,0 +1,242 @@
+"""Which rows there should be, which of them there are, and which stand side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reid_core.runs.continuing import IDLE_IN_TABLES
+from studies.code import code_now, unlike
+from studies.declaring import Arm, Compared, Study
+from studies.table import Row, Table
+
+_LETTERS = 12
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where an encoder starts.
+
+    Args:
+        name: as in ``model.pretrained``.
+        sha256: of the file; None where there is none on this machine.
+    """
+
+    name: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An arm as it resolves with the code of this tree.
+
+    Args:
+        arm: what is declared.
+        config: the whole configuration.
+        configuration: its hash, without the seed and without what no score depends on.
+        start: of its encoder; None for random weights.
+        problem: why it cannot be run here, or nothing.
+    """
+
+    arm: Arm
+    config: Mapping[str, Any]
+    configuration: str
+    start: Start | None
+    problem: str = ""
+
+    def key(self, seed: int) -> str:
+        """Return the name of the row of a seed, without that of its code."""
+        return key_of(self.configuration, seed, self.start.sha256 if self.start else None)
+
+
+def key_of(configuration: str, seed: int, start: str | None) -> str:
+    """Return what names a row whatever its code."""
+    return _hash([configuration, seed, start])
+
+
+def without_idle(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without its seed, and without what no score depends on."""
+    found = {section: dict(values) if isinstance(values, Mapping) else values
+             for section, values in config.items()}  # fmt: skip
+    for key in ("run.seed", *IDLE_IN_TABLES):
+        section, _, name = key.partition(".")
+        found.get(section, {}).pop(name, None)
+    return found
+
+
+def _hash(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_LETTERS]
+
+
+def planned(arm: Arm) -> Planned:
+    """Resolve an arm; what is wrong with it is kept, not raised."""
+    from reid_core import ReidError
+    from reid_core.runs.resolve import resolve
+    from reid_core.runs.running import anywhere
+    from studies.plugins import CLASSES
+
+    try:
+        config = anywhere(resolve(arm.flags, recipe=arm.recipe, classes=CLASSES).config)
+        found = config.model_dump(mode="json", exclude_none=True)
+        start = _start(found["model"].get("pretrained", False))
+    except ReidError as error:
+        return Planned(arm, {}, "", None, str(error))
+    problem = ""
+    if start is not None and start.sha256 is None:
+        problem = f"its start '{start.name}' is not on this machine"
+    return Planned(arm, found, _hash(without_idle(found)), start, problem)
+
+
+def _start(pretrained: bool | str) -> Start | None:
+    from reid_core.weights import shipped_weights
+
+    if pretrained is False:
+        return None
+    name = str(pretrained)
+    path = shipped_weights().get(name, Path(name))
+    if pretrained is True or not path.is_file():
+        return Start(name, None)
+    return Start(name, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The rows of one comparison that stand side by side: one code, one start, the same questions.
+
+    Args:
+        before, after: rows of the two arms by seed; both have the same seeds.
+        left_out: how many rows of the two arms do not stand beside them, by reason.
+    """
+
+    before: Mapping[int, Row]
+    after: Mapping[int, Row]
+    left_out: Mapping[str, int]
+
+    @property
+    def rows(self) -> list[Row]:
+        """All of them."""
+        return [*self.before.values(), *self.after.values()]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What names an arm's rows: its configuration, and its start's hash."""
+
+    configuration: str
+    start: str | None
+
+
+def sides(
+    table: Table, before: Identity, after: Identity, protocol: str, seeds: Sequence[int]
+) -> Sides:
+    """Return the largest set of rows of two arms that may be compared; the newest of equals.
+
+    Rows of different code are never mixed: two rows fit where every module that both ran is the
+    same in both, and so is every library. Rows of another start, or that answered other questions
+    (other images, another protocol), do not fit either.
+    """
+    of_arm = {}
+    other_start = 0
+    for side, wanted in (("before", before), ("after", after)):
+        same = [
+            row for row in table.rows
+            if row.content["configuration"] == wanted.configuration and row.seed in seeds
+        ]  # fmt: skip
+        of_arm[side] = [row for row in same if row.content["start"].get("sha256") == wanted.start]
+        other_start += len(same) - len(of_arm[side])
+    tested = {
+        side: [row for row in rows if protocol in row.content["scores"]]
+        for side, rows in of_arm.items()
+    }
+    untested = sum(len(rows) - len(tested[side]) for side, rows in of_arm.items())
+    best = Sides({}, {}, {})
+    every = [*tested["before"], *tested["after"]]
+    for leader in reversed(every):
+        merged, found = table.code(leader), {"before": {}, "after": {}}
+        questions = leader.content["scores"][protocol]["questions"]
+        for side, rows in tested.items():
+            for row in [leader, *reversed(rows)] if leader in rows else reversed(rows):
+                code = table.code(row)
+                if row.seed in found[side] or unlike(merged, code):
+                    continue
+                if row.content["scores"][protocol]["questions"] != questions:
+                    continue
+                merged |= code
+                found[side][row.seed] = row
+        both = sorted(found["before"].keys() & found["after"].keys())
+        if len(both) > len(best.before):
+            best = Sides(
+                {seed: found["before"][seed] for seed in both},
+                {seed: found["after"][seed] for seed in both},
+                {},
+            )
+        if len(both) == len(seeds):
+            break
+    ids = {row.id for row in best.rows}
+    half = {row.seed for row in every} - best.before.keys()
+    others = [row for row in every if row.id not in ids and row.seed not in half]
+    left = {
+        "of another start": other_start,
+        "not tested so": untested,
+        "of other code or questions": len(others),
+        "without the other arm's row": sum(row.seed in half for row in every),
+    }
+    return Sides(best.before, best.after, {what: n for what, n in left.items() if n})
+
+
+def identity(arm: Planned) -> Identity:
+    """Return what names the rows of a planned arm."""
+    return Identity(arm.configuration, arm.start.sha256 if arm.start else None)
+
+
+def open_tasks(
+    studies: Iterable[Study],
+    arms: Mapping[tuple[str, str], Planned],
+    table: Table,
+    again: bool = False,
+) -> tuple[list[tuple[Planned, int]], list[str]]:
+    """Return the rows that are to be measured, in order, and what should be said before.
+
+    A comparison that is complete, of whatever code, is left as it is unless ``again``. Of one that
+    is not, rows of another code than this tree's do not count: they could not stand beside new ones.
+    """
+    tasks: dict[str, tuple[Planned, int]] = {}
+    said: list[str] = []
+    current = {}
+    for row in table.rows:
+        code = table.code(row)
+        if code_now(code) == code:
+            current[row.key] = row
+    for study in studies:
+        wanted: list[tuple[Compared, list[Planned]]] = []
+        for one in study.comparisons:
+            pair = [arms[study.name, name] for name in (one.against, one.of)]
+            if any(arm.problem for arm in pair):
+                continue
+            found = sides(table, *map(identity, pair), one.protocol, study.seeds)
+            if again or len(found.before) < len(study.seeds):
+                wanted.append((one, pair))
+        for arm in (arms[study.name, name] for name in study.arms):
+            if arm.problem:
+                said.append(f"{study.name} / {arm.arm.name}: {arm.problem}")
+        old: set[str] = set()
+        for seed in study.seeds:
+            for one, pair in wanted:
+                for arm in pair:
+                    key = arm.key(seed)
+                    row = current.get(key)
+                    if row is not None and one.protocol in row.content["scores"]:
+                        continue
+                    old |= {r.id for r in table.rows if r.key == key}
+                    tasks.setdefault(key, (arm, seed))
+        if old:
+            said.append(
+                f"{study.name}: {len(old)} rows are of other code than this tree, and are measured "
+                f"again: {', '.join(sorted(old))}"
+            )
+    return list(tasks.values()), said
