@@ -57,6 +57,18 @@ def chosen(names: list[str]) -> list[Study]:
     return [study for study in studies if not names or study.name in names]
 
 
+def preload() -> None:
+    """Import what every run imports and no row's code has: seconds of each process."""
+    from reid_core.model.torchvision_guard import ensure
+
+    ensure()
+    import scipy.stats  # noqa: F401
+    import timm  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
@@ -66,7 +78,8 @@ def run(given: argparse.Namespace) -> int:
     tasks, said = open_tasks(studies, plan_all(studies), table, given.again)
     for line in said:
         say(line)
-    whole_code()  # once: rows' processes inherit the hashes
+    whole_code()  # once: rows' processes inherit the hashes, and the libraries
+    preload()
     given.work.mkdir(parents=True, exist_ok=True)
     (given.work / "logs").mkdir(exist_ok=True)
     ends, failed = time.monotonic() + 3600 * given.hours, 0

@@ -195,8 +195,9 @@ def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def classes_for(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the studies' own plugins where a configuration names one: others do not load them."""
-    if not {"seen", "taught"} & {*config["run"]["plugins"]}:
+    """Return the studies' own plugins where a configuration needs them: others do not load them."""
+    named = {*config["run"]["plugins"], config["model"].get("backbone")}
+    if not named & {"seen", "taught", "narrow_resnet18", "slim_resnet18"}:
         return {}
     from studies.plugins import CLASSES
 
