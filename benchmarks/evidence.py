@@ -1,14 +1,14 @@
 """Does each paper help, by how much, and under what condition: rows, and what they show.
 
     python benchmarks/evidence.py run [--study NAME ...] [--again] [--hours H] [--work DIR]
-    python benchmarks/evidence.py status             what is measured, missing, stopped, of other code
+    python benchmarks/evidence.py status             what is measured, missing, stopped
     python benchmarks/evidence.py row ID             measure one row again and compare it
     python benchmarks/evidence.py page               write docs/evidence.md from the rows
 
-`run` measures what the declared studies (`studies/declared/*.toml`) have no row of, in their order,
-one after the other in one thread, and appends a line to the committed table as soon as a row is
-finished. It can be stopped at any time: a row that was begun goes on from its checkpoint. A row that
-fails is named, and the next one is run. `--limit` ends a row that takes too many seconds.
+`run` measures what the declared studies (`studies/declared/*.toml`) have no row of, in their
+order, one after the other in one thread, and appends a line to the committed table as soon as a row
+is finished. It can be stopped at any time: a row that was begun goes on from its checkpoint. A row
+that fails is named, and the next one is run. `--limit` ends a row that takes too many seconds.
 
 What identifies the code of a row stands in `studies/code.py`, what is compared with what in
 `studies/planning.py`. Figures of synthetic people say nothing about real ones.
@@ -30,12 +30,13 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # python -P leaves it out
 
-from reid_core import ReidError  # noqa: E402
 from studies.code import code_now, whole_code  # noqa: E402
 from studies.declaring import Arm, Study, load_studies  # noqa: E402
-from studies.planning import Planned, Start, open_tasks, planned  # noqa: E402
+from studies.planning import Planned, Start, arm_line, open_tasks, planned  # noqa: E402
 from studies.running import Outcome, Stopped, in_process, keep, measured  # noqa: E402
 from studies.table import Table  # noqa: E402
+
+from reid_core import ReidError  # noqa: E402
 
 TABLE = HERE / "results" / "evidence"
 PAGE = HERE.parent / "docs" / "evidence.md"
@@ -75,7 +76,11 @@ def say(line: str) -> None:
 
 def run(given: argparse.Namespace) -> int:
     studies, table = chosen(given.study), Table(given.table)
-    tasks, said = open_tasks(studies, plan_all(studies), table, given.again)
+    plans = plan_all(studies)
+    tasks, said = open_tasks(studies, plans, table, given.again)
+    for plan in plans.values():
+        if not plan.problem:
+            table.add("arms", arm_line(plan))
     for line in said:
         say(line)
     whole_code()  # once: rows' processes inherit the hashes, and the libraries
@@ -182,7 +187,7 @@ def row(given: argparse.Namespace) -> int:
 def page(given: argparse.Namespace) -> int:
     from studies.page import evidence_page
 
-    PAGE.write_text(evidence_page(given.table), "utf-8")
+    PAGE.write_text(evidence_page(load_studies(), Table(given.table)), "utf-8")
     return 0
 
 

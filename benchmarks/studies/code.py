@@ -1,10 +1,10 @@
 """Which code a row depends on.
 
-A version number or a commit would change every day for reasons that no score depends on, and rows of
-weeks could never stand side by side. What identifies the code of a row is what it ran: every module
-of this repository that its process had imported when it ended, by a hash of the module's syntax tree
-without docstrings, and the versions of the libraries that compute. Comments, documentation, layout,
-tests, and modules that the run never loaded are no part of it.
+A version number or a commit would change every day for reasons that no score depends on, and rows
+of weeks could never stand side by side. What identifies the code of a row is what it ran: every
+module of this repository that its process had imported when it ended, by a hash of the module's
+syntax tree without docstrings, and the versions of the libraries that compute. Comments,
+documentation, layout, tests, and modules that the run never loaded are no part of it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ different. Comparisons, their protocol and their measure are declared before a r
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ class Arm:
         flags: configuration without a seed.
         recipe: what the flags rule over.
         elsewhere: tests beside those of the configuration's protocols.
+        frame: hash of what the study declares for all of its arms.
     """
 
     study: str
@@ -42,6 +45,7 @@ class Arm:
     flags: Mapping[str, Any]
     recipe: str | None
     elsewhere: tuple[str, ...]
+    frame: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ def _study(path: Path, name: str, section: Mapping[str, Any]) -> Study:
     for key in ("paper", "order", "asks", "arms", "against", "protocol"):
         if key not in section:
             raise ConfigError(f"{where}: '{key}' is missing")
+    shared = [section.get("recipe"), section.get("settings", {})]
+    frame = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]
     arms = {}
     for title, own in section["arms"].items():
         _known(f"{where}, arm '{title}'", own, _ARM)
@@ -113,6 +119,7 @@ def _study(path: Path, name: str, section: Mapping[str, Any]) -> Study:
             merged_layers(section.get("settings", {}), own.get("settings", {})),
             own.get("recipe", section.get("recipe")),
             tuple(section.get("elsewhere", ())),
+            frame,
         )
     listed = section.get("comparisons") or [
         {"of": title} for title in arms if title != section["against"]

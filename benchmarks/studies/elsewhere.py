@@ -44,10 +44,10 @@ def _ward(work: Path) -> Path:
 
 
 def _partial(work: Path) -> Path:
-    """Make the test of partial images: queries of `synthpeople:quick` cut to a band, gallery whole.
+    """Make the test of partial images: queries of `synthpeople:quick` cut to a band.
 
-    As the core's ``augment.partial`` cuts them: half to all of the height, from above, from below or
-    anywhere, three quarters to all of the width.
+    As the core's ``augment.partial`` cuts them: half to all of the height, from above, from below
+    or anywhere, three quarters to all of the width. The gallery is whole.
     """
     from PIL import Image
 

@@ -123,6 +123,10 @@ class Sides:
         return [*self.before.values(), *self.after.values()]
 
 
+def _asked(row: Row, protocol: str) -> str:
+    return str(row.content["scores"][protocol]["questions"])
+
+
 @dataclass(frozen=True)
 class Identity:
     """What names an arm's rows: its configuration, and its start's hash."""
@@ -132,13 +136,13 @@ class Identity:
 
 
 def sides(
-    table: Table, before: Identity, after: Identity, protocol: str, seeds: Sequence[int]
+    table: Table, before: Identity, after: Identity, protocol: str | None, seeds: Sequence[int]
 ) -> Sides:
     """Return the largest set of rows of two arms that may be compared; the newest of equals.
 
     Rows of different code are never mixed: two rows fit where every module that both ran is the
     same in both, and so is every library. Rows of another start, or that answered other questions
-    (other images, another protocol), do not fit either.
+    (other images, another protocol), do not fit either; without a protocol questions do not count.
     """
     of_arm = {}
     other_start = 0
@@ -150,7 +154,7 @@ def sides(
         of_arm[side] = [row for row in same if row.content["start"].get("sha256") == wanted.start]
         other_start += len(same) - len(of_arm[side])
     tested = {
-        side: [row for row in rows if protocol in row.content["scores"]]
+        side: [row for row in rows if protocol is None or protocol in row.content["scores"]]
         for side, rows in of_arm.items()
     }
     untested = sum(len(rows) - len(tested[side]) for side, rows in of_arm.items())
@@ -158,13 +162,12 @@ def sides(
     every = [*tested["before"], *tested["after"]]
     for leader in reversed(every):
         merged, found = table.code(leader), {"before": {}, "after": {}}
-        questions = leader.content["scores"][protocol]["questions"]
         for side, rows in tested.items():
             for row in [leader, *reversed(rows)] if leader in rows else reversed(rows):
                 code = table.code(row)
                 if row.seed in found[side] or unlike(merged, code):
                     continue
-                if row.content["scores"][protocol]["questions"] != questions:
+                if protocol is not None and _asked(row, protocol) != _asked(leader, protocol):
                     continue
                 merged |= code
                 found[side][row.seed] = row
@@ -194,6 +197,32 @@ def identity(arm: Planned) -> Identity:
     return Identity(arm.configuration, arm.start.sha256 if arm.start else None)
 
 
+def arm_line(plan: Planned) -> dict[str, Any]:
+    """Return what the table keeps of an arm as it was planned."""
+    content = {
+        "study": plan.arm.study,
+        "arm": plan.arm.name,
+        "frame": plan.arm.frame,
+        "configuration": plan.configuration,
+        "start": plan.start.sha256 if plan.start else None,
+    }
+    return {"key": _hash(content), **content}
+
+
+def stored_sides(table: Table, one: Compared, seeds: Sequence[int]) -> Sides:
+    """Return the rows of a comparison, of the newest frame of its study that has some."""
+    for arms in table.framed(one.study):
+        if one.of in arms and one.against in arms:
+            pair = [
+                Identity(arms[name]["configuration"], arms[name]["start"])
+                for name in (one.against, one.of)
+            ]
+            found = sides(table, *pair, one.protocol, seeds)
+            if found.before:
+                return found
+    return Sides({}, {}, {})
+
+
 def open_tasks(
     studies: Iterable[Study],
     arms: Mapping[tuple[str, str], Planned],
@@ -203,7 +232,7 @@ def open_tasks(
     """Return the rows that are to be measured, in order, and what should be said before.
 
     A comparison that is complete, of whatever code, is left as it is unless ``again``. Of one that
-    is not, rows of another code than this tree's do not count: they could not stand beside new ones.
+    is not, rows of other code than this tree's do not count: new ones cannot stand beside them.
     """
     tasks: dict[str, tuple[Planned, int]] = {}
     said: list[str] = []
@@ -218,8 +247,10 @@ def open_tasks(
             pair = [arms[study.name, name] for name in (one.against, one.of)]
             if any(arm.problem for arm in pair):
                 continue
-            found = sides(table, *map(identity, pair), one.protocol, study.seeds)
-            if again or len(found.before) < len(study.seeds):
+            now = sides(table, *map(identity, pair), one.protocol, study.seeds)
+            then = stored_sides(table, one, study.seeds)
+            complete = any(len(found.before) == len(study.seeds) for found in (now, then))
+            if again or not complete:
                 wanted.append((one, pair))
         for arm in (arms[study.name, name] for name in study.arms):
             if arm.problem:

@@ -1,9 +1,9 @@
 """Plugins of the studies alone: a stream that sees what it is told to, and a frozen teacher.
 
 FSAM stands on a shape stream S that knows people across clothes better than the appearance stream
-A, and on A's learning it from S's predictions. Here both are taken apart: S sees the true part masks
-of synthetic people at the size of the image, is trained first (a stage) and then frozen, and another
-network learns its predictions (KL) beside identities.
+A, and on A's learning it from S's predictions. Here both are taken apart: S sees the true part
+masks of synthetic people at the size of the image, is trained first (a stage) and then frozen, and
+another network learns its predictions (KL) beside identities.
 """
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ class Seen(Plugin):
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
         """Add the stream."""
-        person = Embedding(
-            self.own("person"), reads=self.own("pooled"), supervision=Supervision()
-        )
+        person = Embedding(self.own("person"), reads=self.own("pooled"), supervision=Supervision())
         stream = Stream(self.settings.sees, self.settings.network, ctx.image_size)
         writes = (self.own("map"), self.own("pooled"))
         return [Branch(self.own("stream"), stream, ("image", "parts"), writes, (person,))]

@@ -121,6 +121,7 @@ def measured(plan: Planned, seed: int, work: Path, log: Path) -> Outcome:
 
     from reid_core.runs.resolve import resolve
     from reid_core.runs.running import run
+
     torch.set_num_threads(1)
     began, sources = time.monotonic(), whole_code()
     folder, cache, said = work / "rows" / plan.key(seed), work / "cache", []
@@ -266,7 +267,9 @@ def _elsewhere(
 def _line_of(prefix: str, result: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return a result's name, its part of the row, and its questions."""
     if result["drawn"] or result["valid_queries"] != result["total_queries"]:
-        raise ReidError(f"protocol '{result['protocol']}' has no score of every query; choose another")
+        raise ReidError(
+            f"protocol '{result['protocol']}' has no score of every query; choose another"
+        )
     queries = result["queries"]
     people = [one["pid"] for one in queries]
     asked = digest(

@@ -1,10 +1,12 @@
 """The committed table of rows, and what its rows refer to.
 
-Four files of one JSON object per line, to which lines are only ever added:
+Five files of one JSON object per line, to which lines are only ever added:
 
 - ``rows.jsonl``: a run each: configuration, seed, code, start, the rows that it begins with, scores
   by protocol, and of every query the rank of its first match and its average precision;
 - ``configurations.jsonl``: a run's whole configuration without its seed, by hash;
+- ``arms.jsonl``: which configuration and start a study's arm had, and the study's common ground
+  (``frame``) when it had them: arms of two frames are never compared;
 - ``code.jsonl``: what was run, see `studies.code`;
 - ``questions.jsonl``: whose query each one is, by data and protocol.
 
@@ -30,6 +32,7 @@ from reid_core import DataError
 
 FILES = {
     "rows": "id",
+    "arms": "key",
     "configurations": "configuration",
     "code": "code",
     "questions": "questions",
@@ -123,7 +126,10 @@ class Table:
                     ) from None
             self.lines[name] = found
         for row in self.rows:
-            named = {"configurations": [row.content["configuration"]], "code": [row.content["code"]]}
+            named = {
+                "configurations": [row.content["configuration"]],
+                "code": [row.content["code"]],
+            }
             named["questions"] = [one["questions"] for one in row.content["scores"].values()]
             for name, wanted in named.items():
                 missing = [one for one in wanted if one not in self.lines[name]]
@@ -145,9 +151,7 @@ class Table:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         line = f"{json.dumps(content, sort_keys=True, separators=(',', ':'))}\n".encode()
-        file = os.open(
-            self.folder / f"{name}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644
-        )
+        file = os.open(self.folder / f"{name}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             os.write(file, line)
@@ -155,6 +159,15 @@ class Table:
         finally:
             os.close(file)
         self.lines[name][key] = dict(content)
+
+    def framed(self, study: str) -> list[dict[str, dict[str, Any]]]:
+        """Return a study's arms by name, a mapping for each of its frames, the newest first."""
+        frames: dict[str, dict[str, dict[str, Any]]] = {}
+        for line in self.lines["arms"].values():
+            if line["study"] == study:
+                arms = frames.pop(line["frame"], {})  # the one that was written last comes last
+                frames[line["frame"]] = {**arms, line["arm"]: line}
+        return list(reversed(frames.values()))
 
     def code(self, row: Row) -> dict[str, str]:
         """Return what a row ran."""
