@@ -108,7 +108,7 @@ def _section(study: Study, table: Table, found: Results) -> Iterator[str]:
     yield from _arms(study, table)
     yield "| comparison | protocol | seeds | mAP | rank-1 | seeds up | visible | verdict |"
     yield "|---|---|---|---|---|---|---|---|"
-    notes = []
+    notes: dict[str, list[str]] = {}
     for one, (rows, result) in zip(study.comparisons, results, strict=True):
         name = f"{one.of} against {one.against}" + (f" ({one.asks})" if one.asks else "")
         if result is None:
@@ -123,12 +123,11 @@ def _section(study: Study, table: Table, found: Results) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
         left = ", ".join(f"{number} {why}" for why, number in rows.left_out.items())
         if left:
-            notes.append(
-                f"Rows left out of {one.of} against {one.against}, `{one.protocol}`: {left}."
-            )
+            which = f"{one.of} against {one.against}, `{one.protocol}`"
+            notes.setdefault(left, []).append(which)
     yield ""
-    for note in dict.fromkeys(notes):
-        yield f"{note}\n"
+    for left, which in notes.items():
+        yield f"Rows left out: {left} ({'; '.join(which)}).\n"
     if study.why:
         yield f"{study.why.strip()}\n"
 

@@ -73,15 +73,26 @@ def _hash(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_LETTERS]
 
 
+def classes_for(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the studies' own plugins where a configuration needs them: others do not load them."""
+    named = {*config.get("run", {}).get("plugins", ()), config.get("model", {}).get("backbone")}
+    if not named & {"seen", "taught", "narrow_resnet18", "slim_resnet18"}:
+        return {}
+    from studies.plugins import CLASSES
+
+    return CLASSES
+
+
 def planned(arm: Arm) -> Planned:
     """Resolve an arm; what is wrong with it is kept, not raised."""
     from reid_core import ReidError
     from reid_core.runs.resolve import resolve
     from reid_core.runs.running import anywhere
-    from studies.plugins import CLASSES
 
     try:
-        config = anywhere(resolve(arm.flags, recipe=arm.recipe, classes=CLASSES).config)
+        config = anywhere(
+            resolve(arm.flags, recipe=arm.recipe, classes=classes_for(arm.flags)).config
+        )
         found = config.model_dump(mode="json", exclude_none=True)
         start = _start(found["model"].get("pretrained", False))
     except ReidError as error:

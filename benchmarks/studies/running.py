@@ -20,7 +20,7 @@ from typing import Any
 from reid_core import ReidError, write_json
 from studies.code import digest, loaded_code, unlike, whole_code
 from studies.elsewhere import TESTS
-from studies.planning import Planned
+from studies.planning import Planned, classes_for
 from studies.table import FILES, packed
 
 MEASURES = ("rank1", "mAP")
@@ -193,16 +193,6 @@ def measured(plan: Planned, seed: int, work: Path, log: Path) -> Outcome:
 def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
     run = {key: value for key, value in config["run"].items() if key != "seed"}
     return {**config, "run": run}
-
-
-def classes_for(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the studies' own plugins where a configuration needs them: others do not load them."""
-    named = {*config["run"]["plugins"], config["model"].get("backbone")}
-    if not named & {"seen", "taught", "narrow_resnet18", "slim_resnet18"}:
-        return {}
-    from studies.plugins import CLASSES
-
-    return CLASSES
 
 
 def _not_to_be_continued(folder: Path, sources: Mapping[str, str]) -> str:
