@@ -19,7 +19,7 @@ def reid(run_reid: RunReid, tiny: Callable[[str], DataSet]) -> RunReid:
 
 def test_it_is_listed(reid: RunReid) -> None:
     _, out, _ = reid("data", "list")
-    variants = "{mixed,market,prcc,ltcc,vcclothes,tracks}"
+    variants = "{mixed,market,prcc,ltcc,vcclothes,tracks,street}"
     assert f"synthpeople/{variants}:{{quick,tiny,full}}: synthetic" in out
     assert "synthpeople-pairs:{quick,tiny,full} (training source): other synthetic" in out
     assert "synthpeople-crops:{quick,tiny,full} (training source): other synthetic" in out

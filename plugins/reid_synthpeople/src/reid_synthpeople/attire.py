@@ -61,11 +61,11 @@ def _legs_at(level: Tensor, skeleton: Skeleton) -> Tensor:
 
 
 def bag_tube(build: Columns, cut: Columns, skeleton: Skeleton) -> Tensor:
-    """Return a backpack, or a bag on the subject's left hip; ``B R C 3``."""
+    """Return a backpack, or a bag on the subject's left hip or in the left hand; ``B R C 3``."""
     s, device = skeleton, skeleton.height.device
     h = s.height
     zero = torch.zeros_like(h)
-    pack, bag = cut.backpack, cut.shoulder_bag
+    pack, bag, hand = cut.backpack, cut.shoulder_bag, cut.hand_bag
     on_back = (
         s.waist
         + scaled(s.upper_up, 0.34 * s.trunk)
@@ -76,15 +76,16 @@ def bag_tube(build: Columns, cut: Columns, skeleton: Skeleton) -> Tensor:
         + scaled(s.pelvis_side, (build.hip_width + 0.03) * h)
         + vector(zero, 0.01 * h, zero)
     )
-    centre = on_back * pack[:, None] + on_hip * bag[:, None]
+    in_hand = s.wrist[:, 0] - vector(zero, 0.15 * h * cut.bag_size, zero)
+    centre = on_back * pack[:, None] + on_hip * bag[:, None] + in_hand * hand[:, None]
     size = cut.bag_size * h
-    half = (0.125 * pack + 0.07 * bag) * size
+    half = (0.125 * pack + 0.07 * bag + 0.085 * hand) * size
     rows = constant([-0.99, -0.88, -0.5, -0.17, 0.17, 0.5, 0.88, 0.99], device)
     outline = (1 - rows.abs() ** 4) ** 0.5
     radii = (
-        outline * ((0.085 * pack + 0.025 * bag) * size)[:, None],
-        outline * ((0.05 * pack + 0.075 * bag) * size)[:, None],
-        outline * ((0.055 * pack + 0.075 * bag) * size)[:, None],
+        outline * ((0.085 * pack + 0.025 * bag + 0.022 * hand) * size)[:, None],
+        outline * ((0.05 * pack + 0.075 * bag + 0.085 * hand) * size)[:, None],
+        outline * ((0.055 * pack + 0.075 * bag + 0.085 * hand) * size)[:, None],
     )
     centres = centre[:, None] - s.upper_up[:, None] * (rows[:, None] * half[:, None, None])
     axes = (s.chest_side[:, None], s.chest_front[:, None])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_synthpeople.camera import Camera
+from reid_synthpeople.ground import paint_street
 from reid_synthpeople.materials import draw_colour
 from reid_synthpeople.randomness import generator, smooth_noise
 
@@ -36,8 +37,10 @@ def paint_backdrop(camera: Camera, height: int, width: int) -> NDArray[np.uint8]
     Returns:
         uint8 ``1.3H 5W 3``.
     """
-    rng = generator(camera.seed, _STREAM)
     high, wide = int(height * _HIGH), width * _WIDE
+    if camera.effects is not None and camera.effects.ground:
+        return paint_street(camera, height, high, wide)
+    rng = generator(camera.seed, _STREAM)
     y, x = np.meshgrid(
         (np.arange(high) / height).astype(np.float32),
         (np.arange(wide) / height).astype(np.float32),

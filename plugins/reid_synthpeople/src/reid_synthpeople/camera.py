@@ -6,10 +6,12 @@ what differs from picture to picture. Angles are in radians; a yaw of 0 sees peo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from reid_synthpeople.effects import CameraEffects, ViewEffects
+from reid_synthpeople.fingerprint import LATER
 from reid_synthpeople.materials import draw_colour
 from reid_synthpeople.randomness import Colour, truncated_normal
 
@@ -29,6 +31,7 @@ class Camera:
         noise: standard deviation, white is 1.
         jpeg_quality: of its files.
         seed: of its backdrop.
+        effects: what photographs add, or None.
     """
 
     yaw: float
@@ -49,6 +52,7 @@ class Camera:
     noise: float
     jpeg_quality: int
     seed: int
+    effects: CameraEffects | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +96,7 @@ class View:
         noise: part of the noise, 0 to 1.
         folds_x, folds_y: part of the cloth's folds, 0 to 1.
         occluder, bystander: accidents, or None.
+        effects: what photographs add, or None.
     """
 
     yaw: float
@@ -111,6 +116,7 @@ class View:
     sun: float
     occluder: Occluder | None
     bystander: Bystander | None
+    effects: ViewEffects | None = field(default=None, metadata=LATER)
 
 
 def draw_camera(
@@ -224,6 +230,8 @@ def face_front(view: View) -> View:
         aspect=1.0,
         occluder=None,
         bystander=None,
+        effects=view.effects
+        and replace(view.effects, motion=0.0, defocus=0.0, coarseness=1.0, shadow=0.0),
     )
 
 

@@ -41,6 +41,7 @@ class Order:
         seed: of people, outfits, cameras and pictures.
         mask_noise: factor on the noise of the label maps, 0 for the truth.
         pretraining: whether the people to train on are those that no other set has.
+        factors: what photographs have, of `names.FACTORS`; None is the variant's own.
     """
 
     variant: str
@@ -48,6 +49,7 @@ class Order:
     seed: int = 0
     mask_noise: float = 0.0
     pretraining: bool = False
+    factors: tuple[str, ...] | None = None
 
     @property
     def title(self) -> str:
@@ -62,18 +64,22 @@ class Order:
             "mask_noise": f"mask noise {self.mask_noise:g}",
             "pretraining": "people for pre-training",
         }
-        return ", ".join([self.title, *(unusual[key] for key in unusual if getattr(self, key))])
+        named = [self.title, *(unusual[key] for key in unusual if getattr(self, key))]
+        if self.factors is not None:
+            named.append(f"factors {'+'.join(self.factors) or 'none'}")
+        return ", ".join(named)
 
     @property
     def folder(self) -> str:
         """A folder name of its own."""
         noise = f"-noise{self.mask_noise:g}" if self.mask_noise else ""
         people = "-pretraining" if self.pretraining else ""
-        return f"synthpeople-{self.variant}-{self.size}-seed{self.seed}{noise}{people}"
+        factors = "" if self.factors is None else f"-{'+'.join(self.factors) or 'plain'}"
+        return f"synthpeople-{self.variant}-{self.size}-seed{self.seed}{noise}{people}{factors}"
 
     def plan(self) -> Plan:
         """Return the images to make."""
-        return plan_of(self.variant, self.size, self.seed, self.pretraining)
+        return plan_of(self.variant, self.size, self.seed, self.pretraining, self.factors)
 
     def stamp(self) -> dict[str, Any]:
         """Return what tells this order from all others, whoever makes it included.
@@ -81,7 +87,10 @@ class Order:
         Folders of a cache that another version of this package has made, or another state of its
         code (plans, renderer, layouts), are made anew.
         """
-        return {**asdict(self), "version": version("reid-synthpeople"), "code": _code()}
+        own = asdict(self)
+        if self.factors is not None:
+            own["factors"] = list(self.factors)  # as JSON reads it
+        return {**own, "version": version("reid-synthpeople"), "code": _code()}
 
 
 @cache

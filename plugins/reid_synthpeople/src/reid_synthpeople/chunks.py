@@ -81,7 +81,7 @@ def write_chunk(chunk: Chunk) -> str:
     if not all(os.path.exists(chunk.folder / file) for file in chunk.files):
         pictures = world.render(shots, people=chunk.entries[0].person)
         for entry, picture in zip(chunk.entries, pictures, strict=True):
-            _write_picture(chunk, entry, picture, world.camera(entry.shot.camid).jpeg_quality)
+            _write_picture(chunk, entry, picture, world.quality(entry.shot))
         worn = [entry.template.shot for entry in chunk.entries if entry.template is not None]
         if worn:
             dressed = render_dressed(world, shots, worn)

@@ -13,6 +13,10 @@ import numpy as np
 
 _DIGITS = 1e6
 
+LATER = {"later": True}
+"""Metadata of a field that came after sets had been made: it counts where it is not its default, so
+that their hashes stay."""
+
 
 class Fingerprint:
     """Hash numbers, strings, arrays, and sequences and dataclasses of them."""
@@ -43,5 +47,8 @@ def _text(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_text, value)) + "]"
     if is_dataclass(value) and not isinstance(value, type):
-        return _text([getattr(value, field.name) for field in fields(value)])
+        known = [(field, getattr(value, field.name)) for field in fields(value)]
+        return _text(
+            [own for field, own in known if not (field.metadata == LATER and own == field.default)]
+        )
     raise TypeError(f"no fingerprint of a {type(value).__name__}")

@@ -7,10 +7,12 @@ differences of colour and fit: otherwise clothes alone would tell people apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from reid_synthpeople.effects import Prints
+from reid_synthpeople.fingerprint import LATER
 from reid_synthpeople.materials import PATTERNS, draw_colour
 from reid_synthpeople.randomness import Colour
 
@@ -28,7 +30,7 @@ class Cut:
         skirt: 1 with a skirt or the tail of a coat; `skirt_length` (below the hip) and
             `skirt_flare` are shares of the height.
         hat: 1 with one.
-        backpack, shoulder_bag: 1 with one; `bag_size` is a factor.
+        backpack, shoulder_bag, hand_bag: 1 with one; `bag_size` is a factor.
     """
 
     top_thickness: float
@@ -46,6 +48,7 @@ class Cut:
     backpack: float
     shoulder_bag: float
     bag_size: float
+    hand_bag: float = field(default=0.0, metadata=LATER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +103,8 @@ class Outfit:
         shoes: what is on the feet.
         bag_colour, hat_colour: of accessories.
         cut: what changes the outline.
+        drape: how much light and dark the folds make; 0 is the usual.
+        prints: what is printed on it, or None.
     """
 
     seed: int
@@ -117,6 +122,8 @@ class Outfit:
     bag_colour: Colour
     hat_colour: Colour
     cut: Cut
+    drape: float = field(default=0.0, metadata=LATER)
+    prints: Prints | None = field(default=None, metadata=LATER)
 
     @property
     def tail_of_top(self) -> bool:

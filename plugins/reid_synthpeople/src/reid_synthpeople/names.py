@@ -1,6 +1,6 @@
 """Names of what there is, for those who list and those who make; nothing heavy is imported."""
 
-VARIANTS = ("mixed", "market", "prcc", "ltcc", "vcclothes", "tracks")
+VARIANTS = ("mixed", "market", "prcc", "ltcc", "vcclothes", "tracks", "street")
 """Variants of the data set; the first one is the default."""
 
 SIZES = ("quick", "tiny", "full")
@@ -18,3 +18,21 @@ TEMPLATE, TEMPLATE_GARMENTS = "synthpeople/template", "synthpeople/template_garm
 
 DRESSED, DRESSED_GARMENTS = "synthpeople/redressed", "synthpeople/redressed_garments"
 """The image taken again in the outfit that the template shows, and its garment map."""
+
+FACTORS = (
+    "viewpoint",
+    "colour",
+    "light",
+    "lens",
+    "sensor",
+    "crops",
+    "cloth",
+    "prints",
+    "layers",
+    "bags",
+    "hair",
+    "ground",
+    "wardrobe",
+)
+"""What photographs of a street have and plain pictures lack; `reid_synthpeople.street` says what
+each does. Their order is part of the data: it names their streams."""

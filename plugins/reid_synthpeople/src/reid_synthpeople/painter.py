@@ -12,6 +12,7 @@ from torch import Tensor
 from reid_synthpeople.atlas import SIDE
 from reid_synthpeople.figure import shape_figures
 from reid_synthpeople.mesh import Mesh
+from reid_synthpeople.optics import cast_shadows
 from reid_synthpeople.projection import project
 from reid_synthpeople.rasteriser import rasterise
 from reid_synthpeople.scenery import add_ground_shadow
@@ -58,10 +59,14 @@ class Painter:
         projected = project(figures, views, self._mesh.framing, self._size)
         add_ground_shadow(canvas, projected.joints[:, _ANKLES])
         fragments = rasterise(projected.points, projected.nearness, self._mesh.faces, self._size)
+        cast_shadows(canvas, fragments.pixel, projected.joints[:, _ANKLES], cameras, views)
         seen = find_surface(self._mesh, fragments)
+        drapes = [scene.outfit.drape for scene in scenes]
         light = light_vertices(figures, projected, cameras, views)
         texels, first_texel = self._stack(surfaces)
-        colours, garments = self._shader.shade(fragments, seen, light, texels, first_texel, views)
+        colours, garments = self._shader.shade(
+            fragments, seen, light, texels, first_texel, views, drapes
+        )
         canvas.view(-1, 3).index_copy_(0, fragments.pixel, colours)
         x, y = seen.place.to(torch.uint8).unbind(1)
         labels = torch.stack([seen.part, garments, x, y], 1)

@@ -16,84 +16,26 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.contract.fields import GARMENT_CLASSES
-from reid_synthpeople.atlas import CHARTS, SIDE, TEXELS, Chart
+from reid_synthpeople.atlas import CHARTS, SIDE
 from reid_synthpeople.garments import Outfit
 from reid_synthpeople.identity import Hair, Looks, Person
 from reid_synthpeople.materials import weave
+from reid_synthpeople.prints import paint_prints
 from reid_synthpeople.randomness import generator, smooth_noise
-
-HAT, HAIR, UPPER, LOWER, SKIN, FACE, SHOES = range(1, len(GARMENT_CLASSES))
-
-Mask = NDArray[np.bool_]
-Paint = NDArray[np.floating]
-"""A colour ``3``, or a cloth for the whole atlas ``256 256 3``."""
+from reid_synthpeople.sheets import (
+    FACE,
+    HAIR,
+    HAT,
+    LOWER,
+    SHOES,
+    UPPER,
+    Canvas,
+    Paint,
+    Sheet,
+)
 
 _CLOTH, _STRANDS = 77, 5
 """Streams under an outfit's and a face's seed."""
-
-_CHARTS = {chart.kind: [other for other in CHARTS if other.kind == chart.kind] for chart in CHARTS}
-"""Left and right charts by kind."""
-
-
-class _Canvas:
-    """The atlas while it is painted: colours, and the garment of each texel."""
-
-    def __init__(self, skin: Paint) -> None:
-        self.colour = np.empty((SIDE, SIDE, 3), np.float32)
-        self.colour[:] = skin
-        self.garment = np.zeros((SIDE, SIDE), np.uint8)
-        for chart in CHARTS:
-            self.garment[chart.slices] = SKIN
-
-    def charts(self, kind: str) -> list[_Sheet]:
-        """Return the charts of a kind, left and right."""
-        return [_Sheet(self, chart) for chart in _CHARTS[kind]]
-
-
-class _Sheet:
-    """One chart while it is painted.
-
-    Attributes:
-        u: turns around the tube from the front; `side` is its size.
-        v: share along the tube.
-    """
-
-    def __init__(self, canvas: _Canvas, chart: Chart) -> None:
-        self._area = chart.slices
-        self.colour = canvas.colour[self._area]
-        self.garment = canvas.garment[self._area]
-        self.u = TEXELS.around[self._area]
-        self.v = TEXELS.along[self._area]
-        self.side = np.abs(self.u)
-
-    def put(self, mask: Mask, paint: Paint, garment: int) -> None:
-        """Lay a colour and its label on some texels."""
-        self.colour[mask] = self._local(paint)[mask] if paint.ndim == 3 else paint
-        self.garment[mask] = garment
-
-    def fill(self, paint: Paint, garment: int) -> None:
-        """Lay a colour and its label on all texels."""
-        self.colour[:] = self._local(paint)
-        self.garment[:] = garment
-
-    def darken(self, mask: Mask, factor: float) -> None:
-        """Multiply the colour of some texels."""
-        self.colour[mask] *= np.float32(factor)
-
-    def blend(self, mask: Mask, colour: Paint, share: float) -> None:
-        """Mix a colour into some texels, which keep their label."""
-        self.colour[mask] = self.colour[mask] * (1 - share) + colour * share
-
-    def spot(self, u: float, v: float, radius_u: float, radius_v: float) -> NDArray[np.float32]:
-        """Return the squared distance from a point on both sides, in radii."""
-        distance: NDArray[np.float32] = ((self.side - u) / radius_u) ** 2 + (
-            (self.v - v) / radius_v
-        ) ** 2
-        return distance
-
-    def _local(self, paint: Paint) -> Paint:
-        return paint[self._area] if paint.ndim == 3 else paint
 
 
 def paint_surface(person: Person, outfit: Outfit) -> NDArray[np.uint8]:
@@ -104,7 +46,7 @@ def paint_surface(person: Person, outfit: Outfit) -> NDArray[np.uint8]:
         texel, 0 outside the charts.
     """
     rng = generator(outfit.seed, _CLOTH)
-    canvas = _Canvas(person.looks.skin)
+    canvas = Canvas(person.looks.skin)
     top, bottom = (
         weave(cloth.pattern, cloth.colour, cloth.accent, outfit.pattern_scale, rng)
         for cloth in (outfit.upper, outfit.lower)
@@ -125,13 +67,14 @@ def paint_surface(person: Person, outfit: Outfit) -> NDArray[np.uint8]:
     for hand in canvas.charts("hand"):
         fingers = ((hand.side * 20).astype(int) % 2 == 0) & (hand.v > 0.6)
         hand.darken(fingers, 0.9)
-    _add_grain(canvas, rng)
+    paint_prints(canvas, outfit)
+    _add_grain(canvas, rng, 0.4 if outfit.drape else 1.0)
     colours = (np.clip(canvas.colour, 0, 1) * 255 + 0.5).astype(np.uint8)
     return np.concatenate([colours, canvas.garment[..., None]], -1)
 
 
 def _paint_torso(
-    canvas: _Canvas, outfit: Outfit, top: Paint, bottom: Paint, rng: np.random.Generator
+    canvas: Canvas, outfit: Outfit, top: Paint, bottom: Paint, rng: np.random.Generator
 ) -> None:
     (torso,) = canvas.charts("torso")
     v, side, hem, colour = torso.v, torso.side, outfit.hem, outfit.upper.colour
@@ -162,7 +105,7 @@ def _paint_torso(
         torso.put(strap, outfit.bag_colour * 0.8, UPPER)
 
 
-def _paint_graphic(torso: _Sheet, outfit: Outfit, rng: np.random.Generator) -> None:
+def _paint_graphic(torso: Sheet, outfit: Outfit, rng: np.random.Generator) -> None:
     """Print something on the chest or the back: a disc, a mottled square, or bars."""
     on_back = rng.random() < 0.35
     across = (0.5 - torso.side) if on_back else torso.side
@@ -182,7 +125,7 @@ def _paint_graphic(torso: _Sheet, outfit: Outfit, rng: np.random.Generator) -> N
         torso.put(mask & mottle, outfit.upper.accent, UPPER)
 
 
-def _paint_arms(canvas: _Canvas, outfit: Outfit, top: Paint, cuffs: Paint | None) -> None:
+def _paint_arms(canvas: Canvas, outfit: Outfit, top: Paint, cuffs: Paint | None) -> None:
     for arm in canvas.charts("upper arm"):
         arm.put(arm.v < outfit.cut.upper_arm, top, UPPER)
         _shade_hem(arm, outfit.cut.upper_arm)
@@ -194,7 +137,7 @@ def _paint_arms(canvas: _Canvas, outfit: Outfit, top: Paint, cuffs: Paint | None
         _shade_hem(arm, outfit.cut.lower_arm)
 
 
-def _paint_legs(canvas: _Canvas, outfit: Outfit, top: Paint, bottom: Paint) -> None:
+def _paint_legs(canvas: Canvas, outfit: Outfit, top: Paint, bottom: Paint) -> None:
     shoes, cut = outfit.shoes, outfit.cut
     cloth = outfit.lower.accent if outfit.tights else bottom
     for leg in canvas.charts("upper leg"):
@@ -211,11 +154,11 @@ def _paint_legs(canvas: _Canvas, outfit: Outfit, top: Paint, bottom: Paint) -> N
         leg.put(leg.v > 0.985 - shoes.boot, shoes.colour, SHOES)
 
 
-def _shade_hem(limb: _Sheet, end: float) -> None:
+def _shade_hem(limb: Sheet, end: float) -> None:
     limb.darken(np.abs(limb.v - end) < 0.018, 0.72)
 
 
-def _paint_skirt(canvas: _Canvas, outfit: Outfit, top: Paint, bottom: Paint) -> None:
+def _paint_skirt(canvas: Canvas, outfit: Outfit, top: Paint, bottom: Paint) -> None:
     (skirt,) = canvas.charts("skirt")
     if outfit.tail_of_top:
         skirt.fill(top, UPPER)
@@ -225,7 +168,7 @@ def _paint_skirt(canvas: _Canvas, outfit: Outfit, top: Paint, bottom: Paint) -> 
         skirt.fill(bottom, LOWER)
 
 
-def _paint_feet(canvas: _Canvas, outfit: Outfit) -> None:
+def _paint_feet(canvas: Canvas, outfit: Outfit) -> None:
     shoes = outfit.shoes
     for foot in canvas.charts("foot"):
         foot.fill(shoes.colour, SHOES)
@@ -234,7 +177,7 @@ def _paint_feet(canvas: _Canvas, outfit: Outfit) -> None:
         foot.put(laces & ((foot.v * 24).astype(int) % 2 == 0), shoes.sole_colour, SHOES)
 
 
-def _paint_bag(canvas: _Canvas, outfit: Outfit) -> None:
+def _paint_bag(canvas: Canvas, outfit: Outfit) -> None:
     (bag,) = canvas.charts("bag")
     colour = outfit.bag_colour
     bag.fill(colour, UPPER)
@@ -243,7 +186,7 @@ def _paint_bag(canvas: _Canvas, outfit: Outfit) -> None:
     bag.put(pocket, colour * 1.35 + 0.03, UPPER)
 
 
-def _paint_head(canvas: _Canvas, looks: Looks, hair: Hair, strands: Paint) -> None:
+def _paint_head(canvas: Canvas, looks: Looks, hair: Hair, strands: Paint) -> None:
     (head,) = canvas.charts("head")
     v, side, face, skin = head.v, head.side, looks.face, looks.skin
     head.garment[side < 0.30] = FACE
@@ -271,7 +214,7 @@ def _paint_head(canvas: _Canvas, looks: Looks, hair: Hair, strands: Paint) -> No
         head.put(v < line, strands, HAIR)
 
 
-def _paint_hair(canvas: _Canvas, outfit: Outfit, strands: Paint) -> None:
+def _paint_hair(canvas: Canvas, outfit: Outfit, strands: Paint) -> None:
     for sheet in canvas.charts("hair") + canvas.charts("bun"):
         sheet.fill(strands, HAIR)
     if outfit.cut.hat:
@@ -286,9 +229,9 @@ def _draw_strands(looks: Looks) -> NDArray[np.float32]:
     return looks.hair.astype(np.float32) * (1 + 0.18 * noise)[..., None]
 
 
-def _add_grain(canvas: _Canvas, rng: np.random.Generator) -> None:
+def _add_grain(canvas: Canvas, rng: np.random.Generator, strength: float) -> None:
     """Make cloth uneven; skin is left almost alone."""
     grain = 1 + 0.05 * smooth_noise(rng, SIDE, 2) + 0.04 * smooth_noise(rng, SIDE, 12)
     for chart in CHARTS:
-        share = 0.3 if chart.kind in ("head", "hand") else 1.0
+        share = 0.3 if chart.kind in ("head", "hand") else strength
         canvas.colour[chart.slices] *= (1 + (grain[chart.slices] - 1) * share)[..., None]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reid_synthpeople.camera import Camera, View
+from reid_synthpeople.optics import Optics
 from reid_synthpeople.randomness import generator
 
 _NOISE_KEY = (9, 10)
@@ -35,6 +36,7 @@ class Photographer:
         count = max(_LEAST_NOISE, 4 * self._values)
         noise = generator(*_NOISE_KEY).standard_normal(count, np.float32)
         self._noise = torch.from_numpy(noise).to(device)
+        self._optics = Optics(size, device)
 
     def take(self, scenes: Tensor, cameras: Sequence[Camera], views: Sequence[View]) -> Tensor:
         """Return pictures uint8 ``B H W 3`` of scenes float32 ``B sH sW 3`` in linear light."""
@@ -48,6 +50,7 @@ class Photographer:
         light = scenes.permute(0, 3, 1, 2).contiguous()
         if self._supersampling > 1:
             light = functional.avg_pool2d(light, self._supersampling)
+        light = self._optics.before(light, views)
         radius = per_row(lambda c, v: c.blur, 1) * self._size[0] / 256 * 1.4
         light = _blur(light, radius)
         light *= per_row(lambda c, v: c.gain * v.brightness, 3, 1, 1)
@@ -56,7 +59,9 @@ class Photographer:
         value.clamp_(1e-4, 1.2).pow_(per_row(lambda c, v: c.gamma, 1, 1, 1))
         contrast = per_row(lambda c, v: c.contrast, 1, 1, 1)
         value.mul_(contrast).add_(0.5 - 0.5 * contrast + per_row(lambda c, v: c.haze, 1, 1, 1))
-        value.addcmul_(self._grain(views), per_row(lambda c, v: c.noise, 1, 1, 1))
+        grain = self._grain(views)
+        value = self._optics.after(value, grain, cameras)
+        value.addcmul_(grain, per_row(lambda c, v: c.noise, 1, 1, 1))
         pixels = value.clamp_(0, 1).mul_(255).add_(0.5).to(torch.uint8)
         return pixels.permute(0, 2, 3, 1).contiguous()
 

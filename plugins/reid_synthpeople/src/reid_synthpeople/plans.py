@@ -6,7 +6,7 @@ every machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,6 +26,7 @@ _SESSION = 100
 
 _LTCC_OUTFITS, _LTCC_CAMERAS = (2, 5), 3
 _MARKET_CAMERAS = (3, 6)
+_STREET_CAMERAS, _STREET_CHANGING = (3, 5), 3
 _VC_OUTFITS = (0, 1, 1, 2)
 """Outfit before each camera: the second and third see the same one, the third and fourth do not."""
 
@@ -91,16 +92,23 @@ class Plan:
         return groups
 
 
-def plan_of(variant: str, size: str, seed: int, pretraining: bool = False) -> Plan:
+def plan_of(
+    variant: str,
+    size: str,
+    seed: int,
+    pretraining: bool = False,
+    factors: Collection[str] | None = None,
+) -> Plan:
     """Plan a variant (``mixed``, ``market``, ...) or a source (``pairs``, ``crops``).
 
     Args:
         variant, size: what is planned.
         seed: the user's.
         pretraining: whether the people to train on are those that no other set has.
+        factors: what photographs have; None is the variant's own.
     """
     scale = scale_of(variant, size)
-    world = world_of(variant, seed)
+    world = world_of(variant, seed, factors)
     to_train_on = Range.PRETRAINING if pretraining else Range.TRAINING
     entries = _with_clothes(_PLANNERS[variant](scale, world, to_train_on))
     if variant == REDRESSED:
@@ -235,6 +243,24 @@ def _market(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[
             stranger += number % 2  # two images in a row show the same stranger
 
 
+def _street(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[_Taken]:
+    """Every third person has two outfits, the others one; each is seen by three to five cameras.
+
+    The first image of a test person's outfit before a camera asks.
+    """
+    few, many = _STREET_CAMERAS
+    for place, person, training, shots in _people(scale, to_train_on):
+        rng = _draws(world, person)
+        for outfit in range(2 if place % _STREET_CHANGING == 0 else 1):
+            seen = rng.permutation(world.cameras)[: rng.integers(few, many + 1)].tolist()
+            for camid in sorted(seen):
+                for number in range(shots):
+                    split, pid = _split(training, number == 0), place + 1
+                    file = layouts.folder_file(split, pid, camid, outfit, number)
+                    shot = Shot(person, outfit, camid, outfit * _SESSION + number)
+                    yield _Taken(file, split, pid, shot)
+
+
 def _prcc(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[_Taken]:
     """One outfit before the cameras A and B, another one before C; A is the gallery."""
     for place, person, training, shots in _people(scale, to_train_on):
@@ -306,6 +332,7 @@ _PLANNERS: dict[str, Callable[[Scale, WorldSettings, Range], Iterator[_Taken]]] 
     "ltcc": _ltcc,
     "vcclothes": _vcclothes,
     "tracks": _prcc,
+    "street": _street,
     PAIRS: _source,
     CROPS: _source,
     REDRESSED: _source,

@@ -51,5 +51,6 @@ PROTOCOLS = {
     "ltcc": _CHANGING,
     "vcclothes": ("standard", "synthpeople/vcclothes/sc", "synthpeople/vcclothes/cc"),
     "tracks": _PRCC,
+    "street": _CHANGING,
 }
 """What each variant reports, the first one first."""

@@ -69,6 +69,7 @@ def order_of(
         settings.seed,
         settings.mask_noise,
         settings.people == "pretraining",
+        settings.chosen_factors,
     )
 
 
@@ -110,6 +111,7 @@ def _otherwise(card: Mapping[str, Any], settings: SynthpeopleSettings) -> str:
         "seed": card["order"]["seed"],
         "mask_noise": card["order"]["mask_noise"],
         "people": "pretraining" if card["order"].get("pretraining") else "usual",
+        "factors": card["order"].get("factors"),
     }
     differs = [
         f"{name} {made_with[name]} and not {getattr(settings, name)}"

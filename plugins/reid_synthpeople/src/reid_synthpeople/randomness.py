@@ -25,6 +25,7 @@ class Stream(IntEnum):
     PICTURE = 4
     TEMPLATE = 5
     STYLES = 6
+    STREET = 7
 
 
 def generator(*key: int) -> np.random.Generator:

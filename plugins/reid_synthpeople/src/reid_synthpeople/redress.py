@@ -42,6 +42,7 @@ def world_behind(path: Path) -> World:
             values = dict(card["world"])
             if values["yaw0"] is not None:
                 values["yaw0"] = tuple(values["yaw0"])
+            values["factors"] = tuple(values.get("factors", ()))
             height, width = card["image_size"]
             return World(WorldSettings(**values), (height, width))
     raise DataError(f"{path}: no folder above it holds finished synthetic people (card.json)")

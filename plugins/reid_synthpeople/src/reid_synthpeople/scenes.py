@@ -19,6 +19,7 @@ from reid_synthpeople.identity import Person, draw_person
 from reid_synthpeople.people import Range, range_of
 from reid_synthpeople.randomness import Stream, generator
 from reid_synthpeople.settings import WorldSettings
+from reid_synthpeople.street import Street
 
 _CACHED = 1024
 """People and outfits that are kept; others are drawn again, which takes well under 1 ms."""
@@ -60,6 +61,7 @@ class Scenes:
 
     def __init__(self, settings: WorldSettings) -> None:
         self.settings = settings
+        self._street = Street(settings.seed, settings.factors)
         self.person = lru_cache(_CACHED)(self._draw_person)
         self.outfit = lru_cache(_CACHED)(self._draw_outfit)
         self.camera = lru_cache(None)(self._draw_camera)
@@ -73,6 +75,8 @@ class Scenes:
         view = draw_view(
             camera, rng, settings.p_occlusion, settings.p_truncation, settings.bystanders
         )
+        if self._street:
+            view = self._street.view(view, camera, shot.pid, shot.camid, shot.number)
         if frontal:
             pose, view = FRONTAL_POSE, face_front(view)
         return Scene(person, self.outfit(shot.pid, shot.outfit), camera, pose, view)
@@ -96,11 +100,13 @@ class Scenes:
         return fingerprint.digest()
 
     def _draw_person(self, pid: int) -> Person:
-        return draw_person(
-            generator(self.settings.seed, Stream.IDENTITY, pid), self.settings.spread
-        )
+        rng = generator(self.settings.seed, Stream.IDENTITY, pid)
+        return self._street.person(draw_person(rng, self.settings.spread), pid)
 
     def _draw_outfit(self, pid: int, number: int) -> Outfit:
+        return self._street.outfit(self._draw_worn(pid, number), pid, number)
+
+    def _draw_worn(self, pid: int, number: int) -> Outfit:
         settings = self.settings
         rng = generator(settings.seed, Stream.OUTFIT, pid, number)
         female = self.person(pid).female
@@ -120,13 +126,14 @@ class Scenes:
                 f"synthpeople: camera {camid} of a world with {settings.cameras}; "
                 f"camid is 0 to {settings.cameras - 1}"
             )
-        return draw_camera(
+        camera = draw_camera(
             generator(settings.seed, Stream.CAMERA, camid),
             settings.camera_var,
             None if settings.yaw0 is None else settings.yaw0[camid],
             settings.yaw_sd,
             settings.twoway,
         )
+        return self._street.camera(camera, camid) if self._street else camera
 
 
 def _own(person: int) -> tuple[int, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from reid_core import Settings
 from reid_core.errors import ConfigError
+from reid_synthpeople.names import FACTORS
 
 _SEEDS = 1 << 32
 
@@ -35,6 +36,7 @@ class WorldSettings:
         p_occlusion: probability of an occluder in a picture.
         p_truncation: probability of a badly cut picture.
         bystanders: probability of somebody else in a picture.
+        factors: what photographs have, of `reid_synthpeople.names.FACTORS`.
 
     Raises:
         ConfigError: a number is out of range.
@@ -52,6 +54,7 @@ class WorldSettings:
     p_occlusion: float = 0.05
     p_truncation: float = 0.05
     bystanders: float = 0.18
+    factors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < _SEEDS:
@@ -63,6 +66,11 @@ class WorldSettings:
             raise ConfigError(
                 f"synthpeople: yaw0 has {len(self.yaw0)} directions for {self.cameras} cameras; "
                 "give one per camera, or None to draw them"
+            )
+        unknown = [name for name in self.factors if name not in FACTORS]
+        if unknown:
+            raise ConfigError(
+                f"synthpeople: the factor {unknown[0]!r} is unknown; there are {', '.join(FACTORS)}"
             )
         for name in ("wardrobe", "twoway", "p_occlusion", "p_truncation", "bystanders"):
             value = getattr(self, name)
@@ -85,3 +93,20 @@ class SynthpeopleSettings(Settings):
     """Whom training images show: with ``pretraining``, people whom no other set has."""
     mask_noise: Annotated[float, Field(ge=0, le=3)] = 0.0
     """Noise of the label maps (shifts, erosion, swapped labels): 0 is the truth, 1 a parser's."""
+    factors: list[str] | None = None
+    """What photographs have, of the names in the README (`[]` for none); none is the variant's own:
+    all in ``synthpeople/street``, nothing in the others."""
+
+    @field_validator("factors")
+    @classmethod
+    def _known(cls, factors: list[str] | None) -> list[str] | None:
+        for name in factors or ():
+            if name not in FACTORS:
+                raise ValueError(f"{name!r} is no factor; there are {', '.join(FACTORS)}")
+        return factors
+
+    @property
+    def chosen_factors(self) -> tuple[str, ...] | None:
+        """The factors in their own order, each once, or None for the variant's own."""
+        chosen = self.factors
+        return None if chosen is None else tuple(name for name in FACTORS if name in chosen)

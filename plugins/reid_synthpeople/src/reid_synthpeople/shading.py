@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -93,7 +94,12 @@ class Shader:
         rng = generator(*_FOLDS_KEY)
         folds = smooth_noise(rng, _FOLDS, 9) + np.float32(0.7) * smooth_noise(rng, _FOLDS, 4)
         self._folds = torch.from_numpy(folds).to(device).reshape(-1)
+        self._drape = torch.from_numpy(_long_folds()).to(device).reshape(-1)
         self._smooth = smooth
+
+    def _drape_at(self, place: Tensor) -> Tensor:
+        nearest = place.long()
+        return self._drape.index_select(0, nearest[:, 1] * SIDE + nearest[:, 0])
 
     def shade(
         self,
@@ -103,6 +109,7 @@ class Shader:
         texels: Tensor,
         first_texel: Tensor,
         views: Sequence[View],
+        drapes: Sequence[float],
     ) -> tuple[Tensor, Tensor]:
         """Return what visible pixels look like and what they are.
 
@@ -113,6 +120,7 @@ class Shader:
                 ``T 4``.
             first_texel: where the atlas of each row of the batch begins, int64 ``B``.
             views: of the batch.
+            drapes: light and dark of the folds of each row's outfit, beside the usual ones.
 
         Returns:
             Colours, float32 ``P 3``, 1 is white in full light, and classes of ``garments``, uint8
@@ -132,7 +140,11 @@ class Shader:
         fold = self._folds.index_select(
             0, offsets.index_select(0, image) + corner[:, 1] * _FOLDS + corner[:, 0]
         )
-        shade = shade * (1 + 0.07 * fold * (seen.part > _HEAD))
+        cloth = seen.part > _HEAD
+        shade = shade * (1 + 0.07 * fold * cloth)
+        if any(drapes):
+            depth = torch.tensor(drapes, dtype=torch.float32, device=device).index_select(0, image)
+            shade = shade * (1 + depth * self._drape_at(seen.place) * cloth).clamp(min=0.3)
         start = first_texel.index_select(0, image)
         nearest = seen.place.long()
         # Four bytes are gathered as one integer.
@@ -144,6 +156,17 @@ class Shader:
             albedo = _interpolate(packed, start, corner, seen.place)
         factor = shade / 255 * (1 - 3.0 * _occlusion(fragments, views))
         return albedo * factor[:, None], garment
+
+
+def _long_folds() -> NDArray[np.float32]:
+    """Return folds that hang down or run aslant, ``256 256``, about -1 to 1."""
+    rng = generator(*_FOLDS_KEY, 1)
+    fine, coarse = smooth_noise(rng, 4 * SIDE, 12), smooth_noise(rng, 4 * SIDE, 22)
+    rows, columns = np.meshgrid(np.arange(SIDE), np.arange(SIDE), indexing="ij")
+    hanging = fine[rows // 2, columns * 2 + rows // 8]
+    aslant = coarse[rows * 2, columns * 2 + rows]
+    folds: NDArray[np.float32] = np.tanh(0.8 * hanging + 0.6 * aslant)
+    return folds
 
 
 def _interpolate(packed: Tensor, start: Tensor, corner: Tensor, place: Tensor) -> Tensor:

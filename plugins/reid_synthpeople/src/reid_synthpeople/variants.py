@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
-from reid_synthpeople.names import CROPS, PAIRS, REDRESSED
+from reid_synthpeople.names import CROPS, FACTORS, PAIRS, REDRESSED
 from reid_synthpeople.settings import WorldSettings
 
 _OTHERS = {PAIRS: 1 << 30, CROPS: 1 << 31, REDRESSED: 3 << 30}
@@ -69,6 +71,12 @@ _SCALES = {
         "quick": Scale(_USUAL, 50, 50, 20, 4),
         "full": Scale(_USUAL, 150, 71, 65, 10),
     },
+    # Many cameras: what carries over to a new one is what holds for all.
+    "street": {
+        "tiny": Scale(_TINY, 9, 8, 2, 2),
+        "quick": Scale(_USUAL, 300, 60, 2, 2),
+        "full": Scale(_USUAL, 1500, 250, 3, 3),
+    },
     # Of a source all people are trained on; SAN's synthetic set has 929 textures in 10 poses each.
     PAIRS: {
         "tiny": Scale(_TINY, 12, 0, 2, 0, sessions=1),
@@ -104,6 +112,9 @@ _ANYWHERE = WorldSettings(
     p_truncation=0.08,
 )
 
+_LOOK_ALIKES: dict[str, Any] = {"wardrobe": 0.6, "styles": 60}
+"""What the factor ``wardrobe`` means."""
+
 _FRONTS = (0.35, -0.35, 0.1, -0.15)
 
 # What a short run learns from: most outfits are somebody's own, so that colours tell people apart
@@ -125,6 +136,7 @@ _WORLDS = {
     ),
     "vcclothes": replace(_CHANGING, cameras=4, yaw0=_FRONTS),
     "tracks": replace(_OWN_CLOTHES, cameras=3, yaw0=(0.35, -0.35, 0.1)),
+    "street": replace(_ANYWHERE, cameras=24, factors=FACTORS),
     PAIRS: replace(_ANYWHERE, cameras=12),
     CROPS: replace(_ANYWHERE, cameras=12),
     REDRESSED: replace(_ANYWHERE, cameras=16, wardrobe=0.0),
@@ -136,6 +148,18 @@ def scale_of(variant: str, size: str) -> Scale:
     return _SCALES[variant][size]
 
 
-def world_of(variant: str, seed: int) -> WorldSettings:
-    """Return the world of a variant or source under the user's seed."""
-    return replace(_WORLDS[variant], seed=seed + _OTHERS.get(variant, 0))
+def world_of(variant: str, seed: int, factors: Collection[str] | None = None) -> WorldSettings:
+    """Return the world of a variant or source under the user's seed.
+
+    Args:
+        variant: whose.
+        seed: the user's.
+        factors: what photographs have, of `reid_synthpeople.names.FACTORS`; None is the variant's
+            own: all in ``street``, none in others.
+    """
+    world = replace(_WORLDS[variant], seed=seed + _OTHERS.get(variant, 0))
+    if factors is not None:
+        world = replace(world, factors=tuple(name for name in FACTORS if name in factors))
+    if "wardrobe" in world.factors:
+        world = replace(world, **_LOOK_ALIKES)
+    return world

@@ -37,8 +37,8 @@ __all__ = ["LAYOUT", "Picture", "Shot", "World", "WorldSettings"]
 _ATLASES = 256
 """Atlases that are kept (64 MiB with their labels)."""
 
-_BACKDROPS = 16
-"""Backdrops that are kept (16 MiB at 128 x 64 with 2 x 2 samples)."""
+_BACKDROPS = 32
+"""Backdrops that are kept (32 MiB at 128 x 64 with 2 x 2 samples)."""
 
 _TOGETHER = 16
 """Pictures rendered in one go; more are no faster, and take more memory."""
@@ -108,6 +108,12 @@ class World:
     def scene(self, shot: Shot, frontal: bool = False) -> Scene:
         """Return all parameters of a picture."""
         return self._scenes.scene(shot, frontal)
+
+    def quality(self, shot: Shot) -> int:
+        """Return the quality of a picture's JPEG file, 1 to 95."""
+        effects = self.scene(shot).view.effects
+        own = None if effects is None else effects.quality
+        return self.camera(shot.camid).jpeg_quality if own is None else own
 
     def atlas(self, pid: int, outfit: int) -> NDArray[np.uint8]:
         """Return the texture of a person in an outfit, uint8 ``256 256 3``, layout `LAYOUT`."""
