@@ -75,7 +75,7 @@ _SCALES = {
     "street": {
         "tiny": Scale(_TINY, 9, 8, 2, 2),
         "quick": Scale(_USUAL, 300, 60, 2, 2),
-        "full": Scale(_USUAL, 1500, 250, 3, 3),
+        "full": Scale(_USUAL, 1500, 500, 3, 3),
     },
     # Of a source all people are trained on; SAN's synthetic set has 929 textures in 10 poses each.
     PAIRS: {
