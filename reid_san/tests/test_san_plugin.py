@@ -488,7 +488,7 @@ def test_blocks_are_told_apart_with_margin_and_norm(
         asked.append((maps.shape[2], settings))
         return plain(maps, triples, *settings)
 
-    monkeypatch.setattr(losses, "triplet_reid", noted)
+    monkeypatch.setattr("reid_san.plugin.triplet_reid", noted)
     settings = {"blocks": (1, 3), "margin": 0.7, "tr_norm": "hw", "tr_reduce": "sum"}
     run = Run(san(reid_cache, {**settings, "start": "none"}))
     run.forward()
@@ -507,7 +507,7 @@ def test_only_real_rows_are_compared(reid_cache: Path, monkeypatch: pytest.Monke
         seen.append(labels)
         return plain(labels, generator)
 
-    monkeypatch.setattr(losses, "random_triples", noted)
+    monkeypatch.setattr("reid_san.plugin.random_triples", noted)
     joined = {"adversarial": {"route": "join"}}
     run = Run(san(reid_cache, {"start": "none"}, "adversarial", plugins_too=joined))
     batches = run.batches()

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+from torch.nn import functional as F
+
 from reid_core import SHARED_FIELDS, DataError, FieldKind, FieldSpec
+from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
+from reid_core.data.decoding import read_field
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,10 +61,6 @@ def target(guide: Guide, batch: Batch, size: tuple[int, int]) -> Tensor:
     Returns:
         float32 ``B 3 H W`` in -1 .. 1.
     """
-    from torch.nn import functional as F
-
-    from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
-
     if guide.spec is None:
         image = batch.image.float()
         mean, std = (_channels(values, image) for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -72,8 +73,6 @@ def target(guide: Guide, batch: Batch, size: tuple[int, int]) -> Tensor:
 
 
 def _channels(values: tuple[float, float, float], like: Tensor) -> Tensor:
-    import torch
-
     return torch.stack([like.new_full((1, 1), value) for value in values])
 
 
@@ -83,8 +82,6 @@ def field_size(source: Source, name: str) -> tuple[int, int]:
     Raises:
         DataError: it is no RGB image.
     """
-    from reid_core.data.decoding import read_field
-
     sample = source.samples[0]
     value = read_field(sample.fields[name], source.fields[name])
     if value.ndim != 3 or value.shape[0] != 3 or str(value.dtype) != "uint8":

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+
 from reid_core import (
     Branch,
     ConfigError,
@@ -13,6 +16,7 @@ from reid_core import (
     Embedding,
     Evaluated,
     Event,
+    GlobalPool,
     Group,
     Labeler,
     LossTerm,
@@ -28,9 +32,15 @@ from reid_core import (
     hookimpl,
 )
 from reid_core.contract.model import ENCODER_MAP
+from reid_core.machine.randomness import scope_seed
+from reid_core.runs.assembly.sources import load_requested, source_name
 from reid_san.guides import FRONTAL, GUIDES, Guide, check_size
+from reid_san.labelling import GivenFields, PseudoFields, given_key
+from reid_san.losses import fixed_triples, random_triples, triplet_reid
 from reid_san.names import DECODER, MAPS, PLUGIN, REGRESSED
+from reid_san.pairs import LAYOUT, load_pairs
 from reid_san.pretraining import decoder_branch, pretraining_stage, reconstructed, size_of
+from reid_san.reporting import report
 from reid_san.settings import SanSettings
 
 if TYPE_CHECKING:
@@ -155,8 +165,6 @@ class San(Plugin):
     @hookimpl
     def reid_datasets(self) -> Sequence[DataProvider]:
         """Offer a user's own pairs of images and textures."""
-        from reid_san.pairs import LAYOUT
-
         return [
             DataProvider(
                 "san-pairs",
@@ -169,8 +177,6 @@ class San(Plugin):
         ]
 
     def _load_pairs(self, request: DataRequest) -> Source:
-        from reid_san.pairs import load_pairs
-
         root = self.settings.pairs_root or request.root
         return load_pairs(request, root, self.settings.texture_size)
 
@@ -185,8 +191,6 @@ class San(Plugin):
             return []
         given = guide.field in ctx.config.fields
         if guide.brought:
-            from reid_san.labelling import given_key
-
             assert settings.frontal_root is not None
             key = f"given|{given_key(settings.frontal_root)}"
             labelers = [Labeler(guide.spec, self._read, key=key, example=self._read)]
@@ -204,8 +208,6 @@ class San(Plugin):
 
     def _prepare_stage(self, ctx: RunContext) -> None:
         """Find the pairs, and declare the stages that train SAN-PG on them."""
-        from reid_core.runs.assembly.sources import load_requested, source_name
-
         owner = ctx.slots["backbone"]
         if self.settings.start == "pg" and owner != "core":
             raise ConflictError(
@@ -220,14 +222,10 @@ class San(Plugin):
         self.maker = pretraining_stage(settings, ctx.config, name, len(pairs), maker)
 
     def _make(self, labels: LabelContext) -> Any:
-        from reid_san.labelling import PseudoFields
-
         assert self.pairs is not None
         return PseudoFields(labels, self.pairs.fields[self.guide.field])
 
     def _read(self, labels: LabelContext) -> Any:
-        from reid_san.labelling import GivenFields
-
         root, spec = self.settings.frontal_root, self.guide.spec
         assert root is not None
         assert spec is not None
@@ -267,8 +265,6 @@ class San(Plugin):
 
     def _embedding(self, ctx: RunContext) -> Branch:
         """Return the public code's embedding: FC, BN and ReLU before all identity losses."""
-        from reid_core import GlobalPool
-
         feature = Embedding(
             self.own("feature"),
             reads=self.own("pooled"),
@@ -326,7 +322,6 @@ class San(Plugin):
         views = self._views(step)
         if not views:
             return []
-        import torch
 
         terms = []
         if step.wants(self.own("rec")):
@@ -353,11 +348,6 @@ class San(Plugin):
 
     def _triplet_reid(self, ctx: RunContext, step: StepView, view: PassView) -> Tensor:
         """Return L_TR (equation 1), summed over the blocks."""
-        import torch
-
-        from reid_core.machine.randomness import scope_seed
-        from reid_san.losses import fixed_triples, random_triples, triplet_reid
-
         settings, batch = self.settings, view.batch
         # A generated row may carry a mixture of identities: only real rows are compared.
         rows = torch.arange(len(batch), device=batch.pid.device)
@@ -382,15 +372,11 @@ class San(Plugin):
     def reid_observe(self, event: Event) -> None:
         """Draw and measure regressed images at every evaluation (figure 6)."""
         if isinstance(event, Evaluated) and self._ctx is not None:
-            from reid_san.reporting import report
-
             report(self._ctx, event, self.guide, self.pairs)
 
 
 def _blank(labels: LabelContext) -> Any:
     """Return images of nothing, as large as those that SAN-PG will regress."""
-    import numpy as np
-
     assert labels.stage is not None
     decoder: Any = labels.stage.module(DECODER)
     return [np.zeros((3, *decoder.size), np.uint8) for _ in labels.rows]

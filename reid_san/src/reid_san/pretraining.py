@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from reid_core import Branch, ConfigError, LossTerm, Need, Plugin, Stage, hookimpl
 from reid_core.config import AugmentSection, DataSection, ModelSection, OptimSection
 from reid_core.contract.model import ENCODER_MAP
+from reid_san.decoder import BLOCKS, Decoder
 from reid_san.guides import GUIDES, Guide, field_size, regressed_size, target
+from reid_san.losses import reconstruction
 from reid_san.names import DECODER, MAPS, PLUGIN, REGRESSED, SHALLOWER
+from reid_san.regressing import mean_of
 from reid_san.settings import DecoderSettings, SanSettings
 
 if TYPE_CHECKING:
@@ -76,15 +79,11 @@ def _factory(
     guide = GUIDES[settings.guide]
 
     def build(known: Mapping[str, Tap]) -> nn.Module:
-        from reid_san.decoder import Decoder
-
         size = size_of(guide, ctx, known[ENCODER_MAP], source)
         channels = [known[name].channels for name in reads]
         width = settings.width or max(64, min(512, channels[0] // 4))
         centre = None
         if settings.centred and guide.spec is not None:
-            from reid_san.regressing import mean_of
-
             centre = mean_of(source, source.fields[guide.field], size)
         last = known[ENCODER_MAP].stride
         places = [math.ceil(side / last) for side in ctx.image_size]
@@ -103,8 +102,6 @@ def size_of(guide: Guide, ctx: RunContext, last: Tap, source: Source) -> tuple[i
         last: the encoder's last map.
         source: the one that decides how large textures are.
     """
-    from reid_san.decoder import BLOCKS
-
     height, width = ctx.image_size
     scale = 2**BLOCKS / last.stride
     own = round(height * scale), round(width * scale)
@@ -120,8 +117,6 @@ def reconstructed(guide: Guide, view: PassView, rows: int | None = None) -> Any:
         view: the pass.
         rows: how many of its rows count, from the first on; None takes all.
     """
-    from reid_san.losses import reconstruction
-
     found = view.output(REGRESSED)
     size = (found.shape[2], found.shape[3])
     return reconstruction(found[:rows], target(guide, view.batch, size)[:rows])
