@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_core import CheckpointError, build_run, write_json, write_text
+from reid_core.loop.trainer import Trainer
 from reid_core.model.graph import ReidModel
 from reid_dgnet.weights import read_tensors
 
@@ -73,8 +74,6 @@ def imported_run(
     Raises:
         ReidError: a file does not fit, or the data set is not there.
     """
-    from reid_core.loop.trainer import Trainer
-
     files = read_tensors(identity), read_tensors(generator)
     flags = {
         "data": {} if root is None else {"root": str(root)},

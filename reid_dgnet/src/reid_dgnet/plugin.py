@@ -26,13 +26,21 @@ from reid_core import (
     hookimpl,
 )
 from reid_core.contract.model import ENCODER_MAP
+from reid_core.model.blocks import GlobalPool
+from reid_dgnet.composing import Generator
+from reid_dgnet.generating import Composer
+from reid_dgnet.networks.appearance import EmbeddingLayer
+from reid_dgnet.networks.decoder import STRIPES, Decoder, ParameterMlps
+from reid_dgnet.networks.discriminator import Discriminator
+from reid_dgnet.networks.structure import StructureEncoder
 from reid_dgnet.offline import PROVIDER, check_generated, load_generated
+from reid_dgnet.pictures import draw_swaps
 from reid_dgnet.settings import DgnetSettings
+from reid_dgnet.teacher import trained_teacher
+from reid_dgnet.terms import Scene, discriminator_terms, embedding_terms, generator_terms
 
 if TYPE_CHECKING:
     from reid_core import Batch, PassView, RunConfig, RunContext, StepView, Tap
-    from reid_dgnet.composing import Generator
-    from reid_dgnet.terms import Scene
 
 SMALLEST = 40
 """Shorter side of the smallest image, in pixels: the pyramid's dilation of 9 is padded by
@@ -113,11 +121,6 @@ class Dgnet(Plugin):
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
         """Add the two embeddings, the generator's networks, the discriminator and the teacher."""
-        from reid_core.model.blocks import GlobalPool
-        from reid_dgnet.networks.decoder import STRIPES, Decoder, ParameterMlps
-        from reid_dgnet.networks.discriminator import Discriminator
-        from reid_dgnet.networks.structure import StructureEncoder
-
         self._ctx = ctx
         self._refuse_lonely_batches(ctx.config, ctx.world_size)
         settings, channels = self.settings, taps[ENCODER_MAP].channels
@@ -144,16 +147,12 @@ class Dgnet(Plugin):
             both = self._embeddings(channels)
             branches.append(Branch(self.own("pool"), pool, (ENCODER_MAP,), pooled, both))
             if settings.asks_teacher:
-                from reid_dgnet.teacher import trained_teacher
-
                 teacher = trained_teacher(ctx, settings)
                 branches.append(Branch(self.own("teacher"), teacher, (), frozen=True))
         return branches
 
     def _embeddings(self, channels: int) -> tuple[Embedding, Embedding]:
         """Return f_prim and f_fine; similarities are compared as prim + beta fine."""
-        from reid_dgnet.networks.appearance import EmbeddingLayer
-
         settings = self.settings
 
         def declare(name: str, dropout: float, weight: float, at_test: float) -> Embedding:
@@ -233,8 +232,6 @@ class Dgnet(Plugin):
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
         """Return the discriminator's terms in its update, all others in ``main``."""
-        from reid_dgnet.terms import discriminator_terms, embedding_terms, generator_terms
-
         if step.update not in ("main", self.own("discriminator")):
             return []
         first = next(iter(step.passes.values()))
@@ -260,24 +257,17 @@ class Dgnet(Plugin):
         last = event.epoch + 1 == ctx.config.schedule.epochs
         due = settings.picture_every and (event.epoch + 1) % settings.picture_every == 0
         if settings.picture and settings.offline is None and (last or due):
-            from reid_dgnet.generating import Composer
-            from reid_dgnet.pictures import draw_swaps
-
             path = ctx.folder / "dgnet" / f"swaps_{event.epoch + 1}.png"
             draw_swaps(Composer.of(ctx), settings.picture, path)
             ctx.say(f"swapped codes: {path}")
 
     def generator(self, ctx: RunContext) -> Generator:
         """Return the generative module of a run."""
-        from reid_dgnet.composing import Generator
-
         parts = (ctx.module(self.own(part)) for part in ("structure", "decoder", "parameters"))
         return Generator(*parts)
 
     def _scene(self, ctx: RunContext, batch: Batch, views: Mapping[str, PassView]) -> Scene:
         """Return who is composed with whom, with the appearance codes of their clean images."""
-        from reid_dgnet.terms import Scene
-
         clean = next(
             views[name] for name in (self.own("clean"), self.own("seen"), "main") if name in views
         )

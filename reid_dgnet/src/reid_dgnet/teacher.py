@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
 from reid_core import (
     Branch,
     CheckpointError,
@@ -17,16 +21,17 @@ from reid_core import (
     Stage,
     Supervision,
     hookimpl,
+    load_embedder,
     whole_file,
 )
 from reid_core.contract.model import ENCODER_MAP
+from reid_core.model.blocks import GlobalPool
+from reid_dgnet.networks.appearance import EmbeddingLayer
+from reid_dgnet.networks.teacher import DROPOUT, Teacher
 from reid_dgnet.offline import label_order
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from reid_core import Embedder, RunContext, Sample, Tap
-    from reid_dgnet.networks.teacher import Teacher
     from reid_dgnet.settings import DgnetSettings
 
 PLUGIN = "dgnet"
@@ -54,10 +59,6 @@ class TeacherTraining(Plugin):
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
         """Embed the average of the encoder's map."""
-        from reid_core.model.blocks import GlobalPool
-        from reid_dgnet.networks.appearance import EmbeddingLayer
-        from reid_dgnet.networks.teacher import DROPOUT
-
         dim = self.settings.dim
         embedding = Embedding(
             EMBEDDING,
@@ -107,8 +108,6 @@ def trained_teacher(ctx: RunContext, settings: DgnetSettings) -> Teacher:
     Raises:
         CheckpointError, ConfigError: a kept teacher cannot be read, or knows other identities.
     """
-    from reid_dgnet.networks.teacher import Teacher
-
     folder = settings.teacher_folder
     if folder is not None:
         return load_teacher(folder, ctx, settings)
@@ -125,8 +124,6 @@ def save_teacher(
     folder: Path, embedder: nn.Module, classifier: nn.Linear, samples: Sequence[Sample]
 ) -> None:
     """Keep a teacher in a folder: its embedder, its classifier, and whom it knows."""
-    from safetensors.torch import save_file
-
     embedder.save(folder / "embedder.safetensors")  # type: ignore[operator]
     known = {"identities": str(classifier.out_features), "labels": label_order(samples)}
     state = {name: value.contiguous().cpu() for name, value in classifier.state_dict().items()}
@@ -141,12 +138,6 @@ def load_teacher(folder: Path, ctx: RunContext, settings: DgnetSettings) -> Teac
         CheckpointError: there is none.
         ConfigError: it knows other identities, or another size of images.
     """
-    from safetensors import safe_open
-    from torch import nn
-
-    from reid_core import load_embedder
-    from reid_dgnet.networks.teacher import Teacher
-
     path = folder / CLASSIFIER
     if not path.is_file():
         raise CheckpointError(
