@@ -292,7 +292,7 @@ def test_schp_without_weights_says_that_it_is_trained(
     def stop(*args: object, **kwargs: object) -> None:
         raise DataError("far enough")
 
-    monkeypatch.setattr("reid_parsing.parser_stage", stop)
+    monkeypatch.setattr("reid_fsam.plugin.parser_stage", stop)
     flags = tiny_flags(("fsam",), {"plugins": {"fsam": {**TINY, "parser": "schp"}}})
     with pytest.raises(DataError, match="far enough"):
         assemble(resolve(flags), cache=reid_cache, say=lines.append, stages=Stages())

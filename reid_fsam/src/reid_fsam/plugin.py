@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +25,20 @@ from reid_core import (
 )
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.model import CLEAN_IMAGE
+from reid_core.data.decoding import read_field
+from reid_fsam.extractor import ShapeExtractor
+from reid_fsam.labelling import label_poses, poses_key
+from reid_fsam.masks import PICTURES, mask_channels
+from reid_fsam.mutual import MutualLearning
+from reid_fsam.parsing import MaskingParser
+from reid_fsam.reporting import draw_masks, draw_poses
 from reid_fsam.settings import BLOCKS, FsamSettings
+from reid_parsing import choose_labelled, load_parser, load_schp, parser_stage, trained_parser
 
 if TYPE_CHECKING:
     from reid_core import LabelContext, LossTerm, RunContext, StepView, Tap
     from reid_core.config import RunConfig
     from reid_core.contract.events import Event
-    from reid_fsam.extractor import ShapeExtractor
-    from reid_fsam.parsing import MaskingParser
 
 PAPERS = "resnet50"
 """The paper's shape extractor."""
@@ -103,8 +110,6 @@ class Fsam(Plugin):
     @hookimpl
     def reid_pseudo_labels(self, ctx: RunContext) -> Sequence[Labeler]:
         """Offer pose labels where there are keypoints to make them from."""
-        from reid_fsam.labelling import label_poses, poses_key
-
         wanted = self._by_pose or ctx.config.labels.get("pose") == self.name
         if not wanted or (self.settings.poses is None and "keypoints" not in ctx.fields):
             return []
@@ -150,8 +155,6 @@ class Fsam(Plugin):
 
     def _parsers(self, ctx: RunContext, image: str) -> list[Branch]:
         """Return the live parser and its frozen copy, or the frozen parser alone (S*)."""
-        from copy import deepcopy
-
         live = self._masking(ctx)
         mask, coarse = (self.own("mask"),), (self.own("coarse_mask"),)
         if self.settings.stream == "coarse":
@@ -164,9 +167,6 @@ class Fsam(Plugin):
 
     def _masking(self, ctx: RunContext) -> MaskingParser:
         """Return the parser as a module that makes masks: from a file, or trained by its stage."""
-        from reid_fsam.parsing import MaskingParser
-        from reid_parsing import load_parser, load_schp, parser_stage, trained_parser
-
         settings = self.settings
         if settings.parser_label_set is not None:
             assert settings.parser_weights is not None
@@ -196,8 +196,6 @@ class Fsam(Plugin):
 
     def _labelled(self, ctx: RunContext) -> str:
         """Return the name of the data that the parser's stage learns from."""
-        from reid_parsing import choose_labelled
-
         name = self.settings.parser_data
         if name is not None:
             return name
@@ -212,10 +210,6 @@ class Fsam(Plugin):
             ) from None
 
     def _extractor(self, ctx: RunContext, parsers: Sequence[Branch]) -> ShapeExtractor:
-        from reid_fsam.extractor import ShapeExtractor
-        from reid_fsam.masks import PICTURES, mask_channels
-        from reid_fsam.parsing import MaskingParser
-
         settings, model = self.settings, ctx.config.model
         size, channels, picture = ctx.image_size, 3, False
         if parsers:
@@ -257,8 +251,6 @@ class Fsam(Plugin):
 
     def _check_poses(self, ctx: RunContext) -> None:
         """Refuse pose labels for which there is no block."""
-        from reid_core.data.decoding import read_field
-
         spec = SHARED_FIELDS["pose"]
         tested = [s for s in (*ctx.dataset.query, *ctx.dataset.gallery) if "pose" in s.fields]
         labels = [int(read_field(s.fields["pose"], spec)) for s in (*ctx.main.samples, *tested)]
@@ -281,8 +273,6 @@ class Fsam(Plugin):
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
         """Return parsing knowledge preservation, dense similarity and mutual divergence."""
-        from reid_fsam.mutual import MutualLearning
-
         if step.update != "main":
             return []
         return MutualLearning(self.name, self.settings, self._blocks, ctx).terms(step)
@@ -290,8 +280,6 @@ class Fsam(Plugin):
     @hookimpl
     def reid_observe(self, event: Event) -> None:
         """Draw the poses' centres and the masks into the run's folder (figures 3 and 4)."""
-        from reid_fsam.reporting import draw_masks, draw_poses
-
         if self._run is None:
             return
         if isinstance(event, RunBegan) and self._labels_poses:
