@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reid_core import ConfigError, grad_cam
 from reid_core.errors import did_you_mean
+from reid_partaware.segmenting import evenly, normalised
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,8 +55,6 @@ def explain(
     Raises:
         ConfigError: as `class_attention`, or there is no classifier at all.
     """
-    from reid_partaware.segmenting import evenly, normalised
-
     model = assembly.model
     if not model.criteria:
         raise ConfigError("this run has no classifier whose attention could be drawn")

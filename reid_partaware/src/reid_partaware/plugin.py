@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import torch
 from pydantic import Field
 
 from reid_core import ENCODER_MAP, Branch, ConfigError, LossTerm, Need, Plugin, Settings, hookimpl
+from reid_parsing.lookup import GRANULARITIES
+from reid_partaware.heads import SharedHead, build_head
+from reid_partaware.labels import part_targets, without_erased
+from reid_partaware.losses import class_balanced_cross_entropy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,8 +65,6 @@ class Partaware(Plugin):
         settings = self.settings
 
         def build(known: Mapping[str, Tap]) -> nn.Module:
-            from reid_partaware.heads import SharedHead, build_head
-
             channels = self._channels(streams, known)
             classes = len(set(part_table(settings.granularity)))
             head = build_head(settings.head, channels, classes, settings.norm)
@@ -105,8 +108,6 @@ class Partaware(Plugin):
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
         """Return the class-balanced loss, averaged over the maps and passes (equation 9)."""
-        import torch
-
         if not step.wants(self.own("parts")):
             return []
         values = [
@@ -120,11 +121,6 @@ class Partaware(Plugin):
         return [LossTerm(self.own("parts"), torch.stack(values).mean(), self.settings.weight)]
 
     def _loss(self, ctx: RunContext, view: PassView, output: str) -> Tensor:
-        import torch
-
-        from reid_partaware.labels import part_targets, without_erased
-        from reid_partaware.losses import class_balanced_cross_entropy
-
         settings, logits = self.settings, view.output(output)
         table = torch.tensor(part_table(settings.granularity))
         size = (logits.shape[2], logits.shape[3])
@@ -135,8 +131,6 @@ class Partaware(Plugin):
 
 def part_table(granularity: str) -> tuple[int, ...]:
     """Return the class of each of the eight labels of ``parts`` in a granularity."""
-    from reid_parsing.lookup import GRANULARITIES
-
     return tuple(GRANULARITIES[granularity])
 
 

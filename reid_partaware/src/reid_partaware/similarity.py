@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reid_core import ConfigError, DataError, inner_products
+from reid_core.evaluation.extraction import extract
 
 if TYPE_CHECKING:
     from reid_core import Sample
@@ -57,8 +58,6 @@ def mean_part_similarity(
         ConfigError: fewer than two embeddings, or vectors of different lengths.
         DataError: there are no images.
     """
-    from reid_core.evaluation.extraction import extract
-
     chosen = tuple(names or embedder.embeddings)
     missing = [name for name in chosen if name not in embedder.embeddings]
     if missing or len(chosen) < 2:
