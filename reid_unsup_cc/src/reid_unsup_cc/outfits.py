@@ -19,6 +19,11 @@ from reid_core import FieldKind, FieldSpec, Synthetic
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.data.augmentation import normalise
 from reid_core.data.label_store import content_hash
+from reid_core.machine.ranks import rank_0_first
+from reid_core.runs.assembly.sources import load_source
+from reid_unsup_cc.backgrounds import Relocated
+from reid_unsup_cc.pise_training import trained_pise
+from reid_unsup_cc.recolor import Recolor
 from reid_unsup_cc.templates import GARMENTS, Picture, TemplatePool, read_picture, stacked
 
 if TYPE_CHECKING:
@@ -61,9 +66,6 @@ class Wardrobe:
 
 def template_source(ctx: RunContext, settings: SynthesisSettings) -> Source:
     """Return where templates are from: the training images, or what the settings name."""
-    from reid_core.machine.ranks import rank_0_first
-    from reid_core.runs.assembly.sources import load_source
-
     if settings.template_data is None:
         return ctx.main
     with rank_0_first():
@@ -78,10 +80,6 @@ def wardrobe_of(ctx: RunContext, settings: UnsupCCSettings, stage: StageResult |
         settings: of the plugin.
         stage: what has trained `PISE`; None is `Recolor`.
     """
-    from reid_unsup_cc.backgrounds import Relocated
-    from reid_unsup_cc.pise_training import trained_pise
-    from reid_unsup_cc.recolor import Recolor
-
     synthesis = settings.synthesis
     dresser: Dresser
     if stage is None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from reid_core import Branch, LossTerm, Need, Plugin, Settings, Stage, hookimpl
+from reid_core import Branch, LossTerm, Need, NoEncoder, Plugin, Settings, Stage, hookimpl
 from reid_core.config import AugmentSection, DataSection, ModelSection, OptimSection
+from reid_unsup_cc.pise import PISE
+from reid_unsup_cc.pise_losses import Lesson, mean_error
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from reid_core import RunContext, StepView, Tap
     from reid_core.contract.encoder import Encoder
     from reid_core.contract.stages import StageResult
-    from reid_unsup_cc.pise import PISE
 
 PLUGIN = "unsup_cc"
 """Name under which the stage runs its plugin."""
@@ -96,8 +97,6 @@ class PISETraining(Plugin):
     @hookimpl
     def reid_backbone(self, ctx: RunContext) -> Encoder:
         """Give the run an encoder without parameters: nothing is embedded."""
-        from reid_core import NoEncoder
-
         return NoEncoder()
 
     @hookimpl
@@ -106,9 +105,6 @@ class PISETraining(Plugin):
         settings = self.settings
 
         def build(known: Mapping[str, Tap]) -> nn.Module:
-            from reid_unsup_cc.pise import PISE
-            from reid_unsup_cc.pise_losses import Lesson
-
             network = PISE(
                 settings.width, norm=settings.norm, keep=settings.keep, flat=settings.flat
             )
@@ -120,8 +116,6 @@ class PISETraining(Plugin):
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
         """Return the mean errors of people in others' clothes and in their own."""
-        from reid_unsup_cc.pise_losses import mean_error
-
         names = [self.own(name) for name in ("transfer", "reconstruction")]
         return [LossTerm(name, mean_error(step.main.output(name))) for name in names]
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+
 from reid_core import (
     ENCODER_MAP,
     Branch,
@@ -20,10 +23,30 @@ from reid_core import (
     RunBegan,
     hookimpl,
 )
+from reid_core.contract.step import weight_at
+from reid_unsup_cc import reporting
+from reid_unsup_cc.backgrounds import greyed
+from reid_unsup_cc.clustering import find_clusters, whitened
+from reid_unsup_cc.divergence import log_distributions, self_identity
+from reid_unsup_cc.memory import ClusterMemory
+from reid_unsup_cc.outfits import (
+    OnlineTemplates,
+    Outfits,
+    cached_outfits,
+    joined_outfits,
+    outfits_key,
+    outfits_spec,
+    template_source,
+    wardrobe_of,
+)
+from reid_unsup_cc.pise_training import pise_stage
+from reid_unsup_cc.pooling import GeneralisedMean
+from reid_unsup_cc.quality import describe, truth_of
 from reid_unsup_cc.settings import UnsupCCSettings
+from reid_unsup_cc.start import dressed_start
+from reid_unsup_cc.templates import GARMENTS
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -41,8 +64,6 @@ if TYPE_CHECKING:
     )
     from reid_core.config import RunConfig
     from reid_core.contract.events import Event
-    from reid_unsup_cc.memory import ClusterMemory
-    from reid_unsup_cc.outfits import OnlineTemplates, Outfits
     from reid_unsup_cc.quality import ClusterReport
 
 
@@ -128,7 +149,6 @@ class UnsupCC(Plugin):
         """Start from pre-training that has seen other clothes, where `start` says so."""
         if self.settings.start != "outfits":
             return ()
-        from reid_unsup_cc.start import dressed_start
 
         # Garment maps may be another plugin's, so its settings decide on the images as well.
         others = {name: found for name, found in config.plugins.items() if name != self.name}
@@ -149,8 +169,6 @@ class UnsupCC(Plugin):
         synthesis = self.settings.synthesis
         if synthesis.method == "none" or synthesis.online:
             return [identities]
-        from reid_unsup_cc.outfits import outfits_key, outfits_spec, template_source
-        from reid_unsup_cc.templates import GARMENTS
 
         pool = template_source(ctx, synthesis)
         key = outfits_key(ctx, self.name, synthesis, pool, f"{synthesis.method} 2")
@@ -160,9 +178,6 @@ class UnsupCC(Plugin):
         return [identities, dressed]
 
     def _cluster(self, labels: LabelContext) -> NDArray[np.int64]:
-        from reid_unsup_cc.clustering import find_clusters
-        from reid_unsup_cc.quality import describe, truth_of
-
         data = labels.run.config.data
         least = data.batch_size // data.instances if data.sampler.startswith("pk") else 2
         section = f"{self.name}.clustering"
@@ -175,11 +190,6 @@ class UnsupCC(Plugin):
 
     def _clustered(self, labels: LabelContext) -> NDArray[np.float32]:
         """Return the features that are clustered."""
-        import numpy as np
-
-        from reid_unsup_cc.backgrounds import greyed
-        from reid_unsup_cc.clustering import whitened
-
         settings = self.settings.clustering
         grey = settings.background == "grey"
         features = labels.features(greyed, ("garments",)) if grey else labels.features()
@@ -193,9 +203,6 @@ class UnsupCC(Plugin):
         self, ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
     ) -> IdentityCriterion:
         """Give every embedding memories of its own."""
-        import numpy as np
-
-        from reid_unsup_cc.memory import ClusterMemory
 
         def draw() -> np.random.Generator:
             seed, letters = ctx.config.run.seed, list(embedding.name.encode())
@@ -213,8 +220,6 @@ class UnsupCC(Plugin):
         if synthesis.online and synthesis.method != "none":
             self._prepare_online(ctx)
         if self.settings.pooling == "gem" and ctx.owns(self.name, "embedding"):
-            from reid_unsup_cc.pooling import GeneralisedMean
-
             pooled, model = self.own("pooled"), ctx.config.model
             embedding = Embedding(self.own("global"), pooled, neck=model.neck, dim=model.dim)
             pool = self.own("pool")
@@ -227,27 +232,19 @@ class UnsupCC(Plugin):
 
     def _stage(self, ctx: RunContext) -> Stage | None:
         """Return the stage that trains the dresser, where it is a network."""
-        from reid_unsup_cc.pise_training import pise_stage
-
         return pise_stage(self.settings.pise) if self.settings.synthesis.method == "pise" else None
 
     def _dress(self, labels: LabelContext) -> Outfits:
-        from reid_unsup_cc.outfits import Outfits, wardrobe_of
-
         wardrobe = wardrobe_of(labels.run, self.settings, labels.stage)
         return Outfits(wardrobe, labels.source, labels.samples)
 
     def _blank(self, labels: LabelContext) -> list[NDArray[np.uint8]]:
         """Return as many images of nothing as there will be outfits, for every image asked for."""
-        import numpy as np
-
         shape = (self.settings.synthesis.outfits, 3, *labels.run.image_size)
         return [np.zeros(shape, np.uint8) for _ in labels.rows]
 
     def _prepare_online(self, ctx: RunContext) -> None:
         """Make everything that synthesis in every step needs, the dresser's training included."""
-        from reid_unsup_cc.outfits import OnlineTemplates, wardrobe_of
-
         stage = self._stage(ctx)
         made = None if stage is None else ctx.stage(stage)
         wardrobe = wardrobe_of(ctx, self.settings, made)
@@ -265,7 +262,6 @@ class UnsupCC(Plugin):
         synthesis = self.settings.synthesis
         if update != "main" or feats is not None or synthesis.method == "none":
             return []
-        from reid_unsup_cc.outfits import cached_outfits, joined_outfits
 
         name = self.own("outfits")
         if self._online is None:
@@ -295,11 +291,6 @@ class UnsupCC(Plugin):
 
     def _constraint(self, ctx: RunContext, step: StepView, views: Sequence[PassView]) -> Tensor:
         """Return L_s (equation 9), summed over supervised embeddings by their weights."""
-        import torch
-
-        from reid_core.contract.step import weight_at
-        from reid_unsup_cc.divergence import log_distributions, self_identity
-
         assert ctx.model is not None
         settings, values = self.settings, []
         for name in sorted(ctx.model.criteria):
@@ -314,8 +305,6 @@ class UnsupCC(Plugin):
         return torch.stack(values).sum()
 
     def _criteria(self, ctx: RunContext) -> dict[str, ClusterMemory]:
-        from reid_unsup_cc.memory import ClusterMemory
-
         assert ctx.model is not None
         found: dict[str, Any] = dict(sorted(ctx.model.criteria.items()))
         return {name: c for name, c in found.items() if isinstance(c, ClusterMemory)}
@@ -327,7 +316,6 @@ class UnsupCC(Plugin):
         """Leave ``<plugin>/outfits.png`` and, for every epoch, a line in ``clusters.jsonl``."""
         if self._run is None or self._run.folder is None:
             return
-        from reid_unsup_cc import reporting
 
         run, folder = self._run, self._run.folder / self.name
         if isinstance(event, RunBegan):

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reid_core import whole_file
+from reid_core.data.decoding import read_field
+from reid_unsup_cc.outfits import Outfits
+from reid_unsup_cc.templates import read_picture
 
 if TYPE_CHECKING:
     from reid_core import RunConfig, Sample, Source
@@ -68,16 +71,12 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
 
 def draw_dressed(source: Source, wardrobe: Wardrobe, path: Path) -> Path:
     """Draw some of a source's people, dressed now, in what a wardrobe has for them."""
-    from reid_unsup_cc.outfits import Outfits
-
     samples = _some(source)
     return draw_outfits(_images(source, samples), Outfits(wardrobe, source, samples), path)
 
 
 def draw_stored(source: Source, field: str, path: Path) -> Path:
     """Draw some of a source's people in the other clothes that they carry as a field."""
-    from reid_core.data.decoding import read_field
-
     samples, spec = _some(source), source.fields[field]
     made = [read_field(sample.fields[field], spec) for sample in samples]
     return draw_outfits(_images(source, samples), made, path)
@@ -89,8 +88,6 @@ def _some(source: Source) -> list[Sample]:
 
 
 def _images(source: Source, samples: Sequence[Sample]) -> list[Pixels]:
-    from reid_unsup_cc.templates import read_picture
-
     return [read_picture(source, sample).image for sample in samples]
 
 
