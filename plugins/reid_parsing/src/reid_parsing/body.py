@@ -8,13 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors.torch import load_file
+
+from reid_core import NoEncoder
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import Branch, Tap
 from reid_core.contract.plugin import Need, Plugin, Settings
 from reid_core.contract.step import MAIN, LossTerm
 from reid_core.errors import CheckpointError
+from reid_core.loop.state import read_checkpoint
 from reid_core.weights import description_of
+from reid_parsing.inference import BodyParser
+from reid_parsing.joints import average_over_ranks, found_in, joint_cross_entropy
+from reid_parsing.lookup import label_set
+from reid_parsing.losses import pixel_cross_entropy
+from reid_parsing.networks.in_training import BodyInTraining
+from reid_parsing.networks.light import LightParser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,9 +33,7 @@ if TYPE_CHECKING:
     from reid_core.contract.encoder import Encoder
     from reid_core.contract.samples import Sample
     from reid_core.contract.views import StepView
-    from reid_parsing.inference import BodyParser
     from reid_parsing.joints import JointArrays
-    from reid_parsing.networks.light import LightParser
 
 BODY_CHANNELS: Mapping[str, tuple[int, int]] = {
     "parts": (0, 8),
@@ -61,8 +69,6 @@ class Body(Plugin):
     @hookimpl
     def reid_backbone(self, ctx: RunContext) -> Encoder:
         """Give the run an encoder without parameters."""
-        from reid_core import NoEncoder
-
         return NoEncoder()
 
     @hookimpl
@@ -71,9 +77,6 @@ class Body(Plugin):
         settings, size = self.settings, ctx.config.data.size
 
         def build(known: Mapping[str, Tap]) -> Any:
-            from reid_parsing.networks.in_training import BodyInTraining
-            from reid_parsing.networks.light import LightParser
-
             channels = max(last for _, last in BODY_CHANNELS.values())
             network = LightParser(channels)
             return BodyInTraining(network, size, settings.scale, settings.rotation)
@@ -85,9 +88,6 @@ class Body(Plugin):
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
         """Return cross-entropy over pixels for the maps, and over places for the joints."""
-        from reid_parsing.joints import average_over_ranks, joint_cross_entropy
-        from reid_parsing.losses import pixel_cross_entropy
-
         if MAIN not in step.passes:
             return []
         view, terms = step.main, []
@@ -117,23 +117,16 @@ class BodyNetwork:
 
     def parser(self, field: str) -> BodyParser:
         """Return the parser of ``parts`` or ``garments``: the network with their channels alone."""
-        from reid_parsing.inference import BodyParser
-        from reid_parsing.lookup import label_set
-
         return BodyParser("light", self.alone(field), label_set(field), self.size)
 
     def joints_in(
         self, ctx: RunContext, samples: Sequence[Sample], mirror: bool = True
     ) -> JointArrays:
         """Return the joints of samples, found while they are gone through; see `found_in`."""
-        from reid_parsing.joints import found_in
-
         return found_in(ctx, self.alone("keypoints"), self.size, samples, mirror)
 
     def alone(self, field: str) -> LightParser:
         """Return the network with the channels of one field."""
-        from reid_parsing.networks.light import LightParser
-
         first, last = BODY_CHANNELS[field]
         network = LightParser(last - first)
         state = {
@@ -162,10 +155,6 @@ def load_body(weights: Path) -> BodyNetwork:
     Raises:
         CheckpointError: the file holds none, is damaged, or does not fit.
     """
-    from safetensors.torch import load_file
-
-    from reid_parsing.networks.light import LightParser
-
     description = description_of(weights)
     if description.get("format") != FORMAT:
         raise CheckpointError(f"{weights} holds no body network ({FORMAT})")
@@ -190,8 +179,6 @@ def body_of(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: it is no finished run of the plugin `body`.
     """
-    from reid_core.loop.state import read_checkpoint
-
     content = read_checkpoint(run / "checkpoint.pt")
     state = {
         name.removeprefix(_NETWORK): value

@@ -11,7 +11,7 @@ import click
 
 from reid_core import checked_folder, checked_output
 from reid_core.contract.fields import SHARED_FIELDS
-from reid_parsing.plugin import FIELDS, JOINTS
+from reid_parsing.fields import FIELDS, JOINTS
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext

@@ -20,10 +20,11 @@ from reid_core.data.sidecars import names_of
 from reid_core.errors import ConfigError, DataError
 from reid_core.images import read_image
 from reid_core.runs.assembly.labelling import make_field
+from reid_parsing.fields import JOINTS
+from reid_parsing.joints import correct_joints
 from reid_parsing.labelling import label_maps
 from reid_parsing.metrics import Confusion
 from reid_parsing.pictures import overlay_sheet
-from reid_parsing.plugin import JOINTS
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
@@ -111,8 +112,6 @@ def export_labels(
 
 
 def _near(truth: Sequence[FieldValue], files: Sequence[Path], spec: FieldSpec) -> str:
-    from reid_parsing.joints import correct_joints
-
     near = [
         correct_joints(read_field(made, spec), read_field(true, spec))
         for true, made in zip(truth, files, strict=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
+import torch
 from pydantic import Field
+from torch import nn
 
 from reid_core import ENCODER_MAP, Branch, LossTerm, Need, Plugin, Settings, hookimpl
+from reid_parsing.joints import JOINTS, average_over_ranks, joint_cross_entropy
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from reid_core import RunContext, StepView, Tap
 
 
@@ -42,10 +43,6 @@ class Joints(Plugin):
         settings = self.settings
 
         def build(known: Mapping[str, Tap]) -> nn.Module:
-            from torch import nn
-
-            from reid_parsing.joints import JOINTS
-
             return nn.Sequential(
                 nn.ConvTranspose2d(known[settings.stream].channels, settings.width, 4, 2, 1),
                 nn.BatchNorm2d(settings.width),
@@ -58,10 +55,6 @@ class Joints(Plugin):
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
         """Return the loss, averaged over the passes that know their joints."""
-        import torch
-
-        from reid_parsing.joints import average_over_ranks, joint_cross_entropy
-
         name, logits = self.own("joints"), self.own("logits")
         if not step.wants(name):
             return []

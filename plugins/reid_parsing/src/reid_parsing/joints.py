@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_core.contract.fields import COCO_JOINTS, SHARED_FIELDS
+from reid_core.contract.samples import Source
+from reid_core.data.augmentation import DeviceAugmentation
+from reid_core.data.draws import in_order
+from reid_core.data.loading import BatchLoader
+from reid_core.machine.devices import autocast_of
+from reid_parsing.inference import image_size
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
@@ -123,8 +129,6 @@ def found_in(
         samples: the images.
         mirror: see `joints_in`.
     """
-    from reid_core.machine.devices import autocast_of
-
     return JointArrays(
         network,
         size,
@@ -176,12 +180,6 @@ class JointArrays(Sequence[NDArray[np.float32]]):
         return self._found(self._samples)
 
     def _found(self, samples: Sequence[Sample]) -> Iterator[NDArray[np.float32]]:
-        from reid_core.contract.samples import Source
-        from reid_core.data.augmentation import DeviceAugmentation
-        from reid_core.data.draws import in_order
-        from reid_core.data.loading import BatchLoader
-        from reid_parsing.inference import image_size
-
         if not samples:
             return
         source = Source("images to label", tuple(samples))

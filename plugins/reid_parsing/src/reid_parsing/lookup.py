@@ -1,7 +1,7 @@
 """Label sets of the field, and look-up tables from them to ``parts`` and ``garments``.
 
 Every table is applied as a table, never class by class in place: where class 2 becomes 4 and then
-class 4 becomes 7, hands turn into feet. Free of torch at import.
+class 4 becomes 7, hands turn into feet.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from reid_core.contract.fields import SHARED_FIELDS
@@ -194,8 +195,6 @@ def coarser_parts(parts: Tensor, granularity: str) -> Tensor:
     Returns:
         int64 of the same shape.
     """
-    import torch
-
     coarse = torch.zeros_like(parts, dtype=torch.int64)
     # No table on the device: its copy from the host would wait for it in every step.
     for part, value in enumerate(GRANULARITIES[granularity]):
@@ -210,7 +209,5 @@ def mirrored_logits(logits: Tensor, labels: LabelSet) -> Tensor:
         logits: ``B K H W`` over the classes of the label set.
         labels: the label set.
     """
-    import torch
-
     order = torch.tensor(labels.mirrored, device=logits.device)
     return logits.flip(3).index_select(1, order)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from reid_core.contract.fields import SHARED_FIELDS
@@ -16,9 +18,19 @@ from reid_core.contract.plugin import Plugin, Settings
 from reid_core.contract.samples import DataProvider, DataSet
 from reid_core.errors import ConfigError, DataError
 from reid_core.weights import shipped_weights
+from reid_parsing.body import is_body, load_body
+from reid_parsing.fields import FIELDS, JOINTS
+from reid_parsing.labelling import draw_sheet, label_maps, report_training
+from reid_parsing.lookup import LABEL_SETS, fields_of
+from reid_parsing.providers import layouts
+from reid_parsing.providers.densepose import load_densepose
+from reid_parsing.providers.folder import load_labelled_folder
+from reid_parsing.recipes import RECIPES
+from reid_parsing.sources import choose_labelled, load_labelled
+from reid_parsing.training import parser_stage, trained_parser
+from reid_parsing.weights import load_parser, load_schp, saved_parser_facts, weights_key
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from reid_core.config import RunConfig
@@ -29,12 +41,6 @@ if TYPE_CHECKING:
     from reid_parsing.inference import BodyParser
     from reid_parsing.recipes import TrainingRecipe
     from reid_parsing.sources import Labelled
-
-FIELDS = ("parts", "garments")
-"""What parsers make."""
-
-JOINTS = "keypoints"
-"""What the shipped network finds beside them."""
 
 SHIPPED = "people/body"
 """Weights that find parts, garments and joints, where they are installed."""
@@ -117,9 +123,6 @@ class Parsing(Plugin):
     @hookimpl
     def reid_datasets(self) -> Sequence[DataProvider]:
         """Offer labelled folders and COCO-DensePose, and to a run's stage what it learns from."""
-        from reid_parsing.lookup import LABEL_SETS
-        from reid_parsing.providers import layouts
-
         return [
             DataProvider(
                 "parsing-folder",
@@ -163,8 +166,6 @@ class Parsing(Plugin):
                 )
                 for name, stage in ((name, self.stage(name)) for name in FIELDS)
             ]
-        from reid_parsing.lookup import fields_of
-        from reid_parsing.weights import saved_parser_facts, weights_key
 
         if self._is_body():
             key = f"parsing 1|mirror {settings.mirror}|{weights_key(weights)}|{settings.size}"
@@ -187,8 +188,6 @@ class Parsing(Plugin):
 
     def make(self, field: str, labels: LabelContext) -> Sequence[NDArray[np.uint8]]:
         """Return the label maps that a labeler is asked for, made while they are gone through."""
-        from reid_parsing.labelling import draw_sheet, label_maps
-
         run, mirror = labels.run, self.settings.mirror
         parser = self.parser(run, field, labels.stage)
         draw_sheet(run, parser, labels.samples, SHARED_FIELDS[field], mirror)
@@ -218,10 +217,6 @@ class Parsing(Plugin):
         Raises:
             ConfigError: the weights are none that do.
         """
-        from dataclasses import replace
-
-        from reid_parsing.body import load_body
-
         if self.weights is None or not self._is_body():
             raise ConfigError(
                 "this parser finds no joints: install reid-weights and set "
@@ -234,8 +229,6 @@ class Parsing(Plugin):
         return self._shipped
 
     def _is_body(self) -> bool:
-        from reid_parsing.body import is_body
-
         return (
             self.settings.label_set is None and self.weights is not None and is_body(self.weights)
         )
@@ -248,9 +241,6 @@ class Parsing(Plugin):
             field: ``parts`` or ``garments``.
             stage: the stage's result, where it is there already.
         """
-        from reid_parsing.labelling import report_training
-        from reid_parsing.training import trained_parser
-
         if self.weights is not None:
             return self.body().parser(field) if self._is_body() else self.given_parser()
         stage = stage or ctx.stage(self.stage_in(ctx, field))
@@ -264,10 +254,6 @@ class Parsing(Plugin):
         Raises:
             CheckpointError: the file does not hold it.
         """
-        from dataclasses import replace
-
-        from reid_parsing.weights import load_parser, load_schp
-
         settings, weights = self.settings, self.weights
         assert weights is not None
         if settings.label_set is not None:
@@ -285,8 +271,6 @@ class Parsing(Plugin):
 
         It finds its images through this plugin, so it works in the run that the plugin is part of.
         """
-        from reid_parsing.training import parser_stage
-
         settings = self.settings
         return parser_stage(
             field,
@@ -304,8 +288,6 @@ class Parsing(Plugin):
         Raises:
             DataError: there is none, or it cannot be read.
         """
-        from reid_parsing.sources import choose_labelled, load_labelled
-
         if field in self._divided:
             return self._divided[field]
         settings = self.settings
@@ -316,10 +298,6 @@ class Parsing(Plugin):
         return found
 
     def _recipe(self) -> TrainingRecipe:
-        from dataclasses import replace
-
-        from reid_parsing.recipes import RECIPES
-
         settings, recipe = self.settings, RECIPES[self.settings.network]
         if settings.size is not None:
             # Crops keep their share of the image.
@@ -350,26 +328,18 @@ class Parsing(Plugin):
 
 
 def _load_folder(request: DataRequest) -> DataSet:
-    from reid_parsing.providers.folder import load_labelled_folder
-
     return load_labelled_folder(request)
 
 
 def _load_densepose(request: DataRequest) -> DataSet:
-    from reid_parsing.providers.densepose import load_densepose
-
     return load_densepose(request)
 
 
 def blank_maps(labels: LabelContext) -> list[NDArray[np.uint8]]:
     """Return label maps of nothing but background, one for each image that is asked for."""
-    import numpy as np
-
     return [np.zeros(labels.run.image_size, np.uint8) for _ in labels.rows]
 
 
 def no_joints(labels: LabelContext) -> list[NDArray[np.float32]]:
     """Return joints that are nowhere, one array for each image that is asked for."""
-    import numpy as np
-
     return [np.zeros((17, 3), np.float32) for _ in labels.rows]

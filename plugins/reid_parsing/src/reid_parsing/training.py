@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from reid_core import NoEncoder
 from reid_core.config import AugmentSection, DataSection, ModelSection, OptimSection
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.hookspecs import hookimpl
@@ -13,6 +14,11 @@ from reid_core.contract.model import Branch, Tap
 from reid_core.contract.plugin import Need, Plugin, Settings
 from reid_core.contract.stages import Stage
 from reid_core.contract.step import LossTerm
+from reid_parsing.inference import BodyParser
+from reid_parsing.lookup import label_set
+from reid_parsing.losses import edge_cross_entropy, pixel_cross_entropy
+from reid_parsing.networks.build import build_parser
+from reid_parsing.networks.in_training import NetworkInTraining
 from reid_parsing.recipes import RECIPES, TrainingRecipe
 
 if TYPE_CHECKING:
@@ -20,7 +26,6 @@ if TYPE_CHECKING:
     from reid_core.contract.encoder import Encoder
     from reid_core.contract.stages import StageResult
     from reid_core.contract.views import StepView
-    from reid_parsing.inference import BodyParser
 
 PLUGIN = "parsing"
 """Name under which the stage runs its plugin; its branch is ``parsing/network``."""
@@ -54,8 +59,6 @@ class ParserTraining(Plugin):
     @hookimpl
     def reid_backbone(self, ctx: RunContext) -> Encoder:
         """Give the run an encoder without parameters: a parser has no embedding."""
-        from reid_core import NoEncoder
-
         return NoEncoder()
 
     @hookimpl
@@ -64,9 +67,6 @@ class ParserTraining(Plugin):
         settings = self.settings
 
         def build(known: Mapping[str, Tap]) -> Any:
-            from reid_parsing.networks.build import build_parser
-            from reid_parsing.networks.in_training import NetworkInTraining
-
             classes = len(SHARED_FIELDS[settings.field].classes)
             network = build_parser(settings.network, classes, settings.pretrained)
             return NetworkInTraining(network, settings.canvas, settings.scale, settings.rotation)
@@ -80,8 +80,6 @@ class ParserTraining(Plugin):
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
         """Return cross-entropy over pixels; for SCHP also of the decoder and of the edges."""
-        from reid_parsing.losses import edge_cross_entropy, pixel_cross_entropy
-
         view = step.main
         labels, terms = view.output(self.own("labels")), []
         for name in self._outputs()[1:]:
@@ -160,9 +158,6 @@ def trained_parser(result: StageResult) -> BodyParser:
     Args:
         result: what ``ctx.stage(parser_stage(...))`` returned, or a labeler's stage.
     """
-    from reid_parsing.inference import BodyParser
-    from reid_parsing.lookup import label_set
-
     config = result.config
     settings = config.plugins[PLUGIN]
     network: Any = result.module(NETWORK)

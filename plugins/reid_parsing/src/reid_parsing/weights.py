@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from reid_core.data.encoding import write_whole
@@ -37,8 +38,6 @@ def save_parser(parser: BodyParser, path: Path) -> None:
         parser: what to save.
         path: the file, ``.safetensors``.
     """
-    from safetensors.torch import save
-
     state = {name: value.contiguous() for name, value in parser.network.state_dict().items()}
     metadata = {
         "format": FORMAT,
@@ -96,8 +95,6 @@ def load_parser(
         CheckpointError: the file is missing or damaged, of another network, or its weights do not
             fit; the message names keys.
     """
-    from safetensors.torch import load
-
     facts = saved_parser_facts(path, keys)
     architecture, labels = facts.get("network", ""), label_set(facts.get("labels", ""))
     if architecture not in NETWORKS or (network is not None and architecture != network):

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from reid_track.trackers import Identity, flat
 
 STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
@@ -68,8 +70,6 @@ class MlflowRun:
 
     def picture(self, name: str, path: Path, iteration: int) -> None:
         """Add a picture to those of the same name."""
-        from PIL import Image
-
         with Image.open(path) as image:
             self._client.log_image(
                 self._id, image.convert("RGB"), key=_allowed(name), step=iteration, synchronous=True

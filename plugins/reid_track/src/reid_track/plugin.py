@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from reid_core import ConfigError, Plugin, RunBegan, Settings, hookimpl
+from reid_track.following import FOLDER, Follower
+from reid_track.mlflow_run import MlflowRun
+from reid_track.trackio_run import TrackioRun
+from reid_track.wandb_run import WandbRun
 
 if TYPE_CHECKING:
     from reid_core import Event, RunConfig
-    from reid_track.following import Follower
     from reid_track.trackers import Tracker
 
 
@@ -78,8 +81,6 @@ class Followed(Plugin):
     def reid_observe(self, event: Event) -> None:
         """Tell the tracker."""
         if isinstance(event, RunBegan):
-            from reid_track.following import FOLDER, Follower
-
             place = event.folder / FOLDER
             place.mkdir(parents=True, exist_ok=True)
             self._follower = Follower(
@@ -104,8 +105,6 @@ class Wandb(Followed):
 
     def tracker(self, folder: Path) -> Tracker:
         """Return a run in Weights & Biases."""
-        from reid_track.wandb_run import WandbRun
-
         own = self.settings
         return WandbRun(folder, own.project, own.name, own.entity, own.mode)
 
@@ -118,8 +117,6 @@ class Mlflow(Followed):
 
     def tracker(self, folder: Path) -> Tracker:
         """Return a run in MLflow."""
-        from reid_track.mlflow_run import MlflowRun
-
         own = self.settings
         return MlflowRun(own.project, own.name, own.tracking_uri)
 
@@ -132,7 +129,5 @@ class Trackio(Followed):
 
     def tracker(self, folder: Path) -> Tracker:
         """Return a run in Trackio."""
-        from reid_track.trackio_run import TrackioRun
-
         own = self.settings
         return TrackioRun(own.project, own.name, own.space, own.private)

@@ -9,9 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reid_core import ConfigError, write_json
+from reid_core import ConfigError, load_embedder, write_json
 from reid_core.errors import did_you_mean
+from reid_core.model.tensors import write_tensors
 from reid_core.weights import sha256_of
+from reid_parsing.body import body_of
 from reid_weights import OWNER, RECIPES
 
 if TYPE_CHECKING:
@@ -80,21 +82,15 @@ def pack(name: str, run: Path, out: Path, scores: Mapping[str, Any] | None = Non
 
 
 def _write(path: Path, state: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    from reid_core.model.tensors import write_tensors
-
     half = {n: value.half() if value.is_floating_point() else value for n, value in state.items()}
     metadata = {str(k): str(v) for k, v in description.get("metadata", {}).items()}
     write_tensors(path, half, metadata or {"format": "pt"})
 
 
 def _embedder(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from reid_core import load_embedder
-
     embedder = load_embedder(run)
     return dict(embedder.state_dict()), embedder.describe()
 
 
 def _body(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from reid_parsing.body import body_of
-
     return body_of(run)
