@@ -216,7 +216,7 @@ def test_runs_that_are_none_are_refused(tmp_path: Path) -> None:
 
 
 def test_umap_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("reid_search.reporting.features.find_spec", lambda name: None)
     assert available_methods(()) == ["pca", "tsne"]
     with pytest.raises(ConfigError, match="needs umap-learn: pip install umap-learn"):
         available_methods(["umap"])

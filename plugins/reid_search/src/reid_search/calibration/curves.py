@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 
 from reid_core import ConfigError
 from reid_search.calibration.counting import ScoreCounts, Searches
@@ -84,8 +85,6 @@ class Roc:
 
 def area_under(fpr: Floats, tpr: Floats) -> Floats:
     """Return the area under curves ``... T``, ties counted half (the trapezoid rule)."""
-    from scipy.integrate import trapezoid
-
     return np.asarray(trapezoid(tpr, fpr, axis=-1))
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich import box
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
 from reid_search.calibration.intervals import Interval
 from reid_search.calibration.results import CalibrationResult, RateAt
 
 if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
-    from rich.table import Table
+    from rich.console import RenderableType
 
 _SHOWN_CAMERAS = 8
 """Rows of camera pairs; the others are in the JSON."""
@@ -17,10 +22,6 @@ _SHOWN_CAMERAS = 8
 
 def calibration_tables(result: CalibrationResult, title: str) -> Group:
     """Return what a calibration found, rates in per cent, 80 columns wide."""
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.text import Text
-
     same, different = result.counts.pairs
     chosen = result.chosen
     images = f"{result.queries} queries in {result.gallery} images"
@@ -57,9 +58,6 @@ def calibration_tables(result: CalibrationResult, title: str) -> Group:
 
 
 def _table(title: str, columns: tuple[str, ...]) -> Table:
-    from rich import box
-    from rich.table import Table
-
     table = Table(title=title or None, box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number else "left")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import bootstrap, permutation_test
 
 from reid_core import DataError
 
@@ -212,8 +213,6 @@ def _seeds_too(
 def _bootstrap(
     samples: tuple[Array, ...], statistic: Any, *, resamples: int, level: float, seed: int
 ) -> Interval:
-    from scipy.stats import bootstrap
-
     if all((one == one[0]).all() for one in samples):  # nothing to resample
         value = float(statistic(*samples, axis=-1))
         return Interval(value, value)
@@ -232,8 +231,6 @@ def _bootstrap(
 
 
 def _permuted(change: Array, resamples: int, seed: int) -> float:
-    from scipy.stats import permutation_test
-
     # Of one sample, permuting pairs is flipping signs. What did not change has no sign.
     moved = change[abs(change) > _SAME]
     if len(moved) < 2:  # of one change, either sign is as extreme

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reid_core import DataError
 from reid_core.images import crop_image
+from reid_search.models import open_model
 
 if TYPE_CHECKING:
     import torch
@@ -45,8 +46,6 @@ class FrameModel:
     """
 
     def __init__(self, model: Embedder | str | Path, device: str | torch.device = "cpu") -> None:
-        from reid_search.models import open_model
-
         opened = open_model(model, device).embedder if isinstance(model, str | Path) else model
         self._embedder = opened.to(device).eval()
         self.embedding_dim = opened.dim

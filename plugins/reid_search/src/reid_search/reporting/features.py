@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +52,6 @@ def available_methods(wanted: Sequence[str] | None) -> list[str]:
     Raises:
         ConfigError: an unknown one, or one that is not installed.
     """
-    from importlib.util import find_spec
-
     there = [name for name in METHODS if name != "umap" or find_spec("umap") is not None]
     for name in wanted or ():
         if name not in METHODS:

@@ -9,8 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reid_core import ConfigError, DataError, DataSet, load_embedder
+from reid_core import ConfigError, DataError, DataSet, find_protocol, load_embedder
+from reid_core.evaluation.extraction import extract
+from reid_core.images import read_image, resize_image
+from reid_core.machine.devices import choose_device
+from reid_retrieval.features import FeatureSet
+from reid_retrieval.labels import Labels
+from reid_search.calibration.counting import count_pairs
+from reid_search.calibration.curves import Roc, area_under
+from reid_search.calibration.pairs import Pairs
 from reid_search.comparing.effects import compare
 from reid_search.comparing.models import Model, changes, models_of
 from reid_search.comparing.pictures import check_same_data, rows_of_names
@@ -18,16 +28,14 @@ from reid_search.comparing.statistics import LEVEL, RESAMPLES, mean_with_interva
 from reid_search.comparing.stored import StoredResult, label_of
 from reid_search.comparing.tables import FOUND_BY, by_camera_pair, by_identity
 from reid_search.reporting import charts
+from reid_search.reporting.attention import similarity_attention
 from reid_search.reporting.features import laid_out, some_people
 from reid_search.reporting.gathering import RunFolder
 from reid_search.reporting.lists import chosen_queries
 from reid_search.reporting.pictures import Album
 
 if TYPE_CHECKING:
-    import torch
-
     from reid_core import Embedder
-    from reid_retrieval.features import FeatureSet
 
 Bars = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -83,8 +91,6 @@ def render(
     Raises:
         ReidError: a data set is not the one that a run was evaluated on, or a file cannot be read.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     models = models_of([run.stored for run in runs])
     sections = []
     for number, run in enumerate(runs):
@@ -303,8 +309,6 @@ def _of_features(
     progress: Bars,
 ) -> dict[str, Any]:
     """Return what needs the embedder: similarities, maps of features, attention."""
-    from reid_core.machine.devices import choose_device
-
     place = choose_device(options.device)
     embedder = load_embedder(run.stored.path, place)
     some = some_people(dataset, options.images)
@@ -332,10 +336,6 @@ def _of_features(
 def _embedded(
     run: RunFolder, embedder: Embedder, dataset: DataSet, place: torch.device, progress: Bars
 ) -> tuple[FeatureSet, FeatureSet]:
-    from reid_core.evaluation.extraction import extract
-    from reid_retrieval.features import FeatureSet
-    from reid_retrieval.labels import Labels
-
     settings = run.stored.config.evaluation if run.stored.config else None
     vector = None if settings is None or settings.vector == "declared" else settings.vector
     sets = []
@@ -355,11 +355,6 @@ def _embedded(
 
 def _scores(result: StoredResult, query: FeatureSet, gallery: FeatureSet) -> list[dict[str, str]]:
     """Return histogram and ROC of the pairs that the protocol counts."""
-    from reid_core import find_protocol
-    from reid_search.calibration.counting import count_pairs
-    from reid_search.calibration.curves import Roc, area_under
-    from reid_search.calibration.pairs import Pairs
-
     try:
         counts = count_pairs(Pairs(query, gallery, find_protocol(result.content["protocol"]))).all
     except DataError:  # among some of the people nobody may have two cameras
@@ -386,11 +381,6 @@ def _attention(
     album: Album,
 ) -> list[dict[str, Any]]:
     """Return pairs of a query and its closest image, each by what makes it like the other."""
-    import torch
-
-    from reid_core.images import read_image, resize_image
-    from reid_search.reporting.attention import similarity_attention
-
     if not options.attention or not result.content.get("queries"):
         return []
     query_rows, gallery_rows = rows_of_names(dataset)
