@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import torch
 from pydantic import Field
 
+from reid_baselines.mgn_encoder import MgnEncoder, Reduction
+from reid_baselines.stripes import StripePool, check_stripes
 from reid_core import (
     Branch,
     ConfigError,
@@ -21,6 +24,7 @@ from reid_core import (
     Settings,
     Supervision,
     Update,
+    batch_hard_triplet,
     hookimpl,
 )
 
@@ -75,8 +79,6 @@ class Mgn(Plugin):
     @hookimpl
     def reid_backbone(self, ctx: RunContext) -> Encoder:
         """Split the ResNet that ``model.backbone`` names into a stem and three branches."""
-        from reid_baselines.mgn_encoder import MgnEncoder
-
         model = ctx.config.model
         if ctx.providers.backbone(model.backbone) is not None:
             others = [f"'{name}'" for name in ctx.config.run.plugins if name != self.name]
@@ -102,7 +104,6 @@ class Mgn(Plugin):
         """Pool the three maps, and embed the eight vectors."""
         if not self._present(ctx):
             return []
-        from reid_baselines.stripes import StripePool, check_stripes
 
         branches = []
         for number, (cuts, names) in enumerate(zip(CUTS, VECTORS, strict=True), start=1):
@@ -117,8 +118,6 @@ class Mgn(Plugin):
         return branches
 
     def _embedding(self, name: str, channels: int) -> Embedding:
-        from reid_baselines.mgn_encoder import Reduction
-
         whole, dim = name in GLOBAL, self.settings.dim
         pooled = whole and self.settings.classified == "pooled"
         return Embedding(
@@ -184,9 +183,6 @@ class Mgn(Plugin):
         ours = step.update in ("main", name)
         if not (self._present(ctx) and ours and step.wants(name)):
             return []
-        import torch
-
-        from reid_core import batch_hard_triplet
 
         view = next(iter(step.passes.values()))
         batch = view.batch

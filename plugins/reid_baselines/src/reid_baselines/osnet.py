@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from reid_baselines.osnet_encoder import OsnetEncoder, OsnetFc
+from reid_baselines.osnet_weights import load_encoder, load_fc
 from reid_baselines.osnet_widths import WIDTHS
 from reid_core import (
     Branch,
     ConfigError,
     Embedding,
     EncoderProvider,
+    GlobalPool,
     Group,
     Plugin,
     Schedule,
@@ -73,9 +76,6 @@ class Osnet(Plugin):
         """Pool and embed as the network itself does."""
         if not self._embeds(ctx):
             return []
-        from reid_baselines.osnet_encoder import OsnetFc
-        from reid_baselines.osnet_weights import load_fc
-        from reid_core import GlobalPool
 
         model = ctx.config.model
         fc = OsnetFc(taps[ENCODER_MAP].channels, FC_DIM)
@@ -109,9 +109,6 @@ class Osnet(Plugin):
 
 
 def _build(name: str, ctx: RunContext) -> Encoder:
-    from reid_baselines.osnet_encoder import OsnetEncoder
-    from reid_baselines.osnet_weights import load_encoder
-
     model = ctx.config.model
     if model.last_stride == 2:
         raise ConfigError(

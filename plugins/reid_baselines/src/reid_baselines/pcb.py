@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from reid_baselines.stripes import StripePool, check_stripes
 from reid_core import Branch, Embedding, Need, Plugin, Settings, Supervision, hookimpl
 from reid_core.contract.model import ENCODER_MAP
 
@@ -48,8 +49,6 @@ class Pcb(Plugin):
         settings, stripes = self.settings, range(1, self.settings.stripes + 1)
 
         def build(known: Mapping[str, Tap]) -> nn.Module:
-            from reid_baselines.stripes import StripePool, check_stripes
-
             cuts = (settings.stripes,)
             check_stripes(self.name, known[settings.stream], ctx.image_size[0], cuts)
             return StripePool(settings.pooling, cuts)
