@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from reid_benchmarks.datasets import index
+from reid_benchmarks.datasets.table import BENCHMARKS
+from reid_benchmarks.protocols import PROTOCOLS
 from reid_core import Plugin, hookimpl
 
 if TYPE_CHECKING:
@@ -17,14 +20,9 @@ class Benchmarks(Plugin):
     @hookimpl
     def reid_datasets(self) -> Sequence[DataProvider]:
         """Offer a loader of every data set; the files are the user's."""
-        from reid_benchmarks.datasets import index
-        from reid_benchmarks.datasets.table import BENCHMARKS
-
         return [index.provider(), *(benchmark.provider() for benchmark in BENCHMARKS)]
 
     @hookimpl
     def reid_evaluation_protocols(self) -> Sequence[Protocol]:
         """Offer the protocols by which results on them are published."""
-        from reid_benchmarks.protocols import PROTOCOLS
-
         return PROTOCOLS

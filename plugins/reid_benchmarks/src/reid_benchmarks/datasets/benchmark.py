@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reid_benchmarks.datasets.records import Records, assemble
+from reid_benchmarks.protocols import PROTOCOL_NAMES
 from reid_core.contract.samples import Counts, DataProvider, DataRequest, DataSet
 from reid_core.errors import DataError
 
@@ -124,8 +125,6 @@ class Benchmark:
         Raises:
             DataError: the copy is incomplete or does not have the official layout.
         """
-        from reid_benchmarks.protocols import PROTOCOL_NAMES
-
         if request.root is None:
             raise DataError(f"data set '{self.name}': give its folder with --data-root DIR")
         variant = self._variant(request)

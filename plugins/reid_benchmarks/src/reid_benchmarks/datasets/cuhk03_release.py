@@ -13,6 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+from scipy.io import loadmat
+
 from reid_core import write_text
 from reid_core.errors import DataError
 
@@ -64,8 +67,6 @@ def extract_release(path: Path, kind: str, cache: Path) -> Path:
     Raises:
         DataError: h5py is missing, or the file is not the release.
     """
-    from PIL import Image
-
     stat = path.stat()
     key = f"{_LAYOUT}|{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{kind}"
     folder = cache / "benchmarks" / f"cuhk03-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
@@ -118,8 +119,6 @@ def read_new_protocol(path: Path) -> NewProtocol:
     Raises:
         DataError: the file is corrupt, or its lists contradict each other.
     """
-    from scipy.io import loadmat
-
     try:
         content = loadmat(path)
         names = [str(cell[0]) for cell in content["filelist"].ravel()]

@@ -18,7 +18,10 @@ from typing import Any
 
 from reid_core import SHARED_FIELDS, DataProvider, DataSet, FieldKind, Sample, Source
 from reid_core.contract.samples import DataRequest, renumbered
+from reid_core.data.encoding import image_bytes, write_whole
+from reid_core.data.label_store import content_hash
 from reid_core.errors import DataError, did_you_mean
+from reid_core.images import read_image
 
 SPLITS = ("train", "query", "gallery")
 LABELS = ("pid", "camid", "clothes")
@@ -178,10 +181,6 @@ def _field(row: _Row, root: Path, name: str, value: object) -> Any:
 
 def _cut(row: _Row, cache: Path) -> Path:
     """Cut a row's box out of its picture, once, and return the file."""
-    from reid_core.data.encoding import image_bytes, write_whole
-    from reid_core.data.label_store import content_hash
-    from reid_core.images import read_image
-
     left, top, width, height = (row.integer(name) for name in BOX)
     key = f"{content_hash(row.path)}|{left}|{top}|{width}|{height}"
     name = hashlib.sha256(key.encode()).hexdigest()
