@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from reid_core.data.encoding import array_bytes, image_bytes, label_bytes, write_whole
@@ -146,8 +147,6 @@ def forget_world() -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch compute in one thread: rendering small pictures in several is slower."""
-    import torch
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

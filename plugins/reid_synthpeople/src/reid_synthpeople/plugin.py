@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from reid_core import DataProvider, Plugin, Protocol, hookimpl
+from reid_synthpeople import provider
 from reid_synthpeople.names import (
     CROPS,
     DRESSED,
@@ -23,6 +24,8 @@ from reid_synthpeople.names import (
     TEMPLATE_GARMENTS,
     VARIANTS,
 )
+from reid_synthpeople.protocols import OWN_PROTOCOLS
+from reid_synthpeople.provider import load_dataset, load_source
 from reid_synthpeople.settings import SynthpeopleSettings
 
 if TYPE_CHECKING:
@@ -83,26 +86,18 @@ class Synthpeople(Plugin):
     @hookimpl
     def reid_evaluation_protocols(self) -> Sequence[Protocol]:
         """Offer the protocols of the variants ``prcc`` and ``vcclothes``."""
-        from reid_synthpeople.protocols import OWN_PROTOCOLS
-
         return OWN_PROTOCOLS
 
     def _load(self, request: DataRequest) -> DataSet:
-        from reid_synthpeople.provider import load_dataset
-
         return load_dataset(request, self.settings)
 
     def _load_source(self, variant: str, request: DataRequest) -> Source:
-        from reid_synthpeople.provider import load_source
-
         return load_source(variant, request, self.settings)
 
     def _make(
         self, variant: str | None
     ) -> Callable[[DataRequest, Path, Callable[[int, int], None]], None]:
         def make(request: DataRequest, folder: Path, advance: Callable[[int, int], None]) -> None:
-            from reid_synthpeople import provider
-
             provider.make(request, folder, advance, self.settings, variant)
 
         return make

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reid_core import DataError, DataSet, Source
+from reid_core.cli.progress import Screen
 from reid_synthpeople.cards import Order, read_card, title_of
 from reid_synthpeople.loading import Row, dataset_of, lacking, read_index, source_of
 from reid_synthpeople.names import SIZES, VARIANTS
@@ -80,7 +81,6 @@ def _cached(
     found = made(order, folder)
     if found is not None:
         return found
-    from reid_core.cli.progress import Screen
 
     screen = Screen()
     total = len(order.plan())
