@@ -257,7 +257,8 @@ def test_without_data_and_without_synthetic_people_the_way_on_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refused: Refused
 ) -> None:
     toy = {name: found for name, found in installed().items() if name == "toy"}
-    monkeypatch.setattr("reid_core.plugins.providers.installed", lambda: toy)
+    for module in ("providers", "offers"):
+        monkeypatch.setattr(f"reid_core.plugins.{module}.installed", lambda: toy)
     line = refused(command=("run", "-o", str(tmp_path / "out")))
     assert "data set 'synthpeople' is not installed: pip install reid-synthpeople" in line
     assert "or choose another one with --data NAME (there are: folder, toy, toy-pairs)" in line

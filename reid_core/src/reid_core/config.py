@@ -6,11 +6,13 @@ Keys are never added by a plugin to these sections: a plugin's settings are its 
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import platformdirs
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -461,10 +463,6 @@ def cache_folder() -> Path:
 
     What earlier versions left in ``~/.cache/reid``, which another package uses, too, is moved.
     """
-    import os
-
-    import platformdirs
-
     chosen = os.environ.get("REID_CACHE")
     if chosen:
         return Path(chosen)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
+from reid_core.data.decoding import read_field
 from reid_core.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -249,8 +250,6 @@ def _side_cars(root: Path, spec: FieldSpec, split: str, images: list[_Image]) ->
             f"(NAME.png or NAME.npy): {_some(missing)}"
         )
     if spec.kind is FieldKind.SCALAR:
-        from reid_core.data.decoding import read_field  # Pillow: not for every listing of providers
-
         return [read_field(value, spec).item() for value in values]
     return values
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
+import torch
+import torch.nn.functional as F
 from pydantic import Field
+from torch import nn
 
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import Branch, Tap
 from reid_core.contract.plugin import Plugin, Settings
 from reid_core.contract.stages import Stage
 from reid_core.contract.step import LossTerm
+from reid_core.model.precision import inner_products
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +44,6 @@ class Contrastive(Plugin):
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
         """Project the pooled map by two layers."""
-        from torch import nn
 
         def project(known: Mapping[str, Tap]) -> nn.Module:
             channels = known["core/pooled"].channels
@@ -77,11 +80,6 @@ def nt_xent(vectors: Tensor, images: Tensor, temperature: float) -> Tensor:
         Scalar: the mean over rows of minus the log share of the row's other views among all other
         rows.
     """
-    import torch
-    import torch.nn.functional as F
-
-    from reid_core.model.precision import inner_products
-
     unit = F.normalize(vectors.float(), dim=1)
     own = torch.eye(len(images), dtype=torch.bool, device=images.device)
     similarity = (inner_products(unit) / temperature).masked_fill(own, -torch.inf)

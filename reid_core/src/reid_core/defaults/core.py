@@ -1,7 +1,6 @@
 """The core's own plugin: timm encoders, the global embedding, cross-entropy and triplet.
 
-Its answers to slots count only when nobody claims them. Nothing heavy is imported at the top: the
-class is loaded by every command, also by those that only list.
+Its answers to slots count only when nobody claims them.
 """
 
 from __future__ import annotations
@@ -9,10 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from reid_core.contract.events import RunBegan
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import ENCODER_MAP, POOLINGS, Branch, Embedding, Supervision, Tap
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataProvider
+from reid_core.contract.stages import Start
+from reid_core.data.folder import load_folder
+from reid_core.defaults.contrastive import contrastive_stage
+from reid_core.defaults.observers import JsonLines, TensorBoard
+from reid_core.model.blocks import GlobalPool
+from reid_core.model.criteria import CrossEntropyTriplet
+from reid_core.model.encoder import TimmEncoder
+from reid_retrieval.protocols import GENERIC_PROTOCOLS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,8 +30,6 @@ if TYPE_CHECKING:
     from reid_core.contract.criterion import IdentityCriterion
     from reid_core.contract.encoder import Encoder
     from reid_core.contract.events import Event
-    from reid_core.contract.samples import DataRequest, DataSet
-    from reid_core.contract.stages import Start
     from reid_retrieval.protocols import Protocol
 
 _NECK = "heads.core/global.neck.running_*"
@@ -38,9 +44,6 @@ class Core(Plugin):
     @hookimpl
     def reid_observe(self, event: Event) -> None:
         """Write metrics as JSON lines and for TensorBoard into the run's folder."""
-        from reid_core.contract.events import RunBegan
-        from reid_core.defaults.observers import JsonLines, TensorBoard
-
         if isinstance(event, RunBegan):
             self._observers = (JsonLines(event.folder),)
             if event.config.engine.tensorboard:
@@ -50,9 +53,6 @@ class Core(Plugin):
 
     def starts(self, config: RunConfig) -> Sequence[Start]:
         """Start the encoder from contrastive pre-training where ``model.start`` says so."""
-        from reid_core.contract.stages import Start
-        from reid_core.defaults.contrastive import contrastive_stage
-
         if config.model.start != "contrastive":
             return ()
         # All other images of a batch are negatives: small batches teach little.
@@ -65,8 +65,6 @@ class Core(Plugin):
     @hookimpl
     def reid_backbone(self, ctx: RunContext) -> Encoder:
         """Build the encoder that ``model.backbone`` names: a plugin's, otherwise timm's."""
-        from reid_core.model.encoder import TimmEncoder
-
         settings = ctx.config.model
         offered = ctx.providers.build_backbone(settings.backbone, ctx)
         if offered is not None:
@@ -87,8 +85,6 @@ class Core(Plugin):
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> Sequence[Branch]:
         """Pool the encoder's map into the embedding ``core/global``."""
-        from reid_core.model.blocks import GlobalPool
-
         if not ctx.owns(self.name, "embedding"):
             return []
         settings, identity = ctx.config.model, ctx.config.identity
@@ -116,8 +112,6 @@ class Core(Plugin):
         self, ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
     ) -> IdentityCriterion:
         """Supervise an embedding by cross-entropy and batch-hard triplet."""
-        from reid_core.model.criteria import CrossEntropyTriplet
-
         wants = embedding.supervision or Supervision()
         dim = dims[wants.cross_entropy or "neck"]
         return CrossEntropyTriplet(embedding, dim, ctx.num_identities, ctx.config.identity)
@@ -128,7 +122,7 @@ class Core(Plugin):
         return [
             DataProvider(
                 "folder",
-                _load_folder,
+                load_folder,
                 summary="your own images: PID_cCAM[_oOUTFIT][_ANYTHING].jpg, or as the variant",
                 variants=("names", "market", "msmt17", "prcc", "pid"),
                 needs_root=True,
@@ -140,12 +134,4 @@ class Core(Plugin):
     @hookimpl
     def reid_evaluation_protocols(self) -> Sequence[Protocol]:
         """Offer the generic protocols."""
-        from reid_retrieval.protocols import GENERIC_PROTOCOLS
-
         return GENERIC_PROTOCOLS
-
-
-def _load_folder(request: DataRequest) -> DataSet:
-    from reid_core.data.folder import load_folder
-
-    return load_folder(request)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from reid_retrieval.results import RetrievalResult, percent
-
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
 
 
 def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation") -> Group:
@@ -19,12 +20,6 @@ def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation")
     columns of their own, for they must not be read against each other; a rank that is not reported
     is empty. What the numbers rest on stands below: once, or with each result where they differ.
     """
-    from rich import box
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
     names = [name for name in ("mAP", "MRR") if any(r.ap_name == name for r in results)]
     columns = {name: name for name in names}
     if "mAP" in names:
@@ -50,9 +45,6 @@ def results_table(results: Sequence[RetrievalResult], title: str = "Evaluation")
 
 def metrics_table(metrics: Mapping[str, float]) -> Table:
     """Return a table of the numbers that plugins measure, as they are."""
-    from rich import box
-    from rich.table import Table
-
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("measured by plugins", overflow="fold")
     table.add_column("value", justify="right")

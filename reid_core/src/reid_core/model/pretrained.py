@@ -12,7 +12,9 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reid_core.errors import CheckpointError, ConfigError, did_you_mean
@@ -213,8 +215,6 @@ def misfit(encoder: str, origin: str | Path, reason: str) -> ConfigError:
 def _content(path: Path, encoder: str) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return dict(load_file(path))
         with torch.serialization.safe_globals(_plain_numbers()):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -229,8 +229,6 @@ def _content(path: Path, encoder: str) -> dict[str, Any]:
 
 def _plain_numbers() -> list[Any]:
     """Return what NumPy's scalars are stored as: checkpoints keep their scores as such."""
-    import numpy as np
-
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8")]
     # The function has moved within NumPy; files name it by the place that it had.

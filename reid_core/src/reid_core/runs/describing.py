@@ -6,6 +6,8 @@ import platform
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from reid_core.config import RunConfig
 
 if TYPE_CHECKING:
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 
 def describe(assembly: Assembly) -> dict[str, Any]:
     """Return what a run consists of: versions, claims, order, counts; plain data."""
-    import torch
-
     ctx, model = assembly.ctx, assembly.model
     embedder = sum(p.numel() for p in assembly.embedder().parameters())
     return {
@@ -63,8 +63,6 @@ def cost(trainer: Any, seconds: float) -> dict[str, float]:
         trainer: of the run.
         seconds: wall time of the whole run, evaluation included.
     """
-    import torch
-
     spent = {
         "seconds": round(seconds, 1),
         "training_seconds": round(trainer.seconds, 1),

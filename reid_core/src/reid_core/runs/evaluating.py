@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from reid_core.config import EngineSection, EvaluationSection
-    from reid_core.evaluation.evaluating import Evaluator
+from reid_core.config import EngineSection, EvaluationSection
+from reid_core.errors import DataError
+from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
+from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
+from reid_core.runs.finding import find_protocol, open_dataset
 
 
 def open_evaluator(
@@ -38,12 +39,6 @@ def open_evaluator(
         DataError: there is no such data set or protocol, or no query that could be answered.
         DeviceError: there is no such device.
     """
-    from reid_core.config import EngineSection, EvaluationSection
-    from reid_core.errors import DataError
-    from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
-    from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
-    from reid_core.runs.finding import find_protocol, open_dataset
-
     engine = engine or EngineSection()
     device = choose_device(engine.device)
     dataset = open_dataset(data, root, cache)

@@ -6,11 +6,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from reid_core.config import cache_folder
+from reid_core.contract.context import RunContext
+from reid_core.contract.samples import DataSet, Source
+from reid_core.defaults.core import Core
+from reid_core.machine.devices import choose_device
+from reid_core.machine.randomness import scoped
+from reid_core.machine.ranks import gather
+from reid_core.model.embedder import Embedder
+from reid_core.model.encoder import verify_taps
+from reid_core.plugins.providers import Providers
+from reid_core.plugins.slots import assign_slots
+from reid_core.runs.assembly.sources import load_dataset, load_source
+from reid_core.runs.resolve import resolve
+from reid_core.runs.stages import Stages
+
 if TYPE_CHECKING:
-    from reid_core.contract.context import RunContext
     from reid_core.contract.plugin import Plugin
-    from reid_core.contract.samples import DataSet, Source
-    from reid_core.model.embedder import Embedder
     from reid_retrieval.protocols import Protocol
 
 
@@ -25,21 +37,11 @@ def open_dataset(name: str, root: Path | None = None, cache: Path | None = None)
     Raises:
         DataError: nobody offers it, or it cannot be read.
     """
-    from reid_core.config import cache_folder
-    from reid_core.plugins.providers import Providers
-    from reid_core.runs.assembly.sources import load_dataset
-    from reid_core.runs.resolve import resolve
-
     return load_dataset(name, root, cache or cache_folder(), Providers(resolve().calls))
 
 
 def open_source(name: str, root: Path | None = None, cache: Path | None = None) -> Source:
     """Load a training source by name, or the training split of a data set; see `open_dataset`."""
-    from reid_core.config import cache_folder
-    from reid_core.plugins.providers import Providers
-    from reid_core.runs.assembly.sources import load_source
-    from reid_core.runs.resolve import resolve
-
     return load_source(name, root, cache or cache_folder(), Providers(resolve().calls))
 
 
@@ -49,9 +51,6 @@ def find_protocol(name: str) -> Protocol:
     Raises:
         DataError: nobody offers it.
     """
-    from reid_core.plugins.providers import Providers
-    from reid_core.runs.resolve import resolve
-
     return Providers(resolve().calls).protocol(name)
 
 
@@ -80,11 +79,6 @@ def make_embedder(
     Raises:
         ConfigError: there is no such encoder, or no such weights, or they do not fit.
     """
-    from reid_core.defaults.core import Core
-    from reid_core.machine.randomness import scoped
-    from reid_core.model.embedder import Embedder
-    from reid_core.model.encoder import verify_taps
-
     model: dict[str, Any] = {
         "backbone": backbone,
         "pretrained": {"published": True, "random": False}.get(str(weights), str(weights)),
@@ -128,17 +122,6 @@ def open_context(
     Raises:
         ReidError: the configuration or the data set cannot be used.
     """
-    from reid_core.config import cache_folder
-    from reid_core.contract.context import RunContext
-    from reid_core.contract.samples import DataSet, Source
-    from reid_core.machine.devices import choose_device
-    from reid_core.machine.ranks import gather
-    from reid_core.plugins.providers import Providers
-    from reid_core.plugins.slots import assign_slots
-    from reid_core.runs.assembly.sources import load_dataset
-    from reid_core.runs.resolve import resolve
-    from reid_core.runs.stages import Stages
-
     resolved = resolve(flags)
     config, folder = resolved.config, cache or cache_folder()
     providers = Providers(resolved.calls)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reid_core.model import stored
+from reid_core.runs.running import restore
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,5 @@ def load_embedder(
     """
     if not checkpoint:
         return stored.load_embedder(path, device)
-    from reid_core.runs.running import restore
 
     return restore(Path(path), say=lambda line: None).embedder().to(device).eval()

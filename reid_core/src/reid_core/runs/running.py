@@ -14,11 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reid_core.config import RunConfig
+from reid_core.contract.events import RunBegan, RunEnded
+from reid_core.data.joining import trained_on
+from reid_core.data.people import learnt_from, seen_before
 from reid_core.defaults.metrics import METRICS, forget_after
 from reid_core.errors import ConfigError, own_errors
+from reid_core.evaluation.records import HEAD, results_text, stored_results
+from reid_core.loop.trainer import Interrupted, Trainer
+from reid_core.machine.devices import choose_device, device_errors
+from reid_core.machine.randomness import deterministic
+from reid_core.machine.ranks import broadcast, process_group, world
 from reid_core.outputs import checked_folder, remove_parts, write_json, write_text
+from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.describing import closing_line, cost, describe, opening_line
 from reid_core.runs.resolve import Resolved, resolve
+from reid_core.runs.stages import Stages
 from reid_retrieval.results import RetrievalResult
 
 if TYPE_CHECKING:
@@ -81,9 +91,6 @@ def run(
         ReidError: anything that cannot work, in one line.
     """
     # Torch is imported here and below, so that resolving and listing stay light.
-    from reid_core.machine.devices import choose_device, device_errors
-    from reid_core.machine.randomness import deterministic
-    from reid_core.machine.ranks import broadcast, process_group, world
 
     if longer and not resume:
         raise ConfigError("--longer prolongs the run that --resume continues; add --resume")
@@ -114,14 +121,6 @@ def _run(
     say: Callable[[str], None],
     bars: Progress,
 ) -> RunSummary:
-    from reid_core.contract.events import RunBegan, RunEnded
-    from reid_core.data.joining import trained_on
-    from reid_core.data.people import learnt_from, seen_before
-    from reid_core.evaluation.records import HEAD
-    from reid_core.loop.trainer import Interrupted, Trainer
-    from reid_core.runs.assembly.assembling import assemble
-    from reid_core.runs.stages import Stages
-
     config = resolved.config
     assembly = assemble(resolved, folder=folder, cache=cache, say=say, stages=Stages())
     leads = assembly.ctx.rank == 0
@@ -243,9 +242,6 @@ def build_run(
     Raises:
         ReidError: the configuration cannot work, or its data set is not there.
     """
-    from reid_core.runs.assembly.assembling import assemble
-    from reid_core.runs.stages import Stages
-
     return assemble(resolve(flags, recipe=recipe), cache=cache, say=say, stages=Stages())
 
 
@@ -265,10 +261,6 @@ def restore(
     Raises:
         ReidError: there is no run, or it cannot be assembled here.
     """
-    from reid_core.loop.trainer import Trainer
-    from reid_core.runs.assembly.assembling import assemble
-    from reid_core.runs.stages import Stages
-
     assembly = assemble(
         resolve(recipe=_stored_config(folder)), cache=cache, say=say, stages=Stages()
     )
@@ -285,10 +277,6 @@ def _leave(
     selected: Mapping[str, Any] | None,
 ) -> None:
     """Write the embedder, the results and the picture of ranked lists."""
-    from reid_core.data.joining import trained_on
-    from reid_core.data.people import learnt_from
-    from reid_core.evaluation.records import results_text, stored_results
-
     config, embedder = assembly.config, assembly.embedder()
     sources = assembly.ctx.sources
     embedder.learnt_from = learnt_from(sources, trained_on(config), start_of(assembly))
