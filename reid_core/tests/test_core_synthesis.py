@@ -22,7 +22,7 @@ from reid_core.loop.assembly import Assembly
 from reid_core.loop.synthesis import check_synthetic, joined, labelled
 from reid_core.model.graph import ReidModel
 from reid_core.testing.probe_plugins import PROBES
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly
 
 SPATIAL = torch.tensor([2, 0])
 IDENTITY = torch.tensor([1, 1])
@@ -233,6 +233,14 @@ def test_without_an_identity_weight_generated_images_have_no_identity_terms(
     trainer = Recorder(assembly)
     trainer.train_epoch()
     assert not any("@" in name for name in trainer.metrics.seen)
+
+
+def test_an_identity_weight_scales_the_terms_of_generated_images(reid_cache: Path) -> None:
+    settings = {"plugins": {"adversarial": {"identity_weight": 0.25}}}
+    assembly = tiny_assembly(("adversarial",), settings, cache=reid_cache, classes=PROBES)
+    _, report = first_forward(assembly)
+    weights = {name: report.weights[name] for name in (CE, f"{CE}@{MADE}")}
+    assert weights == {CE: 1.0, f"{CE}@{MADE}": 0.25}
 
 
 def generating(make: Any) -> type[Plugin]:

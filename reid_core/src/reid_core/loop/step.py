@@ -77,7 +77,6 @@ def train_step(
     for update in due:
         if update.at_start:
             (loss, report), gradients = early[update.name]
-            optimisers.clear()
             for parameter, gradient in gradients:
                 parameter.grad = gradient
         else:
