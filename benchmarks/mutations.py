@@ -83,7 +83,7 @@ def main() -> int:
             results[name] = rows
         for mutation in mutations[part - 1 :: parts]:
             key = key_of(mutation)
-            last = rows.get(key, {}).get("outcome")
+            last = read_results(args.results)[name].get(key, {}).get("outcome")
             if (
                 args.only not in "\n".join(mutation[word] for word in ("file", "old", "new"))
                 or (args.missing and last in ("caught", "survives"))
@@ -117,7 +117,7 @@ def key_of(mutation: dict[str, str]) -> str:
 
 
 def read_results(path: Path = RESULTS) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return what was changed, the first outcome, the last, and by whom, by distribution and key."""
+    """Return by distribution and key what was changed, the first and last outcome, by whom."""
     results: dict[str, dict[str, dict[str, Any]]] = json.loads(path.read_text("utf-8"))
     return results
 

@@ -377,14 +377,15 @@ def test_strides_need_not_divide_the_image(pixels: int, places: int, stride: int
     assert stride_of(pixels, places) == stride
 
 
+@pytest.mark.parametrize("size", [(100, 50), (32, 16)])
 @pytest.mark.parametrize(("last_stride", "last"), [(1, 16), (2, 32)])
-def test_taps_of_an_image_of_100_rows_have_the_networks_strides(
-    last_stride: int, last: int
+def test_taps_have_the_networks_strides_where_the_image_does_not_tell_them(
+    last_stride: int, last: int, size: tuple[int, int]
 ) -> None:
-    encoder = on_meta("resnet18", last_stride, (100, 50))
+    encoder = on_meta("resnet18", last_stride, size)
     assert [tap.stride for tap in encoder.taps] == [2, 4, 8, 16, last, last]
     with torch.device("meta"):
-        verify_taps(encoder, (100, 50), "core")
+        verify_taps(encoder, size, "core")
 
 
 @pytest.mark.parametrize("name", ["vgg11", "dla34", "darknet53", "tresnet_m"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -34,7 +36,7 @@ def test_moments_of_shares_are_those_of_the_whole(
     cuts: tuple[int, ...], mean: float, spread: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = torch.randn(12, 3, 2, generator=torch.Generator().manual_seed(0)) * spread + mean
-    shares = [rows[begin:end] for begin, end in zip(cuts, cuts[1:], strict=False)]
+    shares = [rows[begin:end] for begin, end in pairwise(cuts)]
     exact = torch.var_mean(rows.double(), [0, 2], correction=0)
     for found in moments(shares, monkeypatch):
         assert found[0].double().allclose(exact[1], rtol=1e-6, atol=1e-6)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reid_core.config import AugmentSection
+from reid_core.contract.model import Supervision
 from reid_core.contract.step import LossTerm, Pass, Schedule, Update
 from reid_core.contract.views import StepView
 from reid_core.data.augmentation import (
@@ -140,6 +141,16 @@ def test_augmentation_is_what_its_section_says(reid_cache: Path) -> None:
     policy = tiny_assembly((), larger, cache=reid_cache).loaders["main"].policy
     assert policy is not None
     assert policy.enlarge == 1.25
+
+
+def test_the_core_s_embedding_is_supervised_as_the_section_says(reid_cache: Path) -> None:
+    given = {"identity": {"triplet_weight": 0.0, "classifier_bias": True}}
+    for sections, wanted in (
+        ({}, Supervision(cross_entropy="neck", triplet="raw", classifier_bias=False)),
+        (given, Supervision(cross_entropy="neck", triplet=None, classifier_bias=True)),
+    ):
+        model = tiny_assembly((), sections, cache=reid_cache).model
+        assert model.embeddings["core/global"].supervision == wanted
 
 
 def test_colours_are_changed_in_the_order_that_is_said() -> None:

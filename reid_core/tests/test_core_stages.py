@@ -244,6 +244,14 @@ def test_nt_xent_by_hand() -> None:
     assert float(nt_xent(vectors, images, 1.0)) == pytest.approx(expected, abs=1e-6)
 
 
+def test_nt_xent_is_found_in_float32_under_mixed_precision() -> None:
+    vectors = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+    images = torch.arange(4).repeat(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = nt_xent(vectors, images, 0.1)
+    assert torch.equal(found, nt_xent(vectors, images, 0.1))
+
+
 def test_nt_xent_prefers_agreeing_views() -> None:
     images = torch.tensor([0, 0, 1, 1])
     agreeing = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
