@@ -40,7 +40,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from reid_core import EpochEnded, Event, Sample, hookimpl, restore
+from reid_core import EpochEnded, Event, Sample, append_json, hookimpl, restore
 from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
 from reid_dgnet import Dgnet
@@ -67,10 +67,9 @@ class Curve(Dgnet):
         super().reid_observe(event)
         if isinstance(event, EpochEnded) and self.every and (event.epoch + 1) % self.every == 0:
             figures = measure(Composer.of(self._ctx), self.pairs, self._ctx.config.run.seed)
-            line = json.dumps({"steps": event.iteration + 1, **rounded(figures)})
-            with (self._ctx.folder / CURVE).open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
-            print(line, flush=True)
+            where = {"steps": event.iteration + 1, "iteration": event.iteration}
+            append_json(self._ctx.folder / CURVE, {**where, **rounded(figures)})
+            print(json.dumps({**where, **rounded(figures)}), flush=True)
 
 
 def trained(given: argparse.Namespace) -> tuple[Path, float]:

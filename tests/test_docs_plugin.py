@@ -435,7 +435,12 @@ def test_the_observer_writes_and_the_protocol_reports(
     assert door.gallery_images < whole.gallery_images
     lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
     assert lines[0]["config"]["run"]["plugins"] == ["front_door", "journal"]
-    assert [line["step"] for line in lines if "step" in line] == [0, 1, 2, 3]
+    assert [line["iteration"] for line in lines if "iteration" in line and "when" not in line] == [
+        0,
+        1,
+        2,
+        3,
+    ]
     assert lines[-2]["front-door"]["mAP"] == door.mean_ap
     assert lines[-1] == {"outcome": "finished"}
 

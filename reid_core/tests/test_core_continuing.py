@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from reid_core import ConfigError, is_finished, run_once
-from reid_core.runs import running
 from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import tiny_flags
 
@@ -69,7 +68,7 @@ def test_a_finished_run_is_known_from_every_working_directory(
     monkeypatch.chdir(finished.parent)
     stored = (finished / "config.toml").read_text("utf-8")
     own = {"data": {"root": "photos", "also": ["toy:tiny", "folder=more"]}}
-    config = running.anywhere(resolve(tiny_flags((), own)).config)
+    config = resolve(tiny_flags((), own)).config
     assert config.data.also == ("toy:tiny", f"folder={finished.parent / 'more'}")
     (finished / "config.toml").write_text(config.to_toml(), "utf-8")
     try:

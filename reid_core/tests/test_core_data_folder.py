@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from reid_core.cli.options import to_flags
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.samples import DataRequest, DataSet
 from reid_core.data.folder import load_folder
-from reid_core.errors import DataError
+from reid_core.errors import ConfigError, DataError
+from reid_core.runs.resolve import resolve
+from reid_core.testing.tiny import tiny_assembly
 
 TRAIN = ("0007_c1_o1_a.jpg", "0007_c3_o2.jpg", "0012_c1.png", "0012_c12_0_1.JPEG", "0003_c3.jpg")
 QUERY = ("0005_c1_o1.jpg", "0001_c2.jpg")
@@ -258,6 +262,25 @@ def test_a_pattern_of_one_s_own_stands_in_the_folder(tmp_path: Path) -> None:
     (tmp_path / "train" / "other.jpg").touch()
     with pytest.raises(DataError, match=r"train: 1 names do not fit cam.*: other\.jpg"):
         load(tmp_path)
+
+
+def test_a_pattern_may_be_a_setting(tmp_path: Path, reid_cache: Path) -> None:
+    for split, names in {"train": "1-a 1-b 2-a 2-b", "query": "8-a", "gallery": "8-b 9-a"}.items():
+        (tmp_path / split).mkdir()
+        for name in names.split():
+            (tmp_path / split / f"cam{name[-1]}-{name[0]}-x.png").touch()
+    options = ("folder.pattern=cam(?P<camera>[a-z])-(?P<pid>\\d+)-.*",)
+    flags = to_flags({"data": "folder", "data_root": tmp_path, "settings": options})
+    data = resolve(flags).config.data
+    assert data.pattern == r"cam(?P<camera>[a-z])-(?P<pid>\d+)-.*"
+    request = DataRequest("folder", None, None, data.root, reid_cache, data.pattern)
+    assert [(s.pid, s.camid) for s in load_folder(request).train.samples] == [
+        (0, 0), (1, 0), (0, 1), (1, 1),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r"folder\.pattern: .*needs a group"):
+        load_folder(replace(request, pattern=".*"))
+    with pytest.raises(ConfigError, match=r"data\.pattern is of names in .* not in 'toy'"):
+        tiny_assembly([], {"data": {"pattern": ".*"}}, cache=reid_cache)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from reid_core.defaults.metrics import forget_after
+from reid_core.contract.events import RunEnded, StepEnded
+from reid_core.defaults.observers import TensorBoard
 from reid_core.errors import CheckpointError, ConfigError, OutputError
 from reid_core.loop.state import read_checkpoint
+from reid_core.outputs import append_json, forget_after
 from reid_core.runs import running
 from reid_core.testing.tiny import tiny_flags
 from reid_core.testing.toy.making import make_toy
@@ -197,6 +198,28 @@ def test_a_folder_that_moved_with_its_data_is_resumed_from_anywhere(
         assert key in told
 
 
+def test_files_are_found_again_from_another_working_directory(
+    whole: Path, reid_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the encoder's start and of the data; and the same places are no other settings."""
+    make_toy(tmp_path / "photos", "tiny")
+    shutil.copy(whole / "embedder.safetensors", tmp_path / "start.safetensors")
+    shutil.copy(whole / "embedder.json", tmp_path / "start.json")
+    monkeypatch.chdir(tmp_path)
+    own = {"data": {"name": "folder", "root": "photos"}}
+    flags = tiny_flags([], own, {"model": {"pretrained": "start.safetensors"}})
+    run(Path("run"), reid_cache, flags=flags)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    said: list[str] = []
+    run(tmp_path / "run", reid_cache, said=said, resume=True)
+    assert not [line for line in said if "other settings" in line]
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path / "run", reid_cache, said=said, resume=True, given=True, flags=flags)
+    assert not [line for line in said if "other settings" in line]
+
+
 def test_more_epochs_are_a_choice_by_name(whole: Path, reid_cache: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(whole, tmp_path / "run"))
     more: dict[str, Any] = {"flags": {"schedule": {"epochs": 3}}, "given": True, "resume": True}
@@ -215,17 +238,45 @@ def test_more_epochs_are_a_choice_by_name(whole: Path, reid_cache: Path, tmp_pat
 
 
 def test_what_is_done_again_is_logged_once(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    entries = [
-        {"kind": "step", "iteration": 1},
+    path, own = tmp_path / "metrics.jsonl", tmp_path / "san" / "textures.jsonl"
+    entries: list[dict[str, Any]] = [
+        {"kind": "evaluation", "when": "untrained", "iteration": -1},
+        {"kind": "step", "epoch": 3, "iteration": 1},
         {"kind": "evaluation", "when": "epoch", "iteration": 1},
         {"kind": "step", "iteration": 2},
         {"kind": "evaluation", "when": "final", "iteration": 1},
         {"kind": "end", "outcome": "interrupted"},
     ]
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries) + '{"kind": "st')
-    forget_after(path, 2)
-    kinds = Counter(json.loads(line)["kind"] for line in path.read_text().splitlines())
-    assert kinds == {"step": 1, "evaluation": 1, "end": 1}
-    forget_after(tmp_path / "none.jsonl", 0)
-    assert not (tmp_path / "none.jsonl").exists()
+    for epoch in range(3):
+        append_json(own, {"epoch": epoch, "dead": 0})
+    append_json(own, {"when": "final", "epoch": 0, "dead": 0})
+    (tmp_path / "notes.jsonl").write_text("no JSON\n7\n")
+    forget_after(tmp_path, 1, 2)
+    left = [json.loads(line) for line in path.read_text().splitlines()]
+    assert left == [*entries[:3], entries[5]]
+    assert [json.loads(line)["epoch"] for line in own.read_text().splitlines()] == [0]
+    assert (tmp_path / "notes.jsonl").read_text() == "no JSON\n7\n"
+    # A run that was killed before its first checkpoint begins anew.
+    forget_after(tmp_path, 0, 0)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [entries[5]]
+    assert own.read_text() == ""
+
+
+def test_tensorboard_hides_what_is_done_again(tmp_path: Path) -> None:
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    for iteration in (0, 7):
+        board = TensorBoard(tmp_path, iteration)
+        board(StepEnded(0, iteration, {"loss/main": 0.5}))
+        board(RunEnded(tmp_path, "finished", {}))
+    marks = []
+    for file in sorted((tmp_path / "tensorboard").iterdir()):
+        content, place = file.read_bytes(), 0
+        while place < len(content):  # length, its check sum, the event, its check sum
+            size = int.from_bytes(content[place : place + 8], "little")
+            event = Event.FromString(content[place + 12 : place + 12 + size])
+            if event.session_log.status == SessionLog.START:
+                marks.append(event.step)
+            place += 16 + size
+    assert marks == [7]

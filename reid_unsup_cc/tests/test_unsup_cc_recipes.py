@@ -29,6 +29,7 @@ PAPER: dict[str, Any] = {
     "augment.flip": 0.5,
     "data.also": [],
     "data.mixture": "natural",
+    "data.pattern": None,
     "data.damaged": "refuse",
     "augment.pad": 0,
     "augment.enlarge": 1.125,

@@ -101,6 +101,14 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
     assert ("note", {f"final/{name}": value for name, value in after.items()}) in lines
 
 
+def test_what_a_killed_run_does_again_is_told_once(tmp_path: Path) -> None:
+    first = [line for line in follow(first_part(tmp_path)[:-1]) if line[0] == "log"]
+    assert [line[1] for line in first] == [0, 1, 2, 2]
+    # Resumed from the checkpoint before its third step, the last one of the epoch.
+    again = [line for line in follow(first_part(tmp_path)) if line[0] == "log"]
+    assert again == []
+
+
 def test_held_out_people_are_a_group_of_their_own(tmp_path: Path) -> None:
     events = [
         first_part(tmp_path)[0],

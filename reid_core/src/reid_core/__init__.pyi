@@ -97,6 +97,7 @@ from reid_core.model.precision import (
 from reid_core.outputs import (
     FIGURE_SUFFIXES as FIGURE_SUFFIXES,
     PICTURE_SUFFIXES as PICTURE_SUFFIXES,
+    append_json as append_json,
     checked_folder as checked_folder,
     checked_output as checked_output,
     whole_file as whole_file,

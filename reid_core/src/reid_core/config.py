@@ -10,11 +10,13 @@ import os
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import platformdirs
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -72,6 +74,10 @@ class DataSection(Section):
     """``NAME[/VARIANT][:SIZE]``; see `reid data list`."""
     root: Path | None = None
     """Folder of a data set whose files are the user's."""
+    pattern: str | None = None
+    """Regular expression of names for the data set ``folder``, with a group ``pid`` and perhaps
+    ``camera`` and ``outfit``; ``-s folder.pattern=`` is the same. None takes that of the folder's
+    ``folder.toml``, or of the variant."""
     also: tuple[str, ...] = ()
     """Further data sets to train on, ``NAME`` or ``NAME=FOLDER``; their tests are left out."""
     mixture: Literal["natural", "balanced"] | tuple[Positive, ...] = "natural"
@@ -402,6 +408,43 @@ class RunConfig(Section):
     def to_toml(self) -> str:
         """Return the configuration as TOML; what is None is left out."""
         return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+
+
+def located(section: _Model) -> _Model:
+    """Return settings whose files and folders are the same from every working directory.
+
+    Paths become absolute where there is such a file or folder: others may be names, of shipped
+    weights for instance. Folders of data and of fields always do.
+    """
+    found: _Model = _located(section)
+    if not isinstance(found, RunConfig):
+        return found
+    data, tests = found.data, found.evaluation
+    root = data.root and data.root.absolute()
+    changes = {
+        "data": data.model_copy(update={"root": root, "also": _located_sets(data.also)}),
+        "evaluation": tests.model_copy(update={"data": _located_sets(tests.data)}),
+        "fields": {name: folder.absolute() for name, folder in found.fields.items()},
+    }
+    return found.model_copy(update=changes)
+
+
+def _located(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        kept = {name: getattr(value, name) for name in type(value).model_fields}
+        found = {name: _located(one) for name, one in kept.items()}
+        changes = {name: one for name, one in found.items() if one is not kept[name]}
+        return value.model_copy(update=changes) if changes else value
+    if isinstance(value, Path):
+        return value.absolute() if os.path.exists(value) and not value.is_absolute() else value
+    if isinstance(value, tuple) and any(isinstance(one, Path) for one in value):
+        return tuple(map(_located, value))
+    return value
+
+
+def _located_sets(texts: tuple[str, ...]) -> tuple[str, ...]:
+    pairs = (text.partition("=") for text in texts)
+    return tuple(f"{n}={Path(folder).absolute()}" if equals else n for n, equals, folder in pairs)
 
 
 def _without_none(value: Any) -> Any:

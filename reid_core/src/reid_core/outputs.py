@@ -8,7 +8,7 @@ import os
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,65 @@ def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
         OutputError: see `whole_file`.
     """
     write_text(path, json.dumps(content, indent=indent) + "\n")
+
+
+def append_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Append an object of plain data as a line to a file of JSON lines.
+
+    With ``iteration``, the step that it tells of, or else ``epoch`` (both 0-based), a line in a
+    run's folder is taken out where the run goes on and does that again (`forget_after`).
+
+    Args:
+        path: the file, ``.jsonl``; it and its folder are made where there are none.
+        content: the object.
+
+    Raises:
+        OutputError: see `whole_file`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(json.dumps(content) + "\n")
+    except OSError as error:
+        raise OutputError(_unwritable(path, error)) from error
+
+
+def forget_after(folder: Path, epoch: int, iteration: int) -> None:
+    """Forget what a run wrote behind the place where it goes on, for it does that again.
+
+    Lines of all ``.jsonl`` in its folder go that tell of a later ``iteration``, without one of a
+    later ``epoch``, or of the evaluation at the end; and a last line that is cut short. A run that
+    begins anew forgets what came before its first step, too.
+
+    Args:
+        folder: the run's.
+        epoch, iteration: the first that are still to be done.
+    """
+    for path in sorted(folder.rglob("*.jsonl")):
+        lines = kept = path.read_text("utf-8", "surrogateescape").splitlines()
+        if lines and not _is_json(lines[-1]):
+            kept = lines[:-1]
+        kept = [line for line in kept if _stands(line, epoch, iteration)]
+        if kept != lines:
+            write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return True
+
+
+def _stands(line: str, epoch: int, iteration: int) -> bool:
+    entry = json.loads(line) if _is_json(line) else None
+    if not isinstance(entry, dict):
+        return True  # not of `append_json`
+    for place, first in ((entry.get("iteration"), iteration), (entry.get("epoch"), epoch)):
+        if isinstance(place, int):
+            return place < first and iteration > 0 and entry.get("when") != "final"
+    return True
 
 
 def remove_parts(folder: Path) -> None:

@@ -46,7 +46,7 @@ class DgnetSettings(Settings):
     """Rows of a batch that are composed with each other, at most, over all ranks."""
 
     # Teacher and its labels
-    teacher: str = "stage"
+    teacher: Literal["stage", "none"] | Path = "stage"
     """``stage`` trains it first, ``none`` has none; otherwise the folder ``teacher`` of an earlier
     run."""
     teacher_mode: Literal["eval_bn_batch", "eval", "official_accident"] = "eval_bn_batch"
@@ -154,7 +154,7 @@ class DgnetSettings(Settings):
     @property
     def teacher_folder(self) -> Path | None:
         """Folder of an earlier run's teacher; None where there is none or a stage trains it."""
-        return None if self.teacher in ("stage", "none") else Path(self.teacher)
+        return self.teacher if isinstance(self.teacher, Path) else None
 
     def ramp(self, weight: float, share: float = 1.0) -> float | LinearRamp:
         """Return the schedule of a weight that rises after the warm-up.

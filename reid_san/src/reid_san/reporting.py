@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reid_core import Evaluated, FieldSpec
+from reid_core import Evaluated, FieldSpec, append_json
 from reid_san.decoder import Decoder
 from reid_san.labelling import column, comparable, summary
 from reid_san.measuring import Channels, Distances, watched
@@ -113,6 +112,5 @@ def report(ctx: RunContext, event: Evaluated, guide: Guide, pairs: Source | None
     found = draw_and_measure(ctx, ctx.model, guide, pairs, chosen, folder / f"{name}.png")
     for text in found.lines(guide):
         ctx.say(f"san: {text}")
-    line = {"when": event.when, "epoch": event.epoch, **found.to_json()}
-    with (folder / "textures.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    where = {"when": event.when, "epoch": event.epoch, "iteration": event.iteration}
+    append_json(folder / "textures.jsonl", {**where, **found.to_json()})

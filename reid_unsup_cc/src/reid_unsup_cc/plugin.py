@@ -21,6 +21,7 @@ from reid_core import (
     Need,
     Plugin,
     RunBegan,
+    append_json,
     hookimpl,
 )
 from reid_core.contract.step import weight_at
@@ -327,5 +328,6 @@ class UnsupCC(Plugin):
                 reporting.draw_stored(run.main, self.own("outfits"), folder / "outfits.png")
         elif isinstance(event, EpochEnded) and self.report is not None:
             agreed = reporting.agreements(self._criteria(run))
-            line = {**self.report.to_json(), "hardest_by_cosine": agreed}
-            reporting.append_line(folder / "clusters.jsonl", line)
+            where = {"epoch": event.epoch, "iteration": event.iteration}
+            line = {**where, **self.report.to_json(), "hardest_by_cosine": agreed}
+            append_json(folder / "clusters.jsonl", line)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,13 +59,6 @@ def agreements(criteria: Mapping[str, ClusterMemory]) -> dict[str, float]:
         if updated:
             shares[name] = same / updated
     return shares
-
-
-def append_line(path: Path, content: dict[str, Any]) -> None:
-    """Append one JSON object to a file of lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(content) + "\n")
 
 
 def draw_dressed(source: Source, wardrobe: Wardrobe, path: Path) -> Path:

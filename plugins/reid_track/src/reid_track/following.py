@@ -15,6 +15,7 @@ from reid_core import (
     RunBegan,
     RunEnded,
     StepEnded,
+    whole_file,
     write_json,
 )
 from reid_core.weights import EMBEDDER
@@ -52,6 +53,7 @@ class Follower:
         self._embedder = embedder
         self._folder = Path()
         self._drawn: dict[Path, tuple[int, int]] = {}
+        self._told: dict[str, int] = {}
         self._reported: int | None = None
         self._reports_every = 1
         self._epoch = _Mean()
@@ -64,9 +66,9 @@ class Follower:
             case StepEnded(epoch, iteration, scalars):
                 losses = {n: v for n, v in scalars.items() if n.startswith(LOSSES)}
                 self._epoch.add(losses, self._steps_until(iteration))
-                self._log({**scalars, "epoch": epoch}, iteration)
+                self._log("step", {**scalars, "epoch": epoch}, iteration)
             case EpochEnded(_, iteration):
-                self._log(_grouped("epoch_mean", self._epoch.take()), iteration)
+                self._log("epoch", _grouped("epoch_mean", self._epoch.take()), iteration)
                 self._send_pictures()
             case Evaluated():
                 self._evaluated(event)
@@ -79,6 +81,8 @@ class Follower:
         self._drawn = dict(self._found_pictures())  # what an earlier part of the run sent already
         place = event.folder / FOLDER / f"{self._plugin}.json"
         known: Identity = json.loads(place.read_text("utf-8")) if place.is_file() else {}
+        told = self._told_file
+        self._told = json.loads(told.read_text("utf-8")) if told.is_file() else {}
         self._reports_every = event.config.engine.log_every
         self._reported = None if known else -1
         found = self._tracker.begin(
@@ -94,7 +98,7 @@ class Follower:
         }
         # Held-out people and the test are never one curve, though a protocol may be one.
         group = "validation" if event.when == "validation" else "evaluation"
-        self._log(_grouped(group, numbers), event.iteration)
+        self._log(event.when, _grouped(group, numbers), event.iteration)
         if event.when in ("untrained", "final"):
             self._tracker.note(_grouped(event.when, numbers))
 
@@ -115,9 +119,19 @@ class Follower:
         before, self._reported = self._reported, iteration
         return self._reports_every if before is None else iteration - before
 
-    def _log(self, numbers: Mapping[str, float], iteration: int) -> None:
-        if numbers:
-            self._tracker.log(numbers, max(iteration, 0))
+    def _log(self, kind: str, numbers: Mapping[str, float], iteration: int) -> None:
+        """Tell numbers; not those that an earlier part of the run told, which does them again."""
+        if not numbers or iteration <= self._told.get(kind, -2):
+            return
+        self._tracker.log(numbers, max(iteration, 0))
+        self._told[kind] = iteration
+        with whole_file(self._told_file, durable=False) as part:
+            part.write_text(json.dumps(self._told), "utf-8")
+
+    @property
+    def _told_file(self) -> Path:
+        """What says up to which step each kind of numbers was told."""
+        return self._folder / FOLDER / f"{self._plugin}.told.json"
 
     def _send_pictures(self) -> None:
         if not self._pictures:

@@ -113,7 +113,7 @@ def to_flags(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _put_setting(flags: dict[str, Any], key: str, value: Any) -> None:
-    first, *rest = key.split(".")
+    first, *rest = ("data.pattern" if key == "folder.pattern" else key).split(".")
     if not rest:
         raise ConfigError(f"--set {key}: expected SECTION.KEY=VALUE or PLUGIN.KEY=VALUE")
     # A plugin's settings may be written without the leading "plugins.".

@@ -121,6 +121,7 @@ class DataRequest:
         size: the part after the colon, or None.
         root: ``--data-root``, or None when the user gave none.
         cache: a folder in which a provider may keep what it makes.
+        pattern: of names, for ``folder``; see ``data.pattern``.
     """
 
     name: str
@@ -128,6 +129,7 @@ class DataRequest:
     size: str | None
     root: Path | None
     cache: Path
+    pattern: str | None = None
 
     @property
     def text(self) -> str:

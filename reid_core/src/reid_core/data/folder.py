@@ -85,7 +85,7 @@ def load_folder(request: DataRequest) -> DataSet:
     if root is None or not root.is_dir():
         missing = "no --data-root was given" if root is None else f"{root}: no such folder"
         raise DataError(f"data set '{request.text}': {missing}; expected {LAYOUT}")
-    pattern, expected = _pattern(root, request.variant or "names")
+    pattern, expected = _pattern(root, request.variant or "names", request.pattern)
     images = {split: _scan(root, split, pattern, expected) for split in SPLITS}
     if not any(images.values()):
         raise DataError(f"{root}: none of train, query and gallery holds images; expected {LAYOUT}")
@@ -135,17 +135,19 @@ def load_folder(request: DataRequest) -> DataSet:
     )
 
 
-def _pattern(root: Path, variant: str) -> tuple[re.Pattern[str], str]:
-    """Return the pattern of names and the same for people: the folder's own, or the variant's.
+def _pattern(root: Path, variant: str, given: str | None) -> tuple[re.Pattern[str], str]:
+    """Return the pattern of names and the same for people: that given, the folder's or variant's.
 
     Raises:
         DataError: the folder's own cannot be read, or does not say where the pid is.
     """
     # Data sets of plugins are read by it under variants of their own.
     text, expected = PATTERNS.get(variant, PATTERNS["names"])
-    own = root / "folder.toml"
+    own: Path | str = root / "folder.toml"
     try:
-        if own.is_file():
+        if given is not None:
+            own, text, expected = "folder.pattern", given, given
+        elif isinstance(own, Path) and own.is_file():
             text = expected = tomllib.loads(own.read_text("utf-8"))["pattern"]
         pattern = re.compile(rf"(?:{text})\.(?:{'|'.join(_SUFFIXES)})", re.IGNORECASE | re.ASCII)
     except (KeyError, TypeError, ValueError, re.error) as error:

@@ -42,12 +42,12 @@ class Core(Plugin):
     _observers: tuple[Callable[[Event], None], ...] = ()
 
     @hookimpl
-    def reid_observe(self, event: Event) -> None:
+    def reid_observe(self, event: Event, ctx: RunContext) -> None:
         """Write metrics as JSON lines and for TensorBoard into the run's folder."""
         if isinstance(event, RunBegan):
             self._observers = (JsonLines(event.folder),)
             if event.config.engine.tensorboard:
-                self._observers += (TensorBoard(event.folder),)
+                self._observers += (TensorBoard(event.folder, ctx.progress.iteration),)
         for observer in self._observers:
             observer(event)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from reid_core.contract.events import Evaluated, Event, RunEnded, StepEnded
 from reid_core.defaults.metrics import METRICS
+from reid_core.outputs import append_json
 
 
 class JsonLines:
@@ -35,9 +35,7 @@ class JsonLines:
                 self._write("end", outcome=outcome, **facts)
 
     def _write(self, kind: str, **values: Any) -> None:
-        line = json.dumps({"kind": kind, "time": round(time.time(), 3), **values})
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_json(self._path, {"kind": kind, "time": round(time.time(), 3), **values})
 
 
 class TensorBoard:
@@ -45,13 +43,17 @@ class TensorBoard:
 
     Args:
         folder: the run's folder; files go to ``tensorboard/``.
+        iteration: the first step that is told; what an earlier part of the run told of it and of
+            later ones is hidden, for it is told again.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, iteration: int = 0) -> None:
         # Importing protobuf takes a fifth of a second, which commands that only list never spend.
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        place = folder / "tensorboard"
+        purge = iteration if place.exists() else None
+        self._writer = SummaryWriter(str(place), purge_step=purge)
 
     def __call__(self, event: Event) -> None:
         """Write scalars of steps and evaluations; close at the run's end."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from reid_core.config import RunConfig, differences
+from reid_core.config import RunConfig, differences, located
 from reid_core.errors import ConfigError
 from reid_core.plugins.discovery import versions_of
 from reid_core.runs import running
@@ -87,10 +87,10 @@ def _finished(folder: Path, resolved: Resolved) -> bool:
         return False
     stored = tomllib.loads((folder / "config.toml").read_text("utf-8"))
     try:
-        before = running.anywhere(RunConfig.model_validate(stored)).model_dump(mode="json")
+        before = located(RunConfig.model_validate(stored)).model_dump(mode="json")
     except ValidationError:
         before = stored  # of a version with other keys: those are named
-    asked = running.anywhere(resolved.config).model_dump(mode="json")
+    asked = resolved.config.model_dump(mode="json")
     changed = differences(before, asked, IDLE_IN_TABLES)
     now = versions_of(resolved.plugins)
     then = json.loads((folder / "run.json").read_text("utf-8"))["plugins"]

@@ -127,7 +127,8 @@ def open_context(
     providers = Providers(resolved.calls)
     dataset = DataSet("no data", Source("main", ()))
     if with_data:
-        dataset = load_dataset(config.data.name, config.data.root, folder, providers)
+        main = config.data
+        dataset = load_dataset(main.name, main.root, folder, providers, main.pattern)
         if dataset.notice:
             say(dataset.notice)
     ctx = RunContext(

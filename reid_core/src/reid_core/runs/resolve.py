@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from reid_core.config import RunConfig, known_keys
+from reid_core.config import RunConfig, known_keys, located
 from reid_core.contract.plugin import CORE, Plugin
 from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
 from reid_core.plugins.calls import HookCalls
@@ -100,7 +100,7 @@ def resolve(
         if name != CORE
     }
     merged["model"] = with_shipped(merged.get("model", {}))
-    config = validated(RunConfig, merged)
+    config = located(validated(RunConfig, merged))
     for plugin in plugins.values():
         plugin.check(config)
     return Resolved(config, plugins, HookCalls(plugins))
@@ -182,7 +182,7 @@ def _instances(
     if problems:
         raise PluginError("; ".join(problems))
     for name, cls in loaded.items():
-        settings = validated(cls.Settings, sections.get(name, {}), f"plugins.{name}.")
+        settings = located(validated(cls.Settings, sections.get(name, {}), f"plugins.{name}."))
         plugins[name] = cls(name, settings)
     return plugins
 

@@ -17,14 +17,13 @@ from reid_core.config import RunConfig
 from reid_core.contract.events import RunBegan, RunEnded
 from reid_core.data.joining import trained_on
 from reid_core.data.people import learnt_from, seen_before
-from reid_core.defaults.metrics import METRICS, forget_after
 from reid_core.errors import ConfigError, own_errors
 from reid_core.evaluation.records import HEAD, results_text, stored_results
 from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.machine.devices import choose_device, device_errors
 from reid_core.machine.randomness import deterministic
 from reid_core.machine.ranks import broadcast, process_group, world
-from reid_core.outputs import checked_folder, remove_parts, write_json, write_text
+from reid_core.outputs import checked_folder, forget_after, remove_parts, write_json, write_text
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.describing import closing_line, cost, describe, opening_line
 from reid_core.runs.resolve import Resolved, resolve
@@ -141,8 +140,9 @@ def _run(
         say(f"{folder} holds no checkpoint yet: the run begins anew")
     if leads:
         remove_parts(folder)
-        write_text(folder / "config.toml", anywhere(config).to_toml())
-        forget_after(folder / METRICS, assembly.ctx.progress.iteration)
+        write_text(folder / "config.toml", config.to_toml())
+        progress = assembly.ctx.progress
+        forget_after(folder, progress.epoch, progress.iteration)
         write_json(folder / "run.json", facts)
     trainer.emit(RunBegan(config, folder, facts))
     began, outcome = time.perf_counter(), "failed"
@@ -197,20 +197,6 @@ def _all_metrics(assembly: Assembly, found: Evaluation | None) -> dict[str, floa
         for evaluator, one in zip(assembly.evaluators, found.every if found else (), strict=False)
         for name, value in one.metrics.items()
     }
-
-
-def anywhere(config: RunConfig) -> RunConfig:
-    """Return a configuration whose folders of data are the same from every working directory."""
-    root = config.data.root and config.data.root.absolute()
-    data = config.data.model_copy(update={"root": root, "also": _anywhere(config.data.also)})
-    tests = config.evaluation.model_copy(update={"data": _anywhere(config.evaluation.data)})
-    fields = {name: folder.absolute() for name, folder in config.fields.items()}
-    return config.model_copy(update={"data": data, "evaluation": tests, "fields": fields})
-
-
-def _anywhere(texts: tuple[str, ...]) -> tuple[str, ...]:
-    others = (text.partition("=") for text in texts)
-    return tuple(f"{n}={Path(folder).absolute()}" if equals else n for n, equals, folder in others)
 
 
 def _smaller(config: RunConfig) -> str:

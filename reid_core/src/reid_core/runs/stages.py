@@ -17,13 +17,12 @@ from reid_core.contract.names import check_owned
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataSet, Source
 from reid_core.contract.stages import Stage
-from reid_core.defaults.metrics import METRICS, forget_after
 from reid_core.errors import PluginError, ReidError, did_you_mean
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.model.embedder import Embedder
 from reid_core.model.graph import ReidModel
-from reid_core.outputs import write_json, write_text
+from reid_core.outputs import forget_after, write_json, write_text
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.assembly.keys import key_of, stage_contents
 from reid_core.runs.assembly.sources import load_source
@@ -130,7 +129,8 @@ def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
     if (folder / "checkpoint.pt").exists():
         trainer.resume()
     if ctx.rank == 0:
-        forget_after(folder / METRICS, assembly.ctx.progress.iteration)
+        progress = assembly.ctx.progress
+        forget_after(folder, progress.epoch, progress.iteration)
     if assembly.ctx.progress.epoch == assembly.config.schedule.epochs:
         ctx.say(f"[{stage.name}] reused: {folder}")
     else:

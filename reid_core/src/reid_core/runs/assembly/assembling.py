@@ -216,7 +216,8 @@ def _context(
     tested = []
     if dataset is None:
         with rank_0_first():
-            dataset = load_dataset(config.data.name, config.data.root, cache, providers)
+            main = config.data
+            dataset = load_dataset(main.name, main.root, cache, providers, main.pattern)
             others = load_others(config.data.also, cache, providers)
             tested = load_tested(config, [dataset, *others], cache, providers)
             dataset, notes = joined(dataset, others)

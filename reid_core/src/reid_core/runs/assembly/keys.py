@@ -35,15 +35,18 @@ if TYPE_CHECKING:
 def stage_contents(assembly: Assembly) -> dict[str, Any]:
     """Return everything that a stage's result depends on, as plain data."""
     ctx, config = assembly.ctx, assembly.config
+    files = _named_files(config) | _files_of(assembly.plugins)
+    # Where files are does not count: what is in them does, and what is in the data is hashed.
+    places = {*files, "data.root", "data.also"}
     settings = {
         f"{section}.{key}": value
         for section, values in config.model_dump(mode="json").items()
         for key, value in values.items()
-        if f"{section}.{key}" not in IDLE
+        if f"{section}.{key}" not in IDLE | places
     }
     return {
         "configuration": settings,
-        "files": _named_files(config) | _files_of(assembly.plugins),
+        "files": files,
         "precision": precision_of(config.engine, ctx.device),
         # Ranks divide a batch and compute what one process would, but for what they draw by rows.
         "ranks": ctx.world_size if _draws_by_rows(assembly.model) else 1,

@@ -30,13 +30,16 @@ from reid_core.plugins.providers import check_request, parse_data_name
 from reid_core.runs.assembly.needs import choose_source_provider
 
 
-def load_dataset(name: str, root: Path | None, cache: Path, providers: Lookup) -> DataSet:
+def load_dataset(
+    name: str, root: Path | None, cache: Path, providers: Lookup, pattern: str | None = None
+) -> DataSet:
     """Load a data set by ``NAME[/VARIANT][:SIZE]``.
 
     Raises:
+        ConfigError: a pattern of names for another data set than ``folder``.
         DataError: nobody offers it, or it cannot be read.
     """
-    found = _load(name, root, cache, providers)
+    found = _load(name, root, cache, providers, pattern)
     if not isinstance(found, DataSet):
         raise DataError(
             f"'{name}' is a training source and no data set; plugins ask for sources themselves"
@@ -108,10 +111,14 @@ def load_source(name: str, root: Path | None, cache: Path, providers: Lookup) ->
     return found.train if isinstance(found, DataSet) else found
 
 
-def _load(name: str, root: Path | None, cache: Path, providers: Lookup) -> DataSet | Source:
+def _load(
+    name: str, root: Path | None, cache: Path, providers: Lookup, pattern: str | None = None
+) -> DataSet | Source:
     title, variant, size = parse_data_name(name)
+    if pattern is not None and title != "folder":
+        raise ConfigError(f"data.pattern is of names in the data set 'folder', not in '{title}'")
     provider = providers.dataset(title)
-    request = DataRequest(title, variant, size, root, cache)
+    request = DataRequest(title, variant, size, root, cache, pattern)
     check_request(provider, request)
     return load_counted(provider, request)
 
