@@ -88,6 +88,8 @@ sbom: install
 	$(PYTHON) -m venv .venv-sbom
 	.venv-sbom/bin/pip install --disable-pip-version-check cyclonedx-bom
 	.venv-sbom/bin/cyclonedx-py environment $(VENV)/bin/python --output-reproducible --output-file sbom.json
+	@# What is installed in place would tell where this checkout lies.
+	@$(RUN) -c 'import pathlib, sys; p = pathlib.Path("sbom.json"); p.write_text(p.read_text("utf-8").replace(f"file://{sys.argv[1]}/", "./"), "utf-8")' "$(CURDIR)"
 
 bench: install
 	@for script in $(BENCHMARKS); do echo "$$script"; $(RUN) $$script || exit 1; done
