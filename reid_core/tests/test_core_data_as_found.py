@@ -121,7 +121,7 @@ def test_identities_of_the_folder_may_be_as_long_as_numbers_get(
         (
             {"batch_size": 2},
             ConfigError,
-            r"2 images per identity .* set data\.batch_size to 4",
+            r"2 images per identity .* -s data\.batch_size=4 is the least",
         ),
         ({"batch_size": 2, "sampler": "pairs"}, ConfigError, r"'pairs'\) shows one person"),
         ({"batch_size": 1, "sampler": "random"}, ConfigError, r"batches of 1 row of source 'main'"),

@@ -204,7 +204,7 @@ def test_a_batch_that_cannot_be_divided_is_refused() -> None:
         ({"batch_size": 18}, r"groups of 4 images; set data.batch_size .* such as 16"),
         (
             {"batch_size": 64},
-            "needs 16 identities, and there are 12; set data.batch_size to 48 or less",
+            "needs 16 identities, and there are 12; -s data.batch_size=48 is the most that works",
         ),
         ({"batch_size": 0}, r"batch_size \(0\)"),
         ({"epoch_by": "frames"}, "epoch_by is 'images' or 'identities'"),
@@ -212,7 +212,7 @@ def test_a_batch_that_cannot_be_divided_is_refused() -> None:
         ({"name": "pairs", "batch_size": 5}, "must be even, not 5"),
         (
             {"name": "pairs", "batch_size": 30, "epoch_by": "identities"},
-            "15 pairs cannot be drawn from 12 identities; set data.batch_size to 24",
+            "15 pairs cannot be drawn from 12 identities; -s data.batch_size=24 is",
         ),
     ],
 )

@@ -140,6 +140,26 @@ def test_a_removal_that_was_interrupted_is_finished(
     assert not (gallery.folder / ".new").exists()
 
 
+def test_a_removal_is_not_finished_by_two_at_once(
+    search_gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever opens a gallery while another process puts new files in place waits for it."""
+    seen = []
+
+    def look(self: Gallery) -> None:
+        monkeypatch.setattr("reid_search.gallery.gallery.PATIENCE", 0.05)
+        with pytest.raises(ConfigError, match="another process is writing to this gallery"):
+            Gallery.open(self.folder)
+        seen.append((self.folder / ".new").is_dir())
+        swap(self)
+
+    swap = Gallery._swap
+    monkeypatch.setattr(Gallery, "_swap", look)
+    search_gallery.remove(lambda item: item["path"].endswith("1.png"))
+    assert seen == [True]
+    assert len(Gallery.open(search_gallery.folder)) == 5
+
+
 def test_two_processes_do_not_write_at_once(search_gallery: Gallery):
     other = Gallery.open(search_gallery.folder)
     with search_gallery.writing():

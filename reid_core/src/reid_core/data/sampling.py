@@ -312,14 +312,14 @@ class _PkSampler(Sampler):
             raise ConfigError(
                 f"sampler: a batch of {batch_size} cannot be made of groups of {instances} images; "
                 f"set data.batch_size to a multiple of data.instances, such as "
-                f"{max(1, batch_size // instances) * instances}"
+                f"-s data.batch_size={max(1, batch_size // instances) * instances}"
             )
         wanted = batch_size // instances
         if len(identities) < wanted:
             raise ConfigError(
                 f"sampler: a batch of {batch_size} with {instances} images per identity needs "
-                f"{wanted} identities, and there are {len(identities)}; set data.batch_size "
-                f"to {len(identities) * instances} or less"
+                f"{wanted} identities, and there are {len(identities)}; "
+                f"-s data.batch_size={len(identities) * instances} is the most that works"
             )
         few = int((identities.counts < instances).sum())
         note = (
@@ -406,7 +406,7 @@ class _PairSampler(Sampler):
         if anchors < batch_size // 2:
             raise ConfigError(
                 f"sampler: a batch of {batch_size // 2} pairs cannot be drawn from {anchors} "
-                f"{epoch_by}; set data.batch_size to {2 * anchors} or less"
+                f"{epoch_by}; -s data.batch_size={2 * anchors} is the most that works"
             )
         single = int((identities.counts < 2).sum())
         note = f"{single} of {len(identities)} identities have one image; it is paired with itself"

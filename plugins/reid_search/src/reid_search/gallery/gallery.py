@@ -31,6 +31,9 @@ FORMAT = 1
 
 DESCRIPTION, FEATURES = "gallery.json", "features.npy"
 
+PATIENCE = 10.0
+"""Seconds for which `Gallery.open` waits for another process that removes rows."""
+
 _ROWS_AT_ONCE = 65536
 
 
@@ -100,13 +103,21 @@ class Gallery:
 
     @classmethod
     def open(cls, path: str | Path) -> Gallery:
-        """Open a gallery's folder.
+        """Open a gallery's folder; a removal of rows that was interrupted is finished first.
 
         Raises:
             DataError: it is missing, no gallery, or of another format.
-            ConfigError: its items are Parquet and pyarrow is missing.
+            ConfigError: its items are Parquet and pyarrow is missing; or another process is
+                removing rows, and takes long.
         """
-        folder = Path(path)
+        gallery = cls._read(Path(path))
+        if gallery.description.swapping:
+            with gallery.writing(wait=PATIENCE):
+                pass
+        return gallery
+
+    @classmethod
+    def _read(cls, folder: Path) -> Gallery:
         file = folder / DESCRIPTION
         if not file.is_file():
             what = "is no gallery" if folder.exists() else "is missing"
@@ -120,10 +131,7 @@ class Gallery:
             description = Description(**stored)
         except (ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{file}: does not describe a gallery ({error})") from None
-        gallery = cls(folder, description)
-        if description.swapping:
-            gallery._swap()
-        return gallery
+        return cls(folder, description)
 
     @classmethod
     def create(cls, path: str | Path, model: OpenModel, *, items: str = JSON_LINES) -> Gallery:
@@ -404,8 +412,11 @@ class Gallery:
         self._describe(replace(self.description, swapping=False))
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, wait: float = 0) -> Iterator[None]:
         """Keep other processes from writing, and see what they wrote before.
+
+        Args:
+            wait: seconds for which another one may go on writing.
 
         Raises:
             ConfigError: another process is writing.
@@ -414,8 +425,10 @@ class Gallery:
             yield
             return
         try:
-            with self._lock.acquire(timeout=0):
-                self.description = Gallery.open(self.folder).description
+            with self._lock.acquire(timeout=wait):
+                self.description = self._read(self.folder).description
+                if self.description.swapping:
+                    self._swap()
                 yield
         except Timeout:
             raise ConfigError(

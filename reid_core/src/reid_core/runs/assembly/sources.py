@@ -258,7 +258,8 @@ def _check_several_people(ctx: RunContext, kind: str, size: int) -> None:
         raise ConfigError(
             f"a batch of {size} rows with {instances} images per identity (data.sampler = "
             f"'{data.sampler}') shows one person, from which the triplet loss and whatever else "
-            f"compares people learn nothing; set data.batch_size to {2 * instances} or more"
+            f"compares people learn nothing; -s data.batch_size={2 * instances} is the least that "
+            "works"
         )
 
 
