@@ -201,7 +201,7 @@ def test_a_batch_that_cannot_be_divided_is_refused() -> None:
     ("options", "message"),
     [
         ({"name": "pk_cam"}, "no sampler 'pk_cam'; did you mean 'pk_camera'"),
-        ({"batch_size": 18}, r"groups of 4 images; set data.batch_size .* such as 16"),
+        ({"batch_size": 18}, r"groups of 4 images; set .* such as -s data.batch_size=16"),
         (
             {"batch_size": 64},
             "needs 16 identities, and there are 12; -s data.batch_size=48 is the most that works",
