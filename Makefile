@@ -34,7 +34,16 @@ export PYTHONUTF8 = 1
 # Siblings are named by version: pip cannot resolve editable ones by path.
 export REID_RELEASE = 1
 
-.PHONY: install demo test lint format typecheck imports pytest sbom bench clean
+# What benchmarks/gpu.sh takes along for an image that holds little more than PyTorch.
+GPU_PYTHON ?= 3.12
+GPU_WHEELS ?= wheels/gpu
+GPU_PLATFORMS := $(foreach n,39 34 31 28 27 24 17,--platform manylinux_2_$(n)_x86_64) --platform manylinux2014_x86_64
+GPU_NEEDS := annotated-types click hypothesis iniconfig joblib kornia kornia-rs markdown-it-py mdurl \
+    packaging pillow platformdirs pluggy protobuf pydantic pydantic-core pygments pytest rich safetensors \
+    scikit-learn scipy simplejpeg sortedcontainers tensorboardx threadpoolctl timm tomli-w typing-extensions \
+    typing-inspection
+
+.PHONY: install demo test lint format typecheck imports pytest sbom bench gpu-wheels clean
 .NOTPARALLEL:
 
 install: $(STAMP)
@@ -93,6 +102,15 @@ sbom: install
 
 bench: install
 	@for script in $(BENCHMARKS); do echo "$$script"; $(RUN) $$script || exit 1; done
+
+# torch and what belongs to it are the image's. Others are of the tested versions; which of them an image
+# lacks is found out there.
+gpu-wheels: install
+	rm -rf $(GPU_WHEELS)
+	$(RUN) -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --python-version $(GPU_PYTHON) \
+	    --implementation cp $(GPU_PLATFORMS) -d $(GPU_WHEELS) -c $(CONSTRAINTS) $(GPU_NEEDS)
+	$(RUN) -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w $(GPU_WHEELS) \
+	    $(addprefix ./,$(DISTRIBUTIONS))
 
 # Caches and build products; the environment and the runs stay.
 clean:

@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # python -P leaves it out
 
 from studies.code import code_now, whole_code  # noqa: E402
-from studies.declaring import Arm, Study, load_studies  # noqa: E402
+from studies.declaring import HERE as DECLARED, Arm, Study, load_studies  # noqa: E402
 from studies.planning import Planned, Start, arm_line, open_tasks, planned  # noqa: E402
 from studies.running import Outcome, Stopped, in_process, keep, measured  # noqa: E402
 from studies.table import Table  # noqa: E402
@@ -49,13 +49,13 @@ def plan_all(studies: list[Study]) -> dict[tuple[str, str], Planned]:
     return {(plan.arm.study, plan.arm.name): plan for plan in plans}
 
 
-def chosen(names: list[str]) -> list[Study]:
+def chosen(given: argparse.Namespace) -> list[Study]:
     """Return the named studies, or all."""
-    studies = load_studies()
-    if unknown := sorted({*names} - {study.name for study in studies}):
+    studies = load_studies(given.declared)
+    if unknown := sorted({*given.study} - {study.name for study in studies}):
         known = ", ".join(study.name for study in studies)
         raise ReidError(f"there is no study {unknown[0]}; there are {known}")
-    return [study for study in studies if not names or study.name in names]
+    return [study for study in studies if not given.study or study.name in given.study]
 
 
 def preload() -> None:
@@ -75,7 +75,7 @@ def say(line: str) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    studies, table = chosen(given.study), Table(given.table)
+    studies, table = chosen(given), Table(given.table)
     plans = plan_all(studies)
     tasks, said = open_tasks(studies, plans, table, given.again)
     for plan in plans.values():
@@ -90,12 +90,13 @@ def run(given: argparse.Namespace) -> int:
     ends, failed = time.monotonic() + 3600 * given.hours, 0
     for number, (plan, seed) in enumerate(tasks, 1):
         name = f"{plan.arm.study} / {plan.arm.name}, seed {seed} ({plan.key(seed)})"
-        if time.monotonic() > ends:
+        limit = min(given.limit, ends - time.monotonic())
+        if limit <= 0:
             say(f"{given.hours} hours are over; {len(tasks) - number + 1} rows are left")
             break
         log = given.work / "logs" / f"{plan.key(seed)}.log"
         try:
-            outcome = in_process(measured, plan, seed, given.work, log, limit=given.limit)
+            outcome = in_process(measured, plan, seed, given.work, log, limit=limit)
         except Stopped:
             say(f"{name}: stopped; the same command goes on with it")
             return 130
@@ -122,7 +123,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def status(given: argparse.Namespace) -> int:
-    studies, table = chosen(given.study), Table(given.table)
+    studies, table = chosen(given), Table(given.table)
     plans = plan_all(studies)
     tasks, said = open_tasks(studies, plans, table)
     missing = {plan.key(seed) for plan, seed in tasks}
@@ -187,7 +188,7 @@ def row(given: argparse.Namespace) -> int:
 def page(given: argparse.Namespace) -> int:
     from studies.page import evidence_page
 
-    PAGE.write_text(evidence_page(load_studies(), Table(given.table)), "utf-8")
+    PAGE.write_text(evidence_page(load_studies(given.declared), Table(given.table)), "utf-8")
     return 0
 
 
@@ -195,6 +196,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", type=Path, default=TABLE, help="folder of the rows")
     parser.add_argument("--work", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--declared", type=Path, default=DECLARED, help="folder of the studies")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in (("run", run), ("status", status), ("row", row), ("page", page)):
         one = commands.add_parser(name)

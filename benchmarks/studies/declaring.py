@@ -1,7 +1,9 @@
 """Studies as they are declared, in TOML: what is asked, arms, seeds, comparisons.
 
 A study fixes the data, the start, the budget and the seeds for all of its arms; an arm is what is
-different. Comparisons, their protocol and their measure are declared before a row is measured.
+different. Comparisons, their protocol and their measure are declared before a row is measured. A
+study that is ``like`` another one begins with that one's recipe, settings and tests; arms that come
+out alike share their rows.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from reid_core.runs.recipes import merged_layers
 HERE = Path(__file__).resolve().parent / "declared"
 
 _STUDY = {
-    *("paper", "order", "asks", "why", "recipe", "seeds", "settings", "elsewhere"),
+    *("paper", "order", "asks", "why", "like", "recipe", "seeds", "settings", "elsewhere"),
     *("arms", "against", "protocol", "comparisons"),
 }
+_INHERITED = ("recipe", "settings", "elsewhere")
 _ARM = {"settings", "recipe"}
 _COMPARISON = {"of", "against", "protocol", "asks"}
 
@@ -89,22 +92,36 @@ def load_studies(folder: Path = HERE) -> list[Study]:
     Raises:
         ConfigError: a file that cannot be understood, in one line that names it.
     """
-    found: dict[str, Study] = {}
+    sections: dict[str, tuple[Path, Mapping[str, Any]]] = {}
     for path in sorted(folder.glob("*.toml")):
         try:
             content = tomllib.loads(path.read_text("utf-8"))
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: {error}") from None
         for name, section in content.items():
-            if name in found:
+            if name in sections:
                 raise ConfigError(f"{path}: there are two studies '{name}'")
-            found[name] = _study(path, name, section)
-    return sorted(found.values(), key=lambda study: (study.order, study.name))
+            sections[name] = path, section
+    found = [_study(path, name, section, sections) for name, (path, section) in sections.items()]
+    return sorted(found, key=lambda study: (study.order, study.name))
 
 
-def _study(path: Path, name: str, section: Mapping[str, Any]) -> Study:
+def _study(
+    path: Path,
+    name: str,
+    section: Mapping[str, Any],
+    others: Mapping[str, tuple[Path, Mapping[str, Any]]],
+) -> Study:
     where = f"{path}, study '{name}'"
     _known(where, section, _STUDY)
+    if "like" in section:
+        if section["like"] not in others:
+            near = did_you_mean(section["like"], others)
+            raise ConfigError(f"{where}: there is no study '{section['like']}' to be like{near}")
+        inherited = others[section["like"]][1]
+        kept = {key: inherited[key] for key in _INHERITED if key in inherited}
+        settings = merged_layers(kept.get("settings", {}), section.get("settings", {}))
+        section = {**kept, **section, "settings": settings}
     for key in ("paper", "order", "asks", "arms", "against", "protocol"):
         if key not in section:
             raise ConfigError(f"{where}: '{key}' is missing")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from studies import orders
 from studies.declaring import Compared, Study
 from studies.planning import Identity, Sides, sides, stored_sides
 from studies.table import Row, Table
@@ -52,6 +53,7 @@ def evidence_page(studies: Sequence[Study], table: Table) -> str:
     parts.append("\n".join(_summary(studies, found)))
     for study in studies:
         parts.append("\n".join(_section(study, table, found)))
+    parts.append("\n".join(orders.section(table)))
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -82,14 +84,15 @@ def _verdict(found: Found | None) -> str:
 
 
 def _summary(studies: Sequence[Study], found: Results) -> Iterator[str]:
-    """Yield the verdicts at a glance: each study's first comparison's protocol."""
+    """Yield the verdicts at a glance."""
     yield "## At a glance\n"
+    yield f"Comparisons with {SEEDS} seeds or more.\n"
     yield "| paper | comparison | protocol | seeds | mAP | verdict |"
     yield "|---|---|---|---|---|---|"
     for study in studies:
         for number, one in enumerate(study.comparisons):
             _, result = found[study.name, number]
-            if result is None:
+            if result is None or result.verdict == "open":
                 continue
             what = f"[{one.of} against {one.against}](#{study.name})"
             cells = (study.paper, what, f"`{one.protocol}`", str(result.seeds))

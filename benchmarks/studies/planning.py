@@ -12,6 +12,7 @@ from typing import Any
 from reid_core.runs.continuing import IDLE_IN_TABLES
 from studies.code import code_now, unlike
 from studies.declaring import Arm, Compared, Study
+from studies.elsewhere import ward
 from studies.table import Row, Table
 
 _LETTERS = 12
@@ -76,11 +77,23 @@ def _hash(content: Any) -> str:
 def classes_for(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the studies' own plugins where a configuration needs them: others do not load them."""
     named = {*config.get("run", {}).get("plugins", ()), config.get("model", {}).get("backbone")}
+    named.add(config.get("plugins", {}).get("fsam", {}).get("extractor"))
     if not named & {"seen", "taught", "narrow_resnet18", "slim_resnet18"}:
         return {}
     from studies.plugins import CLASSES
 
     return CLASSES
+
+
+def with_root(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a configuration in which ``data.root = "WARD"`` is a path.
+
+    Raises:
+        ConfigError: WARD is not on this machine.
+    """
+    if config.get("data", {}).get("root") != "WARD":
+        return config
+    return {**config, "data": {**config["data"], "root": str(ward())}}
 
 
 def planned(arm: Arm) -> Planned:
@@ -90,11 +103,12 @@ def planned(arm: Arm) -> Planned:
     from reid_core.runs.running import anywhere
 
     try:
-        config = anywhere(
-            resolve(arm.flags, recipe=arm.recipe, classes=classes_for(arm.flags)).config
-        )
+        flags, classes = with_root(arm.flags), classes_for(arm.flags)
+        config = anywhere(resolve(flags, recipe=arm.recipe, classes=classes).config)
         found = config.model_dump(mode="json", exclude_none=True)
-        start = _start(found["model"].get("pretrained", False))
+        if flags is not arm.flags:
+            found["data"]["root"] = arm.flags["data"]["root"]  # where it lies here is no part of it
+        start = _start(found)
     except ReidError as error:
         return Planned(arm, {}, "", None, str(error))
     problem = ""
@@ -103,16 +117,27 @@ def planned(arm: Arm) -> Planned:
     return Planned(arm, found, _hash(without_idle(found)), start, problem)
 
 
-def _start(pretrained: bool | str) -> Start | None:
+def _start(config: Mapping[str, Any]) -> Start | None:
+    """Return the weights that a run begins with: its encoder's, and those that make labels."""
     from reid_core.weights import shipped_weights
 
-    if pretrained is False:
-        return None
-    name = str(pretrained)
-    path = shipped_weights().get(name, Path(name))
-    if pretrained is True or not path.is_file():
-        return Start(name, None)
-    return Start(name, hashlib.sha256(path.read_bytes()).hexdigest())
+    pretrained = config["model"].get("pretrained", False)
+    names = [] if pretrained is False else [str(pretrained)]
+    if "parsing" in config["run"]["plugins"]:
+        names.append(LABELS)
+    hashes = []
+    for name in names:
+        path = shipped_weights().get(name, Path(name))
+        if pretrained is True or not path.is_file():
+            return Start(name, None)
+        hashes.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    if len(hashes) > 1:
+        hashes = [hashlib.sha256("".join(hashes).encode()).hexdigest()]
+    return Start(", ".join(names), hashes[0]) if hashes else None
+
+
+LABELS = "people/body"
+"""Weights of the plugin `parsing` where it trains none."""
 
 
 @dataclass(frozen=True)

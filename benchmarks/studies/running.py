@@ -20,7 +20,7 @@ from typing import Any
 from reid_core import ReidError, write_json
 from studies.code import digest, loaded_code, unlike, whole_code
 from studies.elsewhere import TESTS
-from studies.planning import Planned, classes_for
+from studies.planning import Planned, classes_for, with_root
 from studies.table import FILES, packed
 
 MEASURES = ("rank1", "mAP")
@@ -85,8 +85,8 @@ def in_process(work: Callable[..., Any], *args: Any, limit: float | None = None)
         process.join()
     finally:
         signal.signal(signal.SIGTERM, before)
-        if process.is_alive():
-            process.kill()
+        if process.is_alive() and process.pid is not None:
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it has started
     if problem:
         raise ReidError(problem)
     return found
@@ -139,7 +139,7 @@ def measured(plan: Planned, seed: int, work: Path, log: Path) -> Outcome:
         if (folder / "checkpoint.pt").is_file():
             said.append("continued from its checkpoint")
         folder.mkdir(parents=True, exist_ok=True)
-        resolved = resolve({}, recipe=config, classes=classes_for(config))
+        resolved = resolve({}, recipe=with_root(config), classes=classes_for(config))
         write_json(folder / "code.json", sources)
         try:
             if not (folder / "results.json").is_file():
@@ -256,7 +256,8 @@ def _elsewhere(
 
 def _line_of(prefix: str, result: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return a result's name, its part of the row, and its questions."""
-    if result["drawn"] or result["valid_queries"] != result["total_queries"]:
+    every = result["denominator"] == "valid" or result["valid_queries"] == result["total_queries"]
+    if result["drawn"] or not every:
         raise ReidError(
             f"protocol '{result['protocol']}' has no score of every query; choose another"
         )

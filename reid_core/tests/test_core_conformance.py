@@ -85,6 +85,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.cuda
 @pytest.mark.parametrize(
     ("broken", "check", "message"),
     BROKEN,

@@ -344,6 +344,7 @@ def test_wrong_counts_are_refused(source: Source) -> None:
             loader(source, pin_memory=True)
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_pinned_memory_gives_the_same_batches(source: Source) -> None:
     device = torch.device("cuda")

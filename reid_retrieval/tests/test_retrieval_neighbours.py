@@ -17,6 +17,8 @@ from reid_retrieval.errors import ConfigError, DataError
 from reid_retrieval.features import FloatArray
 from reid_retrieval.neighbours import Gallery, Neighbours, Precision, nearest
 
+pytestmark = pytest.mark.cuda
+
 DEVICES = [None, torch.device("cpu")]
 if torch.cuda.is_available():
     DEVICES.append(torch.device("cuda"))

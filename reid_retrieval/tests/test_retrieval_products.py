@@ -35,6 +35,8 @@ from reid_retrieval.similarities import (
     compare_on_device,
 )
 
+pytestmark = pytest.mark.cuda
+
 POSSIBLE = [name for name, trial in trials().items() if not trial.problem]
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 

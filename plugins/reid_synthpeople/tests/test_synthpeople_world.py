@@ -83,6 +83,7 @@ def test_other_last_digits_give_the_same_pictures_up_to_rounding(
     assert_same_up_to_rounding(pictures, there)
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_gpu_gives_the_same_pictures_up_to_rounding(pictures: list[Picture]) -> None:
     assert_same_up_to_rounding(pictures, World(SETTINGS, SIZE, device="cuda").render(SHOTS))

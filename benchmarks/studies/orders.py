@@ -1,0 +1,154 @@
+"""Do synthetic people order models as photographs do: Kendall's tau over the models of all rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studies.table import Row, Table
+
+REAL = "ward:standard"
+SYNTHETIC = "standard"
+WANTED = 20
+RESAMPLES = 999
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Model:
+    """A configuration whose rows were tested on both sets.
+
+    Args:
+        name: study and arm.
+        seeds: how many rows.
+        synthetic, real: average precision of every query, means over the seeds.
+    """
+
+    name: str
+    seeds: int
+    synthetic: NDArray[np.float64]
+    real: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Models, and how far the two orders agree.
+
+    Args:
+        models: the best on photographs first.
+        tau: Kendall's, of mAP.
+        low, high: of 95 % of resamples of the people of both sets.
+        apart: pairs of places in ``models`` that the two sets order differently in 95 % of
+            resamples each: the first is better on photographs, the second on synthetic people.
+        people: of the two sets.
+    """
+
+    models: Sequence[Model]
+    tau: float
+    low: float
+    high: float
+    apart: Sequence[tuple[int, int]]
+    people: tuple[int, int]
+
+
+def models_of(table: Table) -> tuple[list[Model], list[NDArray[np.int64]]]:
+    """Return the models that were asked the same questions of both sets, and whose they are."""
+    found: dict[tuple[str, str], list[tuple[Row, str]]] = {}
+    asked: Counter[tuple[str, str]] = Counter()
+    for row in table.rows:
+        scores = row.content["scores"]
+        for protocol in (SYNTHETIC, f"quick:{SYNTHETIC}"):
+            if REAL in scores and protocol in scores:
+                pair = (scores[protocol]["questions"], scores[REAL]["questions"])
+                asked[pair] += 1
+                found.setdefault(pair, []).append((row, protocol))
+    if not asked:
+        return [], []
+    chosen = found[asked.most_common(1)[0][0]]
+    groups: dict[tuple[str, ...], list[tuple[Row, str]]] = {}
+    for row, protocol in chosen:
+        # Rows of one configuration and of two codes are two models.
+        content = row.content
+        key = (content["configuration"], str(content["start"].get("sha256")), content["code"])
+        groups.setdefault(key, []).append((row, protocol))
+    models = []
+    for rows in groups.values():
+        content = rows[0][0].content
+        sides = [
+            np.mean([row.of_queries(name, "mAP") for row, name in side], axis=0)
+            for side in (rows, [(row, REAL) for row, _ in rows])
+        ]
+        models.append(Model(f"{content['study']} / {content['arm']}", len(rows), *sides))
+    row, protocol = chosen[0]
+    return models, [table.people(row, protocol), table.people(row, REAL)]
+
+
+def orders(table: Table) -> Orders | None:
+    """Compare the orders; None where there are fewer than three models."""
+    from scipy.stats import kendalltau
+
+    models, people = models_of(table)
+    if len(models) < 3:
+        return None
+    models.sort(key=lambda model: -model.real.mean())
+    sides = [np.stack([getattr(m, side) for m in models]) for side in ("synthetic", "real")]
+    rng = np.random.default_rng(0)
+    drawn: list[list[NDArray[np.float64]]] = [[], []]
+    for kept, scores, whose in zip(drawn, sides, people, strict=True):
+        _, person, counts = np.unique(whose, return_inverse=True, return_counts=True)
+        sums = np.stack([np.bincount(person, row, len(counts)) for row in scores])
+        for _ in range(RESAMPLES):
+            chosen = rng.integers(len(counts), size=len(counts))
+            kept.append(sums[:, chosen].sum(1) / counts[chosen].sum())
+    taus = [kendalltau(*pair).statistic for pair in zip(*drawn, strict=True)]
+    low, high = np.nanquantile(taus, [0.025, 0.975])
+    # How often one model is above another, in resamples of each set.
+    above = [np.mean([means[:, None] > means[None] for means in kept], axis=0) for kept in drawn]
+    apart = [
+        (one, other)
+        for one in range(len(models))
+        for other in range(len(models))
+        if above[1][one, other] > 0.95 and above[0][other, one] > 0.95
+    ]
+    tau = kendalltau(*(side.mean(1) for side in sides)).statistic
+    return Orders(
+        models, float(tau), float(low), float(high), apart,
+        (len(np.unique(people[0])), len(np.unique(people[1]))),
+    )  # fmt: skip
+
+
+def section(table: Table) -> Iterator[str]:
+    """Yield the page's lines on it."""
+    yield "## Do synthetic people order models as photographs do?\n"
+    found = orders(table)
+    if found is None:
+        yield "Fewer than three models were tested on both; no order was compared.\n"
+        return
+    few = f", fewer than the {WANTED} that were wanted" if len(found.models) < WANTED else ""
+    yield (
+        f"{len(found.models)} models{few}, tested on {found.people[0]} people of "
+        f"`synthpeople:quick` (`{SYNTHETIC}`) and {found.people[1]} of WARD: Kendall's tau of mAP "
+        f"is {found.tau:.2f} [{found.low:.2f}, {found.high:.2f}] (95 % of {RESAMPLES} resamples of "
+        "the people of both sets; 1 is the same order, 0 none in common).\n"
+    )
+    yield "| model | seeds | mAP, WARD | mAP, synthetic | place, WARD | place, synthetic |"
+    yield "|---|---|---|---|---|---|"
+    places = np.argsort(np.argsort([-model.synthetic.mean() for model in found.models]))
+    for place, model in enumerate(found.models):
+        cells = (model.name, str(model.seeds), f"{100 * model.real.mean():.1f}")
+        more = (f"{100 * model.synthetic.mean():.1f}", str(place + 1), str(places[place] + 1))
+        yield f"| {' | '.join((*cells, *more))} |"
+    yield ""
+    if not found.apart:
+        yield "No two models are ordered differently with 95 % of resamples on each side.\n"
+        return
+    yield "Ordered differently with 95 % of resamples on each side, better on WARD first:\n"
+    for one, other in found.apart[:SHOWN]:
+        yield f"- {found.models[one].name}; {found.models[other].name}"
+    if len(found.apart) > SHOWN:
+        yield f"- and {len(found.apart) - SHOWN} more pairs"
+    yield ""
