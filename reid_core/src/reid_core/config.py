@@ -96,6 +96,12 @@ class DataSection(Section):
     """How the rows of a batch are chosen."""
     epoch_by: Literal["images", "identities"] = "images"
     """What an epoch goes through once."""
+    frames: Count = 4
+    """Frames that training draws of a tracklet; at test it is all of them."""
+    frame_sampling: Literal["chunks", "consecutive"] = "chunks"
+    """How they are drawn: one of each of as many parts of the tracklet, or a run of them."""
+    frame_stride: Count = 1
+    """Frames from one of a run to the next, for ``consecutive``."""
     threads: Count = 2
     """Threads that decode images, per source."""
     damaged: Literal["refuse", "skip"] = "refuse"
@@ -109,10 +115,21 @@ class DataSection(Section):
         """Height and width of the network's input."""
         return self.height, self.width
 
+    @model_validator(mode="after")
+    def _stride_needs_a_run(self) -> DataSection:
+        if self.frame_stride > 1 and self.frame_sampling != "consecutive":
+            raise ValueError(
+                f"frame_stride = {self.frame_stride} is for runs of frames: set "
+                "data.frame_sampling to 'consecutive'"
+            )
+        return self
+
 
 class AugmentSection(Section):
     """Geometry (joint for image and spatial fields), erasing and photometric changes."""
 
+    frames: Literal["together", "apart"] = "together"
+    """Whether all frames of a tracklet are changed alike, or each by draws of its own."""
     flip: Probability = 0.5
     """Probability of mirroring."""
     pad: Annotated[int, Field(ge=0)] = 0
@@ -173,6 +190,9 @@ class ModelSection(Section):
     pooling: str = "avg"
     """How the core's global embedding pools the encoder's map: ``avg``, ``max``, ``gem``
     (generalised mean), or a plugin's name for one."""
+    frame_pooling: str = "mean"
+    """How what embeddings read of a tracklet's frames becomes one vector: ``mean``, ``max``, or a
+    plugin's name for one."""
     neck: Literal["none", "bn", "fc", "fc_bn", "fc_bn_relu"] = "bn"
     """Neck of the core's global embedding."""
     dim: Count | None = None

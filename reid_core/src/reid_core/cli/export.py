@@ -41,7 +41,7 @@ def export(model: str, out: Path | None, values: Values, resize: bool) -> None:
     if out is not None:
         checked_output(out, SUFFIXES)
 
-    from reid_core.model.deployed import InputContract
+    from reid_core.model.deployed import InputContract, clip_axis
     from reid_core.model.exporting import check_format, export_file
     from reid_core.model.stored import load_embedder
     from reid_core.weights import embedder_file
@@ -58,9 +58,10 @@ def export(model: str, out: Path | None, values: Values, resize: bool) -> None:
     beside = "".join(
         f", {name} (unknown: {embedder.inputs[name].default:g})" for name in embedder.fields
     )
+    clip = "" if embedder.clip is None else f"{clip_axis(embedder)} x "
     click.echo(
-        f"{path}: images B x 3 x {taken}, RGB {scale}{beside} -> features B x {embedder.dim}; "
-        f"largest relative difference to torch {found.difference:.1e}"
+        f"{path}: images B x {clip}3 x {taken}, RGB {scale}{beside} -> "
+        f"features B x {embedder.dim}; largest relative difference to torch {found.difference:.1e}"
     )
     if found.resizing is not None:
         click.echo(

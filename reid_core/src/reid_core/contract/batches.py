@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class Batch:
     """Rows of one source.
 
+    A row is a sample. Of tracklets it has ``frames`` images, one behind the other: what belongs to
+    pixels (``image``, ``erased``, spatial fields) then is ``B*frames ...``, everything else ``B``.
+
     Args:
         image: ``B 3 H W``; uint8 on the host, ImageNet-normalised float32 on the device.
         pid, camid, clothes: int64 ``B``; pid ``-1`` marks a row without identity.
@@ -34,6 +37,7 @@ class Batch:
         draws: random draws of each row that the device still has to act on (``B ...`` each), made
             with the row so that they depend neither on threads nor on ranks.
         erased: ``image`` after random erasing, where that is on; otherwise None.
+        frames: images of a row.
     """
 
     image: Tensor
@@ -48,6 +52,7 @@ class Batch:
     specs: Mapping[str, FieldSpec] = field(default_factory=dict)
     draws: Mapping[str, Tensor] = field(default_factory=dict)
     erased: Tensor | None = None
+    frames: int = 1
 
     def __post_init__(self) -> None:
         remedy = "declare Need(...), or ask step.passes_with(...)"
@@ -62,7 +67,7 @@ class Batch:
         return {**self.fields, "camid": self.camid, "clothes": self.clothes}
 
     def __len__(self) -> int:
-        return int(self.image.shape[0])
+        return int(self.pid.shape[0])
 
     def to(self, device: torch.device, non_blocking: bool = True) -> Batch:
         """Return the batch on another device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from reid_core.contract.words import unknown_name
 from reid_core.errors import PluginError
@@ -69,8 +69,15 @@ class Lookup(Protocol):
     def build_encoder(self, ctx: RunContext) -> Encoder:
         """Return the encoder that the run's ``model`` section describes, a plugin's or timm's."""
 
-    def build_pooling(self, name: str, channels: int) -> nn.Module:
+    def build_pooling(
+        self, name: str, channels: int, pools: Literal["map", "frames"] = "map"
+    ) -> nn.Module:
         """Return the pooling that a plugin offers under a name.
+
+        Args:
+            name: as in the configuration.
+            channels: of what is pooled.
+            pools: what is pooled, see `PoolingProvider`.
 
         Raises:
             ConfigError: nobody offers it.

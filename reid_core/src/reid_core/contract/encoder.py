@@ -18,18 +18,22 @@ class Encoder(nn.Module):
         filled: what became of the file of weights that it started from, or None.
         reads: what it reads beside the image: ``camid``, ``clothes``, or fields of the data.
         defaults: by name of ``reads``, the number that stands for an unknown value.
+        clips: whether it sees the frames of a tracklet together, ``B T 3 H W`` (a single image is a
+            clip of one), and returns maps ``B C H W`` of whole clips. Otherwise frames are images
+            like any other, ``B*T 3 H W``.
     """
 
     taps: tuple[Tap, ...]
     reads: tuple[str, ...] = ()
     defaults: Mapping[str, float] = {}
+    clips: bool = False
     filled: Any = None
 
     def forward(self, image: Tensor, *read: Any) -> dict[str, Tensor]:
         """Return the maps by tap name.
 
         Args:
-            image: ``B 3 H W``, ImageNet-normalised.
+            image: ``B 3 H W``, ImageNet-normalised; ``B T 3 H W`` with ``clips``.
             read: values of ``reads``, ``B ...`` each, in their order. Whoever calls an encoder by
                 hand may know none, so they better have Python defaults, which mean unknown.
         """

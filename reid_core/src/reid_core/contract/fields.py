@@ -28,6 +28,10 @@ class FieldKind(StrEnum):
     """One integer or real number of the sample."""
 
 
+SPATIAL = (FieldKind.IMAGE, FieldKind.LABELS, FieldKind.POINTS)
+"""Kinds that belong to an image's pixels: a tracklet has one value for every frame."""
+
+
 @dataclass(frozen=True)
 class FieldSpec:
     """Describe one field of a source.

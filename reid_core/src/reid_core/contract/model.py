@@ -26,6 +26,9 @@ SAMPLE_LABELS = ("camid", "clothes")
 POOLINGS = ("avg", "max", "gem")
 """Poolings of the core by name."""
 
+FRAME_POOLINGS = ("mean", "max")
+"""Poolings of the core over the frames of a tracklet, by name."""
+
 ENCODER_MAP = "encoder/map"
 """Name of the encoder's last map, whoever provides the encoder."""
 
@@ -84,7 +87,8 @@ class Embedding:
     Args:
         name: ``owner/name``.
         reads: the output (``B D`` or ``B D 1 1``), or a vector of another embedding, that it
-            embeds.
+            embeds. Where it is of single frames, ``model.frame_pooling`` makes one row per
+            tracklet of it, before the neck.
         neck: ``none``, ``bn`` (BNNeck), ``fc`` (linear), ``fc_bn`` or ``fc_bn_relu``, or a module.
             The neck belongs to the embedding and is exported with it.
         dim: length after an ``fc`` neck or a module; otherwise that of the input.
@@ -139,6 +143,10 @@ class Branch:
         moving: of a frozen branch: its weights move without gradient (a mean teacher, moved in
             ``reid_after_step``), so checkpoints hold them, where others of a frozen branch are
             made again from their own source.
+        clips: whether what it reads of a tracklet's frames comes together, ``B T ...`` (of single
+            images ``B 1 ...``), and what it writes has one row per tracklet. Otherwise a branch
+            that reads anything of frames runs on them as on images, ``B*T ...``; what it reads of
+            the whole sample beside them is repeated.
     """
 
     name: str
@@ -152,6 +160,7 @@ class Branch:
     moving: bool = False
     sizes: tuple[str, ...] = ()
     defaults: Mapping[str, float] = field(default_factory=dict)
+    clips: bool = False
 
     def __post_init__(self) -> None:
         check_names(self, "reads", "writes", "may_be_idle", "sources", "sizes")

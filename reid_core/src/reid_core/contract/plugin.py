@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
 from reid_core.config import Section
+from reid_core.contract.words import check_word
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +32,9 @@ labelers offered."""
 CONDITIONS = {
     "identities": "the main source has identities",
     "fixed_identities": "the identities stay the same over all epochs",
+    "clothes": "training samples say which outfit they show",
+    "camid": "training samples come from several cameras",
+    "frames": "training samples are tracklets",
 }
 """Conditions that a plugin may need beside fields; the core knows whether they hold."""
 
@@ -44,8 +48,9 @@ class Need:
     """Something a plugin cannot do without, checked at resolve.
 
     Args:
-        what: a field (``parts``) that every training sample must carry, or a condition
-            (``identities``, ``fixed_identities``).
+        what: a field (``parts``) that every training sample must carry, or a condition:
+            ``identities``, ``fixed_identities``, ``clothes`` (every sample's outfit is known),
+            ``camid`` (there are several cameras), ``frames`` (samples are tracklets).
         remedy: what the user can set when it does not hold, such as ``-s dgnet.teacher=none``.
     """
 
@@ -69,6 +74,10 @@ class Plugin:
             that differ are a conflict.
         needs: fields and conditions that must hold.
         sources: training sources beside the main one.
+        takes_frames: whether what it computes of images fits tracklets, too: images, maps and
+            spatial fields then have ``batch.frames`` rows for every row of labels and vectors.
+            Asked of plugins that implement `reid_losses`; `reid_data_synthesis` and labelers see
+            images alone.
     """
 
     Settings: ClassVar[type[BaseModel]] = Settings
@@ -76,6 +85,7 @@ class Plugin:
     defaults: Mapping[str, Any] = {}
     needs: Sequence[Need] = ()
     sources: Sequence[SourceRequest] = ()
+    takes_frames: bool = False
 
     def __init__(self, name: str, settings: BaseModel | None = None) -> None:
         self.name = name
@@ -86,6 +96,15 @@ class Plugin:
 
         Args:
             config: the resolved configuration of the run.
+        """
+
+    def check_data(self, ctx: RunContext) -> None:
+        """Refuse data that the method cannot work on, with a `DataError`, before anything is built.
+
+        What a `Need` can say belongs there; this is for the rest, such as people with two outfits.
+
+        Args:
+            ctx: the run, with its data set and the main source; nothing is built or labelled yet.
         """
 
     def starts(self, config: RunConfig) -> Sequence[Start]:
@@ -132,18 +151,24 @@ class EncoderProvider:
 
 @dataclass(frozen=True)
 class PoolingProvider:
-    """Offer a pooling under a name for ``model.pooling``.
+    """Offer a pooling under a name for ``model.pooling``, or for ``model.frame_pooling``.
 
     Args:
         name: unique among all providers.
-        build: makes the module of a map's number of channels: ``B C H W`` to ``B D``. It is
-            deployed, so it needs a method ``deploy_spec`` (see `Encoder.deploy_spec`).
+        build: makes the module of the number of channels: ``B C H W`` to ``B D`` of a map,
+            ``B T D`` to ``B D`` of the vectors of a tracklet's frames, however many there are. It
+            is deployed, so it needs a method ``deploy_spec`` (see `Encoder.deploy_spec`).
         summary: one line.
+        pools: ``map`` or ``frames``.
     """
 
     name: str
     build: Callable[[int], nn.Module]
     summary: str = ""
+    pools: Literal["map", "frames"] = "map"
+
+    def __post_init__(self) -> None:
+        check_word(self, "pools", ("map", "frames"))
 
 
 CORE = "core"

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     FieldValue = Path | tuple[Path, ...] | int | float | np.ndarray[Any, Any]
-    """A side-car file (several for an image field with a leading axis), a number or an array."""
+    """A side-car file (several for an image field with a leading axis), a number or an array; of a
+    tracklet's spatial field a tuple of them, one per frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image of one person.
+    """One image of one person, or a tracklet: several that show one walk before one camera.
 
     Args:
-        path: the image file.
+        path: the image file; of a tracklet the frame that stands for it in pictures and lists.
         pid: identity. In a training source ``0 .. N-1``; at test the data set's own number.
             Gallery images with pid ``-1`` are junk and leave the ranking altogether.
         camid: camera, 0-based.
@@ -34,6 +35,8 @@ class Sample:
         fields: values of the source's fields.
         extra: whatever else a protocol may ask for (tracklet, view, frame, raw labels); ``set`` is
             the number of the data set where several are trained on, and missing in the main one.
+        frames: the image files of a tracklet in the order of time; empty for a single image. Its
+            spatial fields (images, label maps, points) hold a tuple with one value per frame.
     """
 
     path: Path
@@ -43,6 +46,12 @@ class Sample:
     split: str = "train"
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    frames: tuple[Path, ...] = ()
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """All of its image files: the frames of a tracklet, or the one."""
+        return self.frames or (self.path,)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,11 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def tracklets(self) -> bool:
+        """Whether samples have several frames."""
+        return any(sample.frames for sample in self.samples)
 
     @property
     def num_identities(self) -> int:
@@ -102,12 +116,16 @@ class DataSet:
     notice: str | None = None
 
     def fingerprint(self) -> str:
-        """Return a short hash of names, sizes on disk and labels of all samples."""
+        """Return a short hash of names, sizes on disk and labels of all samples.
+
+        Of frames it is the names, for a set of tracklets has a million of them.
+        """
         digest = hashlib.sha256()
         for sample in (*self.train.samples, *self.query, *self.gallery):
             size = sample.path.stat().st_size
             labels = (sample.split, sample.pid, sample.camid, sample.clothes)
             digest.update(os.fsencode(f"{sample.path.name}|{size}|{labels}\n"))
+            digest.update(os.fsencode("|".join(path.name for path in sample.frames)))
         return digest.hexdigest()[:16]
 
 

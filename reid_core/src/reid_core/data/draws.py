@@ -27,10 +27,12 @@ class Draw:
         rows: int64 ``B``, rows of the source.
         positions: int64 ``B``, places of the rows in the epoch's global order, counted over all
             ranks.
+        frames: int64 ``B T``, which frames of tracklets; None leaves that to the loader.
     """
 
     rows: NDArray[np.int64]
     positions: NDArray[np.int64]
+    frames: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.rows.ndim != 1 or self.rows.shape != self.positions.shape:

@@ -113,7 +113,7 @@ def without_damaged(dataset: DataSet, threads: int) -> tuple[DataSet, list[str]]
         return dataset, []
 
     def whole(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-        return tuple(s for s in samples if damaged.keys().isdisjoint((s.path, *_files_of(s))))
+        return tuple(s for s in samples if damaged.keys().isdisjoint((*s.images, *_files_of(s))))
 
     train = replace(dataset.train, samples=renumbered(whole(dataset.train.samples)))
     query, gallery = whole(dataset.query), whole(dataset.gallery)
@@ -229,7 +229,7 @@ def _answered_by_themselves(
 
 def _images(dataset: DataSet) -> list[Path]:
     samples = (*dataset.train.samples, *dataset.query, *dataset.gallery)
-    return list(dict.fromkeys(sample.path for sample in samples))
+    return list(dict.fromkeys(path for sample in samples for path in sample.images))
 
 
 def _side_cars(dataset: DataSet) -> dict[Path, FieldSpec]:

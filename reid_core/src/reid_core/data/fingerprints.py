@@ -30,7 +30,9 @@ def source_fingerprint(source: Source, fields: Iterable[str] = ()) -> dict[str, 
         DataError: a file cannot be read.
     """
     found = {
-        "images": _digest(content_hash(sample.path) for sample in source.samples),
+        "images": _digest(
+            content_hash(path) for sample in source.samples for path in sample.images
+        ),
         "labels": _digest(_labels(sample) for sample in source.samples),
     }
     for name in sorted(fields):
@@ -41,7 +43,8 @@ def source_fingerprint(source: Source, fields: Iterable[str] = ()) -> dict[str, 
 
 def _labels(sample: Sample) -> str:
     extra = sorted((name, v) for name, v in sample.extra.items() if isinstance(v, _PLAIN))
-    return repr((sample.split, sample.pid, sample.camid, sample.clothes, extra))
+    frames = (len(sample.frames),) if sample.frames else ()
+    return repr((sample.split, sample.pid, sample.camid, sample.clothes, extra, *frames))
 
 
 def _digest(lines: Iterable[str]) -> str:

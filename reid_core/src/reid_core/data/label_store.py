@@ -181,7 +181,7 @@ def value_hash(value: FieldValue) -> str:
     if isinstance(value, Path):
         return content_hash(value)
     if isinstance(value, tuple):
-        return hashlib.sha256("|".join(map(content_hash, value)).encode()).hexdigest()
+        return hashlib.sha256("|".join(map(value_hash, value)).encode()).hexdigest()
     array = np.ascontiguousarray(value)
     head = f"{array.dtype.str}|{array.shape}|".encode()
     return hashlib.sha256(head + array.tobytes()).hexdigest()

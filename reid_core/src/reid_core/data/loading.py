@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from reid_core.contract.batches import Batch
-from reid_core.contract.fields import FieldKind, FieldSpec
-from reid_core.contract.samples import Source
+from reid_core.contract.fields import SPATIAL, FieldKind, FieldSpec
+from reid_core.contract.samples import Sample, Source
 from reid_core.data.augmentation import ERASING, PHOTOMETRIC, ErasingPolicy, PhotometricPolicy
 from reid_core.data.buffers import Buffers, Column
+from reid_core.data.clips import ClipPolicy, frame_of
 from reid_core.data.decoding import read_field
 from reid_core.data.draws import Draw, row_uniforms
 from reid_core.data.geometry import (
@@ -41,6 +42,7 @@ class _Filling:
     draw: Draw
     buffers: Buffers
     draws: dict[str, torch.Tensor]
+    frames: NDArray[np.int64] | None = None
     tasks: list[Future[None]] = field(default_factory=list)
 
 
@@ -62,6 +64,7 @@ class BatchLoader:
         seed: the run's seed.
         pin_memory: page-locked memory, for copies to a CUDA device that overlap with computing.
         erasing, photometric: policies whose random numbers travel in ``Batch.draws``.
+        clips: how the frames of tracklets are drawn; draws that bring their own need none.
 
     Raises:
         DataError: the source is empty or lacks a field.
@@ -81,6 +84,7 @@ class BatchLoader:
         pin_memory: bool = False,
         erasing: ErasingPolicy | None = None,
         photometric: PhotometricPolicy | None = None,
+        clips: ClipPolicy | None = None,
     ) -> None:
         for name, count in (("threads", threads), ("prefetch", prefetch)):
             if count < 1:
@@ -99,6 +103,7 @@ class BatchLoader:
         self.pin_memory = pin_memory
         self.erasing = erasing
         self.photometric = photometric
+        self.clips = clips
         self.seconds_waited = 0.0
         """Time that consumers of all `load` calls have spent waiting for a batch."""
         self._labels = {
@@ -110,6 +115,7 @@ class BatchLoader:
             for name, spec in self.specs.items()
             if spec.kind is FieldKind.SCALAR
         }
+        self._lengths = np.array([len(s.images) for s in source.samples], np.int64)
         self._columns: list[Column] | None = None
         self._free: deque[Buffers] = deque()
 
@@ -151,9 +157,18 @@ class BatchLoader:
             self._free.extend(filling.buffers for filling in waiting)
 
     def _start(self, pool: ThreadPoolExecutor, draw: Draw, epoch: int) -> _Filling:
+        frames = self._frames(draw, epoch)
+        images = len(draw) if frames is None else frames.size
+        each = 1 if frames is None else frames.shape[1]
+        together = self.clips is None or self.clips.together
+        positions = draw.positions
+        if not together:
+            positions = (positions[:, None] * each + np.arange(each)).ravel()
+
         def uniforms(purpose: str, width: int) -> NDArray[np.float64]:
             name = self.source.name
-            return row_uniforms(self.seed, purpose, name, epoch, draw.positions, width)
+            numbers = row_uniforms(self.seed, purpose, name, epoch, positions, width)
+            return np.repeat(numbers, each, axis=0) if together and each > 1 else numbers
 
         device_draws: dict[str, torch.Tensor] = {}
         if self.erasing is not None:
@@ -162,7 +177,7 @@ class BatchLoader:
         if self.photometric is not None:
             numbers = uniforms(PHOTOMETRIC, self.photometric.NUMBERS)
             device_draws[PHOTOMETRIC] = torch.from_numpy(self.photometric.draw(numbers))
-        geometries = [Geometry.plain(self.size)] * len(draw)
+        geometries = [Geometry.plain(self.size)] * images
         if self.policy is not None:
             numbers = uniforms("geometry", GEOMETRY_NUMBERS)
             geometries = [Geometry.draw(self.policy, self.size, row) for row in numbers]
@@ -172,19 +187,32 @@ class BatchLoader:
                     geometry.partial(self.policy, row)
                     for geometry, row in zip(geometries, numbers, strict=True)
                 ]
-        filling = _Filling(draw, self._buffers(len(draw)), device_draws)
-        for first in range(0, len(draw), _CHUNK):
-            places = range(first, min(first + _CHUNK, len(draw)))
+        filling = _Filling(draw, self._buffers(len(draw), each), device_draws, frames)
+        for first in range(0, images, _CHUNK):
+            places = range(first, min(first + _CHUNK, images))
             filling.tasks.append(pool.submit(self._fill, filling, places, geometries))
         return filling
 
+    def _frames(self, draw: Draw, epoch: int) -> NDArray[np.int64] | None:
+        """Return the frames of every row, ``B T``; None where rows are single images."""
+        if draw.frames is not None or self.clips is None:
+            return draw.frames
+        numbers = row_uniforms(
+            self.seed, "frames", self.source.name, epoch, draw.positions, self.clips.numbers
+        )
+        return self.clips.draw(self._lengths[draw.rows], numbers)
+
     def _fill(self, filling: _Filling, places: range, geometries: list[Geometry]) -> None:
-        """Decode some rows of a batch; runs in a thread."""
+        """Decode some images of a batch; runs in a thread."""
         filling.buffers.wait_until_free()
         for place in places:
-            row = int(filling.draw.rows[place])
+            frames = filling.frames
+            row = int(filling.draw.rows[place if frames is None else place // frames.shape[1]])
             try:
-                self._fill_row(filling.buffers, place, row, geometries[place])
+                sample = self.source.samples[row]
+                if frames is not None:
+                    sample = frame_of(sample, int(frames.flat[place]), self.specs)
+                self._fill_row(filling.buffers, place, sample, geometries[place])
             except DataError as error:
                 raise DataError(f"{error} (row {row} of source '{self.source.name}')") from error
             except Exception as error:
@@ -194,8 +222,7 @@ class BatchLoader:
                 )
                 raise
 
-    def _fill_row(self, buffers: Buffers, place: int, row: int, geometry: Geometry) -> None:
-        sample = self.source.samples[row]
+    def _fill_row(self, buffers: Buffers, place: int, sample: Sample, geometry: Geometry) -> None:
         pixels = read_image(sample.path)
         transform_image(pixels.transpose(2, 0, 1), geometry, buffers.image[place])
         image_size = (pixels.shape[0], pixels.shape[1])
@@ -212,7 +239,14 @@ class BatchLoader:
         finally:
             self.seconds_waited += time.perf_counter() - began
         rows = filling.draw.rows
-        image, fields = filling.buffers.first(len(rows))
+        frames = 1 if filling.frames is None else filling.frames.shape[1]
+        image, fields = filling.buffers.first(len(rows) * frames)
+        if frames > 1:
+            # What is no matter of pixels is the same in all frames of a tracklet.
+            fields = {
+                name: value if self.specs[name].kind in SPATIAL else value[::frames]
+                for name, value in fields.items()
+            }
         fields |= {n: torch.from_numpy(values[rows]) for n, values in self._scalars.items()}
         labels = {name: torch.from_numpy(values[rows]) for name, values in self._labels.items()}
         return Batch(
@@ -225,13 +259,15 @@ class BatchLoader:
             fields=fields,
             specs=self.specs,
             draws=filling.draws,
+            frames=frames,
         )
 
-    def _buffers(self, rows: int) -> Buffers:
+    def _buffers(self, rows: int, frames: int) -> Buffers:
         """Return free memory for a batch; the first sample decides the shapes of the fields."""
+        rows *= frames
         if self._columns is None:
             self._columns = [
-                Column.like(self.source.samples[0], spec, self.size)
+                Column.like(frame_of(self.source.samples[0], 0, self.specs), spec, self.size)
                 for spec in self.specs.values()
                 if spec.kind is not FieldKind.SCALAR
             ]
@@ -253,6 +289,14 @@ def _spec(source: Source, name: str) -> FieldSpec:
                 f"{sample.path}: row {row} of source '{source.name}' lacks the field '{name}', "
                 "which the source declares"
             )
+        if sample.frames and source.fields[name].kind in SPATIAL:
+            value = sample.fields[name]
+            values = len(value) if isinstance(value, tuple | np.ndarray) else 1
+            if values != len(sample.frames):
+                raise DataError(
+                    f"{sample.path}: row {row} of source '{source.name}' has {len(sample.frames)} "
+                    f"frames and {values} of the field '{name}', which belongs to every frame"
+                )
     return source.fields[name]
 
 

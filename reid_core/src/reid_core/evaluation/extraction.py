@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,12 +15,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reid_core.config import RunConfig
+from reid_core.contract.batches import Batch
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.model import SAMPLE_LABELS, Vector
 from reid_core.contract.samples import Sample, Source
+from reid_core.contract.vectors import Embedded
 from reid_core.data.augmentation import DeviceAugmentation
+from reid_core.data.clips import clips_in_order
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
+from reid_core.evaluation.tracklets import Gathering, before_pooling, pooled
 from reid_core.machine.devices import memory_format_of
 from reid_core.machine.ranks import gather_array, world
 from reid_core.model.blocks import EmbeddingHead
@@ -42,6 +47,7 @@ def extract(
     flip: str = "off",
     vector: Vector | None = None,
     compute: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
+    gathering: Callable[[], Gathering] | None = None,
     fields: Sequence[str] = (),
     width: int | None = None,
     threads: int = 2,
@@ -53,6 +59,9 @@ def extract(
 ) -> NDArray[np.float32]:
     """Return features ``N D`` of the samples, in their order; several ranks share the work.
 
+    Of a tracklet all frames are embedded, in batches like any other images, and one feature is made
+    of them; ranks share whole tracklets.
+
     Args:
         embedder: its modules' training modes are restored afterwards.
         samples: what to embed.
@@ -60,6 +69,7 @@ def extract(
         specs: fields that the samples carry, for embedders that read some.
         batch_size: images per forward.
         compute: makes ``B D`` of normalised images and fields; None takes the deployed feature.
+        gathering: the same of tracklets; None takes the deployed feature.
         fields: names of the fields that ``compute`` reads beside the embedder's.
         width: the ``D`` of ``compute`` where it is not the deployed feature's.
         flip: how the mirrored image's feature is added (`merge_mirrored`), or ``off``; not
@@ -68,7 +78,7 @@ def extract(
         threads: decoding threads.
         memory_format: of the images.
         autocast: opens mixed precision.
-        advance: is told how many more images are done.
+        advance: is told how many more samples are done.
         unknown: what the embedder is to take for unknown, though the samples have it.
         gather: whether all ranks return all rows; otherwise each its own.
     """
@@ -78,31 +88,61 @@ def extract(
     read = sorted({*embedder.fields, *fields} & set(source.fields))
     loader = BatchLoader(source, embedder.size, read, threads=threads)
     prepare = DeviceAugmentation(memory_format=memory_format).prepare
-    make = compute or partial(embedder.embed_normalised, vector=vector)
+    if source.tracklets:
+        frames = (embedder.clip or 1) if embedder.whole_clips else 1
+        draws = clips_in_order(samples, frames, batch_size, *world())
+        begin = gathering or partial(Gathering.of, embedder, samples, vector)
+    else:
+        draws = in_order(len(samples), batch_size, *world())
+        make = compute or partial(embedder.embed_normalised, vector=vector)
+        begin = partial(_Images, make)
     if width is None:
         width = embedder.width(vector) if vector else embedder.dim
+    computing = autocast or partial(torch.autocast, device.type, enabled=False)
     chunks: list[NDArray[np.float32]] = []
     with evaluating(embedder):
-        for host in loader.load(in_order(len(samples), batch_size, *world()), epoch=0):
+        plain, mirrored = begin(), begin() if flip != "off" else None
+
+        def keep(rows: list[Tensor], others: list[Tensor]) -> None:
+            if flip != "off":
+                rows = [merge_mirrored(*pair, flip) for pair in zip(rows, others, strict=True)]
+            chunks.extend(features.float().cpu().numpy() for features in rows)
+            if advance and rows:
+                advance(sum(map(len, rows)))
+
+        for host in loader.load(draws, epoch=0):
             batch = prepare(host, device)
-            with autocast() if autocast else torch.autocast(device.type, enabled=False):
-                known = {n: v for n, v in batch.readable.items() if n not in unknown}
-                features = make(batch.image, known)
-                if flip != "off":
-                    mirrored = make(batch.image.flip(3), known)
-                    features = merge_mirrored(features, mirrored, flip)
-            chunks.append(features.float().cpu().numpy())
-            if advance:
-                advance(len(batch))
+            known = {n: v for n, v in batch.readable.items() if n not in unknown}
+            with computing():
+                rows = plain.add(batch, batch.image, known)
+                others = mirrored.add(batch, batch.image.flip(3), known) if mirrored else []
+                keep(rows, others)
+        with computing():
+            keep(plain.rest(), mirrored.rest() if mirrored else [])
     if not gather:
         return np.concatenate(chunks)
     return gather_array(np.concatenate([np.empty((0, width), np.float32), *chunks]))
+
+
+@dataclass
+class _Images:
+    """Compute features of images, a batch at a time, as `Gathering` does of tracklets."""
+
+    make: Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+
+    def add(self, batch: Batch, image: Tensor, fields: Mapping[str, Tensor]) -> list[Tensor]:
+        return [self.make(image, fields)]
+
+    def rest(self) -> list[Tensor]:
+        return []
 
 
 def extract_output(
     reader: Embedder, name: str, samples: Sequence[Sample], device: torch.device, **options: Any
 ) -> NDArray[np.float32]:
     """Return an output of a model for all samples, ``N ...``, in their order.
+
+    Of a tracklet it is the mean over frames, or over clips where the output is of those.
 
     Args:
         reader: see `reader_of`.
@@ -116,11 +156,20 @@ def extract_output(
         shape[:] = [tuple(found.shape[1:])]
         return found.flatten(1) if found.dim() > 1 else found[:, None]
 
+    def show(image: Tensor, fields: Mapping[str, Tensor], frames: int) -> list[Tensor]:
+        found = reader.values(image, fields, frames)[name]
+        shape[:] = [tuple(found.shape[1:])]
+        return [found.flatten(1) if found.dim() > 1 else found[:, None]]
+
+    def gathering() -> Gathering:
+        return Gathering(some, show, lambda parts: parts[0].float().mean(1))
+
     # One image tells the shape, also to a rank that gets none of the others.
-    ranks = world()[1]
-    extract(reader, [samples[0]] * ranks, device, compute=compute, width=0, **options, gather=False)
-    width = int(np.prod(shape[0], dtype=np.int64))
-    found = extract(reader, samples, device, compute=compute, width=width, **options)
+    some: Sequence[Sample] = [samples[0]] * world()[1]
+    how: dict[str, Any] = {"compute": compute, "gathering": gathering, **options}
+    extract(reader, some, device, width=0, **how, gather=False)
+    some, width = samples, int(np.prod(shape[0], dtype=np.int64))
+    found = extract(reader, some, device, width=width, **how)
     return found.reshape(len(samples), *shape[0])
 
 
@@ -201,9 +250,18 @@ class EpochFeatures:
         def vectors(image: Tensor, carried: Mapping[str, Tensor]) -> Tensor:
             shown = {n: value for n, value in carried.items() if n not in SAMPLE_LABELS}
             seen = image if change is None else change(image, shown)
-            known = embedder.vectors(seen, carried)
+            return together(embedder.vectors(seen, carried))
+
+        def together(known: Mapping[str, Embedded]) -> Tensor:
             units = [known[name].unit for name in embedder.heads]
             return torch.cat([*units, deployed.joined(known)], 1)
+
+        def gathering() -> Gathering:
+            return Gathering(
+                self._truth.samples,
+                before_pooling(embedder),
+                lambda parts: together(pooled(embedder, parts)),
+            )
 
         found = extract(
             embedder,
@@ -212,6 +270,7 @@ class EpochFeatures:
             specs=self._truth.fields,
             batch_size=config.evaluation.batch_size,
             compute=vectors,
+            gathering=gathering,
             fields=fields,
             width=sum(widths.values()),
             threads=config.data.threads,

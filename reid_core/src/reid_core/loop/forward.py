@@ -155,7 +155,7 @@ class UpdateForward(nn.Module):
         soft: Tensor | None,
     ) -> tuple[Any, ...]:
         fields = {**batch.readable, CLEAN_IMAGE: batch.image}
-        return image, fields, batch.source, branches, self._scopes(), labels, soft
+        return image, fields, batch.source, branches, self._scopes(), labels, soft, batch.frames
 
     def _terms(self, step: StepView, identity: Mapping[str, IdentityTerm]) -> dict[str, LossTerm]:
         terms: dict[str, LossTerm] = {}

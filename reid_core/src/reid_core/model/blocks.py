@@ -79,12 +79,17 @@ class EmbeddingHead(nn.Module):
     Args:
         declaration: what the embedding is.
         channels: length of its input.
+        pool: makes one row per tracklet of those of its frames, ``B T C`` to ``B C``; None takes
+            the mean.
     """
 
-    def __init__(self, declaration: Embedding, channels: int) -> None:
+    def __init__(
+        self, declaration: Embedding, channels: int, pool: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.declaration = declaration
         self.channels = channels
+        self.pool = pool
         if isinstance(declaration.neck, str):
             self.neck = build_neck(declaration.neck, channels, declaration.dim)
         else:
@@ -96,8 +101,16 @@ class EmbeddingHead(nn.Module):
         """Return the length of one of its vectors."""
         return self.channels if vector == "raw" else self.dim
 
-    def forward(self, raw: Tensor) -> Embedded:
-        """Return raw, neck and unit vectors; the input is ``B C`` or ``B C 1 1``."""
+    def forward(self, raw: Tensor, frames: int | None = None) -> Embedded:
+        """Return raw, neck and unit vectors.
+
+        Args:
+            raw: ``B C`` or ``B C 1 1``; ``B*frames ...`` where it is of frames.
+            frames: of every tracklet; None where the input has one row per sample already.
+        """
         raw = raw.flatten(1)
+        if frames is not None and (frames > 1 or self.pool is not None):
+            clips = raw.unflatten(0, (-1, frames))
+            raw = clips.mean(1) if self.pool is None else self.pool(clips)
         neck = self.neck(raw)
         return Embedded(raw, neck, F.normalize(neck.float(), dim=1))

@@ -40,7 +40,9 @@ class InputContract:
         """Return the contract as JSON, for the file's metadata."""
         given = embedder.describe()["input"]
         height, width = embedder.size
-        shape = ["batch", 3, *(("height", "width") if self.resize else (height, width))]
+        frames = [] if embedder.clip is None else [clip_axis(embedder)]
+        sides = ("height", "width") if self.resize else (height, width)
+        shape = ["batch", *frames, 3, *sides]
         unit = self.values == "unit"
         stated: dict[str, Any] = {
             "reid_core": metadata.version("reid-core"),
@@ -64,8 +66,20 @@ class InputContract:
         return json.dumps(stated)
 
 
+def clip_axis(embedder: Embedder) -> int | str:
+    """Return how many frames the clips of an embedder's file have: ``frames`` for any number.
+
+    What only pools what it knows of every frame takes any; what looks at several at once takes as
+    many as it has learnt from.
+    """
+    assert embedder.clip is not None
+    return embedder.clip if embedder.whole_clips else "frames"
+
+
 class Deployed(nn.Module):
     """An embedder behind a contract.
+
+    One that has learnt from tracklets takes clips ``B T 3 H W``, `clip_axis` says of which length.
 
     Args:
         embedder: in evaluation mode.
@@ -90,13 +104,16 @@ class Deployed(nn.Module):
         """Return features ``B D``.
 
         Args:
-            images: ``B 3 H W``, which keep the contract.
+            images: ``B 3 H W`` or clips ``B T 3 H W``, which keep the contract.
             read: what is read beside them, ``B ...`` each.
         """
         embedder, contract = self.embedder, self.contract
         fields = dict(zip(embedder.fields, read, strict=True))
+        frames = 1
+        if embedder.clip is not None:
+            frames, images = images.shape[1], images.flatten(0, 1)
         if contract.values == "normalised" and not contract.resize:
-            return embedder.embed_normalised(images, fields)
+            return embedder.embed_normalised(images, fields, frames=frames)
         if contract.values == "normalised":
             images = images * embedder.std + embedder.mean
         if contract.resize:
@@ -107,6 +124,9 @@ class Deployed(nn.Module):
             for size in ((images.shape[2], width), (height, width)):
                 images = functional.interpolate(images, size, mode="bilinear", antialias=True)
                 images = (images * 255 + 0.501).floor() / 255
+        if embedder.clip is not None:
+            normalised = (images - embedder.mean) / embedder.std
+            return embedder.embed_normalised(normalised, fields, frames=frames)
         features: Tensor = embedder(images, fields)
         return features
 
@@ -119,10 +139,14 @@ class Deployed(nn.Module):
     def dynamic_shapes(self) -> dict[str, Any]:
         """Return which axes of the input are free, for ``torch.export``."""
         free = {0: torch.export.Dim("batch", min=1, max=65535)}
+        embedder = self.embedder
+        clips = embedder.clip is not None
+        if clips and clip_axis(embedder) == "frames":
+            free[1] = torch.export.Dim("frames", min=1, max=65535)
         if self.contract.resize:
             free |= {
-                2: torch.export.Dim("height", min=2, max=65535),
-                3: torch.export.Dim("width", min=2, max=65535),
+                2 + clips: torch.export.Dim("height", min=2, max=65535),
+                3 + clips: torch.export.Dim("width", min=2, max=65535),
             }
         shapes: dict[str, Any] = {"images": free}
         if self.beside:
@@ -135,12 +159,26 @@ class Deployed(nn.Module):
 
     def unknown(self, rows: int) -> list[Tensor]:
         """Return of what is read beside images what stands for unknown."""
-        return [one.unknown(rows, torch.device("cpu")) for one in self.beside]
+        frames = self._frames or 1
+        return [
+            one.unknown(rows * frames if one.of_frames else rows, torch.device("cpu"))
+            for one in self.beside
+        ]
 
     def example(self, rows: int, seed: int = 0) -> Tensor:
-        """Return noise in ``[0, 1]``, ``rows 3 H W``: of another shape where it is resized."""
+        """Return noise in ``[0, 1]``, ``rows 3 H W``: of another shape where it is resized.
+
+        For an embedder of clips it is ``rows T 3 H W``.
+        """
         height, width = self.embedder.size
         if self.contract.resize:
             height, width = height + 30, width + 9
         generator = torch.Generator().manual_seed(seed)
-        return torch.rand(rows, 3, height, width, generator=generator)
+        frames = () if self._frames is None else (self._frames,)
+        return torch.rand(rows, *frames, 3, height, width, generator=generator)
+
+    @property
+    def _frames(self) -> int | None:
+        """Frames of an example: an axis that is free must not have one."""
+        clip = self.embedder.clip
+        return clip if clip is None or self.embedder.whole_clips else max(2, clip)

@@ -24,6 +24,7 @@ from reid_core.contract.vectors import Embedded, embeddings_of, joined
 from reid_core.contract.words import unknown_name
 from reid_core.errors import ConfigError, DataError, PluginError, did_you_mean
 from reid_core.model.blocks import EmbeddingHead, GlobalPool
+from reid_core.model.frames import fitted, names_of_frames, reads_clips
 from reid_core.model.graph import ReidModel, leading_to, written_by
 from reid_core.model.inputs import Input, encoded, fields_read
 from reid_core.model.pictures import Picture, check_range, check_size, in_rows
@@ -46,6 +47,7 @@ class Embedder(nn.Module):
         size: height and width of the input.
         inputs: what may be read beside the image, by name.
         inner: further embeddings, whose vectors branches or other embeddings read.
+        clip: frames of the clips that it has learnt from; None where it has seen single images.
 
     Attributes:
         dim: length of the feature.
@@ -65,6 +67,7 @@ class Embedder(nn.Module):
         size: tuple[int, int],
         inner: Sequence[EmbeddingHead] = (),
         inputs: Mapping[str, Input] | None = None,
+        clip: int | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -73,7 +76,9 @@ class Embedder(nn.Module):
         self.heads = nn.ModuleDict({head.declaration.name: head for head in heads})
         self.inner = nn.ModuleDict({head.declaration.name: head for head in inner})
         self.inputs = {n: one for n, one in (inputs or {}).items() if n in self.fields}
-        self.size = size
+        self.size, self.clip = size, clip
+        of_frames = [name for name, one in self.inputs.items() if one.of_frames]
+        self.of_frames = names_of_frames(encoder, self._branches, of_frames)
         self.learnt_from: Mapping[str, Any] = {}
         self.dim = sum(head.length(head.declaration.test_vector) for head in heads)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), False)
@@ -129,7 +134,7 @@ class Embedder(nn.Module):
         branches, seen = leading_to(declared, self._branches, names)
         inner = [every[name] for name in declared if name in seen and name not in names]
         chosen = [every[name] for name in names]
-        found = Embedder(self.encoder, branches, chosen, self.size, inner, self.inputs)
+        found = Embedder(self.encoder, branches, chosen, self.size, inner, self.inputs, self.clip)
         found.learnt_from = self.learnt_from
         return found.to(self.mean.device).train(self.training)
 
@@ -137,6 +142,13 @@ class Embedder(nn.Module):
         """Return the length of the feature that ``vector`` of every embedding makes."""
         heads = cast(Iterable[EmbeddingHead], self.heads.values())
         return sum(head.length(vector) for head in heads)
+
+    @property
+    def whole_clips(self) -> bool:
+        """Whether a part of it needs several frames of a tracklet at once, beside the pooling."""
+        heads = (*self.heads.values(), *self.inner.values())
+        reads = [cast(EmbeddingHead, head).declaration.reads for head in heads]
+        return reads_clips(self.encoder, self._branches, reads)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -147,38 +159,46 @@ class Embedder(nn.Module):
         """Return features ``B D``, float32.
 
         Args:
-            images: RGB, ``B 3 H W`` of the embedder's size; floats in ``[0, 1]`` or uint8.
+            images: RGB, ``B 3 H W`` of the embedder's size; floats in ``[0, 1]`` or uint8. Clips
+                of tracklets are ``B T 3 H W``, and become one feature each.
             fields: values of ``self.fields``, ``B ...`` each; what is left out is unknown.
 
         Raises:
             DataError: images of another size, values of another range, or a field that is left
                 out though nothing stands for an unknown one.
         """
+        frames = 1
+        if images.dim() == 5:
+            frames, images = images.shape[1], images.flatten(0, 1)
         check_size(images.shape, self.size)
         # What depends on values cannot be traced; an exported graph takes what it is given.
         if not torch.compiler.is_compiling():
             check_range(images)
-        return self._features(images, fields)
+        return self._features(images, fields, frames)
 
-    def _features(self, images: Tensor, fields: Mapping[str, Tensor] | None = None) -> Tensor:
+    def _features(
+        self, images: Tensor, fields: Mapping[str, Tensor] | None = None, frames: int = 1
+    ) -> Tensor:
         if not images.is_floating_point():
             images = images.float() / 255
-        return self.embed_normalised((images - self.mean) / self.std, fields)
+        return self.embed_normalised((images - self.mean) / self.std, fields, frames=frames)
 
     def embed_normalised(
         self,
         image: Tensor,
         fields: Mapping[str, Tensor] | None = None,
         vector: Vector | None = None,
+        frames: int = 1,
     ) -> Tensor:
         """Return features of images that are ImageNet-normalised already.
 
         Args:
-            image: ``B 3 H W``.
+            image: ``B 3 H W``; of clips ``B*frames 3 H W``.
             fields: values of ``self.fields``, where there are any.
             vector: which one of every embedding; None takes the deployed ones.
+            frames: of every clip.
         """
-        return self.joined(self.vectors(image, fields), vector)
+        return self.joined(self.vectors(image, fields, frames), vector)
 
     def joined(self, vectors: Mapping[str, Embedded], vector: Vector | None = None) -> Tensor:
         """Return the feature ``B D`` that vectors of the embeddings make.
@@ -190,27 +210,32 @@ class Embedder(nn.Module):
         return joined(vectors, self.embeddings, vector, deployed=True)
 
     def vectors(
-        self, image: Tensor, fields: Mapping[str, Tensor] | None = None
+        self, image: Tensor, fields: Mapping[str, Tensor] | None = None, frames: int = 1
     ) -> dict[str, Embedded]:
-        """Return the vectors of every embedding, of images that are normalised already."""
-        values = self.values(image, fields)
+        """Return the vectors of every embedding; see `embed_normalised` for the arguments."""
+        values = self.values(image, fields, frames)
         found = {name: values.embedded(name) for name in self.heads}
         return {name: one for name, one in found.items() if one is not None}
 
-    def values(self, image: Tensor, fields: Mapping[str, Tensor] | None = None) -> Values:
-        """Return all that encoder and branches make of images that are normalised already."""
+    def values(
+        self, image: Tensor, fields: Mapping[str, Tensor] | None = None, frames: int = 1
+    ) -> Values:
+        """Return all that encoder and branches make; see `embed_normalised` for the arguments."""
+        named = self.of_frames
         given = {**(fields or {})}
         for name in self.fields:
             if name not in given:
-                given[name] = self._input(name).unknown(len(image), image.device)
+                rows = len(image) if name in named else len(image) // frames
+                given[name] = self._input(name).unknown(rows, image.device)
         known: dict[str, Tensor] = {"image": image, CLEAN_IMAGE: image, **given}
-        known |= encoded(self.encoder, image, given, self.inputs)
+        known |= encoded(self.encoder, image, given, self.inputs, frames, named)
         heads = {**dict(self.heads.items()), **dict(self.inner.items())}
         # By name, as in the training model, for `deployed` is a matter of order.
         declared = {name: cast(EmbeddingHead, heads[name]).declaration for name in sorted(heads)}
-        values = Values(known, declared, heads)
+        values = Values(known, declared, heads, frames=frames, of_frames=named)
         for branch in self._branches:
-            read = (values[name] for name in branch.reads)
+            found = [values[name] for name in branch.reads]
+            read = fitted(found, branch.reads, frames, branch.clips, named)
             values.add(written_by(branch, self.branches[branch.name](*read)))
         return values
 
@@ -290,11 +315,13 @@ class Embedder(nn.Module):
                     "name": branch.name,
                     "reads": list(branch.reads),
                     "writes": list(branch.writes),
+                    **({"clips": True} if branch.clips else {}),
                     **_spec(f"branch '{branch.name}'", cast(nn.Module, branch.module)),
                 }
                 for branch in self._branches
             ],
             **self._describe_heads(),
+            **({"clip": self.clip} if self.clip else {}),
             **({"learnt_from": dict(self.learnt_from)} if self.learnt_from else {}),
             **({"inputs": [self._input(f).to_json() for f in self.fields]} if self.fields else {}),
         }
@@ -379,7 +406,7 @@ def embedder_of(model: ReidModel, size: tuple[int, int], embed: Sequence[str] = 
     heads, within = (
         [cast(EmbeddingHead, model.heads[name]) for name in some] for some in (names, inner)
     )
-    return Embedder(model.encoder, branches, heads, size, within, model.inputs)
+    return Embedder(model.encoder, branches, heads, size, within, model.inputs, model.clip)
 
 
 def reader_of(model: ReidModel, size: tuple[int, int], name: str) -> Embedder:
@@ -400,12 +427,13 @@ def reader_of(model: ReidModel, size: tuple[int, int], name: str) -> Embedder:
         raise unknown_name(name, written, "output")
     branches, seen = model.leading_to((), (name,))
     inner = [cast(EmbeddingHead, model.heads[one]) for one in model.heads if one in seen]
-    return Embedder(model.encoder, branches, (), size, inner, model.inputs)
+    return Embedder(model.encoder, branches, (), size, inner, model.inputs, model.clip)
 
 
 def _describe_head(head: EmbeddingHead) -> dict[str, Any]:
     declaration = head.declaration
     neck: Any = declaration.neck
+    pooling = f"pooling of '{declaration.name}'"
     return {
         "name": declaration.name,
         "reads": declaration.reads,
@@ -415,6 +443,7 @@ def _describe_head(head: EmbeddingHead) -> dict[str, Any]:
         "at_test": declaration.at_test,
         "test_vector": declaration.test_vector,
         "test_weight": declaration.test_weight,
+        **({} if head.pool is None else {"pool": _spec(pooling, head.pool)}),
     }
 
 

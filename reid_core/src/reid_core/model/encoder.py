@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLASS_TOKEN, ENCODER_MAP, Tap
 from reid_core.contract.words import check_names
 from reid_core.errors import ConfigError, PluginError, did_you_mean
+from reid_core.model.frames import fitted
 from reid_core.model.modes import evaluating
 from reid_core.model.pretrained import Filled, fill, read_weights
 from reid_core.model.torchvision_guard import ensure
@@ -313,6 +314,7 @@ def verify_taps(
     size: tuple[int, int],
     owner: str,
     values: Mapping[str, Tensor] | None = None,
+    of_frames: Collection[str] = (),
 ) -> None:
     """Run a dry forward and compare what comes out with what the encoder declares.
 
@@ -321,6 +323,7 @@ def verify_taps(
         size: height and width of the input.
         owner: the plugin that built it.
         values: of real images, by name, of what the data offer beside the image.
+        of_frames: names of those that a tracklet has for every frame.
 
     Raises:
         PluginError: naming the owner, the tap, and both shapes.
@@ -335,9 +338,12 @@ def verify_taps(
                 f"{where} reads '{name}', which nobody provides{did_you_mean(name, values or {})}; "
                 f"declare Need('{name}') so that a labeler or the user can provide it"
             )
-    read = [(values or {})[name][:1] for name in encoder.reads]
+    names = ("image", *encoder.reads)
+    read = [blank_image(encoder, size), *((values or {})[name][:1] for name in encoder.reads)]
     with evaluating(encoder):
-        found: Mapping[str, Tensor] = encoder(blank_image(encoder, size), *read)
+        found: Mapping[str, Tensor] = encoder(
+            *fitted(read, names, 1, encoder.clips, {"image", *of_frames})
+        )
     declared = {tap.name: tap for tap in encoder.taps}
     if set(found) != set(declared):
         odd = sorted(set(found) ^ set(declared))

@@ -93,7 +93,9 @@ def export_file(
             with torch.inference_mode():
                 differences.append(_relative(theirs, model(given, *unknown)))
                 if contract.resize:
-                    own = embedder(_resized(images, embedder.size))
+                    frames = images.shape[1:-3]
+                    own = _resized(images.flatten(0, -4), embedder.size)
+                    own = embedder(own.unflatten(0, (-1, *frames)) if frames else own)
                     resizings.append(_relative(theirs, own))
         # NaN is passed on by torch's maximum, and is no agreement.
         difference = float(torch.tensor(differences).max())

@@ -18,6 +18,7 @@ from reid_core.contract.views import matches
 from reid_core.errors import ConflictError, PluginError, did_you_mean
 from reid_core.machine.ranks import gather, world
 from reid_core.model.blocks import EmbeddingHead
+from reid_core.model.frames import fitted, names_of_frames
 from reid_core.model.inputs import Input, encoded
 from reid_core.model.modes import evaluating
 from reid_core.model.trunks import stride_of
@@ -35,10 +36,13 @@ class ReidModel(nn.Module):
         branches: all branches with built modules, in the order in which they run.
         heads: embeddings by name.
         inputs: what encoder and branches read beside the image, by name.
+        clip: see below.
 
     Attributes:
         declarations: the branches' declarations by name, in order.
         criteria: identity criteria by embedding, filled in when they are built.
+        of_frames: names of the values that have a row per frame of a tracklet.
+        clip: frames of the clips that it is trained on; None where they are single images.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class ReidModel(nn.Module):
         branches: Sequence[Branch],
         heads: Mapping[str, EmbeddingHead],
         inputs: Mapping[str, Input] | None = None,
+        clip: int | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -55,6 +60,9 @@ class ReidModel(nn.Module):
         self.heads = nn.ModuleDict(dict(heads))
         self.criteria = nn.ModuleDict()
         self.inputs = dict(inputs or {})
+        self.clip = clip
+        fields = [name for name, one in self.inputs.items() if one.of_frames]
+        self.of_frames = names_of_frames(encoder, branches, fields)
         for branch in branches:
             if branch.frozen:
                 self.branches[branch.name].requires_grad_(False).eval()
@@ -97,6 +105,7 @@ class ReidModel(nn.Module):
         scope: Scope,
         labels: Tensor | None = None,
         soft_targets: Tensor | None = None,
+        frames: int = 1,
     ) -> tuple[dict[str, Tensor], dict[str, Embedded], dict[str, IdentityOutput]]:
         """Return outputs and embeddings, and what the identity criteria say where labels are given.
 
@@ -104,7 +113,7 @@ class ReidModel(nn.Module):
         logits returned are those of this rank's rows. See `run` and `IdentityCriterion.forward` for
         the arguments.
         """
-        outputs, values = self._run(image, fields, source, patterns, scope)
+        outputs, values = self._run(image, fields, source, patterns, scope, frames)
         found = {name: values.embedded(name) for name in self.heads}
         embedded = {name: one for name, one in found.items() if one is not None}
         identity = {}
@@ -145,20 +154,22 @@ class ReidModel(nn.Module):
         source: str,
         patterns: Sequence[str],
         scope: Scope,
+        frames: int = 1,
     ) -> dict[str, Tensor]:
         """Run the encoder and the branches that can and should run on a batch.
 
         Args:
-            image: ``B 3 H W``, normalised.
+            image: ``B 3 H W``, normalised; of tracklets ``B*frames 3 H W``.
             fields: the batch's fields by name.
             source: the batch's source.
             patterns: fnmatch patterns of the branches wanted.
             scope: opens a part's random scope.
+            frames: of every sample.
 
         Returns:
             All outputs by name, without image and fields.
         """
-        return self._run(image, fields, source, patterns, scope)[0]
+        return self._run(image, fields, source, patterns, scope, frames)[0]
 
     def _run(
         self,
@@ -167,18 +178,22 @@ class ReidModel(nn.Module):
         source: str,
         patterns: Sequence[str],
         scope: Scope,
+        frames: int,
     ) -> tuple[dict[str, Tensor], Values]:
+        named = self.of_frames
         with scope("encoder"):
-            outputs = encoded(self.encoder, image, fields, self.inputs)
+            outputs = encoded(self.encoder, image, fields, self.inputs, frames, named)
         known = {"image": image, **fields, **outputs}
-        values = Values(known, self.embeddings, self.heads, scope)
+        values = Values(known, self.embeddings, self.heads, scope, frames, named)
         for name, branch in self.declarations.items():
             elsewhere = branch.sources is not None and source not in branch.sources
             if not branch.reads or elsewhere or not self._wanted(name, patterns):
                 continue
-            read = [values.get(one) for one in branch.reads]
-            if any(value is None for value in read):
+            found = [values.get(one) for one in branch.reads]
+            read = [value for value in found if value is not None]
+            if len(read) < len(found):
                 continue
+            read = fitted(read, branch.reads, frames, branch.clips, named)
             with scope(name):
                 written = written_by(branch, self.branches[name](*read))
             outputs.update(written)
@@ -366,10 +381,20 @@ def tap_of(name: str, feature: Tensor, height: int) -> Tap:
     )
 
 
-def dry_outputs(branch: Branch, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Run one branch in evaluation mode without gradient, to learn its outputs' shapes."""
+def dry_outputs(
+    branch: Branch, known: Mapping[str, Tensor], frames: int = 1, names: Iterable[str] = ()
+) -> dict[str, Tensor]:
+    """Run one branch in evaluation mode without gradient, to learn its outputs' shapes.
+
+    Args:
+        branch: with a built module.
+        known: values by name.
+        frames: of every sample.
+        names: of what has a row per frame.
+    """
     module = branch.module
     assert isinstance(module, nn.Module)
+    read = fitted([known[name] for name in branch.reads], branch.reads, frames, branch.clips, names)
     with evaluating(module):
-        written = module(*(known[read] for read in branch.reads))
+        written = module(*read)
     return written_by(branch, written)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLEAN_IMAGE, Branch
 from reid_core.contract.vectors import vector_of
 from reid_core.errors import DataError, PluginError
+from reid_core.model.frames import fitted
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Input:
         shape: of one image's value.
         dtype: of torch (``int64``).
         default: what stands for unknown, everywhere; None where nothing does.
+        of_frames: whether a tracklet has one value for every frame.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     default: float | None = None
+    of_frames: bool = False
 
     def unknown(self, rows: int, device: torch.device) -> Tensor:
         """Return the default for some images, ``B ...``.
@@ -47,7 +50,8 @@ class Input:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, from which `of_json` makes it again."""
-        return {**asdict(self), "shape": list(self.shape)}
+        content = {**asdict(self), "shape": list(self.shape)}
+        return content if self.of_frames else {n: v for n, v in content.items() if n != "of_frames"}
 
     @classmethod
     def of_json(cls, content: Mapping[str, Any]) -> Input:
@@ -65,13 +69,17 @@ def fields_read(encoder: Encoder, branches: Iterable[Branch]) -> tuple[str, ...]
 
 
 def inputs_of(
-    encoder: Encoder, branches: Sequence[Branch], values: Mapping[str, Tensor]
+    encoder: Encoder,
+    branches: Sequence[Branch],
+    values: Mapping[str, Tensor],
+    of_frames: Collection[str] = (),
 ) -> dict[str, Input]:
     """Return what a model reads beside the image, with the defaults that its parts declare.
 
     Args:
         encoder, branches: of the model.
         values: of some images, by name.
+        of_frames: names of those that have a row per frame.
 
     Raises:
         PluginError: two parts declare different defaults of one name, or one of none that they
@@ -96,6 +104,7 @@ def inputs_of(
             tuple(values[name].shape[1:]),
             str(values[name].dtype).removeprefix("torch."),
             defaults[name][1] if name in defaults else None,
+            name in of_frames,
         )
         for name in fields_read(encoder, branches)
         if name in values
@@ -103,15 +112,22 @@ def inputs_of(
 
 
 def encoded(
-    encoder: Encoder, image: Tensor, fields: Mapping[str, Tensor], inputs: Mapping[str, Input]
+    encoder: Encoder,
+    image: Tensor,
+    fields: Mapping[str, Tensor],
+    inputs: Mapping[str, Input],
+    frames: int = 1,
+    of_frames: Collection[str] = ("image",),
 ) -> dict[str, Tensor]:
     """Return what the encoder makes of images and of what it reads beside them.
 
     Args:
         encoder: the encoder.
-        image: ``B 3 H W``, normalised.
+        image: ``B 3 H W``, normalised; of tracklets ``B*frames 3 H W``.
         fields: by name; what is missing is unknown.
         inputs: what stands for unknown.
+        frames: of every sample.
+        of_frames: names of what has a row per frame, ``image`` among them.
 
     Raises:
         DataError: something that it reads is missing, and nothing stands for it.
@@ -119,6 +135,12 @@ def encoded(
     read = []
     for name in encoder.reads:
         value = fields.get(name)
-        read.append(inputs[name].unknown(len(image), image.device) if value is None else value)
-    maps: dict[str, Tensor] = encoder(image, *read)
+        if value is None:
+            rows = len(image) if name in of_frames else len(image) // frames
+            value = inputs[name].unknown(rows, image.device)
+        read.append(value)
+    names = ("image", *encoder.reads)
+    maps: dict[str, Tensor] = encoder(
+        *fitted([image, *read], names, frames, encoder.clips, of_frames)
+    )
     return maps

@@ -75,13 +75,19 @@ def _rebuilt(spec: Mapping[str, Any], where: Path) -> Embedder:
     size = (spec["input"]["height"], spec["input"]["width"])
     encoder = cast(Encoder, _make(spec["encoder"], where))
     branches = [
-        Branch(part["name"], _make(part, where), tuple(part["reads"]), tuple(part["writes"]))
+        Branch(
+            part["name"],
+            _make(part, where),
+            tuple(part["reads"]),
+            tuple(part["writes"]),
+            clips=part.get("clips", False),
+        )
         for part in spec["branches"]
     ]
     heads = [_head(part, where) for part in spec["embeddings"]]
     inner = [_head(part, where) for part in spec.get("inner_embeddings", ())]
     inputs = {part["name"]: Input.of_json(part) for part in spec.get("inputs", ())}
-    return Embedder(encoder, branches, heads, size, inner, inputs)
+    return Embedder(encoder, branches, heads, size, inner, inputs, spec.get("clip"))
 
 
 def _head(part: Mapping[str, Any], where: Path) -> EmbeddingHead:
@@ -95,7 +101,8 @@ def _head(part: Mapping[str, Any], where: Path) -> EmbeddingHead:
         test_vector=part["test_vector"],
         test_weight=part["test_weight"],
     )
-    return EmbeddingHead(declaration, part["channels"])
+    pool = _make(part["pool"], where) if "pool" in part else None
+    return EmbeddingHead(declaration, part["channels"], pool)
 
 
 def _make(part: Mapping[str, Any], where: Path) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ class Values:
         embeddings: declarations by name.
         heads: their modules, called once each, when somebody reads a vector of theirs.
         scope: opens the random scope of a part of the model.
+        frames: of every sample.
+        of_frames: names of what has a row per frame; the rest has one per sample.
     """
 
     def __init__(
@@ -28,10 +30,13 @@ class Values:
         embeddings: Mapping[str, Embedding],
         heads: Mapping[str, nn.Module] | nn.ModuleDict,
         scope: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
+        frames: int = 1,
+        of_frames: Collection[str] = (),
     ) -> None:
         self._known = dict(known)
         self._embeddings, self._heads, self._scope = embeddings, heads, scope
         self._embedded: dict[str, Embedded] = {}
+        self._frames, self._of_frames = frames, of_frames
 
     def add(self, outputs: Mapping[str, Tensor]) -> None:
         """Add outputs."""
@@ -54,9 +59,11 @@ class Values:
     def embedded(self, name: str) -> Embedded | None:
         """Return an embedding's vectors, or None where its input is not there."""
         if name not in self._embedded and name in self._embeddings:
-            raw = self.get(self._embeddings[name].reads)
+            read = self._embeddings[name].reads
+            raw = self.get(read)
             if raw is None:
                 return None
+            frames = self._frames if read in self._of_frames else None
             with self._scope(name):
-                self._embedded[name] = self._heads[name](raw)
+                self._embedded[name] = self._heads[name](raw, frames)
         return self._embedded.get(name)

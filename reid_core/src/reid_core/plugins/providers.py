@@ -9,10 +9,10 @@ it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from reid_core.contract.context import Named
-from reid_core.contract.model import POOLINGS
+from reid_core.contract.model import FRAME_POOLINGS, POOLINGS
 from reid_core.contract.plugin import CORE
 from reid_core.errors import ConfigError, ConflictError, DataError, ReidError, did_you_mean
 from reid_core.plugins.calls import HookCalls
@@ -92,17 +92,27 @@ class Providers:
         """Return the encoder that the run's ``model`` section describes, a plugin's or timm's."""
         return self._calls.backbone(CORE, ctx)
 
-    def build_pooling(self, name: str, channels: int) -> nn.Module:
+    def build_pooling(
+        self, name: str, channels: int, pools: Literal["map", "frames"] = "map"
+    ) -> nn.Module:
         """Return the pooling that a plugin offers under a name.
+
+        Args:
+            name: as in the configuration.
+            channels: of what is pooled.
+            pools: what is pooled, see `PoolingProvider`.
 
         Raises:
             ConfigError: nobody offers it.
         """
         found: PoolingProvider | None = self._find("poolings", name)
-        if found is None:
-            listed = [*POOLINGS, *self._names("poolings")]
+        if found is None or found.pools != pools:
+            own = POOLINGS if pools == "map" else FRAME_POOLINGS
+            key = "pooling" if pools == "map" else "frame_pooling"
+            offers: list[tuple[str, PoolingProvider]] = self._of_all("poolings")
+            listed = [*own, *sorted({one.name for _, one in offers if one.pools == pools})]
             raise ConfigError(
-                f"there is no pooling '{name}'{did_you_mean(name, listed)} (model.pooling is one "
+                f"there is no pooling '{name}'{did_you_mean(name, listed)} (model.{key} is one "
                 f"of: {', '.join(listed)})"
             )
         return found.build(channels)
@@ -140,6 +150,9 @@ class Providers:
                 with self._others.noted(plugin):
                     found += [pair for pair in _HOOKS[kind](calls) if pair[1].name in names]
         return found
+
+    def _of_all(self, kind: str) -> list[tuple[str, Any]]:
+        return [*_HOOKS[kind](self._calls), *self._of_others(kind, self._names(kind))]
 
     def _names(self, kind: str) -> list[str]:
         requested = (offer.name for _, offer in _HOOKS[kind](self._calls))

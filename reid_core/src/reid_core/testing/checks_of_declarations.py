@@ -117,9 +117,9 @@ def check_declared(subject: Subject) -> None:
         fields = {**batch.readable, CLEAN_IMAGE: batch.image}
         arguments = (batch.image, fields, name, ("*",), _no_scope)
         with torch.no_grad():
-            training = model.run(*arguments)
+            training = model.run(*arguments, frames=batch.frames)
         with evaluating(model):
-            dry = model.run(*arguments)
+            dry = model.run(*arguments, frames=batch.frames)
         for output in training:
             ours, theirs = (
                 tap_of(output, o[output], batch.image.shape[2]) for o in (training, dry)

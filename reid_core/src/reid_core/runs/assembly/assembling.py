@@ -54,6 +54,7 @@ from reid_core.runs.assembly.evaluators import (
 )
 from reid_core.runs.assembly.labelling import make_field, with_examples
 from reid_core.runs.assembly.needs import (
+    check_frames,
     check_needs,
     field_makers,
     fields_to_load,
@@ -116,10 +117,13 @@ def assemble(
     if not trial and not rehearsal:
         ctx.try_out = try_out or _Trial(resolved, cache, dataset, stages)
     config = ctx.config
+    check_frames(plugins, calls, ctx.main)
     makers = _makers(ctx, plugins, calls)
     check_needs(plugins, ctx.slots, makers, ctx.main)
     if dataset is None:
         check_mixture(config.data, makers["pid"][0] if "pid" in makers else None)
+    for plugin in plugins.values():
+        plugin.check_data(ctx)
     asked = [
         request.name
         for name, plugin in plugins.items()

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
-from reid_core.contract.model import CLEAN_IMAGE, Branch, Embedding, Tap, Vector
+from reid_core.contract.fields import SPATIAL
+from reid_core.contract.model import (
+    CLEAN_IMAGE,
+    FRAME_POOLINGS,
+    Branch,
+    Embedding,
+    Tap,
+    Vector,
+)
 from reid_core.contract.names import check_unique
 from reid_core.contract.step import MAIN
 from reid_core.contract.vectors import DEPLOYED, Embedded, joined
@@ -19,6 +27,7 @@ from reid_core.errors import PluginError
 from reid_core.machine.randomness import scoped
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.encoder import verify_taps
+from reid_core.model.frames import FramePool, names_of_frames, of_frames, reads_clips
 from reid_core.model.graph import ReidModel, dry_outputs, order_branches, tap_of
 from reid_core.model.inputs import encoded, inputs_of
 from reid_core.model.modes import evaluating
@@ -39,12 +48,17 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
     """
     owner = ctx.slots["backbone"]
     encoder = calls.backbone(owner, ctx)
-    verify_taps(encoder, ctx.image_size, owner, batches[MAIN].readable)
+    main = batches[MAIN]
+    specs = [spec for batch in batches.values() for spec in batch.specs.values()]
+    spatial = {spec.name for spec in specs if spec.kind in SPATIAL}
+    verify_taps(encoder, ctx.image_size, owner, main.readable, spatial)
     taps = {tap.name: tap for tap in encoder.taps}
     owned = calls.auxiliary_branches(ctx, taps)
     fields = {name for batch in batches.values() for name in batch.fields}
     ordered = order_branches(owned, taps, fields)
-    making = _Making(ctx, taps, {})
+    named = set(names_of_frames(encoder, (), spatial))
+    frames = {source: batch.frames for source, batch in batches.items()}
+    making = _Making(ctx, taps, {}, frames, named)
     with evaluating(encoder):
         for source, batch in batches.items():
             making.known[source] = {
@@ -52,8 +66,10 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
                 CLEAN_IMAGE: batch.image,
                 **batch.readable,
             }
-            offered = inputs_of(encoder, (), batches[MAIN].readable)
-            making.known[source] |= encoded(encoder, batch.image, batch.readable, offered)
+            offered = inputs_of(encoder, (), main.readable, named)
+            making.known[source] |= encoded(
+                encoder, batch.image, batch.readable, offered, batch.frames, named
+            )
     built = making.branches(ordered)
     making.check_heads()
     for embedding, dims in making.deployed():
@@ -65,7 +81,11 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
     check_unique("branch", [(branch.name.partition("/")[0], branch.name) for branch in built])
     heads = dict(sorted(making.heads.items()))
     values = {n: v for batch in reversed(list(batches.values())) for n, v in batch.readable.items()}
-    model = ctx.model = ReidModel(encoder, built, heads, inputs_of(encoder, built, values))
+    # Only a model that knows clips tells what is of frames from what is of samples.
+    clips = ctx.main.tracklets or reads_clips(encoder, built)
+    inputs = inputs_of(encoder, built, values, spatial if clips else ())
+    clip = ctx.config.data.frames if ctx.main.tracklets else None
+    model = ctx.model = ReidModel(encoder, built, heads, inputs, clip)
     for name, head in heads.items():
         if head.declaration.supervision is not None and ctx.main.identities:
             dims = dims_of(head)
@@ -82,6 +102,8 @@ class _Making:
         ctx: the run.
         taps: what is known of outputs and vectors so far.
         known: values of two rows of every source.
+        frames: of the rows of every source.
+        of_frames: names of what has a row per frame.
         heads: embeddings so far.
         declared: those of the branches so far, by name.
     """
@@ -89,6 +111,8 @@ class _Making:
     ctx: RunContext
     taps: dict[str, Tap]
     known: dict[str, dict[str, Tensor]]
+    frames: dict[str, int]
+    of_frames: set[str]
     heads: dict[str, EmbeddingHead] = field(default_factory=dict)
     declared: dict[str, Embedding] = field(default_factory=dict)
 
@@ -127,10 +151,10 @@ class _Making:
             made = False
             for name in [name for name in waiting if name not in self.heads]:
                 embedding = self.declared[name]
-                with_it = [k for k in self.known.values() if embedding.reads in k]
+                with_it = [s for s, known in self.known.items() if embedding.reads in known]
                 if with_it:
                     with scoped(self.ctx.config.run.seed, "embedding", name):
-                        self.heads[name] = _head(embedding, with_it[-1])
+                        self.heads[name] = self._head(embedding, with_it[-1])
                     made = True
                     self._add_vectors(name)
         test = {name: e for name, e in sorted(self.declared.items()) if e.at_test}
@@ -140,10 +164,10 @@ class _Making:
 
     def _add_vectors(self, name: str) -> None:
         head = self.heads[name]
-        for outputs in self.known.values():
+        for source, outputs in self.known.items():
             if head.declaration.reads in outputs:
                 with evaluating(head):
-                    vectors = head(outputs[head.declaration.reads])
+                    vectors = head(*self._read(head.declaration, source))
                 for kind in words_of(Vector):
                     self._add(outputs, f"{name}:{kind}", getattr(vectors, kind))
 
@@ -178,9 +202,50 @@ class _Making:
         for source, outputs in self.known.items():
             wanted = branch.sources is None or source in branch.sources
             if branch.reads and wanted and all(read in outputs for read in branch.reads):
-                for name, tensor in dry_outputs(branch, outputs).items():
+                frames = self.frames[source]
+                for name, tensor in dry_outputs(branch, outputs, frames, self.of_frames).items():
                     self._add(outputs, name, tensor)
+        if of_frames(branch, self.of_frames):
+            self.of_frames.update(branch.writes)
         return branch
+
+    def _read(self, embedding: Embedding, source: str) -> tuple[Tensor, int | None]:
+        """Return what an embedding reads of a source, and how many frames it pools."""
+        frames = self.frames[source] if embedding.reads in self.of_frames else None
+        return self.known[source][embedding.reads], frames
+
+    def _head(self, embedding: Embedding, source: str) -> EmbeddingHead:
+        raw, frames = self._read(embedding, source)
+        if raw.flatten(1).shape[1] != raw.shape[1]:
+            raise PluginError(
+                f"embedding '{embedding.name}' reads '{embedding.reads}' of shape "
+                f"{tuple(raw.shape)}; it needs vectors, so pool the map first"
+            )
+        pool = None
+        if frames is not None and self.ctx.main.tracklets:
+            pool = frame_pooling(self.ctx, raw.shape[1])
+        head = EmbeddingHead(embedding, raw.shape[1], pool)
+        with evaluating(head):
+            found = head(raw, frames).neck.shape[1]
+        if found != head.dim:
+            raise PluginError(
+                f"embedding '{embedding.name}': its neck returns {found} values, dim says "
+                f"{head.dim}"
+            )
+        return head
+
+
+def frame_pooling(ctx: RunContext, channels: int) -> nn.Module:
+    """Return what pools the vectors of a tracklet's frames, as ``model.frame_pooling`` says.
+
+    Args:
+        ctx: the run.
+        channels: length of the vectors.
+    """
+    kind = ctx.config.model.frame_pooling
+    if kind in FRAME_POOLINGS:
+        return FramePool(kind)
+    return ctx.providers.build_pooling(kind, channels, pools="frames")
 
 
 def dims_of(head: EmbeddingHead) -> dict[str, int]:
@@ -196,20 +261,3 @@ def _check_further(owned: Sequence[tuple[str, Branch]]) -> None:
                     f"plugin '{owner}': embedding '{embedding.name}' of reid_embedding_branches "
                     "must have at_test=False: what is deployed is declared before"
                 )
-
-
-def _head(embedding: Embedding, vectors: Mapping[str, Tensor]) -> EmbeddingHead:
-    raw = vectors[embedding.reads]
-    if raw.flatten(1).shape[1] != raw.shape[1]:
-        raise PluginError(
-            f"embedding '{embedding.name}' reads '{embedding.reads}' of shape "
-            f"{tuple(raw.shape)}; it needs vectors, so pool the map first"
-        )
-    head = EmbeddingHead(embedding, raw.shape[1])
-    with evaluating(head):
-        found = head(raw).neck.shape[1]
-    if found != head.dim:
-        raise PluginError(
-            f"embedding '{embedding.name}': its neck returns {found} values, dim says {head.dim}"
-        )
-    return head

@@ -11,6 +11,7 @@ from reid_core.contract.plugin import CONDITIONS, CORE, Need, Plugin
 from reid_core.contract.samples import DataProvider, Source
 from reid_core.contract.words import several
 from reid_core.errors import ConfigError, ConflictError, DataError, PluginError, did_you_mean
+from reid_core.plugins.calls import HookCalls
 
 
 def field_makers(
@@ -139,6 +140,10 @@ def check_needs(
                         f"plugin '{name}' needs identities that stay the same, but plugin "
                         f"'{changing[0]}' makes new ones at every epoch{remedy}"
                     )
+            elif need.what in _LACKING:
+                lacking = _LACKING[need.what](source)
+                if lacking:
+                    raise DataError(f"plugin '{name}' needs {lacking}{remedy}")
             elif need.what in SHARED_FIELDS or "/" in need.what:
                 if need.what not in source.fields and need.what not in makers:
                     raise DataError(_nobody_makes(name, need.what, source) + remedy)
@@ -153,6 +158,67 @@ def check_needs(
             f"plugin '{changing[0]}' makes new identities at every epoch, but the core's "
             "classifiers have fixed ones: a plugin must fill the slot 'identity'"
         )
+
+
+def _outfits_lacking(source: Source) -> str:
+    unknown = sum(sample.clothes < 0 for sample in source.samples)
+    if not unknown:
+        return ""
+    return (
+        f"the outfit of every training sample (clothes), which {unknown} of {len(source)} samples "
+        f"of '{source.name}' do not say; choose a data set with clothes"
+    )
+
+
+def _cameras_lacking(source: Source) -> str:
+    cameras = {sample.camid for sample in source.samples}
+    if len(cameras) > 1:
+        return ""
+    return (
+        f"several cameras (camid), and all {len(source)} training samples of '{source.name}' come "
+        "from one; choose a data set that says which camera took an image"
+    )
+
+
+def _frames_lacking(source: Source) -> str:
+    if source.tracklets:
+        return ""
+    return (
+        f"tracklets (frames), and the training samples of '{source.name}' are single images; "
+        "choose a data set of tracklets (`reid data list`)"
+    )
+
+
+_LACKING = {"clothes": _outfits_lacking, "camid": _cameras_lacking, "frames": _frames_lacking}
+"""What to say of conditions on the main source's samples; nothing where they hold."""
+
+
+def check_frames(plugins: Mapping[str, Plugin], calls: HookCalls, source: Source) -> None:
+    """Refuse tracklets where a plugin cannot take several images of a sample.
+
+    Args:
+        plugins: the run's plugins by name.
+        calls: their hooks.
+        source: the main source.
+
+    Raises:
+        ConflictError: naming the plugin and the hook.
+    """
+    if not source.tracklets:
+        return
+    remedy = f"'{source.name}' has tracklets: leave the plugin out, or choose single images"
+    for name in calls.implementers("reid_losses"):
+        if not plugins[name].takes_frames:
+            raise ConflictError(
+                f"plugin '{name}' does not say that its losses take several frames of a sample "
+                f"(takes_frames), and {remedy}"
+            )
+    for hook, what in (
+        ("reid_data_synthesis", "generates single images"),
+        ("reid_pseudo_labels", "labels single images"),
+    ):
+        for name in calls.implementers(hook):
+            raise ConflictError(f"plugin '{name}' {what} ({hook}), and {remedy}")
 
 
 def _nobody_makes(plugin: str, field: str, source: Source) -> str:

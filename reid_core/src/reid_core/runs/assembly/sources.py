@@ -18,6 +18,7 @@ from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataRequest, DataSet, Source, SourceRequest
 from reid_core.contract.step import MAIN
 from reid_core.data.augmentation import DeviceAugmentation, ErasingPolicy, PhotometricPolicy
+from reid_core.data.clips import ClipPolicy
 from reid_core.data.counts import load_counted
 from reid_core.data.draws import Draw
 from reid_core.data.geometry import GeometryPolicy
@@ -353,6 +354,7 @@ def loader_of(
         pin_memory=ctx.device.type == "cuda",
         erasing=erasing_of(augment) if augmented else None,
         photometric=photometric_of(augment) if augmented else None,
+        clips=clips_of(ctx.config, source),
     )
 
 
@@ -365,10 +367,20 @@ def two_rows(ctx: RunContext, source: Source, fields: Iterable[str]) -> Batch:
     wanted = [name for name in fields if name in source.fields]
     if len(source) < 2:
         raise DataError(f"source '{source.name}' has {len(source)} images; two are the least")
-    loader = BatchLoader(source, ctx.config.data.size, wanted, threads=1)
+    clips = clips_of(ctx.config, source)
+    loader = BatchLoader(source, ctx.config.data.size, wanted, threads=1, clips=clips)
     rows = np.arange(2)
     host = next(loader.load([Draw(rows, rows)], 0))
     return DeviceAugmentation().prepare(host, torch.device("cpu"))
+
+
+def clips_of(config: RunConfig, source: Source) -> ClipPolicy | None:
+    """Return how the frames of a source's tracklets are drawn; None where it has single images."""
+    if not source.tracklets:
+        return None
+    data = config.data
+    together = config.augment.frames == "together"
+    return ClipPolicy(data.frames, data.frame_sampling, data.frame_stride, together)
 
 
 def erasing_of(augment: AugmentSection) -> ErasingPolicy | None:

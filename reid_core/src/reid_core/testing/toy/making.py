@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -90,6 +90,33 @@ def load_toy(request: DataRequest) -> DataSet:
     """Load the data set ``toy[:quick|tiny]``, kept in the request's cache."""
     size = request.size or _DEFAULT
     return replace(make_toy(request.cache / f"toy-{size}", size), name=request.text)
+
+
+def load_toy_tracklets(request: DataRequest) -> DataSet:
+    """Load the toy data set with the images of a person before a camera as one tracklet.
+
+    The frames differ in pose, and in clothes where the person changed them.
+    """
+    made = make_toy(request.cache / f"toy-{request.size or _DEFAULT}", request.size or _DEFAULT)
+    specs = {name: made.train.fields[name] for name in ("parts", "garments", "keypoints")}
+    train = replace(made.train, samples=_tracklets(made.train.samples, specs), fields=specs)
+    query, gallery = (_tracklets(samples, specs) for samples in (made.query, made.gallery))
+    name = request.text
+    return replace(made, name=name, train=train, query=query, gallery=gallery, query_fields=specs)
+
+
+def _tracklets(samples: Sequence[Sample], specs: Iterable[str]) -> tuple[Sample, ...]:
+    shown: dict[tuple[int, int], list[Sample]] = {}
+    for sample in samples:
+        shown.setdefault((sample.pid, sample.camid), []).append(sample)
+    return tuple(
+        replace(
+            frames[0],
+            frames=tuple(frame.path for frame in frames),
+            fields={name: tuple(frame.fields[name] for frame in frames) for name in specs},
+        )
+        for frames in shown.values()
+    )
 
 
 def make_toy_pairs(

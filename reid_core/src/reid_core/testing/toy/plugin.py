@@ -35,6 +35,13 @@ class Toy(Plugin):
                 make=_make,
             ),
             DataProvider(
+                "toy-tracklets",
+                _load_tracklets,
+                fields=("parts", "garments", "keypoints"),
+                summary="the drawn figures, those of a person before a camera as one tracklet",
+                sizes=_SIZES,
+            ),
+            DataProvider(
                 "toy-pairs",
                 _load_pairs,
                 kind="source",
@@ -50,6 +57,12 @@ def _load(request: DataRequest) -> DataSet:
     from reid_core.testing.toy.making import load_toy
 
     return load_toy(request)
+
+
+def _load_tracklets(request: DataRequest) -> DataSet:
+    from reid_core.testing.toy.making import load_toy_tracklets
+
+    return load_toy_tracklets(request)
 
 
 def _make(request: DataRequest, folder: Path, advance: Callable[[int, int], None]) -> None:

@@ -1,0 +1,118 @@
+"""Clips: which frames of a tracklet are shown, drawn in training and all of them at test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_core.contract.fields import SPATIAL, FieldSpec
+from reid_core.contract.samples import Sample
+from reid_core.data.draws import Draw
+
+Frames = NDArray[np.int64]
+
+CLIP_RULES = ("chunks", "consecutive")
+"""How training draws the frames of a clip."""
+
+
+@dataclass(frozen=True)
+class ClipPolicy:
+    """How training draws clips.
+
+    Args:
+        frames: frames of a clip.
+        rule: ``chunks`` divides a tracklet into as many parts of nearly one length and draws a
+            frame of each (restricted random sampling: Li et al., CVPR 2018); ``consecutive`` draws
+            where a run of frames begins. A tracklet that is too short shows frames again.
+        stride: frames from one of a run to the next, for ``consecutive``.
+        together: whether all frames of a clip are augmented by the same random numbers.
+    """
+
+    frames: int = 4
+    rule: Literal["chunks", "consecutive"] = "chunks"
+    stride: int = 1
+    together: bool = True
+
+    @property
+    def numbers(self) -> int:
+        """Uniform numbers per clip that `draw` uses."""
+        return self.frames if self.rule == "chunks" else 1
+
+    def draw(self, lengths: NDArray[np.int64], uniforms: NDArray[np.float64]) -> Frames:
+        """Draw a clip of every tracklet.
+
+        Args:
+            lengths: int64 ``B``, frames of each; 1 of a single image.
+            uniforms: ``B numbers``, in [0, 1).
+
+        Returns:
+            int64 ``B frames``.
+        """
+        length = lengths[:, None]
+        steps = np.arange(self.frames)
+        if self.rule == "chunks":
+            first = steps * length // self.frames
+            width = np.maximum((steps + 1) * length // self.frames - first, 1)
+            return first + (uniforms * width).astype(np.int64)
+        span = (self.frames - 1) * self.stride + 1
+        begin = (uniforms * np.maximum(length - span + 1, 1)).astype(np.int64)
+        # Beyond its end a short tracklet begins anew.
+        return (begin + steps * self.stride) % length
+
+
+def clips_in_order(
+    samples: Sequence[Sample], frames: int, batch_size: int, rank: int = 0, world: int = 1
+) -> Iterator[Draw]:
+    """Yield every frame of every sample once, in order, for evaluation.
+
+    Each rank owns one contiguous block of samples. A batch may end within a tracklet, so that
+    memory does not grow with its length.
+
+    Args:
+        samples: tracklets and single images.
+        frames: of a clip; the last clip of a tracklet is filled up from its beginning.
+        batch_size: images per batch, or one clip where that has more.
+        rank, world: which share of how many.
+    """
+    first, last = len(samples) * rank // world, len(samples) * (rank + 1) // world
+    most = max(1, batch_size // frames)
+    rows: list[int] = []
+    clips: list[Frames] = []
+    for row in range(first, last):
+        length = len(samples[row].images)
+        for begin in range(0, length, frames):
+            rows.append(row)
+            clips.append(np.arange(begin, begin + frames) % length)
+            if len(rows) == most:
+                yield _draw(rows, clips)
+                rows, clips = [], []
+    if rows:
+        yield _draw(rows, clips)
+
+
+def _draw(rows: list[int], clips: list[Frames]) -> Draw:
+    chosen = np.array(rows, np.int64)
+    return Draw(chosen, chosen, np.stack(clips))
+
+
+def frame_of(sample: Sample, frame: int, specs: dict[str, FieldSpec]) -> Sample:
+    """Return one frame of a tracklet as a sample of its own; a single image as it is.
+
+    Args:
+        sample: any sample.
+        frame: which one, 0-based.
+        specs: of the fields to keep.
+    """
+    if not sample.frames:
+        return sample
+    fields = {
+        name: sample.fields[name][frame] if spec.kind in SPATIAL else sample.fields[name]  # type: ignore[index]
+        for name, spec in specs.items()
+    }
+    return Sample(
+        sample.frames[frame], sample.pid, sample.camid, sample.clothes, sample.split, fields
+    )

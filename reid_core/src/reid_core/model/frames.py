@@ -1,0 +1,106 @@
+"""Frames of tracklets in a model: what is of single frames, and how it becomes a row of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from reid_core.contract.encoder import Encoder
+from reid_core.contract.model import CLEAN_IMAGE, FRAME_POOLINGS, Branch
+from reid_core.contract.vectors import vector_of
+from reid_core.errors import PluginError, did_you_mean
+
+IMAGES = ("image", CLEAN_IMAGE)
+"""Names of what an encoder or a branch sees of every frame."""
+
+
+class FramePool(nn.Module):
+    """Pool the vectors of a tracklet's frames ``B T D`` to one ``B D``.
+
+    Args:
+        kind: ``mean`` or ``max``.
+    """
+
+    def __init__(self, kind: str = "mean") -> None:
+        super().__init__()
+        if kind not in FRAME_POOLINGS:
+            raise PluginError(
+                f"there is no pooling of frames '{kind}'{did_you_mean(kind, FRAME_POOLINGS)} "
+                f"({', '.join(FRAME_POOLINGS)})"
+            )
+        self.kind = kind
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return ``B D``."""
+        return vectors.amax(1) if self.kind == "max" else vectors.mean(1)
+
+    def deploy_spec(self) -> dict[str, Any]:
+        """See `Encoder.deploy_spec`."""
+        return {"factory": "reid_core.model.frames:FramePool", "kwargs": {"kind": self.kind}}
+
+
+def names_of_frames(
+    encoder: Encoder, branches: Iterable[Branch], fields: Iterable[str] = ()
+) -> frozenset[str]:
+    """Return the names of all values that have a row per frame; all others have one per sample.
+
+    Args:
+        encoder, branches: of a model, the branches in the order in which they run.
+        fields: those of the data that are of frames.
+    """
+    found = {*IMAGES, *fields}
+    if not encoder.clips:
+        found |= {tap.name for tap in encoder.taps}
+    for branch in branches:
+        if of_frames(branch, found):
+            found.update(branch.writes)
+    return frozenset(found)
+
+
+def of_frames(branch: Branch, names: Iterable[str]) -> bool:
+    """Return whether a branch runs on frames, given the names of what is of frames."""
+    return not branch.clips and not set(branch.reads).isdisjoint(names)
+
+
+def reads_clips(encoder: Encoder, branches: Sequence[Branch], embedded: Iterable[str] = ()) -> bool:
+    """Return whether something of a model needs several frames at once, beside the last pooling.
+
+    That is a part that takes clips, or one that reads what is known of a whole tracklet: the vector
+    of an embedding.
+
+    Args:
+        encoder, branches: of the model.
+        embedded: what embeddings read.
+    """
+    reads = [*embedded, *(name for branch in branches for name in branch.reads)]
+    clips = encoder.clips or any(branch.clips for branch in branches)
+    return clips or any(vector_of(name) is not None for name in reads)
+
+
+def fitted(
+    values: Sequence[Tensor], reads: Sequence[str], frames: int, clips: bool, names: Iterable[str]
+) -> list[Tensor]:
+    """Return what a part reads in the rows that it takes.
+
+    Args:
+        values: of ``reads``: ``B*T ...`` of frames, ``B ...`` of samples.
+        reads: their names.
+        frames: ``T``.
+        clips: whether the part takes clips: what is of frames becomes ``B T ...``. Otherwise, where
+            anything is of frames, what is of samples is repeated for them.
+        names: of what is of frames.
+    """
+    found = list(values)
+    if clips:
+        return [
+            value.unflatten(0, (-1, frames)) if name in names else value
+            for name, value in zip(reads, found, strict=True)
+        ]
+    if frames == 1 or set(reads).isdisjoint(names):
+        return found
+    return [
+        value if name in names else value.repeat_interleave(frames, 0)
+        for name, value in zip(reads, found, strict=True)
+    ]
