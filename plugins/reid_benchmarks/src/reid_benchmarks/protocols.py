@@ -116,6 +116,12 @@ def _deepchange() -> Iterator[Protocol]:
     yield _standard("deepchange/camera")
 
 
+def _ccvid() -> Iterator[Protocol]:
+    # Gu et al., Clothes-Changing Person Re-identification with RGB Modality Only, CVPR 2022.
+    yield _standard("ccvid/general")
+    yield Protocol("ccvid/cc", junk=JunkRule(same=("camid", "clothes")))
+
+
 _OF_SETS: dict[str, tuple[Protocol, ...]] = {
     "market1501": tuple(_market1501()),
     "duke": (_standard("duke"),),
@@ -134,6 +140,10 @@ _OF_SETS: dict[str, tuple[Protocol, ...]] = {
     "celeb-reid-light": (Protocol("celeb-reid-light"),),
     "last": (Protocol("last"),),
     "deepchange": tuple(_deepchange()),
+    "mars": (_standard("mars"),),
+    # One tracklet of each person on either side, before different cameras.
+    "ilids-vid": (Protocol("ilids-vid", junk=SAME_CAMERA),),
+    "ccvid": tuple(_ccvid()),
 }
 
 PROTOCOLS = tuple(protocol for protocols in _OF_SETS.values() for protocol in protocols)

@@ -18,7 +18,7 @@ Below 0, so that it is counted as no person; not -1, which would make them junk.
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image, with the labels that its data set states.
+    """One image or tracklet, with the labels that its data set states.
 
     Args:
         path: the image file.
@@ -27,6 +27,7 @@ class Record:
         outfit: tells this person's outfits apart; None where it is unknown.
         extra: further labels, see `reid_benchmarks.datasets`.
         split: another value of ``Sample.split`` than the list in which the record stands.
+        frames: the images of a tracklet in the order of time, ``path`` among them.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Record:
     outfit: int | str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     split: str | None = None
+    frames: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,5 +110,11 @@ def _sample(
 ) -> Sample:
     clothes = -1 if record.outfit is None else outfits[record.pid, record.outfit]
     return Sample(
-        record.path, pid, record.camid, clothes, record.split or split, extra=record.extra
+        record.path,
+        pid,
+        record.camid,
+        clothes,
+        record.split or split,
+        extra=record.extra,
+        frames=record.frames,
     )

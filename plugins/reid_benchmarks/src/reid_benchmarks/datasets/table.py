@@ -7,13 +7,16 @@ pages state; the README says which. None stands where nobody states a number.
 from __future__ import annotations
 
 from reid_benchmarks.datasets.benchmark import Benchmark
+from reid_benchmarks.datasets.ccvid import read_ccvid
 from reid_benchmarks.datasets.celeb import read_celeb
 from reid_benchmarks.datasets.cuhk03 import SPLITS, read_cuhk03
 from reid_benchmarks.datasets.deepchange import read_deepchange
 from reid_benchmarks.datasets.duke import WITHDRAWN, read_duke, read_occluded_duke
+from reid_benchmarks.datasets.ilids_vid import SPLITS as ILIDS_SPLITS, read_ilids_vid
 from reid_benchmarks.datasets.last import read_last
 from reid_benchmarks.datasets.ltcc import read_ltcc
 from reid_benchmarks.datasets.market import read_market1501
+from reid_benchmarks.datasets.mars import read_mars
 from reid_benchmarks.datasets.msmt17 import read_msmt17
 from reid_benchmarks.datasets.partial import (
     read_occluded_reid,
@@ -44,6 +47,21 @@ _DEEPCHANGE_TRAIN = Counts(75_083, 450)
 _THREE = "ROOT/{bounding_box_train,query,bounding_box_test}"
 
 BENCHMARKS = (
+    Benchmark(
+        "ccvid",
+        "CCVID: tracklets of people who change their clothes, in three sessions",
+        "ROOT/{train,query,gallery}.txt, lines 'sessionS/PPP_CC PID CLOTHES', and the folders that "
+        "they name",
+        "its authors (Gu et al., CVPR 2022), https://github.com/guxinqian/Simple-CCReID",
+        read_ccvid,
+        {
+            "": {
+                "train": Counts(948, 75),
+                "query": Counts(834, 151),
+                "gallery": Counts(1_074, 151),
+            }
+        },
+    ),
     Benchmark(
         "celeb-reid",
         "Celeb-reID: street snapshots of celebrities, no cameras, no outfit labels",
@@ -142,6 +160,25 @@ BENCHMARKS = (
         people_together=True,
     ),
     Benchmark(
+        "ilids-vid",
+        "iLIDS-VID: 300 people as tracklets before two cameras of an airport; :1 to :10 are its "
+        "splits",
+        "ROOT/i-LIDS-VID/sequences/{cam1,cam2}/personPPP/camC_personPPP_FFFFF.png and ROOT/"
+        "train-test people splits/train_test_splits_ilidsvid.mat",
+        "its authors (Wang et al., ECCV 2014); the images are of i-LIDS, and the terms of the UK "
+        "Home Office hold",
+        read_ilids_vid,
+        {
+            "": {
+                "train": Counts(300, 150, 2),
+                "query": Counts(150, 150, 1),
+                "gallery": Counts(150, 150, 1),
+            }
+        },
+        sizes={"": ILIDS_SPLITS},
+        people_together=True,
+    ),
+    Benchmark(
         "last",
         "LaST: people in films, no cameras; outfits are labelled in training only",
         "ROOT/train/PID/PID_..._OUTFIT.jpg and ROOT/test/{query/,gallery/PID/}PID_....jpg; /val "
@@ -191,6 +228,23 @@ BENCHMARKS = (
                 "query": _MARKET_QUERY,
                 "gallery": Counts(None, 750, 6),
             },
+        },
+        people_together=True,
+    ),
+    Benchmark(
+        "mars",
+        "MARS: tracklets of the people of Market-1501 before six cameras",
+        "ROOT/{bbox_train,bbox_test}/PPPP/PPPPCcTTTTTFFFF.jpg and ROOT/info/{train_name.txt,"
+        "test_name.txt,tracks_train_info.mat,tracks_test_info.mat,query_IDX.mat}",
+        "its authors (Zheng et al., ECCV 2016), "
+        "https://www.liangzheng.org/Project/project_mars.html",
+        read_mars,
+        {
+            "": {
+                "train": Counts(8_298, 625, 6),
+                "query": Counts(1_980, 626, 6),
+                "gallery": Counts(9_330, None, 6),  # 12,180 less 1,980 queries and 870 of junk
+            }
         },
         people_together=True,
     ),

@@ -1,0 +1,196 @@
+"""MARS, iLIDS-VID and CCVID: their tracks, lists and protocols, on small twins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from benchmark_twins import load, put, put_list
+from scipy.io import savemat
+
+from reid_benchmarks.protocols import PROTOCOLS
+from reid_core.config import EvaluationSection
+from reid_core.contract.samples import DataSet, Sample
+from reid_core.errors import DataError
+from reid_core.evaluation.evaluating import Evaluator
+from reid_retrieval.labels import Labels
+from reid_retrieval.searching import Search
+
+BY_NAME = {protocol.name: protocol for protocol in PROTOCOLS}
+
+
+def mars(root: Path) -> Path:
+    home = root / "MARS"
+    tracks = {
+        # First and last image, person, camera; the names follow from them.
+        "train": [(1, 2, 7, 1), (3, 5, 7, 2), (6, 6, 2, 6)],
+        "test": [(1, 2, 4, 1), (3, 3, 4, 1), (4, 6, 4, 3), (7, 7, 0, 2), (8, 9, -1, 2)],
+    }
+    for side, rows in tracks.items():
+        names = []
+        for number, (first, last, pid, camera) in enumerate(rows, 1):
+            person = f"{pid:04d}" if pid >= 0 else "00-1"
+            names += [
+                f"{person}C{camera}T{number:04d}F{frame:03d}.jpg"
+                for frame in range(1, last - first + 2)
+            ]
+        for name in names:
+            put(home / f"bbox_{side}" / name[:4], name)
+        put_list(home / "info" / f"{side}_name.txt", names)
+        table = np.array(rows, np.float64)
+        savemat(home / "info" / f"tracks_{side}_info.mat", {f"track_{side}_info": table})
+    savemat(home / "info" / "query_IDX.mat", {"query_IDX": np.array([[1.0]])})
+    return home
+
+
+def ilids_vid(root: Path) -> Path:
+    home = root / "iLIDS-VID"
+    for camera in (1, 2):
+        for pid in (1, 2, 5, 9):
+            frames = range(9, 11 + camera)
+            folder = home / "i-LIDS-VID" / "sequences" / f"cam{camera}" / f"person{pid:03d}"
+            put(folder, *(f"cam{camera}_person{pid:03d}_{frame}.png" for frame in frames))
+    lists = home / "train-test people splits"
+    lists.mkdir()
+    order = np.array([[1, 4, 2, 3], [2, 3, 1, 4]], np.uint16)
+    savemat(lists / "train_test_splits_ilidsvid.mat", {"ls_set": order})
+    return home
+
+
+def ccvid(root: Path) -> Path:
+    home = root / "CCVID"
+    lines = {
+        "train": ["session1/001_01\t001\tu0_l0", "session1/001_03\t001\tu1_l0"],
+        "query": ["session1/002_01 002 u0_l0"],
+        "gallery": [
+            "session2/002_01 002 u1_l0",
+            "session3/002_01 002 u0_l0",
+            "session1/002_12 002 u1_l1",
+            "session1/003_02 003 u0_l0",
+        ],
+    }
+    for split, listed in lines.items():
+        put_list(home / f"{split}.txt", listed)
+        for line in listed:
+            put(home / line.split()[0], "00310.jpg", "00306.jpg")
+    return home
+
+
+TWINS: dict[str, Callable[[Path], Path]] = {"mars": mars, "ilids-vid": ilids_vid, "ccvid": ccvid}
+
+
+def shown(samples: tuple[Sample, ...]) -> list[tuple[int, int, list[str]]]:
+    return [(s.pid, s.camid, [path.name for path in s.frames]) for s in samples]
+
+
+def kept(dataset: DataSet, protocol: str) -> list[list[int]]:
+    """Return the rows of the gallery that take part for every query."""
+    query, gallery = (Labels.of_samples(side) for side in (dataset.query, dataset.gallery))
+    search = Search(BY_NAME[protocol], query, gallery)
+    rows = []
+    for number in range(len(search.query_rows)):
+        own, junk = search.own(number)
+        rows.append(search.gallery_rows[own[~junk]].tolist())
+    return rows
+
+
+def test_mars_reads_tracks_queries_and_distractors(tmp_path: Path) -> None:
+    mars(tmp_path)
+    dataset = load("mars", tmp_path)
+    assert dataset.protocols == ("mars",)
+    assert shown(dataset.train.samples) == [
+        (1, 0, ["0007C1T0001F001.jpg", "0007C1T0001F002.jpg"]),
+        (1, 1, [f"0007C2T0002F00{n}.jpg" for n in (1, 2, 3)]),
+        (0, 5, ["0002C6T0003F001.jpg"]),
+    ]
+    assert [s.extra["person"] for s in dataset.train.samples] == [7, 7, 2]
+    assert shown(dataset.query) == [(4, 0, ["0004C1T0001F001.jpg", "0004C1T0001F002.jpg"])]
+    assert [(s.pid, s.camid, len(s.frames)) for s in dataset.gallery] == [
+        (4, 0, 1),
+        (4, 2, 3),
+        (-2, 1, 1),
+    ]
+    assert all(path.is_file() for s in dataset.gallery for path in s.frames)
+    assert kept(dataset, "mars") == [[1]]
+    assert "gallery 3 images (official 9,330)" in str(dataset.notice)
+
+
+def test_ilids_vid_has_ten_splits_of_people(tmp_path: Path) -> None:
+    ilids_vid(tmp_path)
+    first = load("ilids-vid", tmp_path)
+    assert first.name == "ilids-vid:1"
+    # Places 1 and 4 of the folders are tested, 2 and 3 are trained on.
+    assert [(s.pid, s.camid) for s in first.query] == [(1, 0), (9, 0)]
+    assert [(s.pid, s.camid) for s in first.gallery] == [(1, 1), (9, 1)]
+    assert [s.extra["person"] for s in first.train.samples] == [2, 5, 2, 5]
+    assert [s.camid for s in first.train.samples] == [0, 0, 1, 1]
+    names = [path.name for path in first.gallery[0].frames]
+    assert names == [f"cam2_person001_{frame}.png" for frame in (9, 10, 11, 12)]
+    assert kept(first, "ilids-vid") == [[0], [1]]
+    assert [s.pid for s in load("ilids-vid", tmp_path, size="2").query] == [2, 5]
+    with pytest.raises(DataError, match="row 3 does not list the 4 people"):
+        load("ilids-vid", tmp_path, size="3")
+
+
+def test_ccvid_reads_outfits_and_cameras_of_sessions(tmp_path: Path) -> None:
+    ccvid(tmp_path)
+    dataset = load("ccvid", tmp_path)
+    assert dataset.protocols == ("ccvid/general", "ccvid/cc")
+    assert shown(dataset.train.samples) == [
+        (0, 0, ["00306.jpg", "00310.jpg"]),
+        (0, 2, ["00306.jpg", "00310.jpg"]),
+    ]
+    assert [s.clothes for s in dataset.train.samples] == [0, 1]
+    assert [s.camid for s in dataset.gallery] == [0, 12, 11, 1]
+    # The query's camera is junk, but that of session 3 is another one; its clothes are junk in cc.
+    assert kept(dataset, "ccvid/general") == [[1, 2]]
+    assert kept(dataset, "ccvid/cc") == [[2]]
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_tracklets_can_be_evaluated(name: str, tmp_path: Path) -> None:
+    TWINS[name](tmp_path)
+    dataset = load(name, tmp_path)
+    protocols = tuple(BY_NAME[protocol] for protocol in dataset.protocols)
+    Evaluator(dataset, protocols, EvaluationSection(), torch.device("cpu")).check()
+    assert dataset.train.tracklets
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "message"),
+    [
+        ("mars", "bbox_test/0004/0004C1T0001F002.jpg", "1 of 9 listed images are missing"),
+        ("mars", "info/query_IDX.mat", "no such file; the copy is incomplete"),
+        ("ccvid", "session2/002_01", "no such folder, though it is listed"),
+        ("ilids-vid", "i-LIDS-VID/sequences/cam2/person009", "only one camera has person009"),
+    ],
+)
+def test_missing_parts_are_named(name: str, file: str, message: str, tmp_path: Path) -> None:
+    path = TWINS[name](tmp_path) / file
+    for inner in [*path.glob("*"), *([path] if path.is_file() else [])]:
+        inner.unlink()
+    if path.is_dir():
+        path.rmdir()
+    with pytest.raises(DataError, match=message):
+        load(name, tmp_path)
+
+
+def test_lists_that_contradict_the_names_are_refused(tmp_path: Path) -> None:
+    info = mars(tmp_path) / "info"
+    savemat(info / "query_IDX.mat", {"query_IDX": np.array([[6.0]])})
+    with pytest.raises(DataError, match="queries are tracks 1 to 5"):
+        load("mars", tmp_path)
+    rows = np.array([[1, 2, 7, 1], [3, 5, 7, 1], [6, 6, 2, 6]])
+    savemat(info / "tracks_train_info.mat", {"track_train_info": rows})
+    savemat(info / "query_IDX.mat", {"query_IDX": np.array([[1.0]])})
+    with pytest.raises(DataError, match="images 3 to 5, of person 7 before camera 1, is not what"):
+        load("mars", tmp_path)
+    savemat(info / "tracks_train_info.mat", {"track_train_info": rows[:, :3]})
+    with pytest.raises(DataError, match="is 3 x 3 of int64, not whole numbers in rows of 4"):
+        load("mars", tmp_path)
+    (info / "tracks_train_info.mat").write_bytes(b"<html>")
+    with pytest.raises(DataError, match="no matrix 'track_train_info'"):
+        load("mars", tmp_path)
