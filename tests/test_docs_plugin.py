@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 from house import ROOT
 
-from reid_core import ConfigError, DataSet, Plugin, load_embedder
+from reid_core import ConfigError, DataError, DataSet, Plugin, load_embedder
 from reid_core.cli.main import cli
 from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
@@ -50,11 +50,16 @@ SHAPES = {
     "from_csv": "FromCsv",
     "front_door": "FrontDoor",
     "journal": "Journal",
+    "walks": "Walks",
+    "steady": "Steady",
+    "motion": "Motion",
+    "wardrobe": "Wardrobe",
 }
 """Plugins of the how-to pages by module."""
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "small": {"model": {"backbone": "small"}},
+    "steady": {"data": {"name": "toy-tracklets:tiny"}, "model": {"frame_pooling": "steady"}},
     "top_share": {"model": {"pooling": "top_share"}},
     "cheap_adversary": {"plugins": {"cheap_adversary": {"begin": 0}}},
     "stripes": {"labels": {"parts": "stripes"}},
@@ -71,6 +76,9 @@ ALONE = (
     "agreement",
     "narrow",
     "deviation",
+    "walks",
+    "steady",
+    "motion",
 )
 """Pages on encoders (MGN brings its own), on a pooling (which a stage finds where it is installed),
 on data, on another criterion and another sampler."""
@@ -443,6 +451,44 @@ def test_the_observer_writes_and_the_protocol_reports(
     ]
     assert lines[-2]["front-door"]["mAP"] == door.mean_ap
     assert lines[-1] == {"outcome": "finished"}
+
+
+def test_walks_are_read_pooled_and_seen_together(
+    shapes: dict[str, type[Plugin]], toy_tiny: DataSet, reid_cache: Path, tmp_path: Path
+):
+    splits = (
+        ("train", toy_tiny.train.samples),
+        ("query", toy_tiny.query[:6]),
+        (
+            "gallery",
+            toy_tiny.gallery[:24],
+        ),
+    )
+    for split, samples in splits:
+        for sample in samples:
+            folder = tmp_path / split / f"{sample.pid + 5}_c{sample.camid + 1}_walk"
+            folder.mkdir(parents=True, exist_ok=True)
+            place = folder / f"{len(list(folder.iterdir())):03d}.png"
+            place.write_bytes(sample.path.read_bytes())
+    flags = {
+        "data": {"name": "walks", "root": str(tmp_path), "frames": 3},
+        "model": {"frame_pooling": "steady"},
+    }
+    names = ["motion", "steady", "walks"]
+    recorder = Recorder(tiny_assembly(names, flags, cache=reid_cache, classes=shapes))
+    recorder.fit()
+    main = recorder.assembly.ctx.main
+    assert main.people[0] == 5
+    assert {len(sample.frames) for sample in main.samples} == {2}
+    assert {"main:motion/calm", "main:motion/vector/ce"} <= set(recorder.trace[0])
+    heads = recorder.assembly.embedder().heads
+    assert [type(head.pool).__name__ for head in heads.values()] == ["SteadyPool", "NoneType"]
+    with pytest.raises(DataError, match=r"plugin 'steady' needs tracklets \(frames\)"):
+        tiny_assembly(["steady"], cache=reid_cache, classes=shapes)
+
+
+def test_a_wardrobe_is_needed(shapes: dict[str, type[Plugin]], reid_cache: Path):
+    assert "main:wardrobe/pull" in _recorded("wardrobe", shapes, reid_cache).trace[0]
 
 
 # The page on deploying ----------------------------------------------------------------------------

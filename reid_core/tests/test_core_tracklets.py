@@ -21,6 +21,10 @@ from reid_core import (
     DataSet,
     Embedding,
     Encoder,
+    FieldKind,
+    FieldSpec,
+    LabelContext,
+    Labeler,
     LossTerm,
     Need,
     Plugin,
@@ -350,7 +354,7 @@ def test_what_looks_at_several_frames_sees_clips_as_in_training(
     again = load_embedder(tmp_path / "embedder.safetensors")
     clip = torch.rand(2, 3, 3, 64, 32)
     with torch.inference_mode():
-        assert torch.equal(again(clip), embedder(clip))
+        torch.testing.assert_close(again(clip), embedder(clip), atol=1e-5, rtol=1e-4)
 
 
 class Stacked(Encoder):
@@ -401,8 +405,8 @@ def test_an_encoder_of_clips_sees_images_as_clips_of_one(reid_cache: Path, data:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("careless",), "plugin 'careless' does not say that its losses take several frames"),
-        (("inventing",), r"plugin 'inventing' generates single images \(reid_data_synthesis\)"),
+        (("careless",), "plugin 'careless' does not say that its losses fit several frames"),
+        (("inventing",), r"plugin 'inventing' generates single images \(data synthesis\)"),
     ],
 )
 def test_what_cannot_take_frames_is_refused(
@@ -474,3 +478,63 @@ def test_names_of_poolings_are_of_frames_or_of_maps(reid_cache: Path) -> None:
         assembled(reid_cache, ("attending",), {"model": {"pooling": "attending"}})
     with pytest.raises(ConfigError, match=r"set data\.frame_sampling to 'consec"):
         resolve({"data": {"frame_stride": 2}})
+
+
+# Labels ------------------------------------------------------------------------------------------
+
+
+class Labelled(Plugin):
+    """Labels of pixels, made frame by frame, and of samples, which depend on the person, too."""
+
+    takes_frames = True
+    needs = (Need("labelled/map"), Need("labelled/number"))
+    asked: ClassVar[list[tuple[str, int, int]]] = []
+
+    @hookimpl
+    def reid_pseudo_labels(self) -> list[Labeler]:
+        shown = FieldSpec("labelled/map", FieldKind.LABELS)
+        number = FieldSpec("labelled/number", FieldKind.SCALAR)
+        return [
+            Labeler(shown, self.maps, key="map 1"),
+            Labeler(number, self.numbers, key="number 1", reads=("pid",)),
+        ]
+
+    def maps(self, labels: LabelContext) -> Any:
+        self.asked.append(("map", len(labels.samples), max(len(s.frames) for s in labels.samples)))
+        return [np.full((64, 32), s.pid, np.uint8) for s in labels.samples]
+
+    def numbers(self, labels: LabelContext) -> Any:
+        self.asked.append(("number", len(labels.samples), len(labels.samples[0].frames)))
+        return [s.pid + len(s.frames) for s in labels.samples]
+
+
+class Silent(Labelled):
+    takes_frames = False
+
+
+def test_labels_are_of_frames_or_of_samples(dataset: DataSet, tmp_path: Path) -> None:
+    from reid_core.runs.assembly.assembling import assemble
+
+    def made(data: DataSet, cls: type[Plugin] = Labelled) -> Any:
+        resolved = resolve(tiny_flags(("labelled",), CLIPS), classes={"labelled": cls})
+        return assemble(resolved, cache=tmp_path, dataset=data, say=lambda line: None)
+
+    assembly = made(dataset)
+    assert Labelled.asked == [("map", 48, 0), ("number", 24, 2)]
+    assert assembly.ctx.main.samples[5].fields["labelled/number"] == 2 + 1
+    assert len(assembly.ctx.main.samples[5].fields["labelled/map"]) == 2
+    trainer = Recorder(assembly)
+    streams = trainer.streams(1)
+    batch = trainer.batches(streams)["main"]
+    streams["main"].close()
+    maps = batch.fields["labelled/map"].unflatten(0, (8, 3)).amax((1, 2, 3))
+    assert torch.equal(maps.long(), batch.pid)
+    assert torch.equal(batch.fields["labelled/number"], batch.pid + 2)
+    # Of a renamed person the numbers are made again: the labeler says that it reads the pid.
+    turned = tuple(replace(s, pid=7 - s.pid) for s in dataset.train.samples)
+    Labelled.asked.clear()
+    again = made(replace(dataset, train=replace(dataset.train, samples=turned)))
+    assert Labelled.asked == [("number", 24, 2)]
+    assert again.ctx.main.samples[5].fields["labelled/number"] == 6 + 2
+    with pytest.raises(ConflictError, match="its labels 'labelled/number' fit several frames"):
+        made(dataset, Silent)

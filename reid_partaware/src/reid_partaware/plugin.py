@@ -57,6 +57,7 @@ class Partaware(Plugin):
             "reid-parsing labels any data set: --plugins parsing,... --label parts=parsing",
         ),
     )
+    takes_frames = True
 
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:

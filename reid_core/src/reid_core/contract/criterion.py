@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from reid_core.contract.model import Embedding, Supervision
 from reid_core.contract.vectors import Embedded
+from reid_core.contract.words import unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,10 +24,18 @@ class IdentityOutput:
     Args:
         terms: scalar loss terms by short name (``ce``), before the embedding's weight.
         logits: ``B K`` similarities to identities or clusters; None where nothing is classified.
+        weights: factors of terms by short name, 1 where none is given; ``loss_weights`` of the run
+            takes their place, and logs show a term before its weight.
     """
 
     terms: Mapping[str, Tensor]
     logits: Tensor | None
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.weights:
+            if name not in self.terms:
+                raise unknown_name(name, self.terms, "loss term", "the criterion")
 
 
 class IdentityCriterion(nn.Module):

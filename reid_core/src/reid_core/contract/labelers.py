@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     LabelMaker = Callable[["LabelContext"], Sequence[Any] | NDArray[np.int64]]
     Change = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
+OF_SAMPLE = ("pid", "camid", "clothes", "path")
+"""What a label may depend on beside the image and fields; ``path`` gives every file its own."""
+
 Moment = Literal["once", "epoch"]
 """When labels are made: before training, or at each epoch's start."""
 
@@ -84,8 +87,10 @@ class Labeler:
             labels would. The plugin's version, the precision, the field and the stage's key are
             added to it.
         stage: the stage that trains the labeler's network.
-        reads: fields of a sample that its label depends on beside the image; a cached label
-            belongs to their content too, and those that labelers make are made before.
+        reads: fields of a sample that its label depends on beside the image, or what the sample
+            itself says: ``pid``, ``camid``, ``clothes``, ``path``. A cached label belongs to their
+            content too, and those that labelers make are made before. Without it, two samples of
+            one image, and an image whose person was renamed, have one label.
         example: like ``make``, with values of any content, so that everything behind the stage can
             be tried out before it is trained; it gets the stage with untrained weights. Without
             one, what is built behind the labels is tried only when they are made.

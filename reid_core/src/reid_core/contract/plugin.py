@@ -76,8 +76,8 @@ class Plugin:
         sources: training sources beside the main one.
         takes_frames: whether what it computes of images fits tracklets, too: images, maps and
             spatial fields then have ``batch.frames`` rows for every row of labels and vectors.
-            Asked of plugins that implement `reid_losses`; `reid_data_synthesis` and labelers see
-            images alone.
+            Asked of plugins that implement `reid_losses`, or whose labels are of whole samples;
+            labels of pixels are made frame by frame, and images are generated without frames.
     """
 
     Settings: ClassVar[type[BaseModel]] = Settings

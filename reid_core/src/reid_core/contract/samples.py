@@ -34,7 +34,8 @@ class Sample:
         split: ``train``, ``query`` or ``gallery``.
         fields: values of the source's fields.
         extra: whatever else a protocol may ask for (tracklet, view, frame, raw labels); ``set`` is
-            the number of the data set where several are trained on, and missing in the main one.
+            the number of the data set where several are trained on, and missing in the main one;
+            ``person`` is the data set's own number of a training identity.
         frames: the image files of a tracklet in the order of time; empty for a single image. Its
             spatial fields (images, label maps, points) hold a tuple with one value per frame.
     """
@@ -77,6 +78,14 @@ class Source:
     def tracklets(self) -> bool:
         """Whether samples have several frames."""
         return any(sample.frames for sample in self.samples)
+
+    @property
+    def people(self) -> dict[int, Any]:
+        """The data set's own number of the training identities by pid, where samples say it.
+
+        For reports: pids of a training source are counted from 0, and a labeler may make others.
+        """
+        return {s.pid: s.extra["person"] for s in self.samples if "person" in s.extra}
 
     @property
     def num_identities(self) -> int:

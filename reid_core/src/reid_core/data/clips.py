@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.contract.fields import SPATIAL, FieldSpec
-from reid_core.contract.samples import Sample
+from reid_core.contract.samples import Sample, Source
 from reid_core.data.draws import Draw
 
 Frames = NDArray[np.int64]
@@ -99,7 +99,7 @@ def _draw(rows: list[int], clips: list[Frames]) -> Draw:
     return Draw(chosen, chosen, np.stack(clips))
 
 
-def frame_of(sample: Sample, frame: int, specs: dict[str, FieldSpec]) -> Sample:
+def frame_of(sample: Sample, frame: int, specs: Mapping[str, FieldSpec]) -> Sample:
     """Return one frame of a tracklet as a sample of its own; a single image as it is.
 
     Args:
@@ -116,3 +116,23 @@ def frame_of(sample: Sample, frame: int, specs: dict[str, FieldSpec]) -> Sample:
     return Sample(
         sample.frames[frame], sample.pid, sample.camid, sample.clothes, sample.split, fields
     )
+
+
+def with_field_of_frames(source: Source, name: str, label: Callable[[Source], Source]) -> Source:
+    """Return a source of tracklets with a field of every frame.
+
+    Args:
+        source: tracklets.
+        name: of the field.
+        label: returns a source of single images with the field.
+    """
+    specs = source.fields
+    shown = [(sample, n) for sample in source.samples for n in range(len(sample.images))]
+    frames = replace(source, samples=tuple(frame_of(sample, n, specs) for sample, n in shown))
+    made = label(frames)
+    values = iter(sample.fields[name] for sample in made.samples)
+    grouped = [
+        tuple(next(values) for _ in sample.frames) if sample.frames else next(values)
+        for sample in source.samples
+    ]
+    return source.with_field(made.fields[name], grouped)

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.contract.fields import FieldKind, FieldSpec
+from reid_core.contract.labelers import OF_SAMPLE
 from reid_core.contract.samples import Sample
 from reid_core.data.decoding import read_field
 from reid_core.data.encoding import array_bytes, image_bytes, label_bytes, write_whole
@@ -129,10 +130,10 @@ class LabelStore:
         return path if _is_whole(path) else None
 
     def _digest(self, sample: Sample) -> str:
-        image = content_hash(sample.path)
+        image = value_hash(sample.frames) if sample.frames else content_hash(sample.path)
         if not self._reads:
             return image
-        parts = (image, *(f"{name} {value_hash(sample.fields[name])}" for name in self._reads))
+        parts = (image, *(f"{name} {_read(sample, name)}" for name in self._reads))
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def _all_scalars(self) -> dict[str, int | float]:
@@ -170,6 +171,11 @@ def content_hash(path: Path) -> str:
         return _hash(path, state.st_mtime_ns, state.st_size)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _read(sample: Sample, name: str) -> str:
+    """Return what a label depends on beside the image: a field's content, or the sample's own."""
+    return str(getattr(sample, name)) if name in OF_SAMPLE else value_hash(sample.fields[name])
 
 
 def value_hash(value: FieldValue) -> str:

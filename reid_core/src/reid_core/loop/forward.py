@@ -32,7 +32,7 @@ from reid_core.plugins.calls import HookCalls
 
 @dataclass(frozen=True)
 class IdentityTerm:
-    """A term of an identity criterion: whose, its value, and the factor of its pass."""
+    """A term of an identity criterion: whose, its value, and its factor, the pass's included."""
 
     embedding: str
     value: Tensor
@@ -140,7 +140,9 @@ class UpdateForward(nn.Module):
         view, terms = _viewed(synthetic.name, rows, rows.image, found, live, self.model.embeddings)
         # Terms of generated images say where they come from: core/global/ce@dgnet/mixed.
         named = {
-            f"{name}@{synthetic.name}": replace(term, factor=synthetic.identity_weight)
+            f"{name}@{synthetic.name}": replace(
+                term, factor=term.factor * synthetic.identity_weight
+            )
             for name, term in terms.items()
             if matches(term.embedding, synthetic.identity_of)
         }
@@ -256,7 +258,7 @@ def _viewed(
     outputs, embedded, identity = found
     logits = {name: o.logits for name, o in identity.items() if o.logits is not None}
     terms = {
-        f"{embedding}/{term}": IdentityTerm(embedding, value)
+        f"{embedding}/{term}": IdentityTerm(embedding, value, output.weights.get(term, 1.0))
         for embedding, output in identity.items()
         for term, value in output.terms.items()
     }

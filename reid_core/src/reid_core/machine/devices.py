@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from reid_core.config import EngineSection
 from reid_core.errors import DeviceError
 from reid_core.machine.ranks import world
+
+M = TypeVar("M", bound=nn.Module)
 
 STAND_INS: set[str] = set()
 """Types of devices that stand for another one as long as a test says so."""
@@ -116,3 +119,27 @@ def memory_format_of(settings: EngineSection) -> torch.memory_format:
     """Return the memory format of images and convolutions: channels last unless told otherwise."""
     contiguous = settings.channels_last is False
     return torch.contiguous_format if contiguous else torch.channels_last
+
+
+def placed(module: M, settings: EngineSection, device: torch.device | None = None) -> M:
+    """Move a module to a device, its convolutions of images in the run's memory format.
+
+    Args:
+        module: what is moved, in place.
+        settings: of the run.
+        device: where to; None leaves it where it is.
+
+    Returns:
+        The module.
+    """
+    layout = memory_format_of(settings)
+    tensors = [*module.parameters(), *module.buffers()]
+    if not any(tensor.dim() == 5 for tensor in tensors):
+        return module.to(device=device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+    # torch would put convolutions over time into the format as well, which they do not have.
+    if device is not None:
+        module.to(device)
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=layout)
+    return module

@@ -126,7 +126,7 @@ class ReidModel(nn.Module):
                     with scope(f"{name}/identity"):
                         found = criterion(gathered(embedded[name]), everybody, soft)
                     logits = None if found.logits is None else found.logits[own]
-                    identity[name] = IdentityOutput(found.terms, logits)
+                    identity[name] = IdentityOutput(found.terms, logits, found.weights)
         return outputs, embedded, identity
 
     def parts(self) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from reid_core.contract.model import CLEAN_IMAGE, Tap
 from reid_core.contract.samples import Source
 from reid_core.data.decoding import read_field
 from reid_core.errors import ConflictError
-from reid_core.machine.devices import memory_format_of
+from reid_core.machine.devices import placed
 from reid_core.model.graph import tap_of
 from reid_core.model.modes import evaluating
 from reid_core.model.stored import load_embedder
@@ -190,7 +190,7 @@ def check_export(subject: Subject) -> None:
     live.save(path)
     # Convolutions round differently in another memory format: compare in the same one.
     stored = load_embedder(path)
-    stored.to(memory_format=memory_format_of(assembly.config.engine))  # type: ignore[call-overload]
+    placed(stored, assembly.config.engine)
     images = torch.rand(3, 3, *stored.size)
     with torch.inference_mode():
         assert torch.equal(live(images), stored(images)), "the stored embedder computes otherwise"

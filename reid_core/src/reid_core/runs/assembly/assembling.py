@@ -32,7 +32,7 @@ from reid_core.loop.rates import DECAYS
 from reid_core.loop.selection import check_select_by
 from reid_core.loop.step import StepParts
 from reid_core.loop.weights import check_weights
-from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
+from reid_core.machine.devices import autocast_of, choose_device, memory_format_of, placed
 from reid_core.machine.ranks import (
     gather,
     rank_0_first,
@@ -117,8 +117,8 @@ def assemble(
     if not trial and not rehearsal:
         ctx.try_out = try_out or _Trial(resolved, cache, dataset, stages)
     config = ctx.config
-    check_frames(plugins, calls, ctx.main)
     makers = _makers(ctx, plugins, calls)
+    check_frames(plugins, calls, makers, ctx.main)
     check_needs(plugins, ctx.slots, makers, ctx.main)
     if dataset is None:
         check_mixture(config.data, makers["pid"][0] if "pid" in makers else None)
@@ -369,7 +369,7 @@ def _model(ctx: RunContext, calls: HookCalls, starts: Sequence[tuple[str, Start]
     probes = {name: two_rows(ctx, source, everything) for name, source in ctx.sources.items()}
     model = build_model(ctx, calls, probes)
     apply_starts(ctx, starts, model)
-    return model.to(device=ctx.device, memory_format=memory_format_of(config.engine))  # type: ignore[call-overload,no-any-return]
+    return placed(model, config.engine, ctx.device)
 
 
 class _Untried(Exception):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.contract.labelers import FeatureMaker, LabelContext, Labeler
+from reid_core.contract.fields import SPATIAL
+from reid_core.contract.labelers import OF_SAMPLE, FeatureMaker, LabelContext, Labeler
 from reid_core.contract.samples import Source
+from reid_core.data.clips import with_field_of_frames
 from reid_core.data.label_store import LabelStore
 from reid_core.errors import DataError, PluginError
 from reid_core.machine.ranks import barrier
@@ -33,12 +35,16 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
         PluginError: the labeler has no key, or returned another number of values.
     """
     spec = labeler.spec
+    if source.tracklets and spec.kind in SPATIAL:
+        return with_field_of_frames(
+            source, spec.name, lambda frames: make_field(ctx, owner, labeler, frames)
+        )
     if not labeler.key:
         raise PluginError(
             f"plugin '{owner}': its labeler of '{spec.name}' runs once and is cached, so it needs "
             "a key that changes whenever its labels would"
         )
-    lacking = [name for name in labeler.reads if name not in source.fields]
+    lacking = [n for n in labeler.reads if n not in source.fields and n not in OF_SAMPLE]
     if lacking:
         raise DataError(
             f"plugin '{owner}' makes '{spec.name}' from {', '.join(lacking)}, which the images of "
@@ -79,6 +85,10 @@ def with_examples(ctx: RunContext, owner: str, labeler: Labeler, source: Source)
         source: what would be labelled.
     """
     assert labeler.example is not None
+    if source.tracklets and labeler.spec.kind in SPATIAL:
+        return with_field_of_frames(
+            source, labeler.spec.name, lambda frames: with_examples(ctx, owner, labeler, frames)
+        )
     rows = np.arange(min(2, len(source)))
     stage = None if labeler.stage is None else ctx.stage(labeler.stage)
     asked = LabelContext(ctx, source, rows, _no_features(owner), stage=stage)

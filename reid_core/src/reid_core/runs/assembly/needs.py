@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-from reid_core.contract.fields import SHARED_FIELDS, FieldSpec
+from reid_core.contract.fields import SHARED_FIELDS, SPATIAL, FieldSpec
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import CONDITIONS, CORE, Need, Plugin
 from reid_core.contract.samples import DataProvider, Source
@@ -193,32 +193,38 @@ _LACKING = {"clothes": _outfits_lacking, "camid": _cameras_lacking, "frames": _f
 """What to say of conditions on the main source's samples; nothing where they hold."""
 
 
-def check_frames(plugins: Mapping[str, Plugin], calls: HookCalls, source: Source) -> None:
+def check_frames(
+    plugins: Mapping[str, Plugin],
+    calls: HookCalls,
+    makers: Mapping[str, tuple[str, Labeler]],
+    source: Source,
+) -> None:
     """Refuse tracklets where a plugin cannot take several images of a sample.
 
     Args:
         plugins: the run's plugins by name.
         calls: their hooks.
+        makers: who makes which field.
         source: the main source.
 
     Raises:
-        ConflictError: naming the plugin and the hook.
+        ConflictError: naming the plugin and what it does.
     """
     if not source.tracklets:
         return
-    remedy = f"'{source.name}' has tracklets: leave the plugin out, or choose single images"
-    for name in calls.implementers("reid_losses"):
+    remedy = f"and '{source.name}' has tracklets: leave the plugin out, or choose single images"
+    for name in calls.implementers("reid_data_synthesis"):
+        raise ConflictError(f"plugin '{name}' generates single images (data synthesis), {remedy}")
+    asked = dict.fromkeys(calls.implementers("reid_losses"), "losses")
+    for field, (name, labeler) in makers.items():
+        if labeler.spec.kind not in SPATIAL:
+            asked.setdefault(name, f"labels '{field}'")
+    for name, what in asked.items():
         if not plugins[name].takes_frames:
             raise ConflictError(
-                f"plugin '{name}' does not say that its losses take several frames of a sample "
-                f"(takes_frames), and {remedy}"
+                f"plugin '{name}' does not say that its {what} fit several frames of a sample "
+                f"(takes_frames), {remedy}"
             )
-    for hook, what in (
-        ("reid_data_synthesis", "generates single images"),
-        ("reid_pseudo_labels", "labels single images"),
-    ):
-        for name in calls.implementers(hook):
-            raise ConflictError(f"plugin '{name}' {what} ({hook}), and {remedy}")
 
 
 def _nobody_makes(plugin: str, field: str, source: Source) -> str:
