@@ -22,8 +22,10 @@ from reid_core.testing.conformance import CHECKS, Subject
 from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 
 SOURCE = ROOT / "tests" / "thirdparty"
-METHODS = ("brightness", "camera_vit", "channel_gem", "cheap_adversary")
+METHODS = ("brightness", "camera_vit", "channel_gem", "cheap_adversary", "steady_walk")
 TOGETHER = (*METHODS, "partaware")
+TRACKLETS = {"data": {"name": "toy-tracklets:tiny", "frames": 2}}
+SETTINGS = {"steady_walk": TRACKLETS}
 CONFORMS = ("claims", "declared", "gradients", "device", "export")
 
 
@@ -46,7 +48,7 @@ def installed(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_they_use_public_names_alone() -> None:
     texts = [path.read_text("utf-8") for path in (SOURCE / "src").rglob("*.py")]
-    assert len(texts) == 7
+    assert len(texts) == 9
     for text in texts:
         assert not re.search(r"reid_(core\.|retrieval)", text), text
 
@@ -56,7 +58,7 @@ def test_they_use_public_names_alone() -> None:
 def test_each_conforms(
     name: str, check: str, installed: Path, reid_cache: Path, tmp_path: Path
 ) -> None:
-    CHECKS[check](Subject(name, reid_cache, tmp_path))
+    CHECKS[check](Subject(name, reid_cache, tmp_path, SETTINGS.get(name, {})))
 
 
 def test_an_encoder_of_ones_own_composes_with_every_probe(
@@ -65,16 +67,23 @@ def test_an_encoder_of_ones_own_composes_with_every_probe(
     CHECKS["composition"](Subject("camera_vit", reid_cache, tmp_path))
 
 
+def test_tracklets_compose_with_every_probe(
+    installed: Path, reid_cache: Path, tmp_path: Path
+) -> None:
+    CHECKS["composition"](Subject("steady_walk", reid_cache, tmp_path, TRACKLETS))
+
+
 def test_all_resume_together_with_partaware(
     installed: Path, reid_cache: Path, tmp_path: Path
 ) -> None:
     def made(path: Path, names: tuple[str, ...] = TOGETHER) -> Recorder:
-        return Recorder(tiny_assembly(names, cache=reid_cache), path)
+        return Recorder(tiny_assembly(names, TRACKLETS, cache=reid_cache), path)
 
     whole = made(tmp_path / "whole.pt")
     whole.fit()
     expected = {"main:brightness/gap", "main:partaware/parts", "main:core/global/ce"}
-    expected |= {"cheap_adversary/learn:cheap_adversary/learn"}
+    expected |= {"cheap_adversary/learn:cheap_adversary/learn", "main:steady_walk/agree"}
+    expected |= {"main:steady_walk/motion/triplet"}
     assert expected <= set(whole.trace[0])
     assert "main:cheap_adversary/hide" in whole.trace[2], "it begins at the second epoch"
     half = made(tmp_path / "half.pt")
@@ -91,13 +100,14 @@ def test_all_evaluate_and_export_together_with_partaware(
     installed: Path, reid_cache: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    resolved = resolve(tiny_flags(TOGETHER))
+    resolved = resolve(tiny_flags(TOGETHER, TRACKLETS))
     summary = run(resolved=resolved, out=folder, cache=reid_cache, say=lambda line: None)
     assert 0 < summary.metrics["brightness/error"] < 1
     embedder = load_embedder(folder)
     assert embedder.fields == ("camid",)
-    assert [type(m).__name__ for m in embedder.branches.values()] == ["ChannelPool"]
-    images, cameras = torch.rand(2, 3, *embedder.size), torch.tensor([1, -1])
+    assert [type(m).__name__ for m in embedder.branches.values()] == ["ChannelPool", "Motion"]
+    assert type(embedder.heads["core/global"].pool).__name__ == "FrameAttention"
+    images, cameras = torch.rand(2, 2, 3, *embedder.size), torch.tensor([1, -1])
     with torch.inference_mode():
         features = embedder(images, {"camid": cameras})
         assert torch.equal(features[1:], embedder(images)[1:])
@@ -108,7 +118,9 @@ def test_all_evaluate_and_export_together_with_partaware(
     found = torch.from_numpy(session.run(None, asked)[0])
     torch.testing.assert_close(found, features, atol=1e-5, rtol=1e-4)
     out = tmp_path / "found.json"
-    done = CliRunner().invoke(cli, ["eval", str(folder), "-d", "toy:tiny", "--json", str(out)])
+    done = CliRunner().invoke(
+        cli, ["eval", str(folder), "-d", "toy-tracklets:tiny", "--json", str(out)]
+    )
     assert done.exit_code == 0, done.output
     (found_here,) = json.loads(out.read_text())
     expected = pytest.approx(summary.results[0].mean_ap, abs=1e-6)

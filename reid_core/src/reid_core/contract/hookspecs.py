@@ -99,10 +99,11 @@ def reid_backbones() -> Sequence[EncoderProvider]:
 
 @_hookspec(since="0.1")
 def reid_poolings() -> Sequence[PoolingProvider]:
-    """Offer poolings under names, for ``-s model.pooling=NAME``.
+    """Offer poolings under names, for ``-s model.pooling=NAME`` or ``model.frame_pooling=NAME``.
 
     Called on demand, when a name is looked up that is none of the core's (``avg``, ``max``,
-    ``gem``). Requested plugins are searched first, then all installed plugins.
+    ``gem``; of frames ``mean``, ``max``). Requested plugins are searched first, then all installed
+    plugins.
 
     Returns:
         Providers; ``build`` is called only for the one that was chosen.

@@ -259,7 +259,7 @@ class EpochFeatures:
         def gathering() -> Gathering:
             return Gathering(
                 self._truth.samples,
-                before_pooling(embedder),
+                before_pooling(embedder, change),
                 lambda parts: together(pooled(embedder, parts)),
             )
 

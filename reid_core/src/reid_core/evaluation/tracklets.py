@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from reid_core.contract.batches import Batch
-from reid_core.contract.model import Vector
+from reid_core.contract.model import SAMPLE_LABELS, Vector
 from reid_core.contract.samples import Sample
 from reid_core.contract.vectors import Embedded
 from reid_core.model.embedder import Embedder
+
+if TYPE_CHECKING:
+    from reid_core.contract.labelers import Change
 
 Shown = Callable[[Tensor, Mapping[str, Tensor], int], Sequence[Tensor]]
 """Makes of images ``B*T 3 H W``, fields and ``T`` some tensors, of ``B*T`` or of ``B`` rows."""
@@ -81,14 +85,18 @@ class Gathering:
         return [self._finish(whole)]
 
 
-def before_pooling(embedder: Embedder) -> Shown:
+def before_pooling(embedder: Embedder, change: Change | None = None) -> Shown:
     """Return what computes the inputs of an embedder's embeddings, frame by frame or clip by clip.
 
     Args:
         embedder: in evaluation mode.
+        change: makes of images and fields what the network sees; None shows images as they are.
     """
 
     def show(image: Tensor, fields: Mapping[str, Tensor], frames: int) -> list[Tensor]:
+        if change is not None:
+            shown = {name: v for name, v in fields.items() if name not in SAMPLE_LABELS}
+            image = change(image, shown)
         values = embedder.values(image, fields, frames)
         return [values[one.reads].flatten(1) for one in embedder.embeddings.values()]
 

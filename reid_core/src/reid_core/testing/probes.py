@@ -54,6 +54,7 @@ class Head(Plugin):
     """A part-segmentation head: one branch, one term, one field."""
 
     Settings = HeadSettings
+    takes_frames = True
     needs = (Need("parts"),)
     calls_of_all_runs = 0
     calls = 0
@@ -124,6 +125,7 @@ class Stream(Plugin):
     """A second stream with an embedding of its own, a frozen copy of it, and mutual learning."""
 
     Settings = StreamSettings
+    takes_frames = True
     needs = (Need("identities"),)
 
     @hookimpl

@@ -32,6 +32,7 @@ class Clustering(Plugin):
     """Identities from k-means at every epoch's start, and a memory in place of a classifier."""
 
     Settings = ClusteringSettings
+    takes_frames = True
     claims = ("labels:pid", "identity")
 
     @hookimpl
@@ -61,6 +62,7 @@ class Pairs(Plugin):
     """A second source without identities, in an update of its own that shares the encoder."""
 
     sources = (SourceRequest("pairs/textures", fields=("texture",), batch_size=4),)
+    takes_frames = True
 
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
@@ -111,6 +113,7 @@ class Staged(Plugin):
     """Two stages: a parser that makes the field ``parts``, and a teacher as a frozen branch."""
 
     Settings = StagedSettings
+    takes_frames = True
 
     @property
     def needs(self) -> Sequence[Need]:  # type: ignore[override]

@@ -25,6 +25,7 @@ class Brightness(Plugin):
 
     Settings = BrightnessSettings
     needs = (Need(VALUE),)
+    takes_frames = True
 
     @hookimpl
     def reid_pseudo_labels(self, ctx):

@@ -12,6 +12,7 @@ class CheapAdversary(Plugin):
     """Features from which the outfit cannot be told, at hardly any cost."""
 
     Settings = CheapAdversarySettings
+    takes_frames = True
 
     @hookimpl
     def reid_auxiliary_branches(self, ctx, taps):

@@ -212,7 +212,12 @@ def check_frames(
     """
     if not source.tracklets:
         return
-    remedy = f"and '{source.name}' has tracklets: leave the plugin out, or choose single images"
+    wanted = [name for name, one in plugins.items() if any(n.what == "frames" for n in one.needs)]
+    remedy = (
+        f"and plugin '{wanted[0]}' needs tracklets: leave one of the two out"
+        if wanted
+        else f"and '{source.name}' has tracklets: leave the plugin out, or choose single images"
+    )
     for name in calls.implementers("reid_data_synthesis"):
         raise ConflictError(f"plugin '{name}' generates single images (data synthesis), {remedy}")
     asked = dict.fromkeys(calls.implementers("reid_losses"), "losses")
