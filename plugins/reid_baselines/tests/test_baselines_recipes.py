@@ -17,7 +17,10 @@ from reid_core.runs.stages import Stages
 from reid_core.testing.tiny import Recorder
 
 FOLDER = Path(str(files("reid_baselines"))) / "recipes"
-ALL = sorted(f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("*/*.toml"))
+MODELS = ("globalpool", "pcb", "mgn", "osnet")
+"""Those of Huang et al., which share their settings."""
+
+ALL = sorted(f"{name}/{path.stem}" for name in MODELS for path in FOLDER.glob(f"{name}/*.toml"))
 DATA = {"market1501": "market1501", "cuhk03": "cuhk03/detected", "msmt17": "msmt17/v1+val"}
 SETS = tuple(DATA)
 PAPER = [name for name in ALL if not name.endswith("/quick")]

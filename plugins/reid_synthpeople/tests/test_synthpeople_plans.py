@@ -11,6 +11,9 @@ from reid_synthpeople.scenes import Scenes
 from reid_synthpeople.settings import WorldSettings
 from reid_synthpeople.variants import world_of
 
+FEW = {"mixed": 80, "tracks": 50, "tracklets": 50}
+"""Variants of fewer than 200 people to train on in ``quick``."""
+
 EVERYTHING = [(name, size) for name in (*VARIANTS, PAIRS, CROPS, REDRESSED) for size in SIZES]
 
 
@@ -26,7 +29,9 @@ def test_no_file_and_no_scene_comes_twice(
     entries = plans[key].entries
     assert len({entry.file for entry in entries}) == len(entries)
     # Not even in another outfit: pose and backdrop would give the identity away.
-    moments = {(e.shot.pid, e.shot.camid, e.shot.number) for e in entries}
+    moments = {
+        (e.shot.pid, e.shot.camid, e.shot.number, getattr(e.shot, "frame", 0)) for e in entries
+    }
     assert len(moments) == len(entries)
     cameras = plans[key].world.cameras
     assert {e.shot.camid for e in entries} <= set(range(cameras))
@@ -50,7 +55,7 @@ def test_nobody_is_in_training_and_in_test(plans: dict[tuple[str, str], Plan]) -
             people[entry.split in ("train", "val")].add(entry.shot.pid)
         assert not people[True] & people[False], variant
         # The demonstration's has fewer, so that minutes of training show, and one many of each.
-        assert len(people[True]) >= {"mixed": 80, "tracks": 50}.get(variant, 200), variant
+        assert len(people[True]) >= FEW.get(variant, 200), variant
 
 
 def test_whoever_is_tested_is_trained_on_nowhere(plans: dict[tuple[str, str], Plan]) -> None:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,28 @@ def test_market_keeps_distractors_and_drops_junk(tiny: Tiny) -> None:
     assert [sample.path.name[:4] for sample in strangers] == ["0000"] * 6
     assert {sample.clothes for sample in strangers} == {-1}
     assert sum(sample.clothes == -1 for sample in dataset.gallery) == 6
+
+
+def test_tracklets_have_true_frames_with_fields_of_each(tiny: Tiny) -> None:
+    dataset = tiny("tracklets")
+    samples = (*dataset.train.samples, *dataset.query, *dataset.gallery)
+    assert len(dataset.train) == 24
+    assert {len(sample.frames) for sample in samples} == {3, 4, 5}
+    assert all(sample.path == sample.frames[0] for sample in samples)
+    assert set(dataset.train.fields) == {"parts", "garments", "keypoints", "texture"}
+    sample = dataset.train.samples[0]
+    assert [len(sample.fields[name]) for name in ("parts", "garments", "keypoints")] == [
+        len(sample.frames)
+    ] * 3
+    specs = dataset.train.fields
+    joints = [read_field(value, specs["keypoints"]) for value in sample.fields["keypoints"]]
+    moved = [np.abs(a[:, :2] - b[:, :2]).max() for a, b in pairwise(joints)]
+    assert min(moved) > 0.5, "a leg moves by half a pixel at least"
+    maps = [read_field(value, specs["parts"]) for value in sample.fields["parts"]]
+    shares = [(a == b).mean() for a, b in pairwise(maps)]
+    assert min(shares) > 0.6, "the person stays where they are"
+    assert max(shares) < 1
+    assert read_field(sample.fields["texture"], specs["texture"]).shape == (3, 256, 256)
 
 
 def test_val_images_are_set_aside(tiny: Tiny) -> None:

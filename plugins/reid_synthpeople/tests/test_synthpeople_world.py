@@ -10,7 +10,7 @@ from reid_core.contract.fields import COCO_JOINTS
 from reid_core.errors import ConfigError, DataError
 from reid_core.testing.elsewhere import ELSEWHERE, elsewhere
 from reid_synthpeople.pictures import Picture
-from reid_synthpeople.scenes import Scenes
+from reid_synthpeople.scenes import Scenes, Walk
 from reid_synthpeople.world import Shot, World, WorldSettings
 
 SIZE = (64, 32)
@@ -248,6 +248,27 @@ def test_atlas_is_a_copy(world: World) -> None:
     before = atlas.copy()
     atlas[:] = 0
     np.testing.assert_array_equal(world.atlas(0, 0), before)
+
+
+def test_a_walk_goes_on_from_its_shot() -> None:
+    calm = replace(SETTINGS, p_truncation=0.0)
+    scenes = Scenes(calm)
+    for shot in SHOTS[:6]:
+        first = scenes.scene(shot)
+        frames = [
+            scenes.scene(Walk(shot.pid, shot.outfit, shot.camid, shot.number, frame))
+            for frame in range(10)
+        ]
+        assert (frames[0].pose, asdict(frames[0].view)) == (first.pose, asdict(first.view))
+        assert len({scene.view.noise for scene in frames}) == 10
+        for scene in frames:
+            assert scene.view.yaw == first.view.yaw
+            assert scene.view.sun == first.view.sun
+            assert scene.pose.lean == first.pose.lean
+            assert 0 <= scene.view.backdrop_x <= 1
+        hips = np.array([scene.pose.hip_left for scene in frames])
+        assert hips[9] == pytest.approx(hips[0]), "nine frames are two steps"
+        assert np.ptp(hips) > 0
 
 
 def test_all_parameters_are_finite(world: World) -> None:

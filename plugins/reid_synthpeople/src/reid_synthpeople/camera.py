@@ -6,6 +6,7 @@ what differs from picture to picture. Angles are in radians; a yaw of 0 sees peo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -233,6 +234,37 @@ def face_front(view: View) -> View:
         effects=view.effects
         and replace(view.effects, motion=0.0, defocus=0.0, coarseness=1.0, shadow=0.0),
     )
+
+
+_GOLDEN = 0.6180339887498949
+"""Shares that follow one another by it never come close to each other again."""
+
+
+def view_later(view: View, frame: int) -> View:
+    """Return the view of a later frame: the walker comes on, and so does the frame around them.
+
+    A detector's frame trembles, the noise is another one, what stands about stays.
+
+    Args:
+        view: of frame 0.
+        frame: how many frames later.
+    """
+    tremble = math.sin(2.4 * frame)
+    return replace(
+        view,
+        distance=view.distance * 0.985**frame,
+        scale=view.scale * (1 + 0.012 * tremble),
+        centre_x=view.centre_x + 0.012 * math.sin(1.7 * frame),
+        centre_y=view.centre_y + 0.006 * tremble,
+        backdrop_x=_within(view.backdrop_x + 0.015 * frame),
+        noise=(view.noise + _GOLDEN * frame) % 1,
+    )
+
+
+def _within(share: float) -> float:
+    """Return a share between 0 and 1 that turns back at the ends."""
+    share %= 2
+    return 2 - share if share > 1 else share
 
 
 def _truncate(

@@ -87,15 +87,21 @@ FRONTAL_POSE = Pose(
 """Standing upright with the arms a little off the body, so that all parts are seen."""
 
 
-def draw_pose(gait: Gait, rng: np.random.Generator) -> Pose:
+STEP = 2 * np.pi / 9
+"""How far a walker's phase moves from one frame of a walk to the next: nine make two steps."""
+
+
+def draw_pose(gait: Gait, rng: np.random.Generator, later: float = 0.0) -> Pose:
     """Draw a moment: mostly walking, sometimes standing, telephoning or carrying something.
 
     Args:
         gait: the person's habits.
         rng: the picture's stream.
+        later: radians of the gait's cycle by which the moment is later than the drawn one; what is
+            drawn stays as it is, so that moments of one stream are those of one walk.
     """
     mode = list(_MODES)[rng.choice(len(_MODES), p=list(_MODES.values()))]
-    phase = rng.uniform(0, 2 * np.pi)
+    phase = rng.uniform(0, 2 * np.pi) + later
 
     def jitter(sd: float) -> float:
         return sd * truncated_normal(rng)

@@ -61,6 +61,11 @@ def folder_file(split: str, pid: int, camid: int, outfit: int, number: int) -> s
     return f"{split}/{pid:04d}_c{camid + 1}_o{outfit + 1}_{number:03d}.jpg"
 
 
+def frame_file(split: str, pid: int, camid: int, outfit: int, walk: int, frame: int) -> str:
+    """Name a frame of a tracklet, which is a folder: ``train/0001_c1_o1_000/003.jpg``."""
+    return f"{split}/{pid:04d}_c{camid + 1}_o{outfit + 1}_{walk:03d}/{frame:03d}.jpg"
+
+
 def market_file(split: str, pid: int, camid: int, number: int) -> str:
     """Name an image as Market-1501 does: ``0002_c1s1_000451_03.jpg``.
 

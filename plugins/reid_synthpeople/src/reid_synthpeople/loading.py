@@ -46,7 +46,8 @@ class Row:
         pid: as the file's name says it.
         camid: 0-based.
         clothes: unique over all identities, or -1.
-        person, outfit, number: with `camid` the [Shot][reid_synthpeople.world.Shot] it shows.
+        person, outfit, number: with `camid` the [Shot][reid_synthpeople.world.Shot] it shows; of a
+            tracklet's frames the walk, which its file counts.
         shown: whether the person is in the picture.
     """
 
@@ -141,15 +142,23 @@ def dataset_of(
     """
     specs = _specs(card)
     seed = card["world"]["seed"]
+    if card["order"]["variant"] == "tracklets":
+        walks = _by_walk(rows)
+        rows = [frames[0] for frames in walks]
+        shown = {frames[0].file: [frame.file for frame in frames] for frames in walks}
+    else:
+        shown = {}
     people = sorted({row.pid for row in rows if row.split == "train"})
     numbers = {pid: number for number, pid in enumerate(people)}
     splits: dict[str, list[Sample]] = {"train": [], "query": [], "gallery": []}
     for row in rows:
         if row.split == "train":
-            splits["train"].append(_sample(folder, row, numbers[row.pid], specs, seed))
+            files = shown.get(row.file, ())
+            splits["train"].append(_sample(folder, row, numbers[row.pid], specs, seed, files))
         elif row.split in splits and row.pid != -1:
             pid = row.pid if row.clothes >= 0 else _DISTRACTOR
-            splits[row.split].append(_sample(folder, row, pid, specs, seed))
+            files = shown.get(row.file, ())
+            splits[row.split].append(_sample(folder, row, pid, specs, seed, files))
     tested = [*splits["query"], *splits["gallery"]]
     return DataSet(
         card["data"],
@@ -189,8 +198,26 @@ def _specs(card: Mapping[str, Any]) -> dict[str, FieldSpec]:
     return specs
 
 
-def _sample(folder: Path, row: Row, pid: int, specs: Mapping[str, FieldSpec], seed: int) -> Sample:
-    fields = {name: folder / side_car(row.file, name) for name in specs if name in SIDE_CARS}
+def _by_walk(rows: Iterable[Row]) -> list[list[Row]]:
+    """Return the frames of every walk, which lie in one folder, in the order of time."""
+    walks: dict[str, list[Row]] = {}
+    for row in rows:
+        walks.setdefault(row.file.rpartition("/")[0], []).append(row)
+    return [sorted(frames, key=lambda row: row.file) for frames in walks.values()]
+
+
+def _sample(
+    folder: Path,
+    row: Row,
+    pid: int,
+    specs: Mapping[str, FieldSpec],
+    seed: int,
+    frames: Sequence[str] = (),
+) -> Sample:
+    beside = [name for name in specs if name in SIDE_CARS]
+    fields: dict[str, Any] = {name: folder / side_car(row.file, name) for name in beside}
+    if frames:
+        fields = {name: tuple(folder / side_car(file, name) for file in frames) for name in beside}
     if "texture" in specs and row.shown:
         fields["texture"] = folder / texture_file(row.person, row.outfit)
     return Sample(
@@ -207,6 +234,7 @@ def _sample(folder: Path, row: Row, pid: int, specs: Mapping[str, FieldSpec], se
             "outfit": row.outfit,
             "number": row.number,
         },
+        frames=tuple(folder / file for file in frames),
     )
 
 

@@ -1,6 +1,6 @@
 """Names of what there is, for those who list and those who make; nothing heavy is imported."""
 
-VARIANTS = ("mixed", "market", "prcc", "ltcc", "vcclothes", "tracks", "street")
+VARIANTS = ("mixed", "market", "prcc", "ltcc", "vcclothes", "tracks", "street", "tracklets")
 """Variants of the data set; the first one is the default."""
 
 SIZES = ("quick", "tiny", "full")

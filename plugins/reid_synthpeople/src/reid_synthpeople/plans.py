@@ -14,7 +14,7 @@ import numpy as np
 from reid_synthpeople import layouts
 from reid_synthpeople.names import CROPS, PAIRS, REDRESSED
 from reid_synthpeople.people import Range
-from reid_synthpeople.scenes import Shot
+from reid_synthpeople.scenes import Shot, Walk
 from reid_synthpeople.settings import WorldSettings
 from reid_synthpeople.variants import Scale, scale_of, world_of
 
@@ -218,6 +218,22 @@ def _mixed(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[_
                     yield _Taken(file, split, pid, shot)
 
 
+def _tracklets(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[_Taken]:
+    """As ``mixed``, with a walk of some frames in place of each image."""
+    for taken in _mixed(scale, world, to_train_on):
+        shot = taken.shot
+        key = (shot.camid, shot.number)
+        frames = np.random.default_rng([world.seed, _PLANS, shot.pid, *key]).integers(
+            scale.frames // 2 + 1, scale.frames + scale.frames // 2
+        )
+        for frame in range(int(frames)):
+            file = layouts.frame_file(
+                taken.split, taken.pid, shot.camid, shot.outfit, shot.number % _SESSION, frame
+            )
+            walk = Walk(shot.pid, shot.outfit, shot.camid, shot.number, frame)
+            yield replace(taken, file=file, shot=walk)
+
+
 def _market(scale: Scale, world: WorldSettings, to_train_on: Range) -> Iterator[_Taken]:
     """One outfit each, three to six cameras; one query per test person and camera.
 
@@ -333,6 +349,7 @@ _PLANNERS: dict[str, Callable[[Scale, WorldSettings, Range], Iterator[_Taken]]] 
     "vcclothes": _vcclothes,
     "tracks": _prcc,
     "street": _street,
+    "tracklets": _tracklets,
     PAIRS: _source,
     CROPS: _source,
     REDRESSED: _source,

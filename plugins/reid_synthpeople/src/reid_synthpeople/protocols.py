@@ -52,5 +52,6 @@ PROTOCOLS = {
     "vcclothes": ("standard", "synthpeople/vcclothes/sc", "synthpeople/vcclothes/cc"),
     "tracks": _PRCC,
     "street": _CHANGING,
+    "tracklets": _CHANGING,
 }
 """What each variant reports, the first one first."""

@@ -11,9 +11,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from reid_core.errors import DataError
-from reid_synthpeople.camera import Camera, View, draw_camera, draw_view, face_front
+from reid_synthpeople.camera import (
+    Camera,
+    View,
+    draw_camera,
+    draw_view,
+    face_front,
+    view_later,
+)
 from reid_synthpeople.fingerprint import Fingerprint
-from reid_synthpeople.gait import FRONTAL_POSE, Pose, draw_pose
+from reid_synthpeople.gait import FRONTAL_POSE, STEP, Pose, draw_pose
 from reid_synthpeople.garments import Outfit, adapt_template, draw_outfit
 from reid_synthpeople.identity import Person, draw_person
 from reid_synthpeople.people import Range, range_of
@@ -45,6 +52,17 @@ class Shot:
     number: int
 
 
+@dataclass(frozen=True)
+class Walk(Shot):
+    """One frame of a walk: a while later than the shot of the same number, which is frame 0.
+
+    Args:
+        frame: from 0.
+    """
+
+    frame: int
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """All parameters of one picture."""
@@ -71,12 +89,15 @@ class Scenes:
         settings = self.settings
         person, camera = self.person(shot.pid), self.camera(shot.camid)
         rng = generator(settings.seed, Stream.PICTURE, shot.pid, shot.camid, shot.number)
-        pose = draw_pose(person.gait, rng)
+        frame = shot.frame if isinstance(shot, Walk) else 0
+        pose = draw_pose(person.gait, rng, frame * STEP)
         view = draw_view(
             camera, rng, settings.p_occlusion, settings.p_truncation, settings.bystanders
         )
         if self._street:
             view = self._street.view(view, camera, shot.pid, shot.camid, shot.number)
+        if frame:
+            view = view_later(view, frame)
         if frontal:
             pose, view = FRONTAL_POSE, face_front(view)
         return Scene(person, self.outfit(shot.pid, shot.outfit), camera, pose, view)

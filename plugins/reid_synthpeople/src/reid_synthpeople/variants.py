@@ -24,6 +24,7 @@ class Scale:
         sessions: outfits per person, where the variant leaves it open.
         strangers: distractors, and as many junk images, where the variant has them.
         validation: images of a training person per camera that are set aside, likewise.
+        frames: of a tracklet on average, where images are frames; shots then are tracklets.
     """
 
     image: tuple[int, int]
@@ -34,6 +35,7 @@ class Scale:
     sessions: int = 2
     strangers: int = 0
     validation: int = 0
+    frames: int = 0
 
 
 _TINY, _USUAL = (64, 32), (128, 64)
@@ -76,6 +78,12 @@ _SCALES = {
         "tiny": Scale(_TINY, 9, 8, 2, 2),
         "quick": Scale(_USUAL, 300, 60, 2, 2),
         "full": Scale(_USUAL, 1500, 500, 3, 3),
+    },
+    # People who walk: each shot is a tracklet of frames.
+    "tracklets": {
+        "tiny": Scale(_TINY, 6, 3, 1, 2, frames=4),
+        "quick": Scale(_USUAL, 50, 25, 2, 2, frames=6),
+        "full": Scale(_USUAL, 375, 150, 1, 2, sessions=3, frames=8),
     },
     # Of a source all people are trained on; SAN's synthetic set has 929 textures in 10 poses each.
     PAIRS: {
@@ -137,6 +145,7 @@ _WORLDS = {
     "vcclothes": replace(_CHANGING, cameras=4, yaw0=_FRONTS),
     "tracks": replace(_OWN_CLOTHES, cameras=3, yaw0=(0.35, -0.35, 0.1)),
     "street": replace(_ANYWHERE, cameras=24, factors=FACTORS),
+    "tracklets": replace(_OWN_CLOTHES, cameras=4, yaw0=_FRONTS),
     PAIRS: replace(_ANYWHERE, cameras=12),
     CROPS: replace(_ANYWHERE, cameras=12),
     REDRESSED: replace(_ANYWHERE, cameras=16, wardrobe=0.0),

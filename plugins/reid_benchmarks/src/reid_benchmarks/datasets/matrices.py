@@ -22,13 +22,15 @@ def read_matrix(path: Path, name: str, columns: int | None = None) -> NDArray[np
         DataError: the file is missing or damaged, or holds something else.
     """
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
-        found = np.asarray(loadmat(path)[name])
+        with path.open("rb") as file:
+            found = np.asarray(loadmat(file)[name])
         matrix = found.astype(np.int64)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; the copy is incomplete") from None
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError) as error:
         reason = " ".join(str(error).split())[:100]
         raise DataError(f"{path}: no matrix '{name}' ({reason}); extract the file again") from None
     whole = found.dtype.kind in "iuf" and bool((matrix == found).all())
