@@ -59,7 +59,7 @@ SHAPES = {
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "small": {"model": {"backbone": "small"}},
-    "steady": {"data": {"name": "toy-tracklets:tiny"}, "model": {"frame_pooling": "steady"}},
+    "steady": {"data": {"name": "toy/tracklets:tiny"}, "model": {"frame_pooling": "steady"}},
     "top_share": {"model": {"pooling": "top_share"}},
     "cheap_adversary": {"plugins": {"cheap_adversary": {"begin": 0}}},
     "stripes": {"labels": {"parts": "stripes"}},
@@ -481,7 +481,7 @@ def test_walks_are_read_pooled_and_seen_together(
     assert main.people[0] == 5
     assert {len(sample.frames) for sample in main.samples} == {2}
     assert {"main:motion/calm", "main:motion/vector/ce"} <= set(recorder.trace[0])
-    heads = recorder.assembly.embedder().heads
+    heads = recorder.assembly.model.heads
     assert [type(head.pool).__name__ for head in heads.values()] == ["SteadyPool", "NoneType"]
     with pytest.raises(DataError, match=r"plugin 'steady' needs tracklets \(frames\)"):
         tiny_assembly(["steady"], cache=reid_cache, classes=shapes)

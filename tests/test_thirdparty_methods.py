@@ -24,7 +24,7 @@ from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 SOURCE = ROOT / "tests" / "thirdparty"
 METHODS = ("brightness", "camera_vit", "channel_gem", "cheap_adversary", "steady_walk")
 TOGETHER = (*METHODS, "partaware")
-TRACKLETS = {"data": {"name": "toy-tracklets:tiny", "frames": 2}}
+TRACKLETS = {"data": {"name": "toy/tracklets:tiny", "frames": 2}}
 SETTINGS = {"steady_walk": TRACKLETS}
 CONFORMS = ("claims", "declared", "gradients", "device", "export")
 
@@ -105,7 +105,7 @@ def test_all_evaluate_and_export_together_with_partaware(
     assert 0 < summary.metrics["brightness/error"] < 1
     embedder = load_embedder(folder)
     assert embedder.fields == ("camid",)
-    assert [type(m).__name__ for m in embedder.branches.values()] == ["ChannelPool", "Motion"]
+    assert [type(m).__name__ for m in embedder.branches.values()] == ["ChannelPool"]
     assert type(embedder.heads["core/global"].pool).__name__ == "FrameAttention"
     images, cameras = torch.rand(2, 2, 3, *embedder.size), torch.tensor([1, -1])
     with torch.inference_mode():
@@ -119,7 +119,7 @@ def test_all_evaluate_and_export_together_with_partaware(
     torch.testing.assert_close(found, features, atol=1e-5, rtol=1e-4)
     out = tmp_path / "found.json"
     done = CliRunner().invoke(
-        cli, ["eval", str(folder), "-d", "toy-tracklets:tiny", "--json", str(out)]
+        cli, ["eval", str(folder), "-d", "toy/tracklets:tiny", "--json", str(out)]
     )
     assert done.exit_code == 0, done.output
     (found_here,) = json.loads(out.read_text())

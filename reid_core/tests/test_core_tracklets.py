@@ -49,13 +49,13 @@ from reid_core.runs.running import run
 from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 from reid_core.testing.toy.making import load_toy_tracklets
 
-CLIPS = {"data": {"name": "toy-tracklets:tiny", "frames": 3}}
+CLIPS = {"data": {"name": "toy/tracklets:tiny", "frames": 3}}
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def dataset(reid_cache: Path) -> DataSet:
-    return load_toy_tracklets(DataRequest("toy-tracklets", None, "tiny", None, reid_cache))
+    return load_toy_tracklets(DataRequest("toy", "tracklets", "tiny", None, reid_cache))
 
 
 @pytest.fixture(scope="module")
@@ -386,7 +386,7 @@ class Stacking(Plugin):
         return Stacked()
 
 
-@pytest.mark.parametrize("data", ["toy-tracklets:tiny", "toy:tiny"])
+@pytest.mark.parametrize("data", ["toy/tracklets:tiny", "toy:tiny"])
 def test_an_encoder_of_clips_sees_images_as_clips_of_one(reid_cache: Path, data: str) -> None:
     layer = {"data": {"name": data, "frames": 3}}
     assembly = tiny_assembly(("stacking",), layer, cache=reid_cache, classes={"stacking": Stacking})
@@ -538,3 +538,13 @@ def test_labels_are_of_frames_or_of_samples(dataset: DataSet, tmp_path: Path) ->
     assert again.ctx.main.samples[5].fields["labelled/number"] == 6 + 2
     with pytest.raises(ConflictError, match="its labels 'labelled/number' fit several frames"):
         made(dataset, Silent)
+
+
+def test_settings_reach_the_clips(dataset: DataSet, toy_tiny: DataSet) -> None:
+    from reid_core.runs.assembly.sources import clips_of
+
+    data = {"frames": 5, "frame_sampling": "consecutive", "frame_stride": 2}
+    config = resolve({"data": data, "augment": {"frames": "apart"}}).config
+    assert clips_of(config, dataset.train) == ClipPolicy(5, "consecutive", 2, together=False)
+    assert clips_of(resolve({}).config, dataset.train) == ClipPolicy(4, "chunks", 1, together=True)
+    assert clips_of(config, toy_tiny.train) is None

@@ -15,7 +15,7 @@ from reid_core.runs.running import run
 from reid_core.testing import conformance_suite
 from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 
-TRACKLETS = {"data": {"name": "toy-tracklets:tiny", "frames": 3}}
+TRACKLETS = {"data": {"name": "toy/tracklets:tiny", "frames": 3}}
 ATTENTION = {
     "model": {"frame_pooling": "temporal_attention"},
     "plugins": {"tracklets": {"width": 8}},

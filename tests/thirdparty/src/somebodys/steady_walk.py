@@ -13,7 +13,7 @@ class SteadyWalk(Plugin):
     """Pool frames by attention, embed how they differ, and keep their vectors together."""
 
     Settings = SteadyWalkSettings
-    needs = (Need("frames", "choose toy-tracklets, say"),)
+    needs = (Need("frames", "choose toy/tracklets, say"),)
     takes_frames = True
     defaults: ClassVar = {"model.frame_pooling": "steady_walk"}
 
@@ -25,7 +25,7 @@ class SteadyWalk(Plugin):
     def reid_auxiliary_branches(self, ctx, taps):
         from somebodys.walk_pools import Motion
 
-        embedding = Embedding(self.own("motion"), reads=self.own("moved"))
+        embedding = Embedding(self.own("motion"), reads=self.own("moved"), at_test=False)
         reads, moved = ("encoder/map",), (self.own("moved"), self.own("spread"))
         return [Branch(self.own("move"), Motion(), reads, moved, (embedding,), clips=True)]
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from reid_core import DataRequest, DataSet, Source
 
+_VARIANTS = ("figures", "tracklets")
 _SIZES = ("quick", "tiny")
-"""The first one is the default."""
+"""The first ones are the defaults."""
 
 
 class Toy(Plugin):
@@ -31,15 +32,9 @@ class Toy(Plugin):
                 _load,
                 fields=("parts", "garments", "keypoints", "pose", "texture"),
                 summary="drawn figures with every shared field, made in seconds",
+                variants=_VARIANTS,
                 sizes=_SIZES,
                 make=_make,
-            ),
-            DataProvider(
-                "toy-tracklets",
-                _load_tracklets,
-                fields=("parts", "garments", "keypoints"),
-                summary="the drawn figures, those of a person before a camera as one tracklet",
-                sizes=_SIZES,
             ),
             DataProvider(
                 "toy-pairs",
@@ -54,15 +49,9 @@ class Toy(Plugin):
 
 
 def _load(request: DataRequest) -> DataSet:
-    from reid_core.testing.toy.making import load_toy
+    from reid_core.testing.toy.making import load_toy, load_toy_tracklets
 
-    return load_toy(request)
-
-
-def _load_tracklets(request: DataRequest) -> DataSet:
-    from reid_core.testing.toy.making import load_toy_tracklets
-
-    return load_toy_tracklets(request)
+    return (load_toy_tracklets if request.variant == _VARIANTS[1] else load_toy)(request)
 
 
 def _make(request: DataRequest, folder: Path, advance: Callable[[int, int], None]) -> None:
