@@ -13,8 +13,8 @@ from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.plugin import EncoderProvider, Plugin
 from reid_core.contract.samples import DataProvider, DataRequest
 from reid_core.defaults import Core
-from reid_core.errors import ConflictError, DataError
-from reid_core.plugins import providers as providers_module
+from reid_core.errors import ConfigError, ConflictError, DataError
+from reid_core.plugins import discovery, providers as providers_module
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.discovery import KnownPlugin
 from reid_core.plugins.providers import Providers, check_request, parse_data_name
@@ -119,6 +119,15 @@ def test_a_data_set_of_a_known_plugin_is_answered_with_the_line_that_installs_it
     monkeypatch.setattr(providers_module, "catalogue", lambda: known)
     with pytest.raises(DataError, match=r"'savanna' is not installed: pip install reid-sav.*toy"):
         search().dataset("savanna")
+
+
+def test_an_encoder_of_a_known_plugin_is_answered_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = {"savanna": KnownPlugin("savanna", "reid-savanna", "Grass", {"backbones": ["grass"]})}
+    monkeypatch.setattr(discovery, "catalogue", lambda: known)
+    with pytest.raises(ConfigError, match=r"encoder 'grass' is not installed: pip install reid-s"):
+        search().build_backbone("grass", None)  # type: ignore[arg-type]
 
 
 def test_an_encoder_that_nobody_offers_is_left_to_timm() -> None:

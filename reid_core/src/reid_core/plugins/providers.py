@@ -84,9 +84,18 @@ class Providers:
         return found
 
     def build_backbone(self, name: str, ctx: RunContext) -> Encoder | None:
-        """Return the encoder that a plugin offers under a name, or None where none does."""
+        """Return the encoder that a plugin offers under a name, or None where none does.
+
+        Raises:
+            ConfigError: a distribution that is not installed offers it.
+        """
         provider = self.backbone(name)
-        return None if provider is None else provider.build(ctx)
+        if provider is not None:
+            return provider.build(ctx)
+        known = known_offer("backbones", name)
+        if known is not None and known.name not in installed():
+            raise ConfigError(f"encoder '{name}' is not installed: {known.install}")
+        return None
 
     def build_encoder(self, ctx: RunContext) -> Encoder:
         """Return the encoder that the run's ``model`` section describes, a plugin's or timm's."""
