@@ -45,3 +45,30 @@ def test_what_discovery_imports_is_free_of_torch(statement: str) -> None:
     code = f"{statement}\nimport sys; print(*{{'torch', 'numpy', 'rich'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "plugins list",
+        "plugins list --json",
+        "data list",
+        "run --help",
+        "data show --help",
+    ],
+)
+def test_listing_and_help_import_nothing_heavy_and_no_plugin(words: str) -> None:
+    code = f"""
+import sys
+from click.testing import CliRunner
+from reid_core.cli.main import cli
+from reid_core.plugins.discovery import installed
+done = CliRunner().invoke(cli, {words.split()!r}, catch_exceptions=False)
+assert done.exit_code == 0, done.output
+heavy = {{"torch", "numpy", "rich", "pydantic"}}
+plugins = {{record.target.partition(":")[0] for record in installed().values()}}
+print(*sorted((heavy | plugins) & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from reid_core.config import RunConfig
 from reid_core.errors import ConfigError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -113,6 +112,8 @@ def to_flags(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _put_setting(flags: dict[str, Any], key: str, value: Any) -> None:
+    from reid_core.config import RunConfig
+
     first, *rest = ("data.pattern" if key == "folder.pattern" else key).split(".")
     if not rest:
         raise ConfigError(f"--set {key}: expected SECTION.KEY=VALUE or PLUGIN.KEY=VALUE")
