@@ -70,12 +70,28 @@ def test_labels_are_written_and_come_back(reid_cache, toy_tiny, tmp_path, weight
 def test_test_images_are_labelled_on_request(reid_cache, toy_tiny, tmp_path, weights):
     out = tmp_path / "query"
     chosen = ("-s", f'parsing.weights="{weights}"')
-    invoke("label", "--data", "toy:tiny", "--split", "query", "--out", out, *chosen)
+    said = invoke("label", "--data", "toy:tiny", "--split", "query", "--out", out, *chosen)
+    assert "a run needs those of its training images, too: --split all writes all" in said
     assert {p.relative_to(out).as_posix() for p in out.rglob("*.png")} == {
         f"query/{sample.path.stem}.png" for sample in toy_tiny.query
     }
     with pytest.raises(ConfigError, match="this parser makes parts, not 'garments'"):
         invoke("label", "-d", "toy:tiny", "-o", tmp_path / "no", "-f", "garments", *chosen)
+
+
+def test_the_advised_line_works_after_all_splits(reid_cache, toy_tiny, tmp_path, weights):
+    out = tmp_path / "parts"
+    chosen = ("--split", "all", "-s", f'parsing.weights="{weights}"')
+    said = invoke("label", "--data", "toy:tiny", "--out", out, *chosen)
+    advised = re.search(r"with --field (\w+)=(.*)", said)
+    fields = {advised[1]: advised[2]}
+    assembly = tiny_assembly((), {"fields": fields}, cache=reid_cache)
+    dataset = assembly.evaluator.dataset
+    assert dataset.query[0].fields["parts"].parent == out / "query"
+    assert assembly.ctx.main.samples[0].fields["parts"].parent == out / "train"
+    assert len(list(out.rglob("*.png"))) == sum(
+        len(split) for split in (toy_tiny.train, toy_tiny.query, toy_tiny.gallery)
+    )
 
 
 def test_names_may_repeat_from_folder_to_folder(reid_cache, toy_tiny, tmp_path, weights):

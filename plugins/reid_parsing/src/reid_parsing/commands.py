@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _SPLITS = ("train", "query", "gallery")
+ALL = "all"
 
 
 def _field_option(*fields: str) -> Callable[[_F], _F]:
@@ -68,10 +69,10 @@ def parsing() -> None:
 )
 @click.option(
     "--split",
-    type=click.Choice(_SPLITS),
+    type=click.Choice((*_SPLITS, ALL)),
     default="train",
     show_default=True,
-    help="Which images to label.",
+    help="Which images to label; a run needs those of train, and takes those of all.",
 )
 @_field_option(*FIELDS, JOINTS)
 @_parser_options
@@ -91,9 +92,13 @@ def label(data: str, data_root: Path | None, out: Path, split: str, **options: A
     checked_folder(out)
     checked_output(sheet_beside(out))
     ctx, plugin = open_context(data, data_root, options)
-    samples, specs = ctx.dataset.train.samples, ctx.dataset.train.fields
-    if split != "train":
-        samples, specs = getattr(ctx.dataset, split), ctx.dataset.query_fields
+    dataset = ctx.dataset
+    samples, specs = dataset.train.samples, dataset.train.fields
+    if split == ALL:
+        samples = (*samples, *dataset.query, *dataset.gallery)
+        specs = {name: specs[name] for name in specs if name in dataset.query_fields}
+    elif split != "train":
+        samples, specs = getattr(dataset, split), dataset.query_fields
     with deterministic(ctx.device.type == "cpu"):
         for line in export_labels(ctx, plugin, options["field"], samples, specs, out):
             click.echo(line)

@@ -93,7 +93,12 @@ def export_labels(
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(made, target)
     made_of = "label maps" if spec.classes else "arrays of joints"
-    yield f"{len(files)} {made_of}: {out}; bring them into a run with --field {field}={out}"
+    advice = f"bring them into a run with --field {field}={out}"
+    if all(sample.split != "train" for sample in samples):
+        advice = (
+            "a run needs those of its training images, too: --split all writes all into one folder"
+        )
+    yield f"{len(files)} {made_of}: {out}; {advice}"
     if not spec.classes:
         if truth:
             yield _near(truth, files, spec)
