@@ -16,8 +16,10 @@ from reid_core import (
     ConfigError,
     DeclarationError,
     Embedding,
+    Pass,
     Plugin,
     PluginError,
+    Schedule,
     UpdateReport,
     Weights,
     hookimpl,
@@ -161,3 +163,66 @@ def test_weights_of_nobody_are_refused_before_the_training(reid_cache: Path) -> 
 def test_only_a_frozen_branch_moves() -> None:
     with pytest.raises(DeclarationError, match="moving is for a branch that is frozen"):
         Branch("ant/x", nn.Identity(), moving=True)
+
+
+class Bee(Ant):
+    """Sees the batch with weights of its own, or with somebody's."""
+
+    weights = "bee/zeros"
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: Any, taps: Any) -> list[Branch]:
+        return []
+
+    @hookimpl
+    def reid_after_step(self, ctx: Any, reports: Mapping[str, UpdateReport]) -> None:
+        return
+
+    @hookimpl
+    def reid_schedule(self, ctx: Any, params: Any) -> Schedule:
+        return Schedule(passes=(Pass("bee/other", weights=self.weights),))
+
+    @hookimpl
+    def reid_weights(self, ctx: Any) -> list[Weights]:
+        state = ctx.model.state_dict().items()
+        return [Weights("bee/zeros", {n: v * 0 for n, v in state if "neck.weight" in n})]
+
+
+def bee(cache: Path, weights: str) -> Recorder:
+    classes = {"bee": type("Bee", (Bee,), {"weights": weights})}
+    return Recorder(tiny_assembly(["bee"], cache=cache, classes=classes))
+
+
+def test_a_pass_sees_the_batch_with_other_weights_and_without_a_graph(reid_cache: Path) -> None:
+    trainer = bee(reid_cache, "bee/zeros")
+    trainer.begin_epoch()
+    streams = trainer.streams(1)
+    batches, (main,) = trainer.batches(streams), trainer.assembly.parts.plan.updates
+    forward: Any = trainer.assembly.parts.forward
+    step, terms = forward.terms(main, batches)
+    ours, other = (
+        step.main.embedded["core/global"],
+        step.passes["bee/other"].embedded["core/global"],
+    )
+    assert torch.equal(other.raw, ours.raw)
+    assert other.neck.abs().max() == 0 < ours.neck.abs().max()
+    assert not other.raw.requires_grad
+    assert ours.neck.requires_grad
+    assert step.passes["bee/other"].logits["core/global"].shape[0] == len(other.raw)
+    assert set(terms) == {"core/global/ce", "core/global/triplet"}, "its criteria sum nothing"
+    for stream in streams.values():
+        stream.close()
+
+
+def test_weights_that_nobody_offers_are_as_they_are_trained_or_refused(reid_cache: Path) -> None:
+    trainer = bee(reid_cache, "bee/later")
+    trainer.train_epoch()
+    with pytest.raises(ConfigError, match=r"pass 'bee/other': weights = 'ant/zeros': no plugin"):
+        bee(reid_cache, "ant/zeros")
+
+
+def test_a_pass_with_weights_supervises_nothing() -> None:
+    with pytest.raises(DeclarationError, match=r"Pass 'bee/other': with weights it has no graph"):
+        Pass("bee/other", weights="bee/zeros", shared=True)
+    with pytest.raises(DeclarationError, match=r"leave shared and of out"):
+        Pass("bee/other", weights="bee/zeros", of="main", detached=True)

@@ -72,6 +72,15 @@ def test_maps_have_the_declared_shapes(name: str) -> None:
     assert found["encoder/map"].min() == 0
 
 
+def test_osnet_ain_is_of_the_full_width_and_a_run_s_encoder(reid_cache: Path) -> None:
+    run = Run(reid_cache, (), {"model": {"backbone": "osnet_ain_x1_0"}})
+    encoder = run.model.encoder
+    assert count(encoder) == 1_905_828
+    assert sum(isinstance(m, torch.nn.InstanceNorm2d) for m in encoder.modules()) == 1 + 4
+    assert encoder.deploy_spec()["kwargs"] == {"channels": [64, 256, 384, 512], "ain": True}
+    assert any(name.endswith("expand.norm.weight") for name in run.moved_by_step())
+
+
 def test_the_streams_of_a_block_see_3_5_7_and_9_pixels() -> None:
     block = OsnetEncoder(WIDTHS["osnet_x0_25"]).stages[0][0].eval()
     for stream, field in zip(block.streams, (3, 5, 7, 9), strict=True):

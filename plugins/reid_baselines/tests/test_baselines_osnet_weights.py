@@ -20,7 +20,7 @@ from whole_models import SIX
 
 from reid_baselines.osnet_encoder import OsnetEncoder, OsnetFc
 from reid_baselines.osnet_weights import load_encoder, load_fc, published_name
-from reid_baselines.osnet_widths import WIDTHS
+from reid_baselines.osnet_widths import AIN, ENCODERS, WIDTHS
 from reid_core import ConfigError
 from reid_core.testing.tiny import tiny_assembly
 
@@ -28,8 +28,13 @@ State = dict[str, Tensor]
 STREAMS = {"conv2a": 1, "conv2b": 2, "conv2c": 3, "conv2d": 4}
 
 
+ALONE = {"conv2.0", "conv2.1", "conv3.1", "conv4.0"}
+"""Blocks of OSNet-AIN that normalise every image by itself."""
+
+
 def published_state(name: str, identities: int = 7, seed: int = 0) -> State:
     """Return weights as torchreid stores them, random, with statistics that matter."""
+    ain = name in AIN
     generator = torch.Generator().manual_seed(seed)
     state: State = OrderedDict()
 
@@ -48,33 +53,41 @@ def published_state(name: str, identities: int = 7, seed: int = 0) -> State:
         state[f"{key}.running_var"] = 1 + drawn(channels).square()
         state[f"{key}.num_batches_tracked"] = torch.tensor(9)
 
+    def instance(key: str, channels: int) -> None:
+        state[f"{key}.weight"] = 1 + 0.1 * drawn(channels)
+        state[f"{key}.bias"] = 0.1 * drawn(channels)
+
     def layer(key: str, channels: int, out: int, size: int = 1) -> None:
         conv(f"{key}.conv", channels, out, size)
-        norm(f"{key}.bn", out)
+        (instance if ain and key == "conv1" else norm)(f"{key}.bn", out)
 
     def block(key: str, channels: int, out: int) -> None:
         middle = out // 4
         layer(f"{key}.conv1", channels, middle)
         for stream, depth in STREAMS.items():
             for step in range(depth):
-                light = f"{key}.{stream}" if depth == 1 else f"{key}.{stream}.{step}"
+                light = light_name(ain, key, stream, step)
                 conv(f"{light}.conv1", middle, middle)
                 conv(f"{light}.conv2", 1, middle, 3)
                 norm(f"{light}.bn", middle)
         conv(f"{key}.gate.fc1", middle, middle // 16, bias=True)
         conv(f"{key}.gate.fc2", middle // 16, middle, bias=True)
-        layer(f"{key}.conv3", middle, out)
+        if ain and key in ALONE:
+            conv(f"{key}.conv3.conv", middle, out)
+            instance(f"{key}.IN", out)
+        else:
+            layer(f"{key}.conv3", middle, out)
         if channels != out:
             layer(f"{key}.downsample", channels, out)
 
-    channels = WIDTHS[name]
+    channels = ENCODERS[name]
     layer("conv1", 3, channels[0], 7)
     for stage in (2, 3, 4):
         before, out = channels[stage - 2 : stage]
         block(f"conv{stage}.0", before, out)
         block(f"conv{stage}.1", out, out)
         if stage < 4:
-            layer(f"conv{stage}.2.0", out, out)
+            layer(f"pool{stage}.0" if ain else f"conv{stage}.2.0", out, out)
     layer("conv5", channels[3], channels[3])
     state["fc.0.weight"] = drawn(512, channels[3]) / channels[3] ** 0.5
     state["fc.0.bias"] = 0.1 * drawn(512)
@@ -84,10 +97,22 @@ def published_state(name: str, identities: int = 7, seed: int = 0) -> State:
     return state
 
 
+def light_name(ain: bool, block: str, stream: str, step: int) -> str:
+    """Return the published name of a light convolution."""
+    if ain:
+        return f"{block}.conv2.{STREAMS[stream] - 1}.layers.{step}"
+    return f"{block}.{stream}" if STREAMS[stream] == 1 else f"{block}.{stream}.{step}"
+
+
 def reference(state: State, image: Tensor) -> tuple[Tensor, Tensor]:
     """Return the last map and the feature ``B 512`` of an OSNet in evaluation mode."""
+    ain = "pool2.0.conv.weight" in state
 
     def norm(key: str, x: Tensor) -> Tensor:
+        if f"{key}.running_var" not in state:
+            x = x - x.mean((2, 3), keepdim=True)
+            x = x / (x.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+            return x * state[f"{key}.weight"][:, None, None] + state[f"{key}.bias"][:, None, None]
         parts = (
             state[f"{key}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
         )
@@ -113,29 +138,34 @@ def reference(state: State, image: Tensor) -> tuple[Tensor, Tensor]:
         for stream, depth in STREAMS.items():
             seen = reduced
             for step in range(depth):
-                seen = light(f"{key}.{stream}" if depth == 1 else f"{key}.{stream}.{step}", seen)
+                seen = light(light_name(ain, key, stream, step), seen)
             total = total + gated(f"{key}.gate", seen)
         down = f"{key}.downsample"
         shortcut = layer(down, x) if f"{down}.conv.weight" in state else x
-        return (layer(f"{key}.conv3", total) + shortcut).relu()
+        if ain and key in ALONE:
+            residual = norm(f"{key}.IN", F.conv2d(total, state[f"{key}.conv3.conv.weight"]))
+        else:
+            residual = layer(f"{key}.conv3", total)
+        return (residual + shortcut).relu()
 
     x = F.max_pool2d(layer("conv1", image, 2, 3).relu(), 3, 2, 1)
     for stage in (2, 3, 4):
         x = block(f"conv{stage}.1", block(f"conv{stage}.0", x))
         if stage < 4:
-            x = F.avg_pool2d(layer(f"conv{stage}.2.0", x).relu(), 2)
+            x = F.avg_pool2d(layer(f"pool{stage}.0" if ain else f"conv{stage}.2.0", x).relu(), 2)
     x = layer("conv5", x).relu()
     pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)
     feature = F.linear(pooled, state["fc.0.weight"], state["fc.0.bias"])
     return x, norm("fc.1", feature).relu()
 
 
-@pytest.mark.parametrize("name", list(WIDTHS))
+@pytest.mark.parametrize("name", list(ENCODERS))
 def test_imported_weights_compute_what_the_original_computes(tmp_path: Path, name: str) -> None:
     state = published_state(name)
     path = tmp_path / f"{name}_imagenet.pth"
     torch.save(state, path)
-    encoder, fc = OsnetEncoder(WIDTHS[name]).eval(), OsnetFc(WIDTHS[name][-1], 512).eval()
+    encoder = OsnetEncoder(ENCODERS[name], ain=name in AIN).eval()
+    fc = OsnetFc(ENCODERS[name][-1], 512).eval()
     load_encoder(encoder, name, path)
     load_fc(fc, name, path)
     image = torch.randn(2, 3, 256, 128, generator=torch.Generator().manual_seed(1))

@@ -23,7 +23,12 @@ MODELS = ("globalpool", "pcb", "mgn", "osnet")
 ALL = sorted(f"{name}/{path.stem}" for name in MODELS for path in FOLDER.glob(f"{name}/*.toml"))
 DATA = {"market1501": "market1501", "cuhk03": "cuhk03/detected", "msmt17": "msmt17/v1+val"}
 SETS = tuple(DATA)
-PAPER = [name for name in ALL if not name.endswith("/quick")]
+HUANG = ("globalpool", "mgn", "osnet", "pcb")
+PAPER = [
+    name
+    for name in ALL
+    if name.partition("/")[0] in HUANG and not name.endswith(("/quick", "_ain"))
+]
 
 
 def config(recipe: str, **flags: Any) -> RunConfig:
@@ -110,6 +115,8 @@ def test_backbones_have_published_weights() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_recipe_trains_when_it_is_made_small(name: str, reid_cache: Path) -> None:
+    if name.startswith("metric/"):
+        pytest.importorskip("pytorch_metric_learning", reason="the extra `metric` brings it")
     small: dict[str, Any] = {
         "data": {"name": "toy:tiny", "height": 96, "width": 32, "batch_size": 8, "instances": 2},
         "model": {"pretrained": False},
@@ -117,13 +124,33 @@ def test_every_recipe_trains_when_it_is_made_small(name: str, reid_cache: Path) 
         "engine": {"device": "cpu", "tensorboard": False},
         "evaluation": {"ranked_list": 0, "untrained": False},
     }
-    small["model"]["backbone"] = "osnet_x0_25" if name.startswith("osnet/") else "test_resnet"
+    tiny = {"osnet": "osnet_x0_25", "ibn": "test_resnet_ibn_a"}
+    small["model"]["backbone"] = tiny.get(name.partition("/")[0], "test_resnet")
     assembly = assemble(
         resolve(small, recipe=name), cache=reid_cache, say=lambda line: None, stages=Stages()
     )
     trainer = Recorder(assembly)
     trainer.fit()
     assert len(trainer.trace) == 2
+
+
+@pytest.mark.parametrize("name", ["ibn", "ema", "meanteacher", "agw"])
+def test_others_stand_on_the_bag_of_tricks(name: str) -> None:
+    ours, theirs = config(f"{name}/market1501"), config("bot/market1501")
+    assert name in ours.run.plugins
+    assert (ours.data, ours.augment, ours.optim) == (theirs.data, theirs.augment, theirs.optim)
+    assert ours.identity.label_smoothing == 0.1
+
+
+def test_osnet_ain_is_trained_as_by_its_authors() -> None:
+    found = config("osnet/msmt17_ain")
+    assert (found.model.backbone, found.optim.name, found.optim.lr) == (
+        "osnet_ain_x1_0",
+        "amsgrad",
+        0.0015,
+    )
+    assert (found.augment.brightness, found.augment.contrast) == (0.2, 0.15)
+    assert (found.schedule.epochs, found.schedule.decay) == (100, "cosine")
 
 
 def test_every_recipe_says_what_it_is() -> None:

@@ -152,6 +152,13 @@ def test_without_images_no_data_set_is_needed(
     config = (moved / "config.toml").read_text("utf-8")
     (moved / "config.toml").write_text(config.replace("toy:tiny", "nowhere"), "utf-8")
     shutil.rmtree(moved / "toy")
+    speeds = [
+        {"runtime": "torch", "batch": 1, "images_per_second": 12.34, "peak_mib": None},
+        {"runtime": "onnx", "batch": 32, "images_per_second": 2345.6, "peak_mib": 7.2},
+    ]
+    measured = {"parameters": 1234567, "multiply_adds": 89_000_000, "dim": 512, "left_out": "",
+                "size": [256, 128], "device": "CPU", "threads": 2, "speeds": speeds}  # fmt: skip
+    (moved / "efficiency.json").write_text(json.dumps(measured), "utf-8")
     code, _, err = run_reid("report", moved, "-o", tmp_path / "page.html")
     assert code == 2
     assert "nowhere" in err
@@ -162,6 +169,9 @@ def test_without_images_no_data_set_is_needed(
     assert "Made without images" in text
     assert "data:image" not in text
     assert Page(text).classes("people-table") == 1
+    assert Page(text).classes("efficiency-table") == 1
+    assert "1,234,567 parameters, 89.0 M multiply-adds per image of 256 × 128" in text
+    assert "<td>32</td><td>2,345.6</td><td>7</td>" in text
 
 
 def test_results_of_the_first_version_still_make_a_page(

@@ -79,6 +79,7 @@ from reid_core.errors import (
     PluginError as PluginError,
     ReidError as ReidError,
     UnknownNameError as UnknownNameError,
+    did_you_mean as did_you_mean,
 )
 from reid_core.model.blocks import GlobalPool as GlobalPool
 from reid_core.model.criteria import CrossEntropyTriplet as CrossEntropyTriplet

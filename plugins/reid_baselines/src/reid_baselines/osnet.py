@@ -1,4 +1,4 @@
-"""OSNet (Zhou et al., ICCV 2019) in its four widths, as encoders by name."""
+"""OSNet (Zhou et al., ICCV 2019) in its four widths, and OSNet-AIN, as encoders by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from reid_baselines.osnet_encoder import OsnetEncoder, OsnetFc
 from reid_baselines.osnet_weights import load_encoder, load_fc
-from reid_baselines.osnet_widths import WIDTHS
+from reid_baselines.osnet_widths import AIN, ENCODERS
 from reid_core import (
     Branch,
     ConfigError,
@@ -57,18 +57,22 @@ class Osnet(Plugin):
 
     def check(self, config: RunConfig) -> None:
         """Refuse settings of OSNet beside another encoder."""
-        if self.settings != OsnetSettings() and config.model.backbone not in WIDTHS:
+        if self.settings != OsnetSettings() and config.model.backbone not in ENCODERS:
             raise ConfigError(
                 f"the settings of plugin '{self.name}' speak of OSNet, but model.backbone is "
-                f"'{config.model.backbone}'; choose one of {', '.join(WIDTHS)}"
+                f"'{config.model.backbone}'; choose one of {', '.join(ENCODERS)}"
             )
 
     @hookimpl
     def reid_backbones(self) -> Sequence[EncoderProvider]:
-        """Offer the four widths."""
+        """Offer the four widths, and OSNet-AIN."""
         return [
-            EncoderProvider(name, partial(_build, name), summary=f"OSNet, {channels[-1]} channels")
-            for name, channels in WIDTHS.items()
+            EncoderProvider(
+                name,
+                partial(_build, name),
+                summary=f"OSNet{'-AIN' if name in AIN else ''}, {channels[-1]} channels",
+            )
+            for name, channels in ENCODERS.items()
         ]
 
     @hookimpl
@@ -115,7 +119,7 @@ def _build(name: str, ctx: RunContext) -> Encoder:
             f"'{name}' ends at stride 16 as it is and has no last stride to keep: leave "
             "model.last_stride at 'auto'"
         )
-    encoder = OsnetEncoder(WIDTHS[name])
+    encoder = OsnetEncoder(ENCODERS[name], ain=name in AIN)
     if model.pretrained is True:
         raise ConfigError(
             f"pretrained weights of '{name}' are not fetched: get torchreid's published file and "

@@ -16,6 +16,10 @@ STREAMS = 4
 BLOCKS = 2
 """Blocks of a stage."""
 
+AIN = ((True, True), (False, True), (True, False))
+"""Which blocks of each stage of OSNet-AIN normalise every image by itself: what the search of Zhou
+et al. (TPAMI 2021) has found."""
+
 
 class ConvNorm(nn.Module):
     """Convolution without bias and batch norm, rectified or not.
@@ -24,14 +28,21 @@ class ConvNorm(nn.Module):
         channels, out: numbers of channels.
         size, stride: of the kernel, padded to keep the map's size at stride 1.
         rectified: whether a ReLU follows.
+        instance: normalise every image by itself in place of the batch.
     """
 
     def __init__(
-        self, channels: int, out: int, size: int = 1, stride: int = 1, rectified: bool = True
+        self,
+        channels: int,
+        out: int,
+        size: int = 1,
+        stride: int = 1,
+        rectified: bool = True,
+        instance: bool = False,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, out, size, stride, size // 2, bias=False)
-        self.norm = nn.BatchNorm2d(out)
+        self.norm = nn.InstanceNorm2d(out, affine=True) if instance else nn.BatchNorm2d(out)
         self.act = nn.ReLU(inplace=True) if rectified else nn.Identity()
 
     def forward(self, feature: Tensor) -> Tensor:
@@ -77,9 +88,10 @@ class OmniScaleBlock(nn.Module):
 
     Args:
         channels, out: numbers of channels; the streams have a quarter of ``out``.
+        instance: whether the residual is normalised image by image.
     """
 
-    def __init__(self, channels: int, out: int) -> None:
+    def __init__(self, channels: int, out: int, instance: bool = False) -> None:
         super().__init__()
         middle = out // 4
         self.reduce = ConvNorm(channels, middle)
@@ -88,7 +100,7 @@ class OmniScaleBlock(nn.Module):
             for depth in range(1, STREAMS + 1)
         )
         self.gate = AggregationGate(middle)
-        self.expand = ConvNorm(middle, out, rectified=False)
+        self.expand = ConvNorm(middle, out, rectified=False, instance=instance)
         same = channels == out
         self.shortcut = nn.Identity() if same else ConvNorm(channels, out, rectified=False)
 
@@ -107,17 +119,24 @@ class OsnetEncoder(Encoder):
 
     Args:
         channels: of the stem and of the three stages.
+        ain: whether it is OSNet-AIN, whose stem and some of whose blocks (`AIN`) normalise every
+            image by itself.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], ain: bool = False) -> None:
         super().__init__()
         stem, *stages = channels
-        self.channels = tuple(channels)
-        self.stem = ConvNorm(3, stem, 7, 2)
+        self.channels, self.ain = tuple(channels), ain
+        self.stem = ConvNorm(3, stem, 7, 2, instance=ain)
         self.pool = nn.MaxPool2d(3, 2, 1)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(OmniScaleBlock(before if n == 0 else out, out) for n in range(BLOCKS)))
-            for before, out in zip(channels, stages, strict=False)
+            nn.Sequential(
+                *(
+                    OmniScaleBlock(before if n == 0 else out, out, ain and normed[n])
+                    for n in range(BLOCKS)
+                )
+            )
+            for before, out, normed in zip(channels, stages, AIN, strict=False)
         )
         self.transitions = nn.ModuleList(
             nn.Sequential(ConvNorm(out, out), nn.AvgPool2d(2)) for out in stages[:-1]
@@ -150,7 +169,9 @@ class OsnetEncoder(Encoder):
 
     def deploy_spec(self) -> dict[str, Any]:
         """See `Encoder.deploy_spec`."""
-        kwargs = {"channels": list(self.channels)}
+        kwargs: dict[str, Any] = {"channels": list(self.channels)}
+        if self.ain:
+            kwargs["ain"] = True
         return {"factory": "reid_baselines.osnet_encoder:OsnetEncoder", "kwargs": kwargs}
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from reid_baselines.osnet_encoder import OsnetEncoder, OsnetFc
-from reid_baselines.osnet_widths import WIDTHS
+from reid_baselines.osnet_encoder import AIN, OsnetEncoder, OsnetFc
+from reid_baselines.osnet_widths import ENCODERS, WIDTHS
 from reid_core import ConfigError
 from reid_core.model.pretrained import Filled, Weights, fill, read_weights
 
@@ -39,9 +40,23 @@ _RENAMED = (
 )
 
 
-def published_name(name: str) -> str:
-    """Return the published name of an entry of `OsnetEncoder`'s state dict."""
-    for pattern, renamed in _RENAMED:
+_AIN = (
+    *((rf"^stages\.{stage}\.{block}\.expand\.norm\.", rf"conv{stage + 2}.{block}.IN.")
+      for stage, blocks in enumerate(AIN) for block, normed in enumerate(blocks) if normed),
+    (r"^transitions\.(\d)\.0\.", lambda m: f"pool{int(m[1]) + 2}.0."),
+    (r"\bstreams\.(\d)\.(\d)\.", lambda m: f"conv2.{m[1]}.layers.{m[2]}."),
+)  # fmt: skip
+"""What has another published name in OSNet-AIN."""
+
+
+def published_name(name: str, ain: bool = False) -> str:
+    """Return the published name of an entry of `OsnetEncoder`'s state dict.
+
+    Args:
+        name: of the entry.
+        ain: whether it is OSNet-AIN's.
+    """
+    for pattern, renamed in (*(_AIN if ain else ()), *_RENAMED):
         name = re.sub(pattern, renamed, name)
     return name
 
@@ -62,7 +77,8 @@ def load_encoder(encoder: OsnetEncoder, name: str, path: Path, importer: str = "
         ConfigError: the file is missing or refused, or its weights are of another width or network.
     """
     weights = _of_width(read_weights(path, name, importer), name)
-    return fill(encoder, weights, name, rename=published_name, heads=_HEADS)
+    rename = partial(published_name, ain=encoder.ain)
+    return fill(encoder, weights, name, rename=rename, heads=_HEADS)
 
 
 def load_fc(fc: OsnetFc, name: str, path: Path, importer: str = "auto") -> None:
@@ -91,7 +107,7 @@ def _of_width(weights: Weights, name: str) -> Weights:
     for entry, value in weights.state.items():
         if entry.removeprefix("module.") in _STEMS:
             other = of_width.get(len(value))
-            if other is not None and other != name:
+            if other is not None and WIDTHS[other] != ENCODERS[name]:
                 raise ConfigError(
                     f"the weights in {weights.origin} are of '{other}', not of '{name}': add "
                     f"--backbone {other}"

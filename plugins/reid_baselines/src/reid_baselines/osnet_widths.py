@@ -7,3 +7,9 @@ WIDTHS = {
     "osnet_x0_25": (16, 64, 96, 128),
 }
 """Channels of the stem and of the three stages, by name."""
+
+AIN = {"osnet_ain_x1_0": WIDTHS["osnet_x1_0"]}
+"""The same of OSNet-AIN (Zhou et al., TPAMI 2021)."""
+
+ENCODERS = {**WIDTHS, **AIN}
+"""All of them."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from reid_core.cli.comparison import comparison_options
 from reid_core.errors import ConfigError
-from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
+from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_json, write_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from reid_core.model.embedder import Embedder
 
 
 @click.command("eval")
@@ -26,7 +32,6 @@ from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
     "--data",
     "-d",
     "names",
-    required=True,
     multiple=True,
     metavar="NAME[=DIR]",
     help="NAME[/VARIANT][:SIZE]; as often as there are data sets.",
@@ -49,6 +54,11 @@ from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
     default="auto",
     help="As engine.precision of a run; give the same to get the same figures.",
 )
+@click.option(
+    "--cost",
+    is_flag=True,
+    help="Measure the embedder: parameters, multiply-adds, images per second, memory.",
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw ranked lists.")
 def evaluate(
@@ -68,6 +78,7 @@ def evaluate(
     rerank: bool,
     device: str,
     precision: str,
+    cost: bool,
     json_path: Path | None,
     picture: Path | None,
 ) -> None:
@@ -76,8 +87,15 @@ def evaluate(
     MODEL is a run's folder, an embedder.safetensors, the name of shipped weights
     (people/osnet_x0_25) or an address (hf://owner/name@revision); with --weights it is an encoder's
     name, whose map is averaged. No plugin needs to be requested. A run that has not finished is
-    evaluated with --checkpoint.
+    evaluated with --checkpoint. With --cost, of a run kept in its folder as efficiency.json, no
+    data set is needed.
     """
+    if not names:
+        if not cost:
+            raise ConfigError("name a data set with --data, or ask for --cost")
+        _refuse_without_data(
+            protocols=protocols, unknown=unknown, rerank=rerank, json=json_path, picture=picture
+        )
     if checkpoint and weights is not None:
         raise ConfigError("--checkpoint is a run's, and --weights an encoder's: give one of them")
     if weights is None and (height or width):
@@ -110,6 +128,10 @@ def evaluate(
         embedder = made.to(place)
     if embed:
         embedder = embedder.only([name.strip() for name in embed.split(",")])
+    if cost:
+        _measure(embedder, model, Console())
+    if not names:
+        return
     settings = EvaluationSection.model_validate(
         {
             "distance": distance,
@@ -151,3 +173,20 @@ def evaluate(
     if picture:
         evaluators[0].picture(found[0], picture, title)
         click.echo(f"ranked lists: {picture}")
+
+
+def _refuse_without_data(**options: object) -> None:
+    for name, value in options.items():
+        if value:
+            option = {"protocols": "--protocol"}.get(name, f"--{name}")
+            raise ConfigError(f"{option} is about a data set: name one with --data")
+
+
+def _measure(embedder: Embedder, model: str, console: Console) -> None:
+    """Print what an embedder costs, and keep it in the folder of a run."""
+    from reid_core.evaluation.efficiency import FILE, efficiency_table, measure_efficiency
+
+    found = measure_efficiency(embedder)
+    console.print(efficiency_table(found, f"cost of {model}"))
+    if (Path(model) / "run.json").is_file():
+        write_json(Path(model) / FILE, found.to_json())

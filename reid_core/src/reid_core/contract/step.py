@@ -151,6 +151,9 @@ class Pass:
             nothing is computed twice; then the update runs only in steps in which that one is due,
             and everything else but ``name`` and ``update`` is that pass's.
         detached: says with ``of`` that the outputs have no graph.
+        weights: other weights than the trained ones (``owner/name``), as the plugin offers them in
+            `reid_weights`: a teacher's, say. The pass has no graph; it has logits, and its identity
+            criteria no terms. What is not offered, or not yet, is as it is trained.
     """
 
     name: str
@@ -162,8 +165,14 @@ class Pass:
     shared: bool = False
     of: str | None = None
     detached: bool = False
+    weights: str | None = None
 
     def __post_init__(self) -> None:
+        if self.weights is not None and (self.shared or self.of is not None):
+            raise DeclarationError(
+                f"Pass '{self.name}': with weights it has no graph to supervise and a forward of "
+                "its own; leave shared and of out"
+            )
         if (self.of is None) == self.detached:
             raise DeclarationError(
                 f"Pass '{self.name}': of and detached belong together, of='main', detached=True: "

@@ -114,10 +114,27 @@ class UpdateForward(nn.Module):
     ) -> tuple[PassView, dict[str, IdentityTerm]]:
         clean = batch.image
         image = clean if one.image == "clean" or batch.erased is None else batch.erased
-        labels = batch.pid if batch.identities and one.shared else None
+        taught = one.weights is not None
+        labels = batch.pid if batch.identities and (one.shared or taught) else None
+        arguments = self._arguments(batch, image, one.branches, labels, soft)
         with pass_mode(self.model, one.bn, still=self._still()):
-            found = self.model(*self._arguments(batch, image, one.branches, labels, soft))
-        return _viewed(one.name, batch, image, found, one.shared, self.model.embeddings)
+            if one.weights is not None:
+                found = self._with_weights(one.weights, arguments)
+            else:
+                found = self.model(*arguments)
+        view, terms = _viewed(one.name, batch, image, found, one.shared, self.model.embeddings)
+        return view, {} if taught else terms
+
+    def _with_weights(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Return what the model gives with other weights, without a graph."""
+        owner = name.partition("/")[0]
+        offers = {offer.name: offer for _, offer in self._calls.weights(self._ctx, owner)}
+        # Detached, for mixed precision keeps what it has cast for passes that need a gradient.
+        values = {entry: value.detach() for entry, value in self.model.named_parameters()}
+        if name in offers:
+            values |= offers[name].values
+        with torch.no_grad():
+            return torch.func.functional_call(self.model, values, arguments)
 
     def _still(self) -> frozenset[str]:
         return self._plan.frozen(self._ctx.progress.epoch)

@@ -14,12 +14,15 @@ from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.loop.assembly import Assembly
 
 
-def check_weights(name: str | None, implementers: tuple[str, ...]) -> None:
+def check_weights(
+    name: str | None, implementers: tuple[str, ...], asked: str = "evaluation.weights"
+) -> None:
     """Refuse, before the training, weights that no plugin of the run can offer.
 
     Args:
-        name: ``evaluation.weights``.
+        name: of the weights; None asks for none.
         implementers: plugins with the hook ``reid_weights``.
+        asked: who asks for them, for the message.
 
     Raises:
         ConfigError: with the plugins that offer some.
@@ -27,7 +30,7 @@ def check_weights(name: str | None, implementers: tuple[str, ...]) -> None:
     if name is not None and name.partition("/")[0] not in implementers:
         listed = ", ".join(implementers) or "none"
         raise ConfigError(
-            f"evaluation.weights = '{name}': no plugin '{name.partition('/')[0]}' of this run "
+            f"{asked} = '{name}': no plugin '{name.partition('/')[0]}' of this run "
             f"offers weights (plugins that do: {listed}); the names are owner/name"
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class RunFolder:
         evaluations: metrics by protocol, with ``when``, ``epoch`` and ``iteration``.
         cost: what it has cost; empty where it does not say.
         drawn: pictures that plugins have left, by name within the folder.
+        efficiency: what its embedder costs, where ``reid eval --cost`` has measured it.
     """
 
     stored: StoredRun
@@ -41,6 +42,7 @@ class RunFolder:
     evaluations: Sequence[Mapping[str, Any]]
     cost: Mapping[str, Any]
     drawn: Mapping[str, Path]
+    efficiency: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -86,7 +88,7 @@ def read_folder(path: Path) -> RunFolder:
         kind: [line for line in lines if line.get("kind") == kind]
         for kind in ("step", "evaluation", "end")
     }
-    run, config = path / "run.json", path / "config.toml"
+    run, config, costs = (path / name for name in ("run.json", "config.toml", "efficiency.json"))
     drawn = {
         file.relative_to(path).as_posix(): file
         for file in sorted(path.rglob("*"))
@@ -103,6 +105,7 @@ def read_folder(path: Path) -> RunFolder:
         by_kind["evaluation"],
         by_kind["end"][-1] if by_kind["end"] else {},
         drawn,
+        json.loads(costs.read_text("utf-8")) if costs.is_file() else {},
     )
 
 

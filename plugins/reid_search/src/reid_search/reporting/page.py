@@ -230,6 +230,7 @@ def _run(
         "config": run.config,
         "facts": _flat(run.facts),
         "cost": run.cost,
+        "efficiency": run.efficiency,
         "has_queries": has_queries,
         "has_images": dataset is not None,
     }

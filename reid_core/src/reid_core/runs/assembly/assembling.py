@@ -418,6 +418,10 @@ def _step_parts(ctx: RunContext, calls: HookCalls, model: ReidModel) -> StepPart
     params = model.parts()
     owned = calls.schedules(ctx, params)
     plan = merge_schedules(owned, params, ctx.sources, config.optim.new_layers_scale)
+    for one in (one for update in plan.updates for one in update.passes):
+        check_weights(
+            one.weights, calls.implementers("reid_weights"), f"pass '{one.name}': weights"
+        )
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     grouped = {name for group in plan.groups.values() for name in group.parameters}
     stray = sorted(set(parameters) - grouped)

@@ -1,0 +1,232 @@
+"""What a deployed embedder costs: parameters, multiply-adds, images per second, memory."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from reid_core.errors import ReidError
+from reid_core.model.deployed import Deployed, InputContract
+from reid_core.model.embedder import Embedder
+from reid_core.model.exporting import export_onnx
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FILE = "efficiency.json"
+"""Its name in a run's folder."""
+
+BATCHES = (1, 32)
+"""Images of a batch."""
+
+RUNTIMES = {"torch": "torch", "onnx": "ONNX Runtime, CPU"}
+"""What computes features, for reading."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a runtime is on batches of one size.
+
+    Args:
+        runtime: ``torch`` or ``onnx``.
+        batch: images of a batch.
+        images_per_second: while one batch follows the other.
+        peak_mib: the most memory that the first batch took beyond the model's; None where the
+            system does not tell.
+    """
+
+    runtime: str
+    batch: int
+    images_per_second: float
+    peak_mib: float | None
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """What an embedder costs.
+
+    Args:
+        parameters: of all that is deployed.
+        multiply_adds: of one image: those of convolutions and matrix products.
+        dim: length of the feature.
+        size: height and width of the input.
+        device: torch's, in words.
+        threads: of the CPU, for torch and ONNX Runtime.
+        speeds: by runtime and batch.
+        left_out: why there are none of ONNX Runtime; empty where there are.
+    """
+
+    parameters: int
+    multiply_adds: int
+    dim: int
+    size: tuple[int, int]
+    device: str
+    threads: int
+    speeds: tuple[Speed, ...]
+    left_out: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+def measure_efficiency(
+    embedder: Embedder, batches: Sequence[int] = BATCHES, seconds: float = 1.0
+) -> Efficiency:
+    """Measure a deployed embedder on noise, in float32.
+
+    Args:
+        embedder: on the device on which torch is to be measured.
+        batches: images of a batch, each measured on its own.
+        seconds: how long each measurement lasts at least.
+    """
+    model = Deployed(embedder, InputContract()).eval()
+    device = embedder.mean.device
+    speeds, left_out = [], ""
+    for batch in batches:
+        given = [one.to(device) for one in model.arguments(batch)]
+        with torch.inference_mode():
+            speeds.append(_timed("torch", batch, lambda g=given: model(*g), device, seconds))
+    try:
+        speeds += _in_onnx_runtime(embedder, batches, seconds)
+    except ReidError as error:
+        left_out = str(error)
+    return Efficiency(
+        sum(parameter.numel() for parameter in embedder.parameters()),
+        multiply_adds(embedder),
+        embedder.dim,
+        embedder.size,
+        _named(device),
+        torch.get_num_threads(),
+        tuple(speeds),
+        left_out,
+    )
+
+
+def multiply_adds(embedder: Embedder) -> int:
+    """Return the multiply-adds of one image: those of convolutions and matrix products."""
+    model = Deployed(embedder, InputContract()).eval()
+    given = [one.to(embedder.mean.device) for one in model.arguments(1)]
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        model(*given)
+    # The counter counts a multiplication and an addition as two.
+    return int(counted.get_total_flops()) // 2
+
+
+def efficiency_table(found: Efficiency, title: str) -> Table:
+    """Return the table that ``reid eval --cost`` prints."""
+    from rich.table import Table
+
+    height, width = found.size
+    facts = (
+        f"{found.parameters:,} parameters, {found.multiply_adds / 1e6:,.1f} M multiply-adds per "
+        f"image of {height} x {width}; {found.dim} numbers per image; torch on {found.device}, "
+        f"{found.threads} thread{'s' * (found.threads != 1)}, float32"
+    )
+    caption = f"{facts}; {found.left_out}" if found.left_out else facts
+    table = Table(title=title, caption=caption, caption_justify="left")
+    table.add_column("runtime")
+    for name in ("batch", "images/s", "peak memory, MiB"):
+        table.add_column(name, justify="right")
+    for one in found.speeds:
+        peak = "not told" if one.peak_mib is None else f"{one.peak_mib:,.0f}"
+        speed = f"{one.images_per_second:,.1f}"
+        table.add_row(RUNTIMES[one.runtime], f"{one.batch}", speed, peak)
+    return table
+
+
+def _named(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def _in_onnx_runtime(embedder: Embedder, batches: Sequence[int], seconds: float) -> list[Speed]:
+    for package in ("onnxruntime", "onnxscript"):
+        if find_spec(package) is None:
+            raise ReidError(f"ONNX Runtime needs {package}: pip install 'reid-core[onnx]'")
+    import onnxruntime
+
+    own = embedder.mean.device
+    speeds = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "embedder.onnx"
+        try:
+            export_onnx(embedder.cpu(), path)
+        finally:
+            embedder.to(own)
+        model = Deployed(embedder, InputContract())
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        for batch in batches:
+            # Of its own, for a session keeps the memory of the largest batch.
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+            arguments = zip(model.names(), model.arguments(batch), strict=True)
+            given = {name: value.numpy() for name, value in arguments}
+            speeds.append(
+                _timed(
+                    "onnx",
+                    batch,
+                    lambda s=session, g=given: s.run(None, g),
+                    torch.device("cpu"),
+                    seconds,
+                )
+            )
+    return speeds
+
+
+def _timed(
+    runtime: str,
+    batch: int,
+    work: Callable[[], Tensor | Sequence[Any]],
+    device: torch.device,
+    seconds: float,
+) -> Speed:
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    peak = _peak(lambda: (work(), wait()), device)
+    began, done = time.perf_counter(), 0
+    while not done or time.perf_counter() - began < seconds:
+        work()
+        wait()
+        done += 1
+    rate = done * batch / (time.perf_counter() - began)
+    return Speed(runtime, batch, rate, None if peak is None else peak / 2**20)
+
+
+def _peak(work: Callable[[], object], device: torch.device) -> int | None:
+    """Return the most bytes that some work took beyond what was taken before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return int(torch.cuda.max_memory_allocated(device)) - before
+    try:
+        # Lets Linux count the peak of this process anew.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        before = _resident("VmRSS")
+    except OSError:
+        work()
+        return None
+    work()
+    return max(0, _resident("VmHWM") - before)
+
+
+def _resident(line: str) -> int:
+    """Return a line of the process's memory status in bytes."""
+    for one in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        name, _, value = one.partition(":")
+        if name == line:
+            return int(value.split()[0]) * 1024
+    raise OSError(f"no {line} in /proc/self/status")

@@ -1,0 +1,119 @@
+"""What a deployed embedder costs: counted by hand, measured, printed, kept with its run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from reid_core import ConfigError, Embedder, TimmEncoder
+from reid_core.cli.main import cli
+from reid_core.evaluation import efficiency
+from reid_core.evaluation.efficiency import Efficiency, Speed, measure_efficiency, multiply_adds
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    torch.manual_seed(0)
+    return Embedder.from_encoder(TimmEncoder("test_resnet", (64, 32)), (64, 32))
+
+
+def by_hand(embedder: Embedder) -> int:
+    """Count the products of every convolution from the sizes of what it reads and writes."""
+    counts = []
+
+    def note(layer: nn.Conv2d, given: tuple[torch.Tensor], made: torch.Tensor) -> None:
+        rows, columns = layer.kernel_size
+        counts.append(made[0].numel() * rows * columns * layer.in_channels // layer.groups)
+
+    layers = [module for module in embedder.modules() if isinstance(module, nn.Conv2d)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    with torch.no_grad():
+        embedder(torch.rand(1, 3, *embedder.size))
+    for hook in hooks:
+        hook.remove()
+    return sum(counts)
+
+
+def test_multiply_adds_are_those_counted_by_hand(embedder: Embedder) -> None:
+    found = multiply_adds(embedder)
+    assert found == by_hand(embedder)
+    small = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 6, 1, groups=2))
+    # 32 x 16 places: 4 channels of 27 products each, then 6 of 2 each.
+    with torch.no_grad(), efficiency.FlopCounterMode(display=False) as counted:
+        small(torch.rand(1, 3, 64, 32))
+    assert counted.get_total_flops() // 2 == 32 * 16 * (4 * 27 + 6 * 2)
+
+
+def test_both_runtimes_are_measured_at_both_batches(embedder: Embedder) -> None:
+    found = measure_efficiency(embedder, (1, 3), seconds=0.01)
+    assert found.parameters == sum(p.numel() for p in embedder.parameters())
+    assert (found.dim, found.size, found.left_out) == (embedder.dim, (64, 32), "")
+    kinds = [("torch", 1), ("torch", 3), ("onnx", 1), ("onnx", 3)]
+    assert [(one.runtime, one.batch) for one in found.speeds] == kinds
+    assert all(one.images_per_second > 0 for one in found.speeds)
+    if Path("/proc/self/clear_refs").exists():
+        assert all(one.peak_mib is not None and one.peak_mib < 500 for one in found.speeds)
+    assert json.loads(json.dumps(found.to_json()))["speeds"][0]["batch"] == 1
+
+
+def test_the_peak_is_what_the_work_took() -> None:
+    found = efficiency._peak(lambda: torch.ones(2**24).sum(), torch.device("cpu"))
+    if found is None:
+        pytest.skip("the system does not tell")
+    assert 60 * 2**20 < found < 100 * 2**20
+
+
+FOUND = Efficiency(
+    1234567,
+    89_000_000,
+    512,
+    (256, 128),
+    "CPU",
+    2,
+    (Speed("torch", 1, 12.34, None),),
+    "no ONNX here",
+)
+
+
+def test_the_command_prints_it_and_keeps_it_with_a_run(
+    tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(efficiency, "measure_efficiency", lambda embedder: FOUND)
+    embedder.save(tmp_path / "embedder.safetensors")
+    call = ["eval", str(tmp_path), "--cost"]
+    alone = CliRunner().invoke(cli, call, env={"COLUMNS": "120"})
+    assert alone.exit_code == 0, alone.output
+    assert "1,234,567 parameters, 89.0 M multiply-adds" in alone.output
+    assert "12.3" in alone.output
+    assert "no ONNX here" in " ".join(alone.output.split())
+    assert not (tmp_path / efficiency.FILE).exists(), "a folder of weights is no run"
+    (tmp_path / "run.json").write_text("{}", "utf-8")
+    assert CliRunner().invoke(cli, call).exit_code == 0
+    kept = json.loads((tmp_path / efficiency.FILE).read_text("utf-8"))
+    assert kept == json.loads(json.dumps(FOUND.to_json()))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "name a data set with --data, or ask for --cost"),
+        (["--cost", "--rerank"], "--rerank is about a data set: name one with --data"),
+        (["--cost", "--protocol", "standard"], "--protocol is about a data set"),
+    ],
+)
+def test_options_about_data_need_a_data_set(options: list[str], said: str) -> None:
+    found = CliRunner().invoke(cli, ["eval", "people/osnet_x0_25", *options])
+    assert isinstance(found.exception, ConfigError)
+    assert said in str(found.exception)
+
+
+def test_a_measured_table_names_what_is_left_out() -> None:
+    table = efficiency.efficiency_table(replace(FOUND, left_out=""), "cost")
+    assert table.row_count == 1
+    assert "no ONNX" not in str(table.caption)
