@@ -44,7 +44,8 @@ def contents_of(record: PluginRecord, summary: str = "") -> Contents:
     """
     plugin = load_recorded(record)(record.name)
     calls = HookCalls({record.name: plugin})
-    labelers = [labeler for _, labeler in calls.pseudo_labels(_toy_run())]
+    asked = calls.implementers("reid_pseudo_labels")
+    labelers = [labeler for _, labeler in calls.pseudo_labels(_toy_run())] if asked else []
     made = {labeler.spec.name for labeler in labelers}
     read = {name for labeler in labelers for name in labeler.reads}
     read |= {need.what for need in plugin.needs if need.what not in CONDITIONS}
