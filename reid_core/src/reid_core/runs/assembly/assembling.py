@@ -220,8 +220,8 @@ def _context(
     tested = []
     if dataset is None:
         with rank_0_first():
-            main = config.data
-            dataset = load_dataset(main.name, main.root, cache, providers, main.pattern)
+            asked = config.data
+            dataset = load_dataset(asked.name, asked.root, cache, providers, asked.pattern)
             others = load_others(config.data.also, cache, providers)
             tested = load_tested(config, [dataset, *others], cache, providers)
             dataset, notes = joined(dataset, others)
