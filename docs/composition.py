@@ -2,12 +2,14 @@
 
 Every pair is assembled on the toy data, the gradient of every loss term is followed, and two steps
 are trained. What is printed about a pair is what was found; the reason is written by hand, in
-`REASONS`. A test does the same for every pair and compares.
+`REASONS`. A test does the same for every pair and compares. ``further`` as an argument writes the
+section on further baselines alone.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -315,6 +317,25 @@ TOGETHER: tuple[tuple[tuple[str, ...], tuple[Choice, ...]], ...] = (
 """All that go together at once, with what must be set for it."""
 
 
+PAPERS = ("dgnet", "fsam", "partaware", "san", "unsup_cc")
+
+FURTHER: dict[str, Sections] = {
+    "clipreid": {
+        "model": {**TINY["model"], "backbone": "test_vit"},
+        "plugins": {"clipreid": {"prompt_epochs": 1}},
+    },
+    "cluster_contrast": {
+        "plugins": {"cluster_contrast": {"k1": 6, "k2": 2, "min_samples": 2}},
+    },
+    "spcl": {"plugins": {"spcl": {"k1": 6, "k2": 2, "min_samples": 2}}},
+    "transreid": {
+        "model": {**TINY["model"], "backbone": "test_vit"},
+        "plugins": {"transreid": {"groups": 2}},
+    },
+}
+"""Baselines that are shown beside the papers alone, with what makes them small."""
+
+
 # What happens -----------------------------------------------------------------------------------
 
 
@@ -522,6 +543,27 @@ def describe_alone(runs: Iterable[Run]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def try_further(name: str, paper: str, cache: Path) -> str:
+    """Return the line on a further baseline beside a paper, after two steps of both."""
+    try:
+        run = measure(assemble_together([name, paper], cache, FURTHER[name]))
+    except ConflictError as error:
+        told = f"refused: {error}"
+    else:
+        told = f"trains; {', '.join(f'{about}: {found}' for about, found in _short(run))}"
+    return _wrapped(f"`{name}`, `{paper}`: {told}", "- ", "  ")
+
+
+def _short(run: Run) -> Iterator[tuple[str, str]]:
+    wanted = ("the encoder learns from", "identities", "deployed")
+    return ((about, found) for about, found in facts(run) if about in wanted)
+
+
+def further(cache: Path, names: Iterable[str] = FURTHER) -> str:
+    """Return the lines on further baselines."""
+    return "\n".join(try_further(name, paper, cache) for name in names for paper in PAPERS)
+
+
 def assemble_all(number: int, cache: Path, *layers: Sections, reverse: bool = False) -> Assembly:
     """Assemble all that go together in one of the ways."""
     names, choices = TOGETHER[number]
@@ -571,6 +613,13 @@ LEGEND = (
     "want a role that only one can fill, and the message says how to choose."
 )
 
+FURTHER_HEADING = "## Further baselines beside the papers"
+
+BESIDE = (
+    "Further baselines, each with the five papers: whether both train as they are, or what the "
+    "message says."
+)
+
 READING = (
     "Read a section so: *updates* in the order of a step; *the encoder learns from* the terms with "
     "a gradient to it; *across plugins* a term of one that trains parts of the other beside the "
@@ -588,6 +637,7 @@ def page(cache: Path) -> str:
     parts += ["## Alone", describe_alone(alone)]
     parts += ["## In pairs", _wrapped(LEGEND), matrix(), _wrapped(READING)]
     parts += [describe_pair(pair, try_pair(pair, cache)) for pair in pairs()]
+    parts += [FURTHER_HEADING, _wrapped(BESIDE), further(cache)]
     parts += ["## All at once"]
     for number in range(len(TOGETHER)):
         parts.append(describe_together(number, measure(assemble_all(number, cache))))
@@ -598,5 +648,14 @@ if __name__ == "__main__":
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory() as folder:
-        PAGE.write_text(page(Path(folder)), encoding="utf-8")
+        if sys.argv[1:] == ["further"]:
+            before, heading, rest = PAGE.read_text("utf-8").partition(f"\n{FURTHER_HEADING}\n")
+            if not heading:
+                before, _, rest = before.partition("\n## All at once\n")
+                rest = f"\n## All at once\n{rest}"
+            rest = rest[rest.index("\n## All at once\n") :]
+            section = f"\n{FURTHER_HEADING}\n\n{_wrapped(BESIDE)}\n\n{further(Path(folder))}\n"
+            PAGE.write_text(f"{before}{section}{rest}", encoding="utf-8")
+        else:
+            PAGE.write_text(page(Path(folder)), encoding="utf-8")
     print(PAGE.name)

@@ -44,6 +44,19 @@ REFUSED = {
 MIXED_REFUSED = {"unsup_cc": "'unsup_cc' makes the identities at each epoch's start"}
 """Those that several training sets cannot be mixed for in shares, and why."""
 
+FURTHER_REFUSED = {
+    ("clipreid", "dgnet"),
+    ("clipreid", "unsup_cc"),
+    ("cluster_contrast", "dgnet"),
+    ("cluster_contrast", "unsup_cc"),
+    ("spcl", "dgnet"),
+    ("spcl", "unsup_cc"),
+    ("transreid", "dgnet"),
+    ("transreid", "san"),
+    ("transreid", "unsup_cc"),
+}
+"""Further baselines that do not go beside a paper as they are."""
+
 ALL_AT_ONCE = range(len(composition.TOGETHER))
 
 
@@ -109,6 +122,20 @@ def test_a_pair_does_what_the_page_says(pair: tuple[str, str], reid_cache: Path)
     section = re.search(rf"^### {', '.join(pair)}\n.*?(?=\n\n##)", PAGE, re.DOTALL | re.MULTILINE)
     assert section, f"{', '.join(pair)} are not in composition.md"
     assert section[0] == composition.describe_pair(pair, outcomes), BEHIND
+
+
+@pytest.mark.parametrize(
+    ("name", "paper"),
+    # Beside fsam and san, whose stages take their time, the page alone says what was found.
+    sorted({*FURTHER_REFUSED, *((name, "partaware") for name in composition.FURTHER)}),
+)
+def test_a_further_baseline_does_beside_a_paper_what_the_page_says(
+    name: str, paper: str, reid_cache: Path
+) -> None:
+    line = composition.try_further(name, paper, reid_cache)
+    refused = "refused:" in line
+    assert refused == ((name, paper) in FURTHER_REFUSED), line
+    assert f"\n{line}\n" in PAGE, BEHIND
 
 
 @pytest.mark.parametrize("number", ALL_AT_ONCE)

@@ -119,6 +119,8 @@ def _trained(subject: Subject, other_draws: bool = False) -> dict[str, Any]:
     for module in assembly.model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0  # it draws per rank
+        elif isinstance(getattr(module, "drop_prob", None), float):
+            module.drop_prob = 0.0  # type: ignore[assignment]  # so does stochastic depth
     trainer = Recorder(assembly)
     main: list[UpdateReport] = []
     terms: dict[str, Tensor] = {}
