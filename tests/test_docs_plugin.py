@@ -21,6 +21,7 @@ from reid_core.cli.main import cli
 from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
 from reid_core.testing.conformance import CHECKS, Subject
+from reid_core.testing.subject import Shared
 from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 
 DOCS = ROOT / "docs"
@@ -82,6 +83,14 @@ ALONE = (
 )
 """Pages on encoders (MGN brings its own), on a pooling (which a stage finds where it is installed),
 on data, on another criterion and another sampler."""
+
+SOME = ("names", "gradients", "export")
+FULL = [check for check in CHECKS if check != "light_import"]  # pages have no manifests
+IN_FULL = ("camera_blind", "distilled")
+"""Who goes through the whole conformance suite: a second stream, and a stage. The others make
+sense of `SOME` of its checks."""
+
+SHARED = {name: Shared() for name in SHAPES}
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +197,7 @@ def test_the_centres_follow_the_features(centre: Path, reid_cache: Path):
     assert recorder.trace[0]["main:centre/pull"] == recorder.trace[0]["main:centre/move"]
 
 
-@pytest.mark.parametrize("check", ["light_import", "names", "gradients", "inert", "export"])
+@pytest.mark.parametrize("check", CHECKS)
 def test_the_first_plugin_conforms(
     check: str,
     centre: Path,
@@ -196,9 +205,10 @@ def test_the_first_plugin_conforms(
     reid_cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ):
     monkeypatch.syspath_prepend(str(pages / "reid-centre"))
-    importlib.import_module("test_centre").test_conforms(check, reid_cache, tmp_path)
+    importlib.import_module("test_centre").test_conforms(check, reid_cache, tmp_path, request)
 
 
 def test_the_page_lists_the_checks_of_the_suite():
@@ -225,12 +235,15 @@ def test_every_page_is_short_and_linked():
     assert {*tasks, "adversarial_update"} <= set(HOWTO)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("check", ["names", "gradients", "export"])
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [(name, check) for name in SHAPES for check in (FULL if name in IN_FULL else SOME)],
+)
 def test_every_shape_conforms(
     name: str, check: str, shapes: dict[str, type[Plugin]], reid_cache: Path, tmp_path: Path
 ):
-    CHECKS[check](Subject(name, reid_cache, tmp_path, SETTINGS.get(name, {}), shapes))
+    given = SETTINGS.get(name, {}), shapes
+    CHECKS[check](Subject(name, reid_cache, tmp_path, *given, shared=SHARED[name]))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import broken_probes
 import pytest
@@ -13,7 +15,15 @@ import torch
 
 from reid_core.defaults.contrastive import Contrastive
 from reid_core.errors import ReidError
-from reid_core.testing.conformance import CHECKS, CUDA_CHECKS, Subject, conformance_suite
+from reid_core.testing import checks_of_runs, conformance
+from reid_core.testing.conformance import (
+    CHECKS,
+    CUDA_CHECKS,
+    Subject,
+    conformance_report,
+    conformance_suite,
+)
+from reid_core.testing.fixtures import SKIPPED, pytest_terminal_summary
 from reid_core.testing.probe_plugins import PROBES
 
 test_toy_conforms = conformance_suite("toy")
@@ -59,7 +69,7 @@ def interpreted() -> Iterator[None]:
 
 
 BROKEN = [
-    ("Heavy", "light_import", "imports torch"),
+    ("Heavy", "light_import", r"imports torch, in .*probe_modules\.py line \d+; `reid"),
     ("Deployed", "claims", "'deployed/global' describes people at test.*is 'core's; claim it"),
     ("Greedy", "claims", "gave the slot 'embedding' to 'rival', and deployed are"),
     ("Growing", "declared", "'head/logits' is 8 channels at stride .* in training, and 8 channels"),
@@ -125,7 +135,73 @@ def test_what_is_checked_on_cuda_holds_on_the_cpu(
         CUDA_CHECKS[check](Subject("head", reid_cache, tmp_path, {}, PROBES), device="cpu")
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a report be made of some checks alone."""
+    names = ("light_import", "manifest", "claims", "inert", "order")
+    monkeypatch.setattr(conformance, "CHECKS", {name: CHECKS[name] for name in names})
+    monkeypatch.setattr(checks_of_runs, "PROBES", {n: PROBES[n] for n in ("clustering", "staged")})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_report_says_what_was_skipped_and_why(reid_cache: Path, tmp_path: Path) -> None:
+    report = conformance_report("clustering", classes=PROBES, folder=tmp_path)
+    assert report.passed == ("light_import", "claims", "order")
+    assert not report.failed
+    cuda = ("there is no CUDA device",)
+    assert {check: tuple(map(str, found)) for check, found in report.skipped.items()} == {
+        "manifest": ("it is a class of no distribution",),
+        "inert": ("it claims 'labels:pid', 'identity', so the run without it is another one",),
+        "order": ("beside 'staged': the two do not go together",),
+        "bf16": cuda,
+        "compile": cuda,
+    }
+    assert str(report).splitlines()[:3] == [
+        "clustering: 3 checks passed, 0 failed",
+        "  skipped manifest: it is a class of no distribution",
+        "  skipped inert: it claims 'labels:pid', 'identity', so the run without it is another one",
+    ]
+
+
+@pytest.mark.usefixtures("few")
+def test_a_report_says_what_failed(tmp_path: Path) -> None:
+    classes = {"deployed": broken_probes.Deployed}
+    report = conformance_report("deployed", classes=classes, folder=tmp_path)
+    assert "claims" not in report.passed
+    assert report.failed["claims"].startswith("'deployed/global' describes people at test")
+    assert "  failed claims: 'deployed/global' describes" in str(report)
+
+
+def test_pytest_shows_what_was_skipped_and_why(
+    reid_cache: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    test = conformance_suite("clustering", classes=PROBES)
+    with pytest.raises(pytest.skip.Exception, match="clustering: it claims 'labels:pid', 'ident"):
+        test("inert", reid_cache, tmp_path, request)
+    assert request.node.user_properties == []
+    test("order", reid_cache, tmp_path, request)
+    told = "clustering, order: beside 'staged': the two do not go together"
+    assert request.node.user_properties == [(SKIPPED, told)]
+
+    lines: list[str] = []
+    ended = [
+        SimpleNamespace(when=when, user_properties=request.node.user_properties)
+        for when in ("setup", "call", "teardown")
+    ]
+    reporter: Any = SimpleNamespace(
+        config=request.config, stats={"passed": ended}, section=lines.append, line=lines.append
+    )
+    for shown, chars in (([], "fE"), ([SKIPPED, told], "fs"), ([SKIPPED, told], "a")):
+        lines.clear()
+        reporter.config = SimpleNamespace(getoption={"reportchars": chars}.__getitem__)
+        pytest_terminal_summary(reporter)
+        assert lines == shown
+    request.node.user_properties.clear()
+
+
 def test_every_check_is_shown_to_fail() -> None:
     mark = next(m for m in test_a_check_fails_on_a_broken_probe.pytestmark)
     shown = {check for _, check, _ in (*mark.args[1], *BROKEN)}
-    assert shown == {*CHECKS, *CUDA_CHECKS}
+    # Manifests belong to distributions, and are shown with those (test_core_manifests).
+    assert shown == {*CHECKS, *CUDA_CHECKS} - {"manifest"}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from reid_core.errors import ConflictError
 from reid_core.loop.state import trainable_state
 from reid_core.loop.step import train_step
 from reid_core.testing.elsewhere import ELSEWHERE, elsewhere
@@ -19,91 +21,107 @@ from reid_core.testing.tiny import Recorder, tiny_assembly
 
 def check_inert(subject: Subject) -> None:
     """With all its weights 0 a plugin without slot or label leaves the baseline's trace alone."""
-    if subject.has_own_role:
+    if subject.own_role:
+        subject.skip(f"{subject.own_role}, so the run without it is another one")
         return
-    probe = Recorder(subject.assemble())
-    own = probe.assembly.config.model.backbone
-    if own in {offer.name for _, offer in probe.assembly.calls.backbones()}:
-        return  # without the plugin there is no such encoder to compare with
-    probe.train_epoch()
-    if max(probe.rows) > probe.assembly.config.data.batch_size:
-        return  # images that join the batch are rows of the baseline's own losses
-    weights = {name: 0.0 for name in probe.metrics.seen if not name.startswith("core/")}
-    plain = {k: v for k, v in subject.settings.items() if k not in ("plugins", "own", "labels")}
-    baseline = Recorder(tiny_assembly((), plain, _without_defaults(probe), cache=subject.cache))
-    silent = Recorder(subject.assemble(loss_weights=weights))
-    baseline.fit()
+    probe = subject.alone
+    config = probe.assembly.config
+    if config.model.backbone in {offer.name for _, offer in probe.assembly.calls.backbones()}:
+        subject.skip(f"without it there is no encoder '{config.model.backbone}' to compare with")
+        return
+    if max(probe.rows) > config.data.batch_size:
+        subject.skip("images that join the batch are rows of the baseline's own losses")
+        return
+    silence = {name: 0.0 for name in probe.metrics.seen if not name.startswith("core/")}
+    trace, state = _baseline(subject, probe)
+    silent = Recorder(subject.assemble(loss_weights=silence))
+    # Terms that begin late have weights before they are seen.
+    silent.metrics.seen |= set(silence)
     silent.fit()
-    for step, (ours, theirs) in enumerate(zip(baseline.trace, silent.trace, strict=True)):
+    for step, (ours, theirs) in enumerate(zip(trace, silent.trace, strict=True)):
         for name, value in ours.items():
             assert theirs[name] == value, (
                 f"step {step}: {name} is {value} without the plugin and {theirs[name]} with all "
                 "its weights 0"
             )
     after = trainable_state(silent.assembly.model)
-    for name, tensor in trainable_state(baseline.assembly.model).items():
+    for name, tensor in state.items():
         assert torch.equal(tensor, after[name]), f"'{name}' differs although all weights are 0"
 
 
-def _without_defaults(trainer: Recorder) -> dict[str, dict[str, Any]]:
-    """Return the configuration that the plugin's defaults brought, for the run without it."""
-    dumped = trainer.assembly.config.model_dump(mode="json")
-    return {
-        name: dumped[name] for name in ("data", "augment", "model", "identity", "optim", "schedule")
-    }
+Run = tuple[list[dict[str, float]], dict[str, Tensor]]
+
+_BASELINES: dict[str, Run] = {}
+"""The last run without a plugin by its configuration: most plugins are compared with the same."""
+
+
+def _baseline(subject: Subject, probe: Recorder) -> Run:
+    """Return trace and state of the run without the plugin, with what its defaults brought."""
+    dumped = probe.assembly.config.model_dump(mode="json")
+    inherited = ("data", "augment", "model", "identity", "optim", "schedule")
+    plain = {k: v for k, v in subject.settings.items() if k not in ("plugins", "own", "labels")}
+    layers = plain, {name: dumped[name] for name in inherited}
+    key = json.dumps([str(subject.cache), *layers], sort_keys=True, default=str)
+    if key not in _BASELINES:
+        baseline = Recorder(tiny_assembly((), *layers, cache=subject.cache))
+        baseline.fit()
+        _BASELINES.clear()
+        _BASELINES[key] = baseline.trace, trainable_state(baseline.assembly.model)
+    return _BASELINES[key]
 
 
 def check_order(subject: Subject) -> None:
     """The order in which plugins are named changes no loss by a single bit."""
-    for other in PROBES:
-        if other == subject.name:
-            continue
-        try:
-            forward = Recorder(subject.assemble(other))
-        except ConflictError:
+    for other in _probes(subject):
+        forward = subject.beside(other)
+        if forward.conflict:
+            subject.skip("the two do not go together", f"beside '{other}'")
             continue
         backward = Recorder(subject.assemble(other, reverse=True))
-        forward.train_epoch()
         backward.train_epoch()
         assert forward.trace == backward.trace, (
             f"{subject.name},{other} and {other},{subject.name} differ: "
             f"{forward.trace[-1]} and {backward.trace[-1]}"
         )
         after = trainable_state(backward.assembly.model)
-        for name, tensor in trainable_state(forward.assembly.model).items():
+        for name, tensor in forward.state.items():
             assert torch.equal(tensor, after[name]), f"'{name}' differs with {other} named first"
 
 
 def check_composition(subject: Subject) -> None:
     """With every probe it trains with finite losses, or conflicts naming both plugins."""
-    for other in PROBES:
-        if other == subject.name:
-            continue
-        conflict = ""
-        try:
-            trainer = Recorder(subject.assemble(other))
-        except ConflictError as error:
-            conflict = str(error)
-        if conflict:
-            named = [name for name in (other, subject.name) if f"'{name}'" in conflict]
-            assert len(named) == 2, f"the conflict names {named}, not both plugins: {conflict}"
+    for other in _probes(subject):
+        found = subject.beside(other)
+        if found.conflict:
+            named = [name for name in (other, subject.name) if f"'{name}'" in found.conflict]
+            assert len(named) == 2, (
+                f"the conflict names {named}, not both plugins: {found.conflict}"
+            )
         else:
-            trainer.train_epoch()
-            assert trainer.trace, f"no step was done with '{other}'"
-            check_finite(trainer, f"with '{other}'")
+            assert found.trace, f"no step was done with '{other}'"
+            check_finite(found.trace, f"with '{other}'")
+
+
+def _probes(subject: Subject) -> list[str]:
+    return [name for name in PROBES if name != subject.name]
 
 
 def check_resume(subject: Subject) -> None:
     """Saved, rebuilt with plugins reversed and resumed, it equals the uninterrupted run."""
     checkpoint = subject.folder / "resume.pt"
-    whole = Recorder(subject.assemble("pairs"))
+    others = ("pairs",)
+    if subject.beside("pairs").conflict:
+        subject.skip("the two do not go together", "beside 'pairs'")
+        others = ()
+    whole = Recorder(subject.assemble(*others), checkpoint)
+    whole.train_epoch()
+    whole.assembly.ctx.progress.epoch, whole.assembly.ctx.progress.step = 1, 0
+    whole.save()
+    whole.checkpoint = None
     whole.fit()
-    first = Recorder(subject.assemble("pairs"), checkpoint)
-    first.train_epoch()
-    first.assembly.ctx.progress.epoch, first.assembly.ctx.progress.step = 1, 0
-    first.save()
-    second = Recorder(subject.assemble("pairs", reverse=True), checkpoint)
+    second = Recorder(subject.assemble(*others, reverse=True), checkpoint)
     second.resume()
+    second.checkpoint = None
     second.fit()
     rest = whole.trace[-len(second.trace) :]
     assert second.trace == rest, f"resumed {second.trace[-1]}, uninterrupted {rest[-1]}"
@@ -112,9 +130,9 @@ def check_resume(subject: Subject) -> None:
         assert torch.equal(tensor, resumed[name]), f"'{name}' differs after resuming"
 
 
-def check_finite(trainer: Recorder, where: str) -> None:
+def check_finite(trace: Sequence[Mapping[str, float]], where: str) -> None:
     """Refuse a loss that is not finite in any step."""
-    for number, step in enumerate(trainer.trace):
+    for number, step in enumerate(trace):
         for name, value in step.items():
             assert math.isfinite(value), f"{name} is {value} in step {number} {where}"
 
@@ -136,7 +154,7 @@ def check_bf16(subject: Subject, device: str = "cuda") -> None:
     for stream in streams.values():
         stream.close()
     trainer.fit()
-    check_finite(trainer, "in bfloat16")
+    check_finite(trainer.trace, "in bfloat16")
     for name, parameter in assembly.model.named_parameters():
         assert parameter.dtype == torch.float32, f"'{name}' is {parameter.dtype} after training"
 
@@ -146,7 +164,7 @@ def check_compile(subject: Subject, device: str = "cuda") -> None:
     engine = {"device": device, "precision": "fp32"}
     trainer = Recorder(subject.assemble(engine={**engine, "compile": True}))
     trainer.fit()
-    check_finite(trainer, "with a compiled encoder")
+    check_finite(trainer.trace, "with a compiled encoder")
     theirs = set(trainer.assembly.model.state_dict())
     ours = set(subject.assemble(engine=engine).model.state_dict())
     assert theirs == ours, f"compiled, entries are called {sorted(theirs - ours)[:3]}"
@@ -154,11 +172,9 @@ def check_compile(subject: Subject, device: str = "cuda") -> None:
 
 def check_device(subject: Subject) -> None:
     """On another device than the CPU it computes the same, and no step waits for the device."""
-    # Fused attention sums in another order on every device: the same sums are compared.
-    with sdpa_kernel(SDPBackend.MATH):
-        here, _ = _epoch_on(subject, "cpu", [])
     with elsewhere() as waits, sdpa_kernel(SDPBackend.MATH):
-        there, waited = _epoch_on(subject, ELSEWHERE.type, waits)
+        there, waited = _epoch_elsewhere(subject, waits)
+    here = subject.alone.trace[: len(there)]
     assert len(waited) <= subject.waits * len(there), f"a step waits for the device: {waited[-1]}"
     for step, (ours, theirs) in enumerate(zip(here, there, strict=True)):
         for name, value in ours.items():
@@ -167,11 +183,11 @@ def check_device(subject: Subject) -> None:
             )
 
 
-def _epoch_on(
-    subject: Subject, device: str, waits: list[str]
+def _epoch_elsewhere(
+    subject: Subject, waits: list[str]
 ) -> tuple[list[dict[str, float]], list[str]]:
     """Train an epoch; return every step's losses, and which of the waits were the steps'."""
-    trainer = Recorder(subject.assemble(engine={"device": device}))
+    trainer = Recorder(subject.assemble(engine={"device": ELSEWHERE.type}))
     assembly = trainer.assembly
     trainer.begin_epoch()
     steps = assembly.steps_per_epoch(0)

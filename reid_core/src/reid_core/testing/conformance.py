@@ -8,12 +8,14 @@ what was seen; it is shown to fail on a probe plugin broken on purpose.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from reid_core.contract.plugin import Plugin
+from reid_core.errors import ReidError
 from reid_core.testing.checks_of_declarations import (
     check_claims,
     check_declared,
@@ -34,10 +36,18 @@ from reid_core.testing.checks_of_runs import (
     check_resume,
 )
 from reid_core.testing.choices import check_choices
+from reid_core.testing.fixtures import SKIPPED
 from reid_core.testing.ranks import check_ranks
-from reid_core.testing.subject import Subject
+from reid_core.testing.subject import Shared, Skipped, Subject
 
-__all__ = ["CHECKS", "CUDA_CHECKS", "Subject", "conformance_suite"]
+__all__ = [
+    "CHECKS",
+    "CUDA_CHECKS",
+    "Report",
+    "Subject",
+    "conformance_report",
+    "conformance_suite",
+]
 
 CHECKS: dict[str, Callable[[Subject], None]] = {
     "light_import": check_light_import,
@@ -76,7 +86,8 @@ def conformance_suite(
     """Return a test function that runs every check on a plugin.
 
     Assign it to a name that starts with ``test_``; it takes the fixtures ``reid_cache`` and
-    ``tmp_path`` and is parametrised by check.
+    ``tmp_path`` and is parametrised by check. What all of a check does not apply to is skipped with
+    its reason; what parts of one do not, is listed behind the tests.
 
     Args:
         name: the plugin, installed or in ``classes``.
@@ -91,10 +102,93 @@ def conformance_suite(
     import pytest
 
     checks = CHECKS | (CUDA_CHECKS if torch.cuda.is_available() else {})
+    shared = Shared()
 
     @pytest.mark.parametrize("check", list(checks))
-    def test_conforms(check: str, reid_cache: Path, tmp_path: Path) -> None:
-        given = (settings or {}, classes or {}, waits, per_rank)
-        checks[check](Subject(name, reid_cache, tmp_path, *given))
+    def test_conforms(
+        check: str, reid_cache: Path, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
+        subject = Subject(
+            name, reid_cache, tmp_path, settings or {}, classes or {}, waits, per_rank,
+            shared=_the_one(shared),
+        )  # fmt: skip
+        checks[check](subject)
+        for skipped in subject.skipped:
+            if not skipped.part:
+                pytest.skip(f"{name}: {skipped}")
+            request.node.user_properties.append((SKIPPED, f"{name}, {check}: {skipped}"))
 
     return test_conforms
+
+
+_latest = Shared()
+
+
+def _the_one(shared: Shared) -> Shared:
+    """Return it, and let go of what the suite of another plugin has kept."""
+    global _latest
+    if shared is not _latest:
+        _latest.forget()
+        _latest = shared
+    return shared
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of the checks.
+
+    Args:
+        name: the plugin.
+        passed: the checks in which nothing was found.
+        failed: what was seen, by check.
+        skipped: what was not looked at, and why, by check. A check of which parts were left out
+            is among those that passed or failed, too.
+    """
+
+    name: str
+    passed: tuple[str, ...]
+    failed: Mapping[str, str]
+    skipped: Mapping[str, tuple[Skipped, ...]]
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {len(self.passed)} checks passed, {len(self.failed)} failed"]
+        lines += [f"  failed {check}: {seen}" for check, seen in self.failed.items()]
+        lines += [f"  skipped {check}: {s}" for check, found in self.skipped.items() for s in found]
+        return "\n".join(lines)
+
+
+def conformance_report(
+    name: str,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    classes: Mapping[str, type[Plugin]] | None = None,
+    waits: int = 0,
+    per_rank: Sequence[str] = (),
+    folder: Path,
+) -> Report:
+    """Run every check on a plugin, and report; nothing is raised for what a check finds.
+
+    Args:
+        name, settings, classes, waits, per_rank: as in `conformance_suite`.
+        folder: an empty folder for files and the cache.
+    """
+    shared, passed = Shared(), []
+    failed: dict[str, str] = {}
+    skipped: dict[str, tuple[Skipped, ...]] = {}
+    for check, run in (CHECKS | CUDA_CHECKS).items():
+        place = folder / check
+        place.mkdir(parents=True)
+        given = (settings or {}, classes or {}, waits, per_rank)
+        subject = Subject(name, folder / "cache", place, *given, shared=shared)
+        if check in CUDA_CHECKS and not torch.cuda.is_available():
+            subject.skip("there is no CUDA device")
+        else:
+            try:
+                run(subject)
+            except (AssertionError, ReidError) as error:
+                failed[check] = str(error)
+        if subject.skipped:
+            skipped[check] = tuple(subject.skipped)
+        if check not in failed and all(one.part for one in subject.skipped):
+            passed.append(check)
+    return Report(name, tuple(passed), failed, skipped)

@@ -15,6 +15,27 @@ import pytest
 if TYPE_CHECKING:
     from reid_core.contract.samples import DataSet
 
+SKIPPED = "not looked at by the conformance suite"
+"""The property of a test that says what a check of the conformance suite left out, and why."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what checks of the conformance suite left out, where skipped tests are listed, too."""
+    if not set(terminalreporter.config.getoption("reportchars")) & set("saA"):
+        return
+    reports = [r for found in terminalreporter.stats.values() for r in found]
+    lines = [
+        value
+        for report in reports
+        for key, value in getattr(report, "user_properties", ())
+        if key == SKIPPED and getattr(report, "when", "") == "call"
+    ]
+    if lines:
+        terminalreporter.section(SKIPPED)
+    for line in lines:
+        terminalreporter.line(line)
+
+
 RunReid = Callable[..., tuple[int, str, str]]
 """Takes the words behind ``reid``; returns exit code, output and errors."""
 
