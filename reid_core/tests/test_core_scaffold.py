@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ from reid_core.cli import scaffold
 from reid_core.cli.main import cli
 from reid_core.cli.scaffold import Scaffold, check_name, files_of, write_distribution
 from reid_core.errors import ConfigError
+from reid_core.testing.conformance import CHECKS, Subject
 
 
 def test_a_distribution_is_written_and_the_next_steps_are_told(tmp_path: Path) -> None:
@@ -55,10 +57,34 @@ def test_every_file_is_valid_and_nothing_is_left_to_fill_in() -> None:
     assert "the authors of reid-two-words" in files["LICENSE"]
 
 
+def test_a_bare_one_is_one_hook_and_one_test_that_passes(
+    tmp_path: Path, reid_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["plugins", "new", "two_words", "--into", str(tmp_path), "--bare", "--author", "Ada"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[-1] == "  reid run --plugins two_words"
+    folder = tmp_path / "reid_two_words"
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*")} == {
+        "pyproject.toml", "reid_two_words.py", "test_two_words.py"
+    }  # fmt: skip
+    project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
+    assert (project["name"], project["authors"]) == ("reid-two-words", [{"name": "Ada"}])
+    assert project["entry-points"]["reid.plugins"] == {"two_words": "reid_two_words:TwoWords"}
+    assert 'conformance_suite("two_words")' in (folder / "test_two_words.py").read_text("utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    cls = importlib.import_module("reid_two_words").TwoWords
+    assert [name for name in vars(cls) if name.startswith("reid_")] == ["reid_losses"]
+    subject = Subject("two_words", reid_cache, tmp_path, {}, {"two_words": cls})
+    for check in ("claims", "names", "gradients", "inert", "export"):
+        CHECKS[check](subject)
+    assert subject.skipped == []
+
+
 def test_all_templates_are_used() -> None:
     folder = Path(scaffold.__file__).parent / "template"
     there = {path.name.removesuffix(".in") for path in folder.iterdir()}
-    assert there == set(scaffold._FILES.values())
+    assert there == {*scaffold._FILES.values(), *scaffold._BARE.values()}
 
 
 def test_no_class_can_hide_what_the_template_imports() -> None:

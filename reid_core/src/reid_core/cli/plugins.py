@@ -163,18 +163,19 @@ def check(names: str, **options: Any) -> None:
 )
 @click.option("--author", default="", help="Who holds the rights, for pyproject.toml and LICENSE.")
 @click.option("--summary", default="", help="What it is, in one line without a full stop.")
-def new(name: str, into: Path, author: str, summary: str) -> None:
+@click.option("--bare", is_flag=True, help="One hook, one test and pyproject.toml alone.")
+def new(name: str, into: Path, author: str, summary: str, bare: bool) -> None:
     """Write the distribution of a new plugin, to be changed into a method of your own.
 
-    It installs, conforms and trains as it is: a head, a loss, settings, a recipe and tests.
-    Nothing is overwritten.
+    It installs, conforms and trains as it is: a head, a loss, settings, a recipe and tests; with
+    --bare one hook with its test. Nothing is overwritten.
     """
     import shlex
 
     from reid_core.cli.scaffold import Scaffold, write_distribution
 
     checked_folder(into, empty=False, option="--into")
-    folder = write_distribution(Scaffold(name, author, summary), into)
+    folder = write_distribution(Scaffold(name, author, summary, bare=bare), into)
     shown = str(folder) if folder.is_absolute() else f"./{folder}"
     click.echo(f"{folder}: {sum(path.is_file() for path in folder.rglob('*'))} files")
     click.echo("next:")
@@ -182,6 +183,6 @@ def new(name: str, into: Path, author: str, summary: str) -> None:
         f"pip install -e {shlex.quote(f'{shown}[test]')}",
         f"reid plugins check {name}",
         f"pytest {shlex.quote(shown)}",
-        f"reid run --recipe {name}/quick",
+        f"reid run --plugins {name}" if bare else f"reid run --recipe {name}/quick",
     ):
         click.echo(f"  {line}")

@@ -38,6 +38,13 @@ _FILES = {
 }
 """Files of the distribution, and the template of each; ``py.typed`` is empty."""
 
+_BARE = {
+    "pyproject.toml": "bare_pyproject.toml",
+    "{{package}}.py": "bare_plugin.py",
+    "test_{{name}}.py": "test_conformance.py",
+}
+"""Files of a bare one: a hook, a test, and what installs them."""
+
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 _IN_TEMPLATE = ("Annotated", "Field", "Mapping", "StripeHead")
@@ -56,12 +63,14 @@ class Scaffold:
         author: who holds the rights; empty for ``the authors of <distribution>``.
         summary: one sentence without a full stop; empty for what the template does.
         year: of the licence; 0 takes this year.
+        bare: one hook in one module, one test and ``pyproject.toml``, and nothing else.
     """
 
     name: str
     author: str = ""
     summary: str = ""
     year: int = 0
+    bare: bool = False
 
     @property
     def distribution(self) -> str:
@@ -80,7 +89,8 @@ class Scaffold:
 
     def words(self) -> Mapping[str, str]:
         """Return what replaces each placeholder of the templates."""
-        summary = f"A plugin of reid-core: a head that knows high from low ({self.name})"
+        what = "short vectors" if self.bare else "a head that knows high from low"
+        summary = f"A plugin of reid-core: {what} ({self.name})"
         return {
             "name": self.name,
             "distribution": self.distribution,
@@ -102,9 +112,10 @@ def files_of(scaffold: Scaffold) -> dict[str, str]:
 
     files = {
         filled(path): filled((template / f"{source}.in").read_text("utf-8"))
-        for path, source in _FILES.items()
+        for path, source in (_BARE if scaffold.bare else _FILES).items()
     }
-    files[f"src/{scaffold.package}/py.typed"] = ""
+    if not scaffold.bare:
+        files[f"src/{scaffold.package}/py.typed"] = ""
     return dict(sorted(files.items()))
 
 
