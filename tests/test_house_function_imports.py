@@ -36,6 +36,7 @@ MODULES = {
     "reid_core/plugins/offers.py": LISTED,
     "reid_core/model/exporting.py": EXTRA,
     "reid_core/model/torchvision_guard.py": "the guard comes before the first import of timm",
+    "reid_baselines/metric.py": EXTRA,
     "reid_search/models.py": COMMANDS,
     "reid_synthpeople/workers.py": "what is printed at import must not come between its answers",
 }

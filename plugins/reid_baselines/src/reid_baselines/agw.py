@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
+import torch
 from pydantic import Field
 
+from reid_baselines.agw_modules import NonLocalEncoder, weighted_triplet
 from reid_core import ConflictError, LossTerm, Need, Plugin, Settings, hookimpl
 
 if TYPE_CHECKING:
@@ -51,8 +53,6 @@ class Agw(Plugin):
     @hookimpl
     def reid_backbone(self, ctx: RunContext) -> Encoder:
         """Put non-local blocks into the ResNet that ``model.backbone`` names."""
-        from reid_baselines.agw_modules import NonLocalEncoder
-
         model = ctx.config.model
         if ctx.providers.backbone(model.backbone) is not None:
             raise ConflictError(
@@ -79,9 +79,6 @@ class Agw(Plugin):
         weight = self.settings.triplet_weight
         if step.update != "main" or not weight or not step.main.batch.identities:
             return []
-        import torch
-
-        from reid_baselines.agw_modules import weighted_triplet
 
         batch = step.main.batch
         # A generated row may carry a mixture of identities: only real rows have distances to keep.

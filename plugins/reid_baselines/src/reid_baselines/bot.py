@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
+from torch import nn
 
 from reid_core import (
     Branch,
@@ -23,8 +24,6 @@ from reid_core import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from reid_core import RunContext, StepView, Tap
 
 TRICKS = {
@@ -72,8 +71,6 @@ class Bot(Plugin):
             return []
 
         def build(known: Mapping[str, Tap]) -> nn.Module:
-            from torch import nn
-
             # Drawn from the normal distribution, as by the authors.
             return nn.Embedding(ctx.num_identities, known["deployed:raw"].channels)
 

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from reid_baselines.cal_modules import (
+    MaxAvgPool,
+    OutfitClassifier,
+    outfit_cross_entropy,
+    outfit_loss,
+)
 from reid_core import (
     Branch,
     DataError,
@@ -77,8 +83,6 @@ class Cal(Plugin):
                 wearer[sample.clothes] = sample.pid
 
         def build(known: Mapping[str, Tap]) -> nn.Module:
-            from reid_baselines.cal_modules import OutfitClassifier
-
             return OutfitClassifier(known["deployed:neck"].channels, wearer)
 
         return [Branch(self.own("outfits"), build, reads=(), sizes=("deployed:neck",))]
@@ -98,7 +102,6 @@ class Cal(Plugin):
         adversarial = step.update == "main" and step.epoch >= settings.begin
         if step.update != learn and not (adversarial and settings.weight):
             return []
-        from reid_baselines.cal_modules import outfit_cross_entropy, outfit_loss
 
         view = step.main if adversarial else step.passes[self.own("seen")]
         vector, clothes = view.output("deployed:neck"), view.batch.clothes
@@ -113,6 +116,4 @@ class Cal(Plugin):
 
 
 def _build_pool(channels: int) -> nn.Module:
-    from reid_baselines.cal_modules import MaxAvgPool
-
     return MaxAvgPool()

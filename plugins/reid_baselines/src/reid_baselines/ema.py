@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
+import torch
 from pydantic import Field
+from torch import stack
 
+from reid_baselines.soft_labels import soft_cross_entropy, soft_triplet
 from reid_core import LossTerm, Pass, Plugin, Schedule, Settings, Weights, hookimpl
 
 if TYPE_CHECKING:
@@ -47,8 +50,6 @@ class Ema(Plugin):
     @hookimpl
     def reid_after_step(self, ctx: RunContext) -> None:
         """Move the average towards the weights that the step left."""
-        import torch
-
         assert ctx.model is not None
         share = max(1 / (ctx.progress.iteration + 1), 1 - self.settings.decay)
         kept, now = [], []
@@ -118,9 +119,6 @@ class MeanTeacher(Ema):
         """Return the soft cross-entropy and the soft triplet loss of MMT."""
         if step.update != "main" or self.own("teacher") not in step.passes:
             return []
-        from torch import stack
-
-        from reid_baselines.soft_labels import soft_cross_entropy, soft_triplet
 
         settings, teacher = self.settings, step.passes[self.own("teacher")]
         rows = len(teacher.batch)  # generated images stand behind the real ones

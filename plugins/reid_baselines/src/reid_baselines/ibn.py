@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from reid_baselines.ibn_encoder import IbnEncoder
 from reid_baselines.ibn_names import NAMES
 from reid_core import ConfigError, EncoderProvider, Plugin, hookimpl
 
@@ -37,8 +38,6 @@ class Ibn(Plugin):
 
 
 def _build(name: str, ctx: RunContext) -> Encoder:
-    from reid_baselines.ibn_encoder import IbnEncoder
-
     model = ctx.config.model
     if model.pretrained is True:
         raise ConfigError(

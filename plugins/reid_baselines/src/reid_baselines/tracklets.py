@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from reid_baselines.temporal_attention import TemporalAttention
 from reid_core import Need, Plugin, PoolingProvider, Settings, hookimpl
 
 if TYPE_CHECKING:
@@ -43,6 +44,4 @@ class Tracklets(Plugin):
         ]
 
     def _attention(self, channels: int) -> nn.Module:
-        from reid_baselines.temporal_attention import TemporalAttention
-
         return TemporalAttention(channels, self.settings.width)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,9 +19,6 @@ from reid_core.errors import ReidError
 from reid_core.model.deployed import Deployed, InputContract
 from reid_core.model.embedder import Embedder
 from reid_core.model.exporting import export_onnx
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 FILE = "efficiency.json"
 """Its name in a run's folder."""
@@ -124,8 +122,6 @@ def multiply_adds(embedder: Embedder) -> int:
 
 def efficiency_table(found: Efficiency, title: str) -> Table:
     """Return the table that ``reid eval --cost`` prints."""
-    from rich.table import Table
-
     height, width = found.size
     facts = (
         f"{found.parameters:,} parameters, {found.multiply_adds / 1e6:,.1f} M multiply-adds per "
