@@ -38,10 +38,12 @@ export REID_RELEASE = 1
 GPU_PYTHON ?= 3.12
 GPU_WHEELS ?= wheels/gpu
 GPU_PLATFORMS := $(foreach n,39 34 31 28 27 24 17,--platform manylinux_2_$(n)_x86_64) --platform manylinux2014_x86_64
-GPU_NEEDS := annotated-types click hypothesis iniconfig joblib kornia kornia-rs markdown-it-py mdurl \
-    packaging pillow platformdirs pluggy protobuf pydantic pydantic-core pygments pytest rich safetensors \
-    scikit-learn scipy simplejpeg sortedcontainers tensorboardx threadpoolctl timm tomli-w typing-extensions \
-    typing-inspection
+GPU_NEEDS := annotated-types anyio click cloudpickle contourpy cycler fonttools h11 hf-xet httpcore2 httpx2 \
+    huggingface-hub hypothesis idna iniconfig joblib kiwisolver kornia kornia-rs markdown-it-py \
+    matplotlib mdurl narwhals packaging pillow platformdirs pluggy protobuf pydantic pydantic-core \
+    pygments pyparsing pytest python-dateutil pyyaml rich safetensors scikit-learn scipy simplejpeg \
+    sortedcontainers tensorboardx threadpoolctl timm tomli-w tqdm truststore typing-extensions \
+    typing-inspection tzdata
 
 .PHONY: install demo test lint format typecheck imports pytest sbom bench gpu-wheels clean
 .NOTPARALLEL:

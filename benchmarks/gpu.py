@@ -301,7 +301,7 @@ def main() -> int:
         given.left = min(limit, 60 * given.minutes - (time.monotonic() - began) - 5)
         start = time.monotonic()
         try:
-            if given.left < 5:
+            if given.left < 1:
                 raise ReidError("no time was left for it")
             figures = in_process(logged, part, given, limit=given.left + 3)
         except ReidError as error:

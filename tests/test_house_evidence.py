@@ -377,6 +377,16 @@ def test_a_queue_measures_goes_on_and_reproduces(queue: SimpleNamespace, capsys,
     assert line[1] == line[2]
 
 
+def test_stages_of_other_code_are_not_taken(tmp_path: Path):
+    running._forget_others(tmp_path, {"reid_core.step": "a"})
+    stage = tmp_path / "stages" / "san" / "pg"
+    stage.mkdir(parents=True)
+    running._forget_others(tmp_path, {"reid_core.step": "a"})
+    assert stage.is_dir()
+    running._forget_others(tmp_path, {"reid_core.step": "b"})
+    assert not stage.exists()
+
+
 def test_an_unfinished_row_of_other_sources_is_begun_anew(tmp_path: Path):
     sources = {"reid_core.step": "a"}
     (tmp_path / "code.json").write_text(json.dumps({"reid_core.step": "b"}))

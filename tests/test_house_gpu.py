@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from house import ROOT
+from environments import declared
+from house import DISTRIBUTIONS, ROOT
+from packaging.utils import canonicalize_name
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -25,6 +27,21 @@ def test_every_test_that_looks_for_a_gpu_is_marked_and_run_there():
     }
     assert {*found} == {*gpu.MARKED}
     assert [path for path, text in found.items() if "mark.cuda" not in text] == []
+
+
+# Of an image that holds PyTorch: torch, what it requires, and torchvision.
+IMAGE = {"torch", "torchvision", "numpy", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath"}
+IMAGE |= {"networkx", "setuptools", "sympy"}
+
+
+def test_the_wheels_for_a_gpu_are_all_that_an_image_with_pytorch_lacks():
+    makefile = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", "")
+    needs = {*re.search(r"^GPU_NEEDS := (.*)$", makefile, re.MULTILINE)[1].split()}
+    ours = [distribution.project["name"] for distribution in DISTRIBUTIONS]
+    told = {canonicalize_name(one.name) for one in declared([*ours, "pytest", "hypothesis"])}
+    cuda = re.compile(r"nvidia-|cuda-|triton")
+    lacking = {name for name in told - IMAGE if name not in ours and not cuda.match(name)}
+    assert lacking - needs == set()
 
 
 def test_the_run_for_a_gpu_works_small_on_a_cpu(tmp_path: Path):
@@ -51,7 +68,7 @@ def test_a_part_that_hangs_is_ended_and_the_next_one_runs(tmp_path: Path):
         "gpu.preload = lambda: None; gpu.machine = lambda given: {}\n"
         "def hangs(given): time.sleep(60)\n"
         "def works(given): return {'left': given.left}\n"
-        "gpu.PARTS.clear(); gpu.PARTS.update(tests=(5.0, hangs), ddp=(9, works))\n"
+        "gpu.PARTS.clear(); gpu.PARTS.update(tests=(1.0, hangs), ddp=(9, works))\n"
         "sys.argv = ['gpu', '--out', sys.argv[2]]; sys.exit(gpu.main())\n"
     )
     done = subprocess.run(
@@ -62,5 +79,5 @@ def test_a_part_that_hangs_is_ended_and_the_next_one_runs(tmp_path: Path):
     )
     assert done.returncode == 1, done.stderr
     parts = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["parts"]
-    assert parts["tests"]["problem"] == "it took more than 8 seconds"
+    assert parts["tests"]["problem"] == "it took more than 4 seconds"
     assert parts["ddp"]["left"] == pytest.approx(9)

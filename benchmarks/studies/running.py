@@ -139,6 +139,7 @@ def measured(plan: Planned, seed: int, work: Path, log: Path) -> Outcome:
         if (folder / "checkpoint.pt").is_file():
             said.append("continued from its checkpoint")
         folder.mkdir(parents=True, exist_ok=True)
+        _forget_others(cache, sources)
         resolved = resolve({}, recipe=with_root(config), classes=classes_for(config))
         write_json(folder / "code.json", sources)
         try:
@@ -202,6 +203,16 @@ def _not_to_be_continued(folder: Path, sources: Mapping[str, str]) -> str:
         return "it was stopped before it began"
     changed = unlike(sources, json.loads(file.read_text("utf-8")))
     return f"{len(changed)} modules have changed since, {changed[0]} first" if changed else ""
+
+
+def _forget_others(cache: Path, sources: Mapping[str, str]) -> None:
+    """Remove stages and labels that other code has made; the core tells them by version alone."""
+    file = cache / "code.txt"
+    if not file.is_file() or file.read_text("utf-8") != digest(sources):
+        for made in ("stages", "labels"):
+            shutil.rmtree(cache / made, ignore_errors=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        file.write_text(digest(sources), "utf-8")
 
 
 def _spent(folder: Path) -> float:
