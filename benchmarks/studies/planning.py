@@ -100,11 +100,10 @@ def planned(arm: Arm) -> Planned:
     """Resolve an arm; what is wrong with it is kept, not raised."""
     from reid_core import ReidError
     from reid_core.runs.resolve import resolve
-    from reid_core.runs.running import anywhere
 
     try:
         flags, classes = with_root(arm.flags), classes_for(arm.flags)
-        config = anywhere(resolve(flags, recipe=arm.recipe, classes=classes).config)
+        config = resolve(flags, recipe=arm.recipe, classes=classes).config
         found = config.model_dump(mode="json", exclude_none=True)
         if flags is not arm.flags:
             found["data"]["root"] = arm.flags["data"]["root"]  # where it lies here is no part of it
