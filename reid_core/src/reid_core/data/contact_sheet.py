@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from reid_core.contract.fields import COCO_JOINTS, FieldKind, FieldSpec
 from reid_core.contract.samples import DataSet, Sample
+from reid_core.data.clips import frame_of
 from reid_core.data.decoding import read_field
 from reid_core.errors import DataError
 from reid_core.images import read_image, resize_image
@@ -145,6 +146,7 @@ def _fitted(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _drawn(sample: Sample, spec: FieldSpec) -> NDArray[np.uint8]:
+    sample = frame_of(sample, 0, {spec.name: spec})
     value = read_field(sample.fields[spec.name], spec)
     if spec.kind is FieldKind.LABELS:
         colours = class_colours(max(len(spec.classes), int(value.max()) + 1))
