@@ -118,10 +118,11 @@ def test_rectangles_are_in_range(log_aspect: bool, size: tuple[int, int]) -> Non
     assert ((high - 0.5) / (wide + 0.5) <= 3.33).all()
 
 
-def test_aspects_are_drawn_linearly_or_by_their_logarithm() -> None:
+@pytest.mark.parametrize("aspect", [(0.3, 3.33), (2.0, 3.0)])
+def test_aspects_are_drawn_linearly_or_by_their_logarithm(aspect: tuple[float, float]) -> None:
     # Areas so small that every rectangle fits: the first try counts.
-    for log_aspect, median in ((False, (0.3 + 3.33) / 2), (True, (0.3 * 3.33) ** 0.5)):
-        policy = ErasingPolicy(p=1, area=(0.02, 0.05), log_aspect=log_aspect)
+    for log_aspect, median in ((False, sum(aspect) / 2), (True, (aspect[0] * aspect[1]) ** 0.5)):
+        policy = ErasingPolicy(1, (0.02, 0.05), aspect, log_aspect=log_aspect)
         _, _, high, wide = policy.draw((1024, 1024), uniforms(4000, policy.NUMBERS)).T
         assert np.median(high / wide) == pytest.approx(median, rel=0.05)
 
@@ -152,12 +153,14 @@ def test_erased_images_differ_in_their_rectangle_alone() -> None:
 
 
 def test_prepare_erases_a_copy() -> None:
-    policy = ErasingPolicy(p=1)
+    policy = ErasingPolicy(p=1, fill=(0.5, -0.25, 1.0))
     prepared = DeviceAugmentation(erasing=policy).prepare(make_batch(6, policy), CPU)
     clean = DeviceAugmentation().prepare(make_batch(6), CPU)
     assert torch.equal(prepared.image, clean.image)
     assert prepared.erased is not None
-    changed = (prepared.erased != prepared.image).any(1).flatten(1).float().mean(1)
+    gone = (prepared.erased != prepared.image).any(1)
+    assert (prepared.erased.movedim(1, 3)[gone] == torch.tensor(policy.fill)).all()
+    changed = gone.flatten(1).float().mean(1)
     assert (changed > 0.015).all()
     assert (changed < 0.45).all()
     none = ErasingPolicy(p=0)
@@ -207,6 +210,13 @@ def test_colours_change_as_pillow_changes_them() -> None:
         ours = change_colours(unit, draws, EVERYTHING)[0].permute(1, 2, 0) * 255
         pillow = np.asarray(enhance(picture).enhance(0.7)).astype(np.float32)
         assert np.abs(ours.numpy() - pillow).max() < 2, enhance
+
+
+def test_a_third_of_a_turn_of_hue_hands_each_channel_to_the_next() -> None:
+    unit = make_batch(2).image.float() / 255
+    draws = torch.tensor([[1.0, 1.0, 1.0, 1 / 3, 0.0, 0.0]] * 2)
+    found = change_colours(unit, draws, PhotometricPolicy(hue=0.5))
+    torch.testing.assert_close(found, unit[:, [2, 0, 1]], atol=1e-4, rtol=0)
 
 
 def test_draws_are_in_range() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -207,6 +209,8 @@ def test_draw_covers_every_window_evenly() -> None:
         assert places.tolist() == [-2, -1, 0, 1, 2]
         assert counts.min() > 700
     assert 0.22 < np.mean([g.mirror for g in drawn]) < 0.28
+    assert not any(g.edge for g in drawn)
+    assert Geometry.draw(replace(policy, pad_mode="edge"), SIZE, rng.random(4)).edge
     policy = GeometryPolicy(enlarge=1.125, enlarge_p=0.5)
     drawn = [Geometry.draw(policy, (256, 128), rng.random(4)) for _ in range(2000)]
     large = [g for g in drawn if g.resized != (256, 128)]
