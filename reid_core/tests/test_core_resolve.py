@@ -209,6 +209,7 @@ def test_what_a_run_wrote_resolves_to_the_same_configuration(tmp_path: Path) -> 
     again = resolve(recipe=str(path), classes=CLASSES).config
     assert again.model_copy(update={"run": config.run}) == config
     assert again.run.plugins == config.run.plugins
+    assert again.run.recipe == config.run.recipe
     assert again.plugins["zebra"] == {"weight": 0.25, "stripes": None}
 
 
