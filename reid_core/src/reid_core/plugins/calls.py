@@ -95,7 +95,7 @@ class HookCalls:
                     "a default would hide what the core passes"
                 )
             found[name] = implementation
-        return dict(sorted(found.items()))
+        return found  # in the order in which they were registered
 
     def implementers(self, hook: str) -> tuple[str, ...]:
         """Return the names of the plugins that implement a hook, sorted."""
