@@ -62,6 +62,12 @@ def test_two_distributions_with_one_name_are_both_named(site: FakeSite) -> None:
         assert word in message
 
 
+def test_a_distribution_counts_once_however_its_name_is_written(site: FakeSite) -> None:
+    site.add("Reid-Zebra", {"zebra": "a:A"}, version="1.0")
+    site.add("REID-Zebra", {"zebra": "b:B"}, version="2.0")
+    assert installed()["zebra"].version in ("1.0", "2.0")
+
+
 def test_commands_have_a_group_of_their_own(site: FakeSite) -> None:
     site.add("reid-zebra", {"zebra": "a:A"}, commands={"gallop": "a:gallop"})
     assert "gallop" in installed(COMMAND_GROUP)

@@ -89,6 +89,9 @@ def test_the_command_line_beats_everything(tmp_path: Path) -> None:
     named = recipe(tmp_path, {"optim": {"lr": 5e-3, "momentum": 0.5}})
     config = config_of(("zebra",), {"optim": {"lr": 7e-3}}, named)
     assert (config.optim.lr, config.optim.momentum) == (7e-3, 0.5)
+    named = recipe(tmp_path, {"plugins": {"zebra": {"weight": 0.5}}})
+    config = config_of(("zebra",), {"plugins": {"zebra": {"weight": 0.25}}}, named)
+    assert config.plugins["zebra"]["weight"] == 0.25
 
 
 def test_two_defaults_that_differ_name_both_plugins_and_the_remedy() -> None:
