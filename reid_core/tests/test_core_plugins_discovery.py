@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from reid_core.plugins.discovery import (
     catalogue,
     installed,
     load_class,
+    versions_of,
 )
 
 
@@ -66,6 +68,18 @@ def test_a_distribution_counts_once_however_its_name_is_written(site: FakeSite) 
     site.add("Reid-Zebra", {"zebra": "a:A"}, version="1.0")
     site.add("REID-Zebra", {"zebra": "b:B"}, version="2.0")
     assert installed()["zebra"].version in ("1.0", "2.0")
+
+
+def test_versions_are_those_of_distributions_and_a_plugin_of_no_distribution_says_so(
+    site: FakeSite,
+) -> None:
+    site.add("reid-zebra", {"zebra": "a:A"}, version="3.1")
+    core = metadata.version("reid-core")
+    assert versions_of(["zebra", "mine", "core"]) == {
+        "zebra": "3.1",
+        "mine": "unpackaged",
+        "core": core,
+    }
 
 
 def test_commands_have_a_group_of_their_own(site: FakeSite) -> None:
