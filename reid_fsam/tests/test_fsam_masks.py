@@ -106,6 +106,15 @@ def test_live_and_frozen_parser_begin_as_the_same_function() -> None:
         assert not torch.equal(batchwise.train()(image), frozen)
 
 
+def test_a_parser_drops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dropping(architecture: str, classes: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, classes, 1), nn.Dropout2d(0.5))
+
+    monkeypatch.setattr("reid_fsam.parsing.build_parser", dropping)
+    parser = MaskingParser("light", 8, "prob", SIZE).train()
+    assert [m.p for m in parser.modules() if isinstance(m, nn.Dropout2d)] == [0.0]
+
+
 def test_a_parser_may_see_images_of_another_size() -> None:
     torch.manual_seed(0)
     parser = MaskingParser("light", 8, "prob", SIZE, input_size=(64, 32)).eval()
