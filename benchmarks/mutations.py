@@ -43,6 +43,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results/mutations.json"
+LISTS = {
+    path.parent.parent.name: path
+    for pattern in ("*", "plugins/*")
+    for path in sorted(ROOT.glob(f"{pattern}/tests/mutations.toml"))
+}
+"""The lists that there are, by distribution."""
+
 PASSED, FAILED, INTERRUPTED = 0, 1, 2  # pytest's exit codes; the last: a file is not collected
 SLOW = "none, for they do not come to an end"
 LONGEST = 300  # seconds for the tests of one mutation
@@ -63,7 +70,7 @@ HEAVY = (
 def main() -> int:
     """Run the lists that are named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("lists", nargs="+", type=Path)
+    parser.add_argument("lists", nargs="+", type=Path, help="of distributions; .toml")
     parser.add_argument("--only", default="", help="mutations whose file, old or new contain this")
     parser.add_argument("--part", default="1/1", help="2/3: the second third of them")
     parser.add_argument("--missing", action="store_true", help="those without an outcome yet")

@@ -19,10 +19,11 @@ from typing import Any
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
-sys.path.insert(0, str(DOCS))  # python -P leaves it out
+sys.path[:0] = [str(DOCS), str(ROOT / "benchmarks")]  # python -P leaves them out
 
 from docstrings import docstring, table  # noqa: E402
 from interface import CHANGELOG, INTERFACE, interface_lines, unannounced  # noqa: E402
+from mutations import LISTS, key_of, read_list, read_results  # noqa: E402
 from reference import configuration_page, hooks_page, types_page  # noqa: E402
 
 from reid_core.cli.scaffold import Scaffold, files_of  # noqa: E402
@@ -86,6 +87,29 @@ def checks_table() -> str:
     return table(("check", "what must be true"), rows)
 
 
+def mutations_table() -> str:
+    """Return how many of the changes that break the code the tests notice."""
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for name, path in LISTS.items():
+            _, mutations = read_list(path)
+            results = read_results().get(name, {})
+            known = [m for m in mutations if key_of(m) in results]
+            found = [results[key_of(m)] for m in known]
+            survive = [m for m, row in zip(known, found, strict=True) if not row["by"]]
+            yield (
+                f"[{name.replace('_', '-')}]({path.relative_to(ROOT).as_posix()})",
+                f"{len(mutations)}",
+                f"{len(known)}",
+                f"{sum(row['first'] == 'caught' for row in found)}",
+                f"{len(known) - len(survive)}",
+                "; ".join(f"{Path(m['file']).name}: {m.get('reason')}" for m in survive),
+            )
+
+    head = ("distribution", "mutations", "tried", "caught at first", "now", "survive, and why")
+    return table(head, rows())
+
+
 PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "hooks.md": hooks_page,
     DOCS / "types.md": types_page,
@@ -98,6 +122,7 @@ TABLES: dict[Path, tuple[str, Callable[[], str]]] = {
     DOCS / "data.md": ("fields", fields_table),
     DOCS / "writing_a_plugin.md": ("checks", checks_table),
     ROOT / "README.md": ("distributions", distributions_table),
+    ROOT / "CONTRIBUTING.md": ("mutations", mutations_table),
 }
 """Tables within other pages: the page, the table's name, and what makes it."""
 

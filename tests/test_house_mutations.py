@@ -1,18 +1,47 @@
-"""Every list of mutations still says something about today's code."""
+"""Lists of mutations say something about today's code, and the results about today's lists."""
 
-import tomllib
+import re
+import sys
 
 import pytest
 from house import ROOT
 
-LISTS = sorted(ROOT.glob("*/tests/mutations.toml")) + sorted(
-    ROOT.glob("plugins/*/tests/mutations.toml")
-)
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from mutations import LISTS, SLOW, key_of, read_list, read_results
+
+RESULTS = read_results()
+AGAIN = "python -P benchmarks/mutations.py {} --missing brings the results up to date"
 
 
-@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.parent.parent.name)
-def test_every_mutation_changes_one_place(path):
-    for mutation in tomllib.loads(path.read_text("utf-8"))["mutation"]:
+@pytest.mark.parametrize("name", LISTS)
+def test_every_mutation_changes_one_place(name):
+    mutations = read_list(LISTS[name])[1]
+    assert len({key_of(mutation) for mutation in mutations}) == len(mutations), "one stands twice"
+    for mutation in mutations:
         text = (ROOT / mutation["file"]).read_text("utf-8")
         assert text.count(mutation["old"]) == 1, (mutation["file"], mutation["old"])
         assert mutation["old"] != mutation["new"], mutation
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_every_mutation_is_caught_by_a_test_of_its_own_or_survives_for_a_reason(name):
+    mutations = {key_of(mutation): mutation for mutation in read_list(LISTS[name])[1]}
+    rows = RESULTS[name]
+    missing = [one["old"] for key, one in mutations.items() if key not in rows]
+    stale = [row["what"] for key, row in rows.items() if key not in mutations]
+    assert not missing + stale, AGAIN.format(LISTS[name].relative_to(ROOT))
+    for key, row in rows.items():
+        if row["outcome"] != "caught":
+            assert row["outcome"] == "survives", row
+            assert mutations[key].get("reason"), f"no test notices, and no reason: {row['what']}"
+        elif row["by"] != SLOW:
+            file, _, test = row["by"].partition("::")
+            tests = mutations[key]["tests"]
+            assert any(file.startswith(word.partition("::")[0]) for word in tests.split()), (
+                f"{row['what']}: is caught by {row['by']}, so name that instead of {tests}"
+            )
+            function = re.split(r"\W", test)[0]
+            assert not test or f"def {function}(" in (ROOT / file).read_text("utf-8"), (
+                f"{row['what']}: there is no {row['by']} any more"
+            )
