@@ -68,7 +68,8 @@ class NonLocalEncoder(TimmEncoder):
         **options: Any,
     ) -> None:
         super().__init__(name, size, last_stride, pretrained, **options)
-        self.spec |= {"blocks": list(blocks), "channels": channels}
+        own: dict[str, Any] = {"blocks": list(blocks), "channels": channels}
+        self.spec.update(own)
         widths = {tap.name: tap.channels for tap in self.taps}
         for number, count in enumerate(blocks, start=1):
             stage = getattr(self.trunk, f"layer{number}", None)

@@ -65,7 +65,7 @@ class TextTower(nn.Module):
         length = tokens.shape[1]
         mask = torch.full((length, length), -torch.inf, device=tokens.device).triu(1)
         seen = self.transformer(tokens + self.positions[:length], attn_mask=mask)  # type: ignore[index]
-        return self.norm(seen)[:, -1] @ self.projection  # type: ignore[operator,no-any-return]
+        return self.norm(seen)[:, -1] @ self.projection  # type: ignore[no-any-return]
 
 
 class RandomTransformer(nn.Module):

@@ -25,14 +25,14 @@ class InstanceBatchNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
+        self.alone = channels // 2
         # The names under which the authors publish them.
-        self.IN = nn.InstanceNorm2d(self.half, affine=True)
-        self.BN = nn.BatchNorm2d(channels - self.half)
+        self.IN = nn.InstanceNorm2d(self.alone, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self.alone)
 
     def forward(self, feature: Tensor) -> Tensor:
         """Return a map of the same shape."""
-        alone, together = feature.split([self.half, feature.shape[1] - self.half], 1)
+        alone, together = feature.split([self.alone, feature.shape[1] - self.alone], 1)
         return torch.cat([self.IN(alone.contiguous()), self.BN(together.contiguous())], 1)
 
 
@@ -67,7 +67,7 @@ class IbnEncoder(TimmEncoder):
         plain, kind = NAMES[name]
         super().__init__(plain, size, last_stride, False, final_norm, mean, std)
         self.spec["name"] = name
-        last = "act3" if hasattr(self.trunk.layer1[0], "conv3") else "act2"  # type: ignore[index, union-attr]
+        last = "act3" if hasattr(self.trunk.layer1[0], "conv3") else "act2"  # type: ignore[index]
         change_norms(self.trunk, kind, last)
         if isinstance(pretrained, Path):
             weights = read_weights(pretrained, name, importer)

@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from reid_baselines.osnet_encoder import AIN, OsnetEncoder, OsnetFc
 from reid_baselines.osnet_widths import ENCODERS, WIDTHS
@@ -56,7 +57,8 @@ def published_name(name: str, ain: bool = False) -> str:
         name: of the entry.
         ain: whether it is OSNet-AIN's.
     """
-    for pattern, renamed in (*(_AIN if ain else ()), *_RENAMED):
+    renamings: tuple[tuple[str, Any], ...] = (*_AIN, *_RENAMED) if ain else _RENAMED
+    for pattern, renamed in renamings:
         name = re.sub(pattern, renamed, name)
     return name
 

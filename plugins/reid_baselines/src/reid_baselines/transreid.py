@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import Field
 from torch import nn
@@ -20,6 +20,7 @@ from reid_core import (
     Plugin,
     Schedule,
     Settings,
+    TimmEncoder,
     hookimpl,
 )
 
@@ -80,7 +81,7 @@ class Transreid(Plugin):
         views = self._count(ctx, settings.view) if settings.view else 1
         cameras = 1 + max(sample.camid for sample in ctx.main.samples) if settings.camera else 1
         return TransreidEncoder(
-            encoder,
+            cast("TimmEncoder", encoder),  # `grid_of` has refused others
             ctx.image_size,
             settings.stride or patch,
             reads=(*(["camid"] if settings.camera else []), *filter(None, [settings.view])),

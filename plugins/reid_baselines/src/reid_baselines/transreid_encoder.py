@@ -238,7 +238,7 @@ def jigsaw_groups(patches: Tensor, groups: int, shift: int, shuffle: int) -> lis
 
 
 def _drop_paths(blocks: nn.Sequential, rate: float) -> None:
-    from timm.layers import DropPath
+    from timm.layers.drop import DropPath
 
     for number, block in enumerate(blocks):
         share = rate * number / max(1, len(blocks) - 1)

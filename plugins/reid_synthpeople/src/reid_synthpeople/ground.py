@@ -105,8 +105,8 @@ def _paint_floor(
     if rng.random() < 0.4:  # lines
         turn = rng.uniform(-np.pi, np.pi)
         line = across * math.cos(turn) + along * math.sin(turn) - rng.uniform(-1, 3)
-        line = (np.abs(line) < rng.uniform(0.04, 0.12))[..., None]
-        floor = np.where(line, np.float32(rng.uniform(0.75, 0.95)), floor)
+        painted = (np.abs(line) < rng.uniform(0.04, 0.12))[..., None]
+        floor = np.where(painted, np.float32(rng.uniform(0.75, 0.95)), floor)
     return floor.astype(np.float32)
 
 

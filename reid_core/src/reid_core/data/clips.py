@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from reid_core.contract.fields import SPATIAL, FieldSpec
 from reid_core.contract.samples import Sample, Source
 from reid_core.data.draws import Draw
+
+if TYPE_CHECKING:
+    from reid_core.contract.samples import FieldValue
 
 Frames = NDArray[np.int64]
 
@@ -131,8 +134,10 @@ def with_field_of_frames(source: Source, name: str, label: Callable[[Source], So
     frames = replace(source, samples=tuple(frame_of(sample, n, specs) for sample, n in shown))
     made = label(frames)
     values = iter(sample.fields[name] for sample in made.samples)
-    grouped = [
-        tuple(next(values) for _ in sample.frames) if sample.frames else next(values)
+    grouped: list[FieldValue] = [
+        cast("FieldValue", tuple(next(values) for _ in sample.frames))
+        if sample.frames
+        else next(values)
         for sample in source.samples
     ]
     return source.with_field(made.fields[name], grouped)

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def measure_efficiency(
     for batch in batches:
         given = [one.to(device) for one in model.arguments(batch)]
         with torch.inference_mode():
-            speeds.append(_timed("torch", batch, lambda g=given: model(*g), device, seconds))
+            speeds.append(_timed("torch", batch, partial(model, *given), device, seconds))
     try:
         speeds += _in_onnx_runtime(embedder, batches, seconds)
     except ReidError as error:
@@ -172,7 +173,7 @@ def _in_onnx_runtime(embedder: Embedder, batches: Sequence[int], seconds: float)
                 _timed(
                     "onnx",
                     batch,
-                    lambda s=session, g=given: s.run(None, g),
+                    partial(session.run, None, given),
                     torch.device("cpu"),
                     seconds,
                 )
@@ -191,7 +192,11 @@ def _timed(
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    peak = _peak(lambda: (work(), wait()), device)
+    def worked() -> None:
+        work()
+        wait()
+
+    peak = _peak(worked, device)
     began, done = time.perf_counter(), 0
     while not done or time.perf_counter() - began < seconds:
         work()

@@ -88,6 +88,7 @@ def extract(
     read = sorted({*embedder.fields, *fields} & set(source.fields))
     loader = BatchLoader(source, embedder.size, read, threads=threads)
     prepare = DeviceAugmentation(memory_format=memory_format).prepare
+    begin: Callable[[], Gathering | _Images]
     if source.tracklets:
         frames = (embedder.clip or 1) if embedder.whole_clips else 1
         draws = clips_in_order(samples, frames, batch_size, *world())

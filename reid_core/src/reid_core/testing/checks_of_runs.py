@@ -109,7 +109,7 @@ def _probes(subject: Subject) -> list[str]:
 def check_resume(subject: Subject) -> None:
     """Saved, rebuilt with plugins reversed and resumed, it equals the uninterrupted run."""
     checkpoint = subject.folder / "resume.pt"
-    others = ("pairs",)
+    others: tuple[str, ...] = ("pairs",)
     if subject.beside("pairs").conflict:
         subject.skip("the two do not go together", "beside 'pairs'")
         others = ()

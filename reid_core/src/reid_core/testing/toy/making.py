@@ -113,7 +113,7 @@ def _tracklets(samples: Sequence[Sample], specs: Iterable[str]) -> tuple[Sample,
         replace(
             frames[0],
             frames=tuple(frame.path for frame in frames),
-            fields={name: tuple(frame.fields[name] for frame in frames) for name in specs},
+            fields={name: tuple(_file(frame, name) for frame in frames) for name in specs},
         )
         for frames in shown.values()
     )
@@ -299,3 +299,9 @@ def _is_made(root: Path, what: dict[str, object]) -> bool:
         return False
     files = sum(len(names) for _, _, names in os.walk(root)) - 1
     return bool(marker == {**what, "files": files})
+
+
+def _file(sample: Sample, name: str) -> Path:
+    found = sample.fields[name]
+    assert isinstance(found, Path)  # as `load_folder` gives them
+    return found
