@@ -21,9 +21,10 @@ from reid_core import ReidError, write_json
 from studies.code import digest, loaded_code, unlike, whole_code
 from studies.elsewhere import TESTS
 from studies.planning import Planned, classes_for, with_root
-from studies.table import FILES, packed
+from studies.table import packed
 
-MEASURES = ("rank1", "mAP")
+GRACE = 60
+"""Seconds in which a run that is asked to stop must have written its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def in_process(work: Callable[..., Any], *args: Any, limit: float | None = None)
         except (Stopped, KeyboardInterrupt):
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGINT)
-            process.join(120)
+            process.join(GRACE)
             raise Stopped("stopped") from None
         process.join()
     finally:
@@ -323,6 +324,3 @@ def keep(outcome: Outcome, plan: Planned, seed: int, work: Path) -> None:
     for file in folder.glob("embedder.*"):
         shutil.copy(file, kept)
     shutil.rmtree(folder)
-
-
-__all__ = ["FILES", "MEASURES", "Outcome", "Stopped", "in_process", "keep", "measured"]
