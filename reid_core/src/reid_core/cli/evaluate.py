@@ -90,6 +90,10 @@ def evaluate(
     evaluated with --checkpoint. With --cost, of a run kept in its folder as efficiency.json, no
     data set is needed.
     """
+    if json_path is not None:
+        checked_output(json_path, option="--json")
+    if picture is not None:
+        checked_output(picture, PICTURE_SUFFIXES, option="--picture")
     if not names:
         if not cost:
             raise ConfigError("name a data set with --data, or ask for --cost")
@@ -102,10 +106,6 @@ def evaluate(
         raise ConfigError("--height and --width are an encoder's, given with --weights")
     if picture is not None and len(names) > 1:
         raise ConfigError("--picture shows the lists of one data set: give a single --data with it")
-    if json_path is not None:
-        checked_output(json_path, option="--json")
-    if picture is not None:
-        checked_output(picture, PICTURE_SUFFIXES, option="--picture")
 
     from rich.console import Console
 
