@@ -112,7 +112,7 @@ def test_a_broken_plugin_that_nobody_asked_for(
         (("-s", "data.batch_size=100"), ("needs 50 identities, and there are 8",)),
         (("--own", "identity=zebra"), ("--own identity=zebra: 'zebra' does not claim it",)),
         (("--label", "parts=zebra"), ("--label parts=zebra", "no requested plugin does")),
-        (("--field", "parts=nowhere"), ("--field parts=nowhere: there is no such folder",)),
+        (("--field", "parts=nowhere"), ("--field parts=", "nowhere: there is no such folder")),
         (("--embed", "core/globall"), ("no embedding 'core/globall'", "'core/global'")),
         (("-b", "resnet5"), ("no encoder 'resnet5'", "did you mean 'resnet")),
         (

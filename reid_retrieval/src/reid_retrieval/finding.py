@@ -64,9 +64,11 @@ def find_protocol(name: str | Path) -> Protocol:
     if str(name).endswith(".toml"):
         return read_protocol(Path(name))
     found = {protocol.name: protocol for protocol in GENERIC_PROTOCOLS}
+    wanted = str(name)
+    if wanted in found:  # others are not imported for it
+        return found[wanted]
     for protocol in offered_protocols():
         found.setdefault(protocol.name, protocol)
-    wanted = str(name)
     if wanted not in found and wanted in PUBLISHED:
         wanted = PUBLISHED[wanted]
     if wanted not in found:

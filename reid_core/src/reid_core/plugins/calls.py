@@ -336,10 +336,11 @@ def _warn_of_leaving(name: str, plugin: Plugin) -> None:
 
 def _explain(name: str, plugin: Plugin, error: pluggy.PluginValidationError) -> str:
     # A plugin for a newer core is likelier than a slip of the pen.
-    core = f"plugin '{name}': reid-core {metadata.version('reid-core')} has no"
+    core = metadata.version("reid-core")
     for attribute in dir(plugin):
         if attribute.startswith("reid_") and attribute not in HOOKS:
-            return f"{core} hook '{attribute}'{did_you_mean(attribute, HOOKS)}"
+            known = did_you_mean(attribute, HOOKS)
+            return f"plugin '{name}': reid-core {core} has no hook '{attribute}'{known}"
     for hook in HOOKS:
         takes = inspect.signature(getattr(hookspecs, hook)).parameters
         method = getattr(plugin, hook, None)
@@ -347,7 +348,8 @@ def _explain(name: str, plugin: Plugin, error: pluggy.PluginValidationError) -> 
             if argument not in takes:
                 listed = ", ".join(takes) or "none"
                 return (
-                    f"{core} argument '{argument}' of the hook {hook}"
+                    f"plugin '{name}': reid-core {core} has no argument '{argument}' of the hook "
+                    f"{hook}"
                     f"{did_you_mean(argument, takes)} (it has: {listed})"
                 )
     text = str(error).replace("\n", " ")
