@@ -128,6 +128,9 @@ IDLE = {
     *("data.name", "data.root", "data.threads", "evaluation.data", "evaluation.protocols"),
     *("evaluation.products", "evaluation.batch_size", "evaluation.untrained"),
     "evaluation.ranked_list",
+    # Of tracklets.
+    *("data.frames", "data.frame_sampling", "data.frame_stride", "augment.frames"),
+    "model.frame_pooling",
     # Of what is off, or of other choices than the paper's.
     *("augment.pad_mode", "augment.partial_height", "augment.partial_width"),
     *("augment.partial_from", "augment.erasing_area", "augment.erasing_aspect"),
