@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -76,12 +77,12 @@ def test_help_lists_the_commands(reid: RunReid) -> None:
         (
             ("eval",),
             "--weights --checkpoint --height --width --data --data-root --protocol --distance "
-            "--vector --flip --embed --unknown --rerank --device --precision --json --picture "
-            "--help",
+            "--vector --flip --embed --unknown --rerank --device --precision --cost --json "
+            "--picture --help",
         ),
         (("export",), "--out --input --resize --help"),
         (("plugins", "list"), "--json --help"),
-        (("plugins", "new"), "--into --author --summary --help"),
+        (("plugins", "new"), "--into --author --summary --bare --help"),
         (("data", "show"), "--data-root --out --identities --images --help"),
         (("data", "check"), "--data-root --protocol --no-files --threads --help"),
     ],
@@ -162,7 +163,9 @@ def test_known_plugins_that_are_not_installed_have_the_line_that_installs_them(
         "install": "pip install reid-zebra",
         "summary": "Stripes",
     }
-    assert "  zebra        Stripes  [pip install reid-zebra]" in reid("plugins", "list")[1]
+    assert re.search(
+        r"^  zebra +Stripes  \[pip install reid-zebra\]$", reid("plugins", "list")[1], re.M
+    )
 
 
 def test_a_plugin_is_checked(reid: RunReid, site: FakeSite) -> None:
@@ -274,7 +277,7 @@ def test_data_sets_are_listed(reid: RunReid) -> None:
     assert code == 0
     lines = out.splitlines()
     assert any(line.startswith("folder") for line in lines)
-    assert any(line.startswith("toy:{") and "tiny" in line for line in lines)
+    assert any(line.startswith("toy/{figures,tracklets}:{") and "tiny" in line for line in lines)
     assert any(line.startswith("toy-pairs:{") and "(training source)" in line for line in lines)
     assert "[core]" in out
 
@@ -427,7 +430,6 @@ def test_export_says_what_the_file_takes(reid: RunReid, run_folder: Path, tmp_pa
     "code",
     [
         "import reid_core",
-        "import reid_core.defaults",
         "import reid_core.cli",
         "import reid_core.testing.probes",
         "from reid_core import Plugin, Need, Settings, hookimpl, DataProvider, Branch, LossTerm",
@@ -435,7 +437,6 @@ def test_export_says_what_the_file_takes(reid: RunReid, run_folder: Path, tmp_pa
         "import sys, reid_core.cli; sys.argv = ['reid', 'plugins', 'list']; reid_core.cli.main()",
         "import sys, reid_core.cli; sys.argv = ['reid', 'run', '--help']\n"
         "try:\n    reid_core.cli.main()\nexcept SystemExit:\n    pass",
-        "from reid_core.runs.resolve import resolve; resolve()",
     ],
 )
 def test_nothing_heavy_is_imported_to_list(code: str) -> None:

@@ -193,7 +193,7 @@ def test_too_few_identities_for_a_batch(refused: Refused, tmp_path: Path) -> Non
     root = folder(tmp_path / "data", train=TRAIN[:8], query=QUERY, gallery=GALLERY)
     line = refused("-d", "folder", "--data-root", root)
     assert "a batch of 8 with 2 images per identity needs 4 identities, and there are 2" in line
-    assert "-s data.batch_size=4 is the least that works" in line
+    assert "-s data.batch_size=4 is the most that works" in line
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
