@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,6 +82,23 @@ def test_a_page_says_effect_interval_and_verdict(table: Table):
     assert "| head against none | `standard` | 5 | +10.0 [+" in page
     assert "| 5 of 5 |" in page
     assert "**shown**" in page
+
+
+def test_a_page_names_declared_starts_and_stages(table: Table):
+    for name in ("none", "head"):
+        more = {"start": {"name": "people/somebody", "sha256": None}}
+        table.add("rows", {**line_of(name, 0, 0.2), **more})
+    page = evidence_page([study()], table)
+    assert "Start: people/somebody; 2 steps." in page
+    assert "beside these steps" not in page
+    own = declaring.Arm("s", "head", {}, None, (), "f", "random weights (it)", "S, 9 steps")
+    whole = study()
+    page = evidence_page([replace(whole, arms={**whole.arms, "head": own})], table)
+    assert "Start: people/somebody (none); random weights (it) (head); 2 steps." in page
+    assert r"| head \* | 1 |" in page
+    assert r"\* head, beside these steps: S, 9 steps." in page
+    table.lines["rows"]["head0-a"]["stages"] = ["san/pg"]
+    assert r"\* head, beside these steps: san/pg." in evidence_page([study()], table)
 
 
 def test_fewer_than_five_seeds_get_no_verdict(table: Table):
@@ -292,6 +311,14 @@ def test_every_declared_arm_resolves():
             assert {*arm.elsewhere} <= elsewhere.TESTS.keys()
 
 
+def test_an_arm_without_the_cores_encoder_declares_its_start():
+    arm = next(o for o in declaring.load_studies() if o.name == "fsam-transfer").arms["A"]
+    plan, unsaid = planning.planned(arm), planning.planned(replace(arm, start=""))
+    assert plan.problem == ""
+    assert unsaid.problem == "plugin 'seen' brings its encoder: declare its 'start' in words"
+    assert unsaid.key(0) == plan.key(0)
+
+
 # Rows ---------------------------------------------------------------------------------------------
 
 
@@ -357,6 +384,8 @@ def test_a_queue_measures_goes_on_and_reproduces(queue: SimpleNamespace, capsys,
     assert "not tested on ward: WARD is not here: set EVIDENCE_WARD" in said
     (row,) = Table(queue.table).rows
     assert row.content["steps"] == 4
+    assert row.content["wall_seconds"] > 0
+    assert row.content["stages"] == []
     assert row.score("standard", "mAP") == pytest.approx(
         row.of_queries("standard", "mAP").mean(), abs=1e-4
     )
@@ -377,6 +406,36 @@ def test_a_queue_measures_goes_on_and_reproduces(queue: SimpleNamespace, capsys,
     assert line[1] == line[2]
 
 
+def test_a_row_over_its_limit_keeps_its_time_before_it_is_ended(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(running, "GRACE", 10)
+
+    def slow() -> None:
+        try:
+            time.sleep(60)
+        finally:
+            (tmp_path / "spent.json").write_text("{}")
+
+    with pytest.raises(ReidError, match="it took more than 0 seconds"):
+        running.in_process(slow, limit=0.4)
+    assert (tmp_path / "spent.json").is_file()
+
+
+def test_attempts_of_a_row_add_up_in_both_times(tmp_path: Path, monkeypatch):
+    def fail(**given: object) -> None:
+        raise ReidError("the disk is full")
+
+    clock = iter((0.0, 3.0, 100.0, 104.0))
+    monkeypatch.setattr("reid_core.runs.running.run", fail)
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(running, "_cpu_seconds", lambda: 2.0)
+    plan = planning.planned(tiny())
+    for _ in range(2):
+        with pytest.raises(ReidError, match="the disk is full"):
+            running.measured(plan, 0, tmp_path, tmp_path / "log")
+    spent = json.loads((tmp_path / "rows" / plan.key(0) / "spent.json").read_text())
+    assert spent == {"cpu_seconds": 4.0, "wall_seconds": 7.0}
+
+
 def test_stages_of_other_code_are_not_taken(tmp_path: Path):
     running._forget_others(tmp_path, {"reid_core.step": "a"})
     stage = tmp_path / "stages" / "san" / "pg"
@@ -392,4 +451,7 @@ def test_an_unfinished_row_of_other_sources_is_begun_anew(tmp_path: Path):
     (tmp_path / "code.json").write_text(json.dumps({"reid_core.step": "b"}))
     assert running._not_to_be_continued(tmp_path, sources).startswith("1 modules have changed")
     (tmp_path / "code.json").write_text(json.dumps(sources))
+    (tmp_path / "spent.json").write_text('{"cpu_seconds": 1.0}')
+    assert running._not_to_be_continued(tmp_path, sources) == "how long it took was not kept"
+    (tmp_path / "spent.json").write_text('{"cpu_seconds": 1.0, "wall_seconds": 1.0}')
     assert running._not_to_be_continued(tmp_path, sources) == ""

@@ -21,8 +21,10 @@ PLACES = {
 
 LIBRARIES = {
     **dict.fromkeys(("kornia", "sklearn", "timm", "torchvision", "tensorboardX"), HEAVY),
-    **dict.fromkeys(("av", "huggingface_hub", "mlflow", "onnxruntime", "openvino"), EXTRA),
-    **dict.fromkeys(("matplotlib", "pyarrow", "qdrant_client", "ray", "resource"), EXTRA),
+    **dict.fromkeys(("av", "huggingface_hub", "mlflow", "onnxruntime", "open_clip"), EXTRA),
+    **dict.fromkeys(
+        ("matplotlib", "openvino", "pyarrow", "qdrant_client", "ray", "resource"), EXTRA
+    ),
     **dict.fromkeys(("scipy", "submitit", "trackio", "umap", "wandb"), EXTRA),
 }
 """Libraries that may be imported where they are needed."""

@@ -1,9 +1,11 @@
 """Studies as they are declared, in TOML: what is asked, arms, seeds, comparisons.
 
 A study fixes the data, the start, the budget and the seeds for all of its arms; an arm is what is
-different. Comparisons, their protocol and their measure are declared before a row is measured. A
-study that is ``like`` another one begins with that one's recipe, settings and tests; arms that come
-out alike share their rows.
+different. What no configuration says is declared in words, for the page alone: ``start`` of a study
+or an arm whose plugins own the encoder, and the ``stage`` that an arm trains beside. Comparisons,
+their protocol and their measure are declared before a row is measured. A study that is ``like``
+another one begins with that one's recipe, settings and tests; arms that come out alike share their
+rows.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ HERE = Path(__file__).resolve().parent / "declared"
 
 _STUDY = {
     *("paper", "order", "asks", "why", "like", "recipe", "seeds", "settings", "elsewhere"),
-    *("arms", "against", "protocol", "comparisons"),
+    *("start", "arms", "against", "protocol", "comparisons"),
 }
 _INHERITED = ("recipe", "settings", "elsewhere")
-_ARM = {"settings", "recipe"}
+_ARM = {"settings", "recipe", "start", "stage"}
 _COMPARISON = {"of", "against", "protocol", "asks"}
 
 
@@ -41,6 +43,8 @@ class Arm:
         recipe: what the flags rule over.
         elsewhere: tests beside those of the configuration's protocols.
         frame: hash of what the study declares for all of its arms.
+        start: where its network begins, in words, if that is not ``model.pretrained``; else empty.
+        stage: what it trains beside, or has beside, the study's budget, in words; else empty.
     """
 
     study: str
@@ -49,6 +53,8 @@ class Arm:
     recipe: str | None
     elsewhere: tuple[str, ...]
     frame: str = ""
+    start: str = ""
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,8 @@ def _study(
             own.get("recipe", section.get("recipe")),
             tuple(section.get("elsewhere", ())),
             frame,
+            own.get("start", section.get("start", "")),
+            own.get("stage", ""),
         )
     listed = section.get("comparisons") or [
         {"of": title} for title in arms if title != section["against"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from studies import orders
-from studies.declaring import Compared, Study
+from studies.declaring import Arm, Compared, Study
 from studies.planning import Identity, Sides, sides, stored_sides
 from studies.table import Row, Table
 from studies.verdicts import RESAMPLES, SEEDS, Found, compared, spread
@@ -19,7 +19,10 @@ before a row of them is measured. **People are synthetic** unless a protocol beg
 and figures on them say nothing about real ones.
 
 - A row is one run: an arm with one seed. All arms of a study have the same start, data, budget and
-  rate; nothing is tuned for an arm. `python benchmarks/evidence.py row ID` measures a row again.
+  rate, beside stages of their own, which are named; nothing is tuned for an arm.
+  `python benchmarks/evidence.py row ID` measures a row again.
+- *CPU s*: mean over the rows. A stage is paid by the row that trained it; one that found it made
+  has the run alone, so that arms with a stage, marked \\*, are not comparable by time.
 - Effects are differences of mAP (and rank-1) in points. Intervals of 95 % come from {RESAMPLES}
   resamples of people (all queries of a person together, the same ones in both arms) and, apart from
   them, of the seeds of each arm. The percentile bootstrap of five seeds is a little too narrow.
@@ -143,12 +146,14 @@ def _arms(study: Study, table: Table) -> Iterator[str]:
     protocols = dict.fromkeys(
         protocol for rows in shown.values() for row in rows for protocol in row.content["scores"]
     )
-    some = next(iter(shown.values()))[0]
-    start = some.content["start"].get("name", "random weights")
-    yield (
-        f"Start: {start}; {some.content['steps']} steps. Rank-1 / mAP in per cent, mean and "
-        "deviation over seeds:\n"
+    stages = _alike({name: _stage(study.arms[name], rows) for name, rows in shown.items()})
+    starts = _alike({name: _start(study.arms[name], rows) for name, rows in shown.items()})
+    steps = _alike({name: f"{rows[0].content['steps']} steps" for name, rows in shown.items()})
+    begins, lasts = (
+        "; ".join(one if len(each) == 1 else f"{one} ({', '.join(each[one])})" for one in each)
+        for each in (starts, steps)
     )
+    yield f"Start: {begins}; {lasts}. Rank-1 / mAP in per cent, mean and deviation over seeds:\n"
     yield f"| arm | seeds | {' | '.join(f'`{one}`' for one in protocols)} | CPU s | rows |"
     yield "|---" * (4 + len(protocols)) + "|"
     for name, rows in shown.items():
@@ -159,8 +164,30 @@ def _arms(study: Study, table: Table) -> Iterator[str]:
             cells.append(" / ".join(both) if tested else "–")
         seconds = sum(row.content["cpu_seconds"] for row in rows) / len(rows)
         ids = " ".join(row.id.partition("-")[0][:6] for row in rows)
-        yield f"| {name} | {len(rows)} | {' | '.join(cells)} | {seconds:.0f} | {ids} |"
+        mark = r" \*" if _stage(study.arms[name], rows) else ""
+        yield f"| {name}{mark} | {len(rows)} | {' | '.join(cells)} | {seconds:.0f} | {ids} |"
     yield ""
+    for stage, names in stages.items():
+        if stage:
+            yield f"\\* {', '.join(names)}, beside these steps: {stage}.\n"
+
+
+def _alike(said: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the arms of which the same is said."""
+    found: dict[str, list[str]] = {}
+    for name, one in said.items():
+        found.setdefault(one, []).append(name)
+    return found
+
+
+def _start(arm: Arm, rows: Sequence[Row]) -> str:
+    """Return where an arm's network begins: a row knows ``model.pretrained``, and no plugin's."""
+    return arm.start or str(rows[0].content["start"].get("name", "random weights"))
+
+
+def _stage(arm: Arm, rows: Sequence[Row]) -> str:
+    """Return what an arm has beside its steps: as it is declared, or the names in its rows."""
+    return arm.stage or ", ".join(rows[0].content.get("stages", ()))
 
 
 def _rows_of(

@@ -99,11 +99,13 @@ def with_root(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def planned(arm: Arm) -> Planned:
     """Resolve an arm; what is wrong with it is kept, not raised."""
     from reid_core import ReidError
+    from reid_core.plugins.slots import assign_slots
     from reid_core.runs.resolve import resolve
 
     try:
         flags, classes = with_root(arm.flags), classes_for(arm.flags)
-        config = resolve(flags, recipe=arm.recipe, classes=classes).config
+        resolved = resolve(flags, recipe=arm.recipe, classes=classes)
+        config = resolved.config
         found = config.model_dump(mode="json", exclude_none=True)
         if flags is not arm.flags:
             found["data"]["root"] = arm.flags["data"]["root"]  # where it lies here is no part of it
@@ -113,6 +115,9 @@ def planned(arm: Arm) -> Planned:
     problem = ""
     if start is not None and start.sha256 is None:
         problem = f"its start '{start.name}' is not on this machine"
+    owner = assign_slots(resolved.plugins, config.own)["backbone"]
+    if owner != "core" and not arm.start:
+        problem = f"plugin '{owner}' brings its encoder: declare its 'start' in words"
     return Planned(arm, found, _hash(without_idle(found)), start, problem)
 
 

@@ -24,7 +24,7 @@ from studies.planning import Planned, classes_for, with_root
 from studies.table import packed
 
 GRACE = 60
-"""Seconds in which a run that is asked to stop must have written its checkpoint."""
+"""Seconds in which a run that is asked to stop must have written its checkpoint and its time."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,14 @@ def in_process(work: Callable[..., Any], *args: Any, limit: float | None = None)
         theirs.close()
         try:
             if not mine.poll(limit):
+                _asked_to_stop(process)
                 raise ReidError(f"it took more than {limit:.0f} seconds")
             found, problem = mine.recv()
         except EOFError:
             process.join()
             raise ReidError(f"its process ended with code {process.exitcode}") from None
         except (Stopped, KeyboardInterrupt):
-            if process.pid is not None:
-                os.kill(process.pid, signal.SIGINT)
-            process.join(GRACE)
+            _asked_to_stop(process)
             raise Stopped("stopped") from None
         process.join()
     finally:
@@ -91,6 +90,12 @@ def in_process(work: Callable[..., Any], *args: Any, limit: float | None = None)
     if problem:
         raise ReidError(problem)
     return found
+
+
+def _asked_to_stop(process: multiprocessing.process.BaseProcess) -> None:
+    if process.pid is not None:
+        os.kill(process.pid, signal.SIGINT)
+    process.join(GRACE)
 
 
 def _answer(pipe: Any, work: Callable[..., Any], args: Sequence[Any]) -> None:
@@ -136,7 +141,7 @@ def measured(plan: Planned, seed: int, work: Path, log: Path) -> Outcome:
         if folder.exists() and (problem := _not_to_be_continued(folder, sources)):
             said.append(f"begun anew: {problem}")
             shutil.rmtree(folder)
-        spent = _spent(folder)
+        cpu, wall = _spent(folder)
         if (folder / "checkpoint.pt").is_file():
             said.append("continued from its checkpoint")
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,11 +152,12 @@ def measured(plan: Planned, seed: int, work: Path, log: Path) -> Outcome:
             if not (folder / "results.json").is_file():
                 resume = (folder / "config.toml").is_file()
                 run(resolved=resolved, out=folder, resume=resume, cache=cache, say=say)
+            results = json.loads((folder / "results.json").read_text("utf-8"))["results"]
+            tests, missing = _elsewhere(plan.arm.elsewhere, folder, work, say)
         finally:
-            cpu = spent + _cpu_seconds()
-            write_json(folder / "spent.json", {"cpu_seconds": cpu})
-        results = json.loads((folder / "results.json").read_text("utf-8"))["results"]
-        tests, missing = _elsewhere(plan.arm.elsewhere, folder, work, say)
+            spent = {"cpu_seconds": cpu + _cpu_seconds()}
+            spent["wall_seconds"] = wall + time.monotonic() - began
+            write_json(folder / "spent.json", spent)
     said += missing
     scores, questions = {}, []
     for prefix, listed in (("", results), *tests):
@@ -174,8 +180,8 @@ def measured(plan: Planned, seed: int, work: Path, log: Path) -> Outcome:
         "steps": schedule["epochs"] * schedule.get("iterations_per_epoch", 0),
         "scores": scores,
         "terms": _last_terms(folder),
-        "cpu_seconds": round(spent + _cpu_seconds(), 1),
-        "seconds": round(time.monotonic() - began, 1),
+        "stages": sorted(_stages(folder)),
+        **{name: round(seconds, 1) for name, seconds in spent.items()},
         "machine": f"{platform.machine()}, {_processor()}",
         "measured": time.strftime("%Y-%m-%d"),
     }
@@ -202,6 +208,9 @@ def _not_to_be_continued(folder: Path, sources: Mapping[str, str]) -> str:
     file = folder / "code.json"
     if not file.is_file():
         return "it was stopped before it began"
+    spent = folder / "spent.json"
+    if spent.is_file() and "wall_seconds" not in json.loads(spent.read_text("utf-8")):
+        return "how long it took was not kept"
     changed = unlike(sources, json.loads(file.read_text("utf-8")))
     return f"{len(changed)} modules have changed since, {changed[0]} first" if changed else ""
 
@@ -216,9 +225,19 @@ def _forget_others(cache: Path, sources: Mapping[str, str]) -> None:
         file.write_text(digest(sources), "utf-8")
 
 
-def _spent(folder: Path) -> float:
+def _spent(folder: Path) -> tuple[float, float]:
+    """Return CPU and wall seconds of the attempts before."""
     file = folder / "spent.json"
-    return json.loads(file.read_text("utf-8"))["cpu_seconds"] if file.is_file() else 0.0
+    if not file.is_file():
+        return 0.0, 0.0
+    found = json.loads(file.read_text("utf-8"))
+    return found["cpu_seconds"], found["wall_seconds"]
+
+
+def _stages(folder: Path) -> list[str]:
+    """Return the names of the stages that a run has trained, or found made."""
+    notes = (folder / "stages").glob("*.json")
+    return [json.loads(note.read_text("utf-8"))["stage"] for note in notes]
 
 
 def _cpu_seconds() -> float:

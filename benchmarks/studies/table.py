@@ -3,7 +3,9 @@
 Five files of one JSON object per line, to which lines are only ever added:
 
 - ``rows.jsonl``: a run each: configuration, seed, code, start, the rows that it begins with, scores
-  by protocol, and of every query the rank of its first match and its average precision;
+  by protocol, of every query the rank of its first match and its average precision, the stages that
+  it trained or found made, and CPU and wall seconds of all its attempts (older rows have
+  ``seconds`` instead, of the last attempt alone, which nothing reads);
 - ``configurations.jsonl``: a run's whole configuration without its seed, by hash;
 - ``arms.jsonl``: which configuration and start a study's arm had, and the study's common ground
   (``frame``) when it had them: arms of two frames are never compared;
