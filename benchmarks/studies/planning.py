@@ -110,12 +110,12 @@ def planned(arm: Arm) -> Planned:
         if flags is not arm.flags:
             found["data"]["root"] = arm.flags["data"]["root"]  # where it lies here is no part of it
         start = _start(found)
+        owner = assign_slots(resolved.plugins, config.own)["backbone"]
     except ReidError as error:
         return Planned(arm, {}, "", None, str(error))
     problem = ""
     if start is not None and start.sha256 is None:
         problem = f"its start '{start.name}' is not on this machine"
-    owner = assign_slots(resolved.plugins, config.own)["backbone"]
     if owner != "core" and not arm.start:
         problem = f"plugin '{owner}' brings its encoder: declare its 'start' in words"
     return Planned(arm, found, _hash(without_idle(found)), start, problem)
