@@ -58,7 +58,7 @@ def _imports(source: Path) -> Iterator[tuple[str, str]]:
                 yield from ((where, f"{node.module}.{alias.name}") for alias in node.names)
 
 
-ABSENT = {"mlflow": "mlflow-skinny"}
+ABSENT = {"mlflow": "mlflow-skinny", "open_clip": "open-clip-torch"}
 """Distributions of extras that the tests do without, by their modules."""
 
 FOUND = {"umap"}

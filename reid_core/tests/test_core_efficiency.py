@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,7 +115,54 @@ def test_options_about_data_need_a_data_set(options: list[str], said: str) -> No
     assert said in str(found.exception)
 
 
-def test_a_measured_table_names_what_is_left_out() -> None:
+def test_the_table_names_what_is_left_out() -> None:
+    assert "no ONNX here" in str(efficiency.efficiency_table(FOUND, "cost").caption)
     table = efficiency.efficiency_table(replace(FOUND, left_out=""), "cost")
     assert table.row_count == 1
     assert "no ONNX" not in str(table.caption)
+
+
+def test_the_products_of_attention_are_counted() -> None:
+    found = Embedder.from_encoder(TimmEncoder("test_vit", (64, 32)), (64, 32))
+    blocks = found.encoder.trunk.blocks
+    width, hidden = 64, blocks[0].mlp.fc1.out_features
+    patches = 4 * 2
+    tokens = patches + 1
+    linear = tokens * (3 * width * width + width * width + 2 * width * hidden)
+    attention = 2 * tokens * tokens * width  # queries by keys, and their shares by values
+    stem = patches * width * 3 * 16 * 16
+    assert multiply_adds(found) == stem + len(blocks) * (linear + attention)
+
+
+def test_the_fast_path_of_torch_s_attention_hides_nothing() -> None:
+    layer = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    given = torch.rand(1, 5, 8)
+    with (
+        torch.no_grad(),
+        efficiency._plain_attention(),
+        efficiency.FlopCounterMode(display=False) as counted,
+    ):
+        layer(given, given, given, need_weights=False)
+    assert counted.get_total_flops() // 2 == 4 * 5 * 8 * 8 + 2 * 5 * 5 * 8
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_of_clips_every_frame_is_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Embedder.from_encoder(TimmEncoder("test_resnet", (64, 32)), (64, 32))
+    ticks = count()
+    monkeypatch.setattr(efficiency, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(efficiency, "find_spec", lambda package: None)
+
+    def measured(clip: int | None) -> Efficiency:
+        made.clip = clip
+        return measure_efficiency(made, (2,))
+
+    images, clips = measured(None), measured(4)
+    # A batch takes two ticks of the clock.
+    assert [one.images_per_second for one in images.speeds] == [2 / 2]
+    assert [one.images_per_second for one in clips.speeds] == [2 * 4 / 2]
+    assert clips.multiply_adds == images.multiply_adds == by_hand(made)
+    assert (images.frames, clips.frames) == (None, 4)
+    table = efficiency.efficiency_table(clips, "cost")
+    assert table.columns[1].header == "batch, clips"
+    assert "numbers per clip of 4 images" in str(table.caption)

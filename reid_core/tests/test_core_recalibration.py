@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from reid_core.data.clips import ClipPolicy
 from reid_core.data.draws import in_order
+from reid_core.data.loading import BatchLoader
+from reid_core.loop import recalibration
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.recalibration import batches_of, recalibrate
 from reid_core.testing.probe_plugins import PROBES
@@ -112,3 +115,23 @@ def test_a_labeler_can_change_what_the_network_sees(reid_cache: Path) -> None:
     same = features.deployed(lambda image, fields: image)
     assert same == pytest.approx(plain, abs=1e-6)
     assert features.of("core/global") == pytest.approx(plain, abs=1e-6)
+
+
+def test_clips_are_drawn_as_in_training(reid_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {
+        "name": "toy/tracklets:tiny",
+        "frames": 2,
+        "frame_sampling": "consecutive",
+        "frame_stride": 2,
+    }
+    assembly = tiny_assembly((), {"data": data}, cache=reid_cache)
+    assembly.model.train()
+    drawn = []
+
+    def loader(*args: Any, clips: ClipPolicy, **kwargs: Any) -> BatchLoader:
+        drawn.append(clips)
+        return BatchLoader(*args, clips=clips, **kwargs)
+
+    monkeypatch.setattr(recalibration, "BatchLoader", loader)
+    recalibrate(assembly)
+    assert drawn == [ClipPolicy(2, "consecutive", 2)]

@@ -37,7 +37,7 @@ from reid_core import (
 )
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.data.augmentation import ErasingPolicy
-from reid_core.data.clips import ClipPolicy, clips_in_order, frame_of
+from reid_core.data.clips import ClipPolicy, clips_in_order, clips_of, frame_of
 from reid_core.data.draws import Draw
 from reid_core.data.loading import BatchLoader
 from reid_core.evaluation.extraction import extract, extract_output
@@ -541,8 +541,6 @@ def test_labels_are_of_frames_or_of_samples(dataset: DataSet, tmp_path: Path) ->
 
 
 def test_settings_reach_the_clips(dataset: DataSet, toy_tiny: DataSet) -> None:
-    from reid_core.runs.assembly.sources import clips_of
-
     data = {"frames": 5, "frame_sampling": "consecutive", "frame_stride": 2}
     config = resolve({"data": data, "augment": {"frames": "apart"}}).config
     assert clips_of(config, dataset.train) == ClipPolicy(5, "consecutive", 2, together=False)

@@ -38,11 +38,11 @@ def test_the_contrasts_of_the_first_stage_are_the_papers() -> None:
     def share(row: torch.Tensor, column: int) -> float:
         return math.log(math.exp(row[column]) / sum(math.exp(value) for value in row))
 
-    i2t = -sum(share(images[i] @ texts.T, i) for i in range(5)) / 5  # eq. 3
+    i2t = -sum(share(images[i] @ texts.T, i) for i in range(5)) / 5  # image to text
     found = supervised_contrast(images @ texts.T, labels)
     assert found.item() == pytest.approx(i2t, rel=1e-5)
     t2i = 0.0
-    for i in range(5):  # eq. 4
+    for i in range(5):  # text to image
         positives = [p for p in range(5) if labels[p] == labels[i]]
         t2i -= sum(share(texts[i] @ images.T, p) for p in positives) / len(positives) / 5
     found = supervised_contrast(texts @ images.T, labels)

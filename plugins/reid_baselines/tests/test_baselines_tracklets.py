@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from reid_baselines.temporal_attention import TemporalAttention
 from reid_core import DataError, load_embedder
+from reid_core.loop.step import train_step
 from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
 from reid_core.testing import conformance_suite
@@ -106,3 +108,43 @@ def test_recipes_have_the_published_settings() -> None:
     assert quick.data.name == "synthpeople/tracklets:quick"
     for config in (mars, ccvid, quick):
         assert config.run.plugins == ("tracklets",)
+
+
+CLUSTERS = {"min_samples": 2, "eps": 0.5, "k1": 6}
+WITH: dict[str, dict[str, Any]] = {
+    "cal": {"plugins": {"cal": {"begin": 0}}},
+    "clipreid": {"plugins": {"clipreid": {"prompt_epochs": 1}}},
+    "cluster_contrast": {"plugins": {"cluster_contrast": CLUSTERS}},
+    "mgn": {"data": {"height": 96}, "model": {"backbone": "test_resnet"}},
+    "spcl": {"plugins": {"spcl": CLUSTERS}},
+    "transreid": {
+        "model": {"backbone": "test_vit"},
+        "plugins": {"transreid": {"groups": 2, "shift": 1}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "agw",
+        "bot",
+        "cal",
+        "clipreid",
+        "cluster_contrast",
+        "meanteacher",
+        "mgn",
+        "spcl",
+        "transreid",
+    ],
+)
+def test_every_method_takes_tracklets(reid_cache: Path, name: str) -> None:
+    assembly = tiny_assembly((name,), TRACKLETS, WITH.get(name, {}), cache=reid_cache)
+    trainer = Recorder(assembly)
+    assembly.model.train()
+    trainer.begin_epoch()
+    streams = trainer.streams(8)
+    for _ in range(2):
+        reports = train_step(assembly.parts, trainer.batches(streams), 0.0)
+    terms = [term for report in reports.values() for term in report.terms.values()]
+    assert terms

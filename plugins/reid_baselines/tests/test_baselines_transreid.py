@@ -1,4 +1,4 @@
-"""TransReID: conformance, equations by independent code, side information on and off, export."""
+"""TransReID: conformance, formulae by independent code, side information on and off, export."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def encoder(**kwargs: Any) -> TransreidEncoder:
 
 
 def by_hand(made: TransreidEncoder, image: Tensor, row: int) -> dict[str, Tensor]:
-    """Compute the paper's equations for one image, patch by patch."""
+    """Compute the paper's formulae for one image, patch by patch."""
     trunk: Any = made.inner.trunk
     kernel, bias = trunk.patch_embed.proj.weight, trunk.patch_embed.proj.bias
     patches = [
@@ -54,7 +54,7 @@ def by_hand(made: TransreidEncoder, image: Tensor, row: int) -> dict[str, Tensor
         for x in range(0, 32 - 15, 12)
     ]
     places = trunk.pos_embed[0]
-    side = 3.0 * made.side[row]  # eq. 4
+    side = 3.0 * made.side[row]
     tokens = torch.stack([trunk.cls_token[0, 0], *patches]) + places + side
     for block in trunk.blocks[:-1]:
         tokens = block(tokens[None])[0]
@@ -69,7 +69,7 @@ def by_hand(made: TransreidEncoder, image: Tensor, row: int) -> dict[str, Tensor
     return found
 
 
-def test_the_encoder_computes_the_papers_equations() -> None:
+def test_the_encoder_computes_the_papers_formulae() -> None:
     made = encoder(shift=1)
     image = torch.randn(1, 3, 64, 32)
     with torch.no_grad():
@@ -177,6 +177,8 @@ def test_the_exported_embedder_has_the_camera_as_an_input(reid_cache: Path, tmp_
         ({"model": {"backbone": "test_resnet"}}, ("'test_resnet'", "vit_small_patch16_224")),
         ({"plugins": {"transreid": {"stride": 17}}}, ("transreid.stride = 17", "stride=16")),
         ({"plugins": {"transreid": {"groups": 11}}}, ("5 x 2 patches", "groups = 11")),
+        ({"plugins": {"transreid": {"shift": 10}}}, ("5 x 2 patches", "transreid.shift = 10")),
+        ({"plugins": {"transreid": {"shuffle": 10}}}, ("5 x 2 patches", "transreid.shuffle = 10")),
         ({"data": {"height": 64, "width": 8}}, ("64 x 8", "data.width")),
     ],
 )

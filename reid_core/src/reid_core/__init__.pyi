@@ -47,7 +47,7 @@ from reid_core.contract.samples import (
     Source as Source,
     SourceRequest as SourceRequest,
 )
-from reid_core.contract.stages import Stage as Stage, Start as Start
+from reid_core.contract.stages import Stage as Stage, StageResult as StageResult, Start as Start
 from reid_core.contract.step import (
     Group as Group,
     LinearRamp as LinearRamp,

@@ -27,9 +27,8 @@ from reid_unsup_cc.recolor import Recolor
 from reid_unsup_cc.templates import GARMENTS, Picture, TemplatePool, read_picture, stacked
 
 if TYPE_CHECKING:
-    from reid_core import Batch, RunContext, Sample, Source
+    from reid_core import Batch, RunContext, Sample, Source, StageResult
     from reid_core.contract.samples import FieldValue
-    from reid_core.contract.stages import StageResult
     from reid_unsup_cc.dressing import Dresser
     from reid_unsup_cc.settings import SynthesisSettings, UnsupCCSettings
 

@@ -19,9 +19,8 @@ from reid_unsup_cc.pise_losses import Lesson, mean_error
 if TYPE_CHECKING:
     from torch import nn
 
-    from reid_core import RunContext, StepView, Tap
+    from reid_core import RunContext, StageResult, StepView, Tap
     from reid_core.contract.encoder import Encoder
-    from reid_core.contract.stages import StageResult
 
 PLUGIN = "unsup_cc"
 """Name under which the stage runs its plugin."""

@@ -33,6 +33,7 @@ class Agw(Plugin):
     """Put non-local blocks into a ResNet, pool by a generalised mean, weigh all triplets."""
 
     Settings = AgwSettings
+    takes_frames = True
     needs = (Need("identities"),)
 
     @property

@@ -50,6 +50,7 @@ class Bot(Plugin):
     """Smooth labels, erase, normalise behind the triplet loss, and pull features to centres."""
 
     Settings = BotSettings
+    takes_frames = True
     # Warm-up and the last stride stand in every recipe already.
     defaults: Mapping[str, Any] = {
         "augment.erasing": 0.5,
@@ -90,10 +91,11 @@ class Bot(Plugin):
         weight = self.settings.centre_weight
         if step.update != "main" or not weight:
             return []
-        batch = step.main.batch
-        feature = step.main.output("deployed:raw").float()
-        known = (batch.pid >= 0).float()
-        centre = ctx.module(self.own("centres"))(batch.pid.clamp(min=0))
+        # Means are over the rows of somebody, which ranks need not have as many of.
+        feature = ctx.gather(step.main.output("deployed:raw").float())
+        labels = ctx.gather(step.main.batch.pid)
+        known = (labels >= 0).float()
+        centre = ctx.module(self.own("centres"))(labels.clamp(min=0))
         count = known.sum().clamp(min=1)
         pull = ((feature - centre.detach()).square().sum(1) * known).sum() / count
         move = ((feature.detach() - centre).square().sum(1) * known).sum() / count

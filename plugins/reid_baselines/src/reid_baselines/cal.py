@@ -53,6 +53,7 @@ class Cal(Plugin):
     """
 
     Settings = CalSettings
+    takes_frames = True
     needs = (
         Need("fixed_identities", "leave one of them out: an outfit must be somebody's who stays"),
         Need("identities"),
@@ -104,7 +105,9 @@ class Cal(Plugin):
             return []
 
         view = step.main if adversarial else step.passes[self.own("seen")]
-        vector, clothes = view.output("deployed:neck"), view.batch.clothes
+        # Means are over the rows whose outfit is known, which ranks need not have as many of.
+        vector = ctx.gather(view.output("deployed:neck"))
+        clothes = ctx.gather(view.batch.clothes)
         classifier = ctx.module(self.own("outfits"))
         if not adversarial:
             logits = settings.scale * classifier(vector)

@@ -41,7 +41,7 @@ class ClipreidSettings(PromptSettings):
     prompt_lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.5e-4
     """Learning rate of the words."""
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    """Factor on the cross-entropy over the texts of all people (equation 7)."""
+    """Factor on the cross-entropy over the texts of all people."""
     bias_lr_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     """Factor on the learning rate of the encoder's biases."""
 
@@ -50,6 +50,7 @@ class Clipreid(Plugin):
     """Learn words for every person with CLIP as it is, then fit the image encoder to the texts."""
 
     Settings = ClipreidSettings
+    takes_frames = True
     claims = ("embedding",)
     needs = (Need("identities"), Need("fixed_identities"))
 
@@ -128,7 +129,7 @@ class Clipreid(Plugin):
 
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
-        """Return the cross-entropy of images over the texts of all people (equation 7)."""
+        """Return the cross-entropy of images over the texts of all people."""
         name, projected = self.own("i2t"), self.own("projected")
         if not (ctx.owns(self.name, "embedding") and step.wants(name)):
             return []
@@ -138,7 +139,7 @@ class Clipreid(Plugin):
         texts: Any = ctx.module(self.own("texts"))
         values = [
             identity_cross_entropy(
-                inner_products(ctx.gather(view.output(projected)), texts.vectors),
+                inner_products(ctx.gather(view.embedding(projected).raw), texts.vectors),
                 ctx.gather(view.batch.pid),
                 ctx.config.identity.label_smoothing,
             )

@@ -45,6 +45,7 @@ class Prompts(Plugin):
     """Learn the words; the only plugin of its stage."""
 
     Settings = PromptSettings
+    takes_frames = True
     claims = ("backbone", "embedding")
     needs = (Need("identities"),)
 
@@ -86,10 +87,10 @@ class Prompts(Plugin):
 
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
-        """Return both contrasts between the images of a batch and their texts (eq. 3, 4)."""
+        """Return both contrasts between the images of a batch and their texts."""
         batch = step.main.batch
         words: Any = ctx.module(self.own("words"))
-        images = ctx.gather(step.main.output(self.own("v")))
+        images = ctx.gather(step.main.embedding(self.own("image")).raw)
         texts = ctx.gather(ctx.module(self.own("text"))(words(batch.pid)))
         labels = ctx.gather(batch.pid)
         similarities = inner_products(images, texts)
@@ -100,10 +101,10 @@ class Prompts(Plugin):
 
 
 def supervised_contrast(similarities: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean over rows of minus the log share of its positives, each for itself (eq. 4).
+    """Return the mean over rows of minus the log share of its positives, each for itself.
 
-    With texts in the columns it is equation 3, whose one positive stands there as often as the
-    person is in the batch.
+    Of texts over images it is the paper's text-to-image contrast. With texts in the columns it is
+    the image-to-text one, whose one positive stands there as often as the person is in the batch.
 
     Args:
         similarities: ``B B``, without temperature.

@@ -13,13 +13,13 @@ from reid_core import ConfigError, Encoder
 from reid_core.model.torchvision_guard import ensure
 
 if TYPE_CHECKING:
-    from reid_core.contract.stages import StageResult
+    from reid_core import StageResult
 
 RANDOM = "random"
 """The text encoder that needs no open_clip: a small transformer with random weights."""
 
 BEFORE, AFTER = "A photo of a", "person."
-"""What stands around the learnt words (section 3.2)."""
+"""What stands around the learnt words."""
 
 
 class TextTower(nn.Module):

@@ -34,6 +34,7 @@ class ClusterContrast(Plugin):
     """Take clusters for identities, and contrast images with one memory per cluster."""
 
     Settings = ClusterContrastSettings
+    takes_frames = True
     claims = ("labels:pid", "identity")
     defaults: Mapping[str, Any] = {"data.sampler": "pk"}
 

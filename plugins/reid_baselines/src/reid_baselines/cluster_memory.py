@@ -53,8 +53,8 @@ def info_nce(cosines: Tensor, labels: Tensor, temperature: float) -> Tensor:
 class ClusterMemory(IdentityCriterion):
     """Cluster Contrast's memory dictionary: one vector per cluster.
 
-    It begins every epoch as the mean of the cluster's images (equation 2), and is moved once after
-    every step by the vectors of all ranks (equation 4).
+    It begins every epoch as the mean of the cluster's images, and is moved once after every step by
+    the vectors of all ranks.
 
     Args:
         embedding: what is supervised.
@@ -80,14 +80,14 @@ class ClusterMemory(IdentityCriterion):
     def forward(
         self, embedded: Embedded, labels: Tensor, soft_targets: Tensor | None = None
     ) -> IdentityOutput:
-        """Return the term ``contrast`` (equation 3); soft targets are of fixed identities."""
+        """Return the term ``contrast`` (`info_nce`); soft targets are of fixed identities."""
         cosines = inner_products(embedded.unit, self.memory)
         loss = info_nce(cosines, labels, self.settings.temperature)
         return IdentityOutput({"contrast": loss}, cosines / self.settings.temperature)
 
     @torch.no_grad()
     def update(self, embedded: Embedded, labels: Tensor) -> None:
-        """Move the clusters of the batch (equation 4); see `IdentityCriterion.update`."""
+        """Move the clusters of the batch; see `IdentityCriterion.update`."""
         unit, kept = embedded.unit.float(), self.settings.momentum
         # A slot behind the clusters takes the rows of nobody: no masking that waits for the device.
         slots = torch.where(labels >= 0, labels, len(self.memory))
@@ -116,7 +116,7 @@ class HybridMemory(IdentityCriterion):
     """SpCL's hybrid memory: one vector per image; a cluster is the mean of its images' vectors.
 
     It is filled before the first epoch, kept over epochs and in checkpoints, and moved once after
-    every step by the vectors of all ranks (equation 5); outliers are clusters of one image.
+    every step by the vectors of all ranks; outliers are clusters of one image.
 
     Args:
         embedding: what is supervised.
@@ -166,14 +166,14 @@ class HybridMemory(IdentityCriterion):
     def forward(
         self, embedded: Embedded, labels: Tensor, soft_targets: Tensor | None = None
     ) -> IdentityOutput:
-        """Return the term ``contrast`` (equation 1); soft targets are of fixed identities."""
+        """Return the term ``contrast`` (`info_nce`); soft targets are of fixed identities."""
         cosines = inner_products(embedded.unit, self.clusters())
         loss = info_nce(cosines, labels, self.settings.temperature)
         return IdentityOutput({"contrast": loss}, cosines / self.settings.temperature)
 
     @torch.no_grad()
     def update(self, embedded: Embedded, labels: Tensor) -> None:
-        """Move the images of the batch (equation 5); see `IdentityCriterion.update`.
+        """Move the images of the batch; see `IdentityCriterion.update`.
 
         An image that a batch shows several times moves once, towards the mean.
         """

@@ -105,6 +105,7 @@ class MeanTeacher(Ema):
     """
 
     Settings = MeanTeacherSettings
+    takes_frames = True
 
     @hookimpl
     def reid_schedule(self, ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Schedule:

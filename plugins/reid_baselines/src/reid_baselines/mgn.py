@@ -70,6 +70,7 @@ class Mgn(Plugin):
     """Describe a person at three granularities, each with a last stage of its own."""
 
     Settings = MgnSettings
+    takes_frames = True
     claims = SLOTS
     # Three stripes do not divide the 8 rows that the quick recipe's 128 pixels leave at stride 16,
     # and what is split into branches is a ResNet.

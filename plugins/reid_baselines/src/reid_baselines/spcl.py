@@ -49,6 +49,7 @@ class Spcl(Plugin):
     """Take reliable clusters and single images for identities, and contrast with all of them."""
 
     Settings = SpclSettings
+    takes_frames = True
     claims = ("labels:pid", "identity")
     defaults: Mapping[str, Any] = {"data.sampler": "pk"}
 
@@ -107,7 +108,10 @@ class Spcl(Plugin):
 
 
 def overlaps(labels: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return how far each image's cluster is also its cluster in another clustering (eq. 3, 4).
+    """Return how far each image's cluster is also its cluster in another clustering.
+
+    It is the independence of clusters beside a looser clustering, and the compactness beside a
+    tighter one.
 
     Args:
         labels, others: int64 ``N``, a cluster for every image.

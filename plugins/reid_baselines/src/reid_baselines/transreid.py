@@ -40,13 +40,13 @@ class TransreidSettings(Settings):
     view: str | None = None
     """A field that holds the viewpoint as a number from 0 on, which the encoder reads, too."""
     side_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3.0
-    """Factor on the embedding of camera and viewpoint (lambda of equation 4)."""
+    """Factor on the embedding of camera and viewpoint (lambda)."""
     jigsaw: bool = True
     """Whether there is the jigsaw patch module."""
     groups: Annotated[int, Field(ge=1)] = 4
     """Groups of patches, each with a vector of its own (k)."""
     shift: Annotated[int, Field(ge=0)] = 4
-    """Patches that move from the beginning to the end before the shuffle (m of equation 5)."""
+    """Patches that move from the beginning to the end before the shuffle (m)."""
     shuffle: Annotated[int, Field(ge=1)] = 2
     """Parts of the sequence whose patches are dealt out in turn; 1 leaves their order alone."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -114,7 +114,7 @@ class Transreid(Plugin):
                 f"leave '{self.name}' out"
             )
         local = local_names(self.settings.groups) if self.settings.jigsaw else ()
-        # Eq. 6, which the published code halves: a loss of the whole, and the mean of the groups'.
+        # A loss of the whole, and the mean of the groups'; the published code halves both.
         whole = 0.5 if local else 1.0
         embeddings = [
             Embedding(self.own("global"), CLASS_TOKEN, test_vector="raw", weight=whole),

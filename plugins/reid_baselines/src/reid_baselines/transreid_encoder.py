@@ -17,7 +17,7 @@ _PARTS = ("patch_embed", "cls_token", "pos_embed", "blocks", "norm", "norm_pre")
 def grid_of(
     encoder: Encoder, name: str, size: Sequence[int], stride: int | None
 ) -> tuple[tuple[int, int], int]:
-    """Return rows and columns of patches, and the side of a patch (equation 2 for overlaps).
+    """Return rows and columns of patches, and the side of a patch ('overlapping patches').
 
     Args:
         encoder: as the run would have it.
@@ -70,7 +70,7 @@ class TransreidEncoder(Encoder):
         stride: pixels from patch to patch.
         reads: what is read beside the image: ``camid`` and the name of the viewpoint, or less.
         counts: how many values each has.
-        side_scale: factor on the side information's embedding (lambda of equation 4).
+        side_scale: factor on the side information's embedding (lambda).
         groups: of patches; 0 leaves the module out.
         shift, shuffle: see `jigsaw_groups`.
         drop_path: rate of stochastic depth at the last block.
@@ -121,11 +121,16 @@ class TransreidEncoder(Encoder):
             nn.init.trunc_normal_(self.side, std=0.02)
         self.local = local_names(groups) if groups else ()
         if groups:
-            if self.grid[0] * self.grid[1] < groups:
-                raise ConfigError(
-                    f"{self.grid[0]} x {self.grid[1]} patches are too few for transreid.groups = "
-                    f"{groups}; take larger images, or set -s transreid.groups lower"
-                )
+            patches = self.grid[0] * self.grid[1]
+            # As many patches as there are come back to their places, shifted or dealt out.
+            least = {"groups": groups, "shift": shift + 1, "shuffle": shuffle + (shuffle > 1)}
+            for name, wanted in least.items():
+                if patches < wanted:
+                    raise ConfigError(
+                        f"{self.grid[0]} x {self.grid[1]} patches are too few for transreid.{name} "
+                        f"= {self.kwargs[name]}; take larger images, or set -s transreid.{name} "
+                        "lower"
+                    )
             self.local_block = deepcopy(trunk.blocks[-1])
             self.local_norm = deepcopy(trunk.norm)
         stages = [f"encoder/stage{number}" for number in range(1, len(trunk.blocks) + 1)]
@@ -138,7 +143,7 @@ class TransreidEncoder(Encoder):
         )
 
     def side_information(self, rows: int, *read: Tensor | None) -> Tensor:
-        """Return the embedding of camera and viewpoint ``B D`` (equation 4, without lambda).
+        """Return the embedding of camera and viewpoint ``B D``, without lambda.
 
         A value that is unknown (negative, or of another data set) stands for all: the mean over
         the table.
@@ -166,7 +171,7 @@ class TransreidEncoder(Encoder):
         if self.side is not None:
             given = read if read else (None,) * len(self.reads)
             side = self.side_information(len(image), *given)
-            tokens = tokens + self.side_scale * side[:, None]  # eq. 4
+            tokens = tokens + self.side_scale * side[:, None]
         tokens = trunk.norm_pre(trunk.patch_drop(tokens))
         found: dict[str, Tensor] = {}
         before = tokens
@@ -211,7 +216,7 @@ class TransreidEncoder(Encoder):
 
 
 def jigsaw_groups(patches: Tensor, groups: int, shift: int, shuffle: int) -> list[Tensor]:
-    """Shift and shuffle a sequence of patches, and cut it into groups (section 3.3, eq. 5).
+    """Shift and shuffle a sequence of patches, and cut it into groups ('Jigsaw Patch Module').
 
     The first ``shift`` patches move to the end. Then the sequence is cut into ``shuffle`` parts,
     of which one patch each is dealt out in turn, so that every group has patches of everywhere; a

@@ -20,9 +20,9 @@ from reid_parsing.metrics import Confusion, PlaceFrequency
 from reid_parsing.pictures import overlay_sheet
 
 if TYPE_CHECKING:
+    from reid_core import StageResult
     from reid_core.contract.context import RunContext
     from reid_core.contract.samples import Sample
-    from reid_core.contract.stages import StageResult
     from reid_parsing.body import BodyNetwork
     from reid_parsing.sources import Labelled
 

@@ -33,10 +33,10 @@ from reid_parsing.weights import load_parser, load_schp, saved_parser_facts, wei
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from reid_core import Stage, StageResult
     from reid_core.config import RunConfig
     from reid_core.contract.context import RunContext
     from reid_core.contract.samples import DataRequest
-    from reid_core.contract.stages import Stage, StageResult
     from reid_parsing.body import BodyNetwork
     from reid_parsing.inference import BodyParser
     from reid_parsing.recipes import TrainingRecipe

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reid_core import NoEncoder
+from reid_core import NoEncoder, Stage
 from reid_core.config import AugmentSection, DataSection, ModelSection, OptimSection
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import Branch, Tap
 from reid_core.contract.plugin import Need, Plugin, Settings
-from reid_core.contract.stages import Stage
 from reid_core.contract.step import LossTerm
 from reid_parsing.inference import BodyParser
 from reid_parsing.lookup import label_set
@@ -22,9 +21,9 @@ from reid_parsing.networks.in_training import NetworkInTraining
 from reid_parsing.recipes import RECIPES, TrainingRecipe
 
 if TYPE_CHECKING:
+    from reid_core import StageResult
     from reid_core.contract.context import RunContext
     from reid_core.contract.encoder import Encoder
-    from reid_core.contract.stages import StageResult
     from reid_core.contract.views import StepView
 
 PLUGIN = "parsing"

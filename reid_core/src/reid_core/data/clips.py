@@ -14,6 +14,7 @@ from reid_core.contract.samples import Sample, Source
 from reid_core.data.draws import Draw
 
 if TYPE_CHECKING:
+    from reid_core.config import RunConfig
     from reid_core.contract.samples import FieldValue
 
 Frames = NDArray[np.int64]
@@ -65,6 +66,15 @@ class ClipPolicy:
         begin = (uniforms * np.maximum(length - span + 1, 1)).astype(np.int64)
         # Beyond its end a short tracklet begins anew.
         return (begin + steps * self.stride) % length
+
+
+def clips_of(config: RunConfig, source: Source) -> ClipPolicy | None:
+    """Return how the frames of a source's tracklets are drawn; None where it has single images."""
+    if not source.tracklets:
+        return None
+    data = config.data
+    together = config.augment.frames == "together"
+    return ClipPolicy(data.frames, data.frame_sampling, data.frame_stride, together)
 
 
 def clips_in_order(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from rich.table import Table
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from reid_core.errors import ReidError
@@ -25,7 +27,7 @@ FILE = "efficiency.json"
 """Its name in a run's folder."""
 
 BATCHES = (1, 32)
-"""Images of a batch."""
+"""Images of a batch; clips where an embedder has learnt from tracklets."""
 
 RUNTIMES = {"torch": "torch", "onnx": "ONNX Runtime, CPU"}
 """What computes features, for reading."""
@@ -37,8 +39,8 @@ class Speed:
 
     Args:
         runtime: ``torch`` or ``onnx``.
-        batch: images of a batch.
-        images_per_second: while one batch follows the other.
+        batch: images of a batch, or clips.
+        images_per_second: while one batch follows the other; every frame of a clip is an image.
         peak_mib: the most memory that the first batch took beyond the model's; None where the
             system does not tell.
     """
@@ -55,13 +57,15 @@ class Efficiency:
 
     Args:
         parameters: of all that is deployed.
-        multiply_adds: of one image: those of convolutions and matrix products.
+        multiply_adds: of one image, or of one frame of a clip: see `multiply_adds`.
         dim: length of the feature.
         size: height and width of the input.
         device: torch's, in words.
         threads: of the CPU, for torch and ONNX Runtime.
         speeds: by runtime and batch.
         left_out: why there are none of ONNX Runtime; empty where there are.
+        frames: of each clip that batches consist of, where the embedder has learnt from tracklets;
+            None where they consist of images.
     """
 
     parameters: int
@@ -72,6 +76,7 @@ class Efficiency:
     threads: int
     speeds: tuple[Speed, ...]
     left_out: str = ""
+    frames: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -85,7 +90,7 @@ def measure_efficiency(
 
     Args:
         embedder: on the device on which torch is to be measured.
-        batches: images of a batch, each measured on its own.
+        batches: images or clips of a batch, each measured on its own.
         seconds: how long each measurement lasts at least.
     """
     model = Deployed(embedder, InputContract()).eval()
@@ -94,7 +99,8 @@ def measure_efficiency(
     for batch in batches:
         given = [one.to(device) for one in model.arguments(batch)]
         with torch.inference_mode():
-            speeds.append(_timed("torch", batch, partial(model, *given), device, seconds))
+            work = partial(model, *given)
+            speeds.append(_timed("torch", batch, _images(given), work, device, seconds))
     try:
         speeds += _in_onnx_runtime(embedder, batches, seconds)
     except ReidError as error:
@@ -108,31 +114,55 @@ def measure_efficiency(
         torch.get_num_threads(),
         tuple(speeds),
         left_out,
+        None if embedder.clip is None else model.example(1).shape[1],
     )
 
 
 def multiply_adds(embedder: Embedder) -> int:
-    """Return the multiply-adds of one image: those of convolutions and matrix products."""
+    """Return the multiply-adds of one image: those of convolutions and matrix products.
+
+    The products of attention are among them, on every device alike. Of an embedder that has learnt
+    from tracklets it is a frame's share of a clip.
+    """
     model = Deployed(embedder, InputContract()).eval()
     given = [one.to(embedder.mean.device) for one in model.arguments(1)]
-    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+    with torch.no_grad(), _plain_attention(), FlopCounterMode(display=False) as counted:
         model(*given)
     # The counter counts a multiplication and an addition as two.
-    return int(counted.get_total_flops()) // 2
+    return int(counted.get_total_flops()) // 2 // _images(given)
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Let attention be computed by matrix products: the counter knows few of its fused kernels."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _images(given: Sequence[Tensor]) -> int:
+    """Return how many images the arguments of an embedder show, those of clips included."""
+    return int(given[0].shape[:-3].numel())
 
 
 def efficiency_table(found: Efficiency, title: str) -> Table:
     """Return the table that ``reid eval --cost`` prints."""
     height, width = found.size
+    shown = "image" if found.frames is None else f"clip of {found.frames} images"
     facts = (
         f"{found.parameters:,} parameters, {found.multiply_adds / 1e6:,.1f} M multiply-adds per "
-        f"image of {height} x {width}; {found.dim} numbers per image; torch on {found.device}, "
+        f"image of {height} x {width}; {found.dim} numbers per {shown}; torch on {found.device}, "
         f"{found.threads} thread{'s' * (found.threads != 1)}, float32"
     )
     caption = f"{facts}; {found.left_out}" if found.left_out else facts
     table = Table(title=title, caption=caption, caption_justify="left")
     table.add_column("runtime")
-    for name in ("batch", "images/s", "peak memory, MiB"):
+    batch = "batch" if found.frames is None else "batch, clips"
+    for name in (batch, "images/s", "peak memory, MiB"):
         table.add_column(name, justify="right")
     for one in found.speeds:
         peak = "not told" if one.peak_mib is None else f"{one.peak_mib:,.0f}"
@@ -167,12 +197,14 @@ def _in_onnx_runtime(embedder: Embedder, batches: Sequence[int], seconds: float)
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-            arguments = zip(model.names(), model.arguments(batch), strict=True)
-            given = {name: value.numpy() for name, value in arguments}
+            arguments = model.arguments(batch)
+            named = zip(model.names(), arguments, strict=True)
+            given = {name: value.numpy() for name, value in named}
             speeds.append(
                 _timed(
                     "onnx",
                     batch,
+                    _images(arguments),
                     partial(session.run, None, given),
                     torch.device("cpu"),
                     seconds,
@@ -184,6 +216,7 @@ def _in_onnx_runtime(embedder: Embedder, batches: Sequence[int], seconds: float)
 def _timed(
     runtime: str,
     batch: int,
+    images: int,
     work: Callable[[], Tensor | Sequence[Any]],
     device: torch.device,
     seconds: float,
@@ -202,7 +235,7 @@ def _timed(
         work()
         wait()
         done += 1
-    rate = done * batch / (time.perf_counter() - began)
+    rate = done * images / (time.perf_counter() - began)
     return Speed(runtime, batch, rate, None if peak is None else peak / 2**20)
 
 

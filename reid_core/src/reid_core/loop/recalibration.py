@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reid_core.data.augmentation import DeviceAugmentation
-from reid_core.data.clips import ClipPolicy
+from reid_core.data.clips import clips_of
 from reid_core.data.loading import BatchLoader
 from reid_core.data.sampling import shard
 from reid_core.loop.assembly import Assembly
@@ -46,7 +46,7 @@ def recalibrate(assembly: Assembly) -> None:
     rank, ranks = world()
     rows = batches_of(len(truth), config.evaluation.batch_size, ranks)
     read = [name for name in embedder.fields if name in truth.fields]
-    clips = ClipPolicy(config.data.frames) if truth.tracklets else None
+    clips = clips_of(config, truth)
     loader = BatchLoader(truth, embedder.size, read, threads=config.data.threads, clips=clips)
     prepare = DeviceAugmentation(memory_format=memory_format_of(config.engine)).prepare
     with evaluating(embedder), _estimating(norms):

@@ -18,7 +18,7 @@ from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataRequest, DataSet, Source, SourceRequest
 from reid_core.contract.step import MAIN
 from reid_core.data.augmentation import DeviceAugmentation, ErasingPolicy, PhotometricPolicy
-from reid_core.data.clips import ClipPolicy
+from reid_core.data.clips import clips_of
 from reid_core.data.counts import load_counted
 from reid_core.data.draws import Draw
 from reid_core.data.geometry import GeometryPolicy
@@ -372,15 +372,6 @@ def two_rows(ctx: RunContext, source: Source, fields: Iterable[str]) -> Batch:
     rows = np.arange(2)
     host = next(loader.load([Draw(rows, rows)], 0))
     return DeviceAugmentation().prepare(host, torch.device("cpu"))
-
-
-def clips_of(config: RunConfig, source: Source) -> ClipPolicy | None:
-    """Return how the frames of a source's tracklets are drawn; None where it has single images."""
-    if not source.tracklets:
-        return None
-    data = config.data
-    together = config.augment.frames == "together"
-    return ClipPolicy(data.frames, data.frame_sampling, data.frame_stride, together)
 
 
 def erasing_of(augment: AugmentSection) -> ErasingPolicy | None:
