@@ -119,7 +119,7 @@ def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path) -> None
         ("warning", "its class would be 'Warning'"),
         ("field", "its class would be 'Field'"),
         ("example", "reid-example brings the plugin 'example'"),
-        ("baselines", "reid-baselines brings the plugin 'globalpool'"),
+        ("baselines", "reid-baselines brings the plugin 'agw'"),
     ],
 )
 def test_a_name_that_means_something_else_is_refused(

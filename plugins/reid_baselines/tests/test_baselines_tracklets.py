@@ -127,8 +127,10 @@ WITH: dict[str, dict[str, Any]] = {
 METHODS = ("agw", "bot", "cal", "clipreid", "cluster_contrast", "meanteacher", "mgn", "spcl")
 
 
-@pytest.mark.parametrize("name", [*METHODS, "transreid"])
+@pytest.mark.parametrize("name", [*METHODS, "metric", "transreid"])
 def test_every_method_takes_tracklets(reid_cache: Path, name: str) -> None:
+    if name == "metric":
+        pytest.importorskip("pytorch_metric_learning", reason="the extra `metric` brings it")
     assembly = tiny_assembly((name,), TRACKLETS, WITH.get(name, {}), cache=reid_cache)
     trainer = Recorder(assembly)
     assembly.model.train()
