@@ -82,4 +82,4 @@ def test_the_folder_that_is_missing_is_asked_for_by_its_option(reid_cache: Path)
 
 def test_the_command_line_takes_several() -> None:
     config = resolve(to_flags({"also": ("a", "b=photos")})).config
-    assert config.data.also == ("a", "b=photos")
+    assert config.data.also == ("a", f"b={Path('photos').absolute()}")

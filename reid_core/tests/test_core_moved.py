@@ -47,13 +47,13 @@ def _moved_module(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_moved_module")
 def test_an_old_name_is_the_same_object_and_says_where_it_is_now() -> None:
-    with pytest.warns(DeprecationWarning, match="attic.did_you_mean is .* in reid_core.errors now"):
-        from reid_core.rooms.attic import did_you_mean
+    with pytest.warns(DeprecationWarning, match="attic.own_errors is .* in reid_core.errors now"):
+        from reid_core.rooms.attic import own_errors
     from reid_core.rooms import attic
 
     with pytest.warns(DeprecationWarning, match="from reid_core import DataError") as caught:
         assert attic.DataError is reid_core.DataError
-    assert did_you_mean is reid_core.errors.did_you_mean
+    assert own_errors is reid_core.errors.own_errors
     assert caught[0].filename == __file__
 
 

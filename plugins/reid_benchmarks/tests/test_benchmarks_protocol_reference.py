@@ -38,7 +38,7 @@ def is_junk(name: str, query: Image, image: Image) -> bool:
         return same_camera
     if query.pid != image.pid or name.startswith(("prcc", "celeb-reid", "last")):
         return False
-    if name.startswith("ltcc/cc"):
+    if name.startswith(("ltcc/cc", "ccvid/cc")):
         return same_camera or same_clothes
     if name == "ltcc/sc":
         return same_camera or not same_clothes

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from benchmark_twins import load, put, put_list
+from benchmark_twins import TWINS, ccvid, ilids_vid, load, mars
 from scipy.io import savemat
 
 from reid_benchmarks.protocols import PROTOCOLS
@@ -20,66 +19,6 @@ from reid_retrieval.labels import Labels
 from reid_retrieval.searching import Search
 
 BY_NAME = {protocol.name: protocol for protocol in PROTOCOLS}
-
-
-def mars(root: Path) -> Path:
-    home = root / "MARS"
-    tracks = {
-        # First and last image, person, camera; the names follow from them.
-        "train": [(1, 2, 7, 1), (3, 5, 7, 2), (6, 6, 2, 6)],
-        "test": [(1, 2, 4, 1), (3, 3, 4, 1), (4, 6, 4, 3), (7, 7, 0, 2), (8, 9, -1, 2)],
-    }
-    for side, rows in tracks.items():
-        names = []
-        for number, (first, last, pid, camera) in enumerate(rows, 1):
-            person = f"{pid:04d}" if pid >= 0 else "00-1"
-            names += [
-                f"{person}C{camera}T{number:04d}F{frame:03d}.jpg"
-                for frame in range(1, last - first + 2)
-            ]
-        for name in names:
-            put(home / f"bbox_{side}" / name[:4], name)
-        put_list(home / "info" / f"{side}_name.txt", names)
-        table = np.array(rows, np.float64)
-        savemat(home / "info" / f"tracks_{side}_info.mat", {f"track_{side}_info": table})
-    savemat(home / "info" / "query_IDX.mat", {"query_IDX": np.array([[1.0]])})
-    return home
-
-
-def ilids_vid(root: Path) -> Path:
-    home = root / "iLIDS-VID"
-    for camera in (1, 2):
-        for pid in (1, 2, 5, 9):
-            frames = range(9, 11 + camera)
-            folder = home / "i-LIDS-VID" / "sequences" / f"cam{camera}" / f"person{pid:03d}"
-            put(folder, *(f"cam{camera}_person{pid:03d}_{frame}.png" for frame in frames))
-    lists = home / "train-test people splits"
-    lists.mkdir()
-    order = np.array([[1, 4, 2, 3], [2, 3, 1, 4]], np.uint16)
-    savemat(lists / "train_test_splits_ilidsvid.mat", {"ls_set": order})
-    return home
-
-
-def ccvid(root: Path) -> Path:
-    home = root / "CCVID"
-    lines = {
-        "train": ["session1/001_01\t001\tu0_l0", "session1/001_03\t001\tu1_l0"],
-        "query": ["session1/002_01 002 u0_l0"],
-        "gallery": [
-            "session2/002_01 002 u1_l0",
-            "session3/002_01 002 u0_l0",
-            "session1/002_12 002 u1_l1",
-            "session1/003_02 003 u0_l0",
-        ],
-    }
-    for split, listed in lines.items():
-        put_list(home / f"{split}.txt", listed)
-        for line in listed:
-            put(home / line.split()[0], "00310.jpg", "00306.jpg")
-    return home
-
-
-TWINS: dict[str, Callable[[Path], Path]] = {"mars": mars, "ilids-vid": ilids_vid, "ccvid": ccvid}
 
 
 def shown(samples: tuple[Sample, ...]) -> list[tuple[int, int, list[str]]]:
@@ -150,7 +89,7 @@ def test_ccvid_reads_outfits_and_cameras_of_sessions(tmp_path: Path) -> None:
     assert kept(dataset, "ccvid/cc") == [[2]]
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", ["mars", "ilids-vid", "ccvid"])
 def test_tracklets_can_be_evaluated(name: str, tmp_path: Path) -> None:
     TWINS[name](tmp_path)
     dataset = load(name, tmp_path)

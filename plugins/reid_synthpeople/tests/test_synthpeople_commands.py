@@ -18,11 +18,11 @@ def reid(run_reid: RunReid, tiny: Callable[[str], DataSet]) -> RunReid:
 
 
 def test_it_is_listed(reid: RunReid) -> None:
-    _, out, _ = reid("data", "list")
-    variants = "{mixed,market,prcc,ltcc,vcclothes,tracks,street}"
-    assert f"synthpeople/{variants}:{{quick,tiny,full}}: synthetic" in out
-    assert "synthpeople-pairs:{quick,tiny,full} (training source): other synthetic" in out
-    assert "synthpeople-crops:{quick,tiny,full} (training source): other synthetic" in out
+    out = "".join(reid("data", "list")[1].split())  # lines break anywhere
+    variants = "{mixed,market,prcc,ltcc,vcclothes,tracks,street,tracklets}"
+    assert f"synthpeople/{variants}:{{quick,tiny,full}}:synthetic" in out
+    assert "synthpeople-pairs:{quick,tiny,full}(trainingsource):othersynthetic" in out
+    assert "synthpeople-crops:{quick,tiny,full}(trainingsource):othersynthetic" in out
 
 
 def test_make_writes_a_folder_that_show_and_run_read(

@@ -88,8 +88,8 @@ def test_every_protocol_of_a_variant_is_there_and_answerable(variant: str, tiny:
         search = Search(find_protocol(name), queries, gallery)
         answered = [not search.own(row)[1].all() for row in range(len(search.queries))]
         assert answered, name
-        if (variant, name) == ("ltcc", "cross-clothes"):
-            assert 0 < sum(answered) < len(answered)  # a third never changes
+        if variant in ("ltcc", "street") and name == "cross-clothes":
+            assert 0 < sum(answered) < len(answered)  # some never change
         else:
             assert all(answered), name
 
