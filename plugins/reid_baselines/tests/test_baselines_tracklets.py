@@ -12,6 +12,7 @@ import torch
 from reid_baselines.temporal_attention import TemporalAttention
 from reid_core import DataError, load_embedder
 from reid_core.loop.step import train_step
+from reid_core.model.exporting import export_file
 from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
 from reid_core.testing import conformance_suite
@@ -140,3 +141,10 @@ def test_every_method_takes_tracklets(reid_cache: Path, name: str) -> None:
         reports = train_step(assembly.parts, trainer.batches(streams), 0.0)
     terms = [term for report in reports.values() for term in report.terms.values()]
     assert terms
+
+
+def test_clips_and_their_cameras_are_exported(reid_cache: Path, tmp_path: Path) -> None:
+    assembly = tiny_assembly(("transreid",), TRACKLETS, WITH["transreid"], cache=reid_cache)
+    embedder = assembly.embedder().eval()
+    assert (embedder.fields, embedder.clip) == (("camid",), 3)
+    assert export_file(embedder, tmp_path / "clip.onnx").difference < 1e-4

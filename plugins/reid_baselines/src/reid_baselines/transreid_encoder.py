@@ -170,7 +170,7 @@ class TransreidEncoder(Encoder):
         tokens = trunk._pos_embed(trunk.patch_embed(self.inner.renormalise(image)))
         if self.side is not None:
             given = read if read else (None,) * len(self.reads)
-            side = self.side_information(len(image), *given)
+            side = self.side_information(image.shape[0], *given)
             tokens = tokens + self.side_scale * side[:, None]
         tokens = trunk.norm_pre(trunk.patch_drop(tokens))
         found: dict[str, Tensor] = {}
@@ -237,7 +237,7 @@ def jigsaw_groups(patches: Tensor, groups: int, shift: int, shuffle: int) -> lis
     missing = -count % shuffle
     if missing:
         moved = torch.cat([moved, moved[:, -1:].expand(-1, missing, -1)], 1)
-    dealt = moved.reshape(len(moved), shuffle, -1, width).transpose(1, 2).reshape(moved.shape)
+    dealt = moved.reshape(moved.shape[0], shuffle, -1, width).transpose(1, 2).reshape(moved.shape)
     length = count // groups
     return [dealt[:, length * one : length * (one + 1)] for one in range(groups)]
 

@@ -101,6 +101,11 @@ def fitted(
     if frames == 1 or set(reads).isdisjoint(names):
         return found
     return [
-        value if name in names else value.repeat_interleave(frames, 0)
+        value if name in names else _for_every_frame(value, frames)
         for name, value in zip(reads, found, strict=True)
     ]
+
+
+def _for_every_frame(value: Tensor, frames: int) -> Tensor:
+    # Not by repeat_interleave: exported to ONNX it repeats wrongly where rows and frames are free.
+    return value[:, None].expand(-1, frames, *value.shape[1:]).flatten(0, 1)
