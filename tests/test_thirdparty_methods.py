@@ -129,7 +129,17 @@ def test_all_evaluate_and_export_together_with_partaware(
     torch.testing.assert_close(found, features, atol=1e-5, rtol=1e-4)
     out = tmp_path / "found.json"
     done = CliRunner().invoke(
-        cli, ["eval", str(folder), "-d", "toy/tracklets:tiny", "--json", str(out)]
+        cli,
+        [
+            "eval",
+            str(folder),
+            "-d",
+            "toy/tracklets:tiny",
+            "--precision",
+            "fp32",
+            "--json",
+            str(out),
+        ],
     )
     assert done.exit_code == 0, done.output
     (found_here,) = json.loads(out.read_text())
