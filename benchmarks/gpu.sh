@@ -7,6 +7,14 @@
 # folder WHEELS (wheels/gpu), which `make gpu-wheels` fills elsewhere; nothing is fetched here. What is
 # installed already stays as it is. PYTHON names the interpreter, by default that of .venv, or python3.
 set -euo pipefail
+given=()
+while [ $# -gt 0 ]; do  # DIR is the caller's
+    case $1 in
+        --out) given+=(--out "$(realpath -m "${2:?--out needs a folder}")"); shift 2 ;;
+        --out=*) given+=(--out "$(realpath -m "${1#--out=}")"); shift ;;
+        *) given+=("$1"); shift ;;
+    esac
+done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 default=python3
 [ -x .venv/bin/python ] && default=.venv/bin/python
@@ -31,4 +39,4 @@ PYTHON
         export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
     fi
 fi
-"$python" -P benchmarks/gpu.py "$@"
+"$python" -P benchmarks/gpu.py "${given[@]}"

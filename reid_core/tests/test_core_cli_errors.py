@@ -112,6 +112,12 @@ def test_a_broken_plugin_that_nobody_asked_for(
         (("-s", "data.batch_size=100"), ("needs 50 identities, and there are 8",)),
         (("--own", "identity=zebra"), ("--own identity=zebra: 'zebra' does not claim it",)),
         (("--label", "parts=zebra"), ("--label parts=zebra", "no requested plugin does")),
+        (("-s", "data.mixture=[0, 0]"), ("data.mixture.0: ", "greater than 0 (given: 0)")),
+        (("-s", "data.mixture=equal"), ("data.mixture: ", "'natural' or 'balanced'")),
+        (
+            ("-s", "synthpeople.seed=1"),
+            ("'synthpeople' is neither a section", "request it, too: --plugins synthpeople"),
+        ),
         (("--field", "parts=nowhere"), ("--field parts=", "nowhere: there is no such folder")),
         (("--embed", "core/globall"), ("no embedding 'core/globall'", "'core/global'")),
         (("-b", "resnet5"), ("no encoder 'resnet5'", "did you mean 'resnet")),

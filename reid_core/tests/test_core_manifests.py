@@ -22,6 +22,7 @@ from reid_core.plugins.offers import InstalledOffers
 from reid_core.plugins.providers import Providers
 from reid_core.runs.manifests import manifests_of
 from reid_core.testing.conformance import CHECKS, Subject
+from reid_core.testing.fixtures import RunReid
 
 OFFERING = """
 from reid_core import (
@@ -95,6 +96,22 @@ def test_a_manifest_says_what_the_plugin_says(site: FakeSite, reid_cache: Path) 
     path = add(site)
     assert manifests_of("reid-zebra") == {path: Manifest("1.2", {"zebra": CONTENTS})}
     assert parsed(json.loads(text())) == Manifest("1.2", {"zebra": CONTENTS})
+
+
+def test_a_plugin_s_name_in_place_of_its_distribution_s_is_answered(site: FakeSite) -> None:
+    add(site)
+    with pytest.raises(PluginError, match=r"has plugins or commands; 'zebra' is of reid-zebra$"):
+        manifests_of("zebra")
+
+
+def test_a_single_module_has_no_manifest_and_that_is_said(
+    site: FakeSite, run_reid: RunReid
+) -> None:
+    source = "from reid_core import Plugin\nclass Made(Plugin):\n    pass"
+    site.add("reid-lone", {"lone": "lone_module:Made"}, modules={"lone_module": source})
+    code, _, said = run_reid("plugins", "manifest", "reid-lone")
+    assert code == 2
+    assert said.startswith("reid: reid-lone: its plugins are single modules; a manifest stands in")
 
 
 def test_the_core_and_its_toy_have_a_manifest_that_is_true(

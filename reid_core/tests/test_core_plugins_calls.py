@@ -257,3 +257,14 @@ def test_the_core_observes_into_the_runs_folder(tmp_path: Path) -> None:
     assert [line["kind"] for line in lines] == ["step", "end"]
     assert (lines[0]["iteration"], lines[0]["loss/x"]) == (3, 1.5)
     assert (lines[1]["outcome"], lines[1]["images"]) == ("finished", 8)
+
+
+def test_a_fault_in_a_hook_says_whose_it_is() -> None:
+    class Zebra(Plugin):
+        @hookimpl
+        def reid_losses(self) -> Any:
+            return [1 / 0]
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        calls_of(Zebra).losses(context(), None, StepScopes(0, 0))  # type: ignore[arg-type]
+    assert caught.value.__notes__ == ["in plugin 'zebra', hook reid_losses"]

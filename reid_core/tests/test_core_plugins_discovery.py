@@ -15,6 +15,7 @@ from reid_core.plugins import discovery
 from reid_core.plugins.discovery import (
     COMMAND_GROUP,
     KnownPlugin,
+    PluginRecord,
     catalogue,
     installed,
     load_class,
@@ -148,7 +149,7 @@ def test_an_unknown_plugin_is_answered_with_the_nearest_and_the_installed(site: 
     ids=["missing library", "missing class", "no Python", "long message"],
 )
 def test_a_plugin_that_fails_to_import_is_named_in_one_line(
-    site: FakeSite, source: str, words: tuple[str, ...]
+    site: FakeSite, source: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.add("reid-zebra", {"zebra": "zebra_module:Made"}, modules={"zebra_module": source})
     with pytest.raises(PluginError) as caught:
@@ -157,6 +158,11 @@ def test_a_plugin_that_fails_to_import_is_named_in_one_line(
     for word in ("'zebra'", "reid-zebra 1.2", "zebra_module:Made", "cannot be imported", *words):
         assert word in message
     assert "\n" not in message
+    assert "; reinstall it with: pip install --force-reinstall reid-zebra" in message
+    monkeypatch.setattr(PluginRecord, "developed", True)
+    with pytest.raises(PluginError) as caught:
+        load_class("zebra")
+    assert "reinstall" not in str(caught.value), "its author mends it in place"
 
 
 @pytest.mark.parametrize("source", ["class Made:\n    pass", "def Made():\n    pass", "Made = 1"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from reid_baselines.cluster_contrast import ClusterContrastSettings
 from reid_baselines.cluster_memory import ClusterMemory, HybridMemory, info_nce
 from reid_baselines.clusters import ClusterSettings, find_clusters, jaccard, with_singletons
-from reid_baselines.spcl import SpclSettings, independence_threshold, overlaps, reliable
+from reid_baselines.spcl import Spcl, SpclSettings, independence_threshold, overlaps, reliable
 from reid_core import ConfigError, DataError, Embedded, Embedding
 from reid_core.testing import conformance_suite
 from reid_core.testing.tiny import Recorder, tiny_assembly
@@ -158,6 +159,19 @@ def test_people_are_found_and_another_eps_is_taken_where_it_must() -> None:
     assert f"taking eps = {eps}" in said[0]
     with pytest.raises(DataError, match=r"fewer clusters than the 7 .*-s x\.min_samples"):
         find_clusters(distances, settings, 7, said.append, "x")
+
+
+def test_one_cluster_of_everything_fills_no_batch_and_spcl_says_so() -> None:
+    alike = np.ones((12, 4), np.float32) / 2 + np.random.default_rng(0).normal(0, 1e-3, (12, 4))
+    data = SimpleNamespace(batch_size=8, instances=4)
+    labels = SimpleNamespace(
+        features=lambda: alike.astype(np.float32),
+        run=SimpleNamespace(config=SimpleNamespace(data=data), say=print),
+    )
+    plugin = Spcl("spcl")
+    plugin.settings = SpclSettings(k1=6, k2=2, min_samples=2, eps=0.99)
+    with pytest.raises(DataError, match=r"fewer clusters than the 2 .* single images: 1 in all"):
+        plugin._cluster(labels)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["cluster_contrast", "spcl"])

@@ -95,8 +95,19 @@ def find_clusters(
                     f"eps = {eps} for this epoch, with {count}"
                 )
             return labels, eps
-    raise DataError(
-        f"plugin '{plugin}' finds fewer clusters than the {least} of a batch, whatever eps: lower "
+    raise too_few(plugin, least, "whatever eps")
+
+
+def too_few(plugin: str, least: int, where: str) -> DataError:
+    """Return the error of too few clusters for a batch, with what helps.
+
+    Args:
+        plugin: its name.
+        least: clusters that a batch needs.
+        where: words that follow: at which settings there are too few.
+    """
+    return DataError(
+        f"plugin '{plugin}' finds fewer clusters than the {least} of a batch, {where}: lower "
         f"-s {plugin}.min_samples, bring -s {plugin}.k1 nearer to the images that there are of a "
         "person, take fewer clusters per batch (data.batch_size over data.instances), or start "
         "from better features (-s model.pretrained=true, -s model.start=contrastive)"

@@ -13,8 +13,10 @@ from reid_baselines.cluster_memory import HybridMemory
 from reid_baselines.clusters import (
     ClusterSettings,
     check_batches,
+    count_of,
     find_clusters,
     jaccard,
+    too_few,
     with_singletons,
 )
 from reid_core import FieldKind, FieldSpec, Labeler, Plugin, hookimpl
@@ -76,9 +78,9 @@ class Spcl(Plugin):
         return [Labeler(FieldSpec("pid", FieldKind.SCALAR), self._cluster, when="epoch")]
 
     def _cluster(self, labels: LabelContext) -> NDArray[np.int64]:
-        settings = self.settings
+        settings, data = self.settings, labels.run.config.data
         distances = jaccard(labels.features(), settings)
-        # Outliers are identities, too: any number of clusters fills a batch.
+        # Outliers are identities, too, and fill batches with the clusters.
         found, eps = find_clusters(distances, settings, 0, labels.run.say, self.name)
         loose, tight = (
             with_singletons(dbscan(distances, near, settings.min_samples))
@@ -88,7 +90,11 @@ class Spcl(Plugin):
         independence, compactness = overlaps(found, loose), overlaps(found, tight)
         if self.threshold is None:
             self.threshold = independence_threshold(found, independence, settings.independent)
-        return reliable(found, independence, compactness, self.threshold)
+        own = reliable(found, independence, compactness, self.threshold)
+        least = data.batch_size // data.instances
+        if count_of(own) < least:
+            raise too_few(self.name, least, f"even with single images: {count_of(own)} in all")
+        return own
 
     @hookimpl
     def reid_identity(

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from reid_core.cli.options import run_options, to_flags
-from reid_core.errors import ReidError, own_errors
+from reid_core.errors import PluginError, ReidError, own_errors
 from reid_core.outputs import checked_folder, write_text
 from reid_core.plugins.discovery import PluginRecord, catalogue, installed
 from reid_core.plugins.manifests import recipe_files
@@ -102,7 +102,13 @@ def manifest(distribution: str) -> None:
     """
     from reid_core.runs.manifests import manifests_of
 
-    for path, made in manifests_of(distribution).items():
+    found = manifests_of(distribution)
+    if not found:
+        raise PluginError(
+            f"{distribution}: its plugins are single modules; a manifest stands in a package, so "
+            "they are imported whenever something is listed"
+        )
+    for path, made in found.items():
         write_text(path, made.text())
         click.echo(str(path))
 

@@ -254,7 +254,8 @@ def _peak(work: Callable[[], object], device: torch.device) -> int | None:
         work()
         return None
     work()
-    return max(0, _resident("VmHWM") - before)
+    # Memory that was freed before and is kept by the process is taken again unseen.
+    return _resident("VmHWM") - before or None
 
 
 def _resident(line: str) -> int:

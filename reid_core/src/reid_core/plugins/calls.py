@@ -312,6 +312,9 @@ class _named:
             said = str(error)
             if not said.startswith(("plugin '", "stage '")):
                 error.args = (f"plugin '{self.name}', hook {self.hook}: {said}",)
+        elif isinstance(error, Exception) and not isinstance(error, ReidError):
+            # A fault in its code: the traceback is its author's, and ends with whose it is.
+            error.add_note(f"in plugin '{self.name}', hook {self.hook}")
 
 
 def _warn_of_leaving(name: str, plugin: Plugin) -> None:

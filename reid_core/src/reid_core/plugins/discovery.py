@@ -260,10 +260,11 @@ def load_recorded(record: PluginRecord) -> type[Plugin]:
     try:
         loaded = metadata.EntryPoint(record.name, f"{module}:{attribute}", PLUGIN_GROUP).load()
     except Exception as error:
+        # What is used in place is mended in place.
+        remedy = f"; reinstall it with: pip install --force-reinstall {record.distribution}"
         raise PluginError(
             f"{where} cannot be imported: {type(error).__name__}: "
-            f"{' '.join(str(error).split())}; "
-            f"reinstall it with: pip install --force-reinstall {record.distribution}"
+            f"{' '.join(str(error).split())}{'' if record.developed else remedy}"
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Plugin)):
         raise PluginError(f"{where} is not a subclass of reid_core.Plugin")

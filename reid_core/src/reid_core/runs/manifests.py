@@ -81,9 +81,14 @@ def manifests_of(distribution: str) -> dict[Path, Manifest]:
     )
     if not plugins and not commands:
         known = {one.distribution for group in groups for one in group.values()}
+        owner = next((group[distribution] for group in groups if distribution in group), None)
         raise PluginError(
             f"no installed distribution '{distribution}' has plugins or commands"
-            f"{did_you_mean(distribution, known)}"
+            + (
+                f"; '{distribution}' is of {owner.distribution}"
+                if owner
+                else did_you_mean(distribution, known)
+            )
         )
     # The summary of a distribution is that of its plugin where there is one alone.
     alone = plugins[0].summary if len(plugins) == 1 else ""

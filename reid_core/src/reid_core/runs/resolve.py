@@ -17,7 +17,7 @@ from reid_core.config import RunConfig, known_keys, located
 from reid_core.contract.plugin import CORE, Plugin
 from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
 from reid_core.plugins.calls import HookCalls
-from reid_core.plugins.discovery import core_record, load_class, load_recorded
+from reid_core.plugins.discovery import core_record, installed, load_class, load_recorded
 from reid_core.runs.recipes import load_recipe, merged_layers
 from reid_core.weights import description_of, shipped_weights
 
@@ -82,6 +82,8 @@ def resolve(
             raise ConfigError(f"plugins.{name}: must be a section of settings (given: {values!r})")
         if name not in names:
             near = did_you_mean(name, [*names, *RunConfig.model_fields])
+            if name in installed():
+                near = f"; request it, too: --plugins {','.join([*names, name])}"
             raise ConfigError(
                 f"'{name}' is neither a section nor a requested plugin{near} "
                 f"(requested: {', '.join(names) or 'none'})"
@@ -136,8 +138,8 @@ def validated(model: type[M], values: Mapping[str, Any], prefix: str = "") -> M:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        first, more = error.errors()[0], error.error_count() - 1
-        key = prefix + ".".join(str(part) for part in first["loc"])
+        first, more = _foremost(error.errors())
+        key = prefix + ".".join(_parts(first["loc"]))
         tail = f" (and {more} more)" if more else ""
         if first["type"] == "extra_forbidden":
             near = _nearest(key, [f"{prefix}{k}" for k in known_keys(model)])
@@ -145,6 +147,25 @@ def validated(model: type[M], values: Mapping[str, Any], prefix: str = "") -> M:
         message = first["msg"].removeprefix("Value error, ")
         given = "" if not first["loc"] else f" (given: {first['input']!r})"
         raise ConfigError(f"{key}: {message}{given}{tail}" if key else f"{message}{tail}") from None
+
+
+def _foremost(errors: Sequence[Any]) -> tuple[Any, int]:
+    """Return the error to tell, and at how many other keys there are some.
+
+    Of a key that takes several kinds of value pydantic tells what is wrong with each kind: a value
+    that is no word is not to be told of the words.
+    """
+    first = errors[0]
+    key = _parts(first["loc"])
+    same = [one for one in errors if _parts(one["loc"])[: len(key)] == key]
+    if not isinstance(first["input"], str):
+        first = next((one for one in same if one["type"] != "literal_error"), first)
+    return first, len(errors) - len(same)
+
+
+def _parts(place: Sequence[Any]) -> list[str]:
+    """Return a place without pydantic's names of the kinds of a union, ``tuple[...]``."""
+    return [str(part) for part in place if "[" not in str(part)]
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
