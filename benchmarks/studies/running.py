@@ -100,6 +100,8 @@ def _asked_to_stop(process: multiprocessing.process.BaseProcess) -> None:
 
 def _answer(pipe: Any, work: Callable[..., Any], args: Sequence[Any]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A queue that a shell began in the background ignores it, and its rows could not be stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setpgid(0, 0)  # Ctrl-C is for the parent, who hands it on
     try:
         pipe.send((work(*args), ""))

@@ -40,7 +40,14 @@ def placed(dataset: DataSet, root: Path) -> DataSet:
     """Return a data set with paths relative to ``root``."""
 
     def near(samples: tuple) -> tuple:
-        return tuple(replace(s, path=s.path.relative_to(root)) for s in samples)
+        return tuple(
+            replace(
+                s,
+                path=s.path.relative_to(root),
+                frames=tuple(frame.relative_to(root) for frame in s.frames),
+            )
+            for s in samples
+        )
 
     train = replace(dataset.train, samples=near(dataset.train.samples))
     return replace(dataset, train=train, query=near(dataset.query), gallery=near(dataset.gallery))
