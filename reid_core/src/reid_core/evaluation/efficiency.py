@@ -42,7 +42,7 @@ class Speed:
         batch: images of a batch, or clips.
         images_per_second: while one batch follows the other; every frame of a clip is an image.
         peak_mib: the most memory that the first batch took beyond the model's; None where the
-            system does not tell.
+            system does not tell, as where the process had kept enough from before.
     """
 
     runtime: str
