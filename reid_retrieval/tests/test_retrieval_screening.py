@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from reid_retrieval.protocols import (
     single_shot_variant,
 )
 from reid_retrieval.results import RetrievalResult
-from reid_retrieval.retrieval import evaluate, evaluate_all
+from reid_retrieval.retrieval import _screened, evaluate, evaluate_all
 from reid_retrieval.screening import Screening
 from reid_retrieval.similarities import COSINE, METRICS, compare, metric_of
 
@@ -371,6 +372,19 @@ def test_screening_is_on_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "bfloat16_seconds", lambda: 1.4e-3)
     assert not screens("auto")
     assert screens("bf16")
+
+
+@pytest.mark.usefixtures("_tried")
+def test_scores_are_screened_where_products_are_four_times_as_fast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features: Any = SimpleNamespace(rows=np.eye(2, dtype=np.float32))
+    alone: Any = SimpleNamespace(ranks=1)
+    assert not _screened("auto", features, features, alone)
+    assert _screened("bf16", features, features, alone)
+    precision._pays.cache_clear()
+    monkeypatch.setattr(precision, "bfloat16_seconds", lambda: 0.4e-3)
+    assert _screened("auto", features, features, alone)
 
 
 @pytest.mark.usefixtures("_tried")
