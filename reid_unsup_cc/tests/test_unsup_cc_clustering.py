@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from reid_core import DataError
-from reid_retrieval.clustering import dbscan
+from reid_retrieval.clustering import dbscan, with_singletons
 from reid_retrieval.distances import jaccard_distances
-from reid_unsup_cc.clustering import Clusters, find_clusters, whitened, with_singletons
+from reid_unsup_cc.clustering import Clusters, find_clusters, whitened
 from reid_unsup_cc.quality import Truth, agreement, describe, recall
 from reid_unsup_cc.settings import ClusteringSettings
 

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 
 from reid_baselines.cluster_contrast import ClusterContrastSettings
 from reid_baselines.cluster_memory import ClusterMemory, HybridMemory, info_nce
-from reid_baselines.clusters import ClusterSettings, find_clusters, jaccard, with_singletons
+from reid_baselines.clusters import ClusterSettings, find_clusters, jaccard
 from reid_baselines.spcl import Spcl, SpclSettings, independence_threshold, overlaps, reliable
 from reid_core import ConfigError, DataError, Embedded, Embedding
 from reid_core.testing import conformance_suite
 from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_retrieval.clustering import with_singletons
 
 # 48 images have few neighbours.
 FEW = {"k1": 6, "k2": 2, "min_samples": 2}

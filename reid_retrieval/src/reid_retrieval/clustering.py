@@ -72,6 +72,17 @@ def dbscan(
     return labels
 
 
+def count_of(labels: IntArray) -> int:
+    """Return the number of clusters of `dbscan`'s labels."""
+    return int(labels.max(initial=OUTLIER)) + 1
+
+
+def with_singletons(labels: IntArray) -> IntArray:
+    """Return labels in which every outlier is a cluster of its own, behind the others."""
+    alone = labels == OUTLIER
+    return np.where(alone, count_of(labels) - 1 + np.cumsum(alone), labels)
+
+
 def _within(distances: csr_array, radius: float) -> csr_array:
     """Return which other images are within a radius of each, as ones."""
     from scipy.sparse import csr_array, issparse

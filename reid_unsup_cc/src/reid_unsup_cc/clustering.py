@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core import DataError
-from reid_retrieval.clustering import OUTLIER, dbscan
+from reid_retrieval.clustering import count_of, dbscan, with_singletons
 from reid_retrieval.distances import jaccard_distances
 
 if TYPE_CHECKING:
@@ -105,17 +105,6 @@ def whitened(features: NDArray[np.float32], cameras: NDArray[np.int64]) -> NDArr
     rows = centred / np.maximum(spread, 1e-6)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(norms, 1e-12), np.float32)
-
-
-def count_of(labels: NDArray[np.int64]) -> int:
-    """Return the number of clusters."""
-    return int(labels.max(initial=OUTLIER)) + 1
-
-
-def with_singletons(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return labels in which every outlier is a cluster of its own, behind the others."""
-    alone = labels == OUTLIER
-    return np.where(alone, count_of(labels) - 1 + np.cumsum(alone), labels)
 
 
 def _nearest_first(eps: float) -> list[float]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_unsup_cc.clustering import Clusters, with_singletons
+from reid_retrieval.clustering import with_singletons
+from reid_unsup_cc.clustering import Clusters
 
 if TYPE_CHECKING:
     from reid_core import Source

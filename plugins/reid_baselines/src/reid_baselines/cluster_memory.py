@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_baselines.clusters import count_of, means_of
+from reid_baselines.clusters import means_of
 from reid_core import Embedded, IdentityCriterion, IdentityOutput, inner_products
+from reid_retrieval.clustering import count_of
 
 if TYPE_CHECKING:
     from reid_core import Embedding

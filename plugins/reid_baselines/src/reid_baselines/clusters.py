@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from reid_core import ConfigError, DataError, Settings
-from reid_retrieval.clustering import dbscan
+from reid_retrieval.clustering import count_of, dbscan
 from reid_retrieval.distances import jaccard_distances
 
 if TYPE_CHECKING:
@@ -112,17 +112,6 @@ def too_few(plugin: str, least: int, where: str) -> DataError:
         "person, take fewer clusters per batch (data.batch_size over data.instances), or start "
         "from better features (-s model.pretrained=true, -s model.start=contrastive)"
     )
-
-
-def count_of(labels: NDArray[np.int64]) -> int:
-    """Return the number of clusters."""
-    return int(labels.max(initial=-1)) + 1
-
-
-def with_singletons(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return labels in which every outlier is a cluster of its own, behind the others."""
-    alone = labels < 0
-    return np.where(alone, count_of(labels) - 1 + np.cumsum(alone), labels)
 
 
 def means_of(features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -13,14 +13,12 @@ from reid_baselines.cluster_memory import HybridMemory
 from reid_baselines.clusters import (
     ClusterSettings,
     check_batches,
-    count_of,
     find_clusters,
     jaccard,
     too_few,
-    with_singletons,
 )
 from reid_core import FieldKind, FieldSpec, Labeler, Plugin, hookimpl
-from reid_retrieval.clustering import dbscan
+from reid_retrieval.clustering import count_of, dbscan, with_singletons
 
 if TYPE_CHECKING:
     from reid_core import (
