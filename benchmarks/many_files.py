@@ -32,7 +32,7 @@ CODE = """
 import os, resource, sys, time
 from pathlib import Path
 from reid_core import open_dataset
-from reid_core.data.doctor import check_labels
+from reid_benchmarks.doctor.labels import check_labels
 import reid_core.runs.finding, reid_core.data.folder, reid_benchmarks.datasets.index
 root = Path(sys.argv[1])
 def load(name, root):

@@ -103,7 +103,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(reid: RunReid) -> None:
 def test_a_command_of_a_distribution_that_is_not_installed_is_answered_with_it(
     reid: RunReid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["reid_core.cli.main"], "installed", lambda group: {})
+    monkeypatch.setattr(sys.modules["reid_core.cli.commands"], "installed", lambda group: {})
     code, _, err = reid("sweep", "--seeds", "0")
     assert code == 2
     assert "'sweep' is a command of reid-search: pip install reid-search" in err
@@ -258,7 +258,12 @@ def test_a_plugins_command_is_offered_and_imported_only_when_called(
     """
     site.add(
         "reid-zebra",
-        commands={"gallop": "gallop_module:gallop", "limp": "limp_module:limp"},
+        commands={
+            "gallop": "gallop_module:gallop",
+            "limp": "limp_module:limp",
+            "data.graze": "gallop_module:gallop",
+            "some.gallop": "gallop_module:gallop",
+        },
         modules={"gallop_module": source, "limp_module": "import no_such_library"},
         summary="Stripes",
     )
@@ -266,7 +271,10 @@ def test_a_plugins_command_is_offered_and_imported_only_when_called(
     assert code == 0
     assert "gallop" in out
     assert "gallop_module" not in sys.modules
-    assert reid("gallop")[:2] == (0, "galloping\n")
+    assert "graze" not in out
+    assert "graze  Stripes (reid-zebra)" in reid("data", "--help")[1]
+    for words in (("gallop",), ("data", "graze"), ("some.gallop",)):
+        assert reid(*words)[:2] == (0, "galloping\n")
     code, _, err = reid("limp")
     assert code == 2
     assert "command 'limp' (reid-zebra 1.2) cannot be imported: ModuleNotFoundError" in err

@@ -13,9 +13,9 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageOps
 
 from reid_core.contract.samples import DataSet, Sample, Source
+from reid_core.data.damage import without_damaged
 from reid_core.data.decoding import read_labels
 from reid_core.data.draws import Draw
-from reid_core.data.file_check import without_damaged
 from reid_core.errors import DataError
 from reid_core.images import read_image
 from reid_core.loop.assembly import Assembly

@@ -55,7 +55,8 @@ def test_what_discovery_imports_is_free_of_torch(statement: str) -> None:
         "plugins list --json",
         "data list",
         "run --help",
-        "data show --help",
+        "data --help",
+        "data make --help",
     ],
 )
 def test_listing_and_help_import_nothing_heavy_and_no_plugin(words: str) -> None:

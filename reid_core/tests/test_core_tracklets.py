@@ -549,7 +549,7 @@ def test_settings_reach_the_clips(dataset: DataSet, toy_tiny: DataSet) -> None:
 
 
 def test_a_contact_sheet_shows_first_frames(dataset: DataSet, tmp_path: Path) -> None:
-    from reid_core.data.contact_sheet import contact_sheet
+    from reid_benchmarks.doctor.sheet import contact_sheet
 
     single = tuple(frame_of(s, 0, dataset.train.fields) for s in dataset.train.samples)
     plain = replace(dataset, train=replace(dataset.train, samples=single))

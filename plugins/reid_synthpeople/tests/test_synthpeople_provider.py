@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reid_benchmarks.doctor.labels import check_people
 from reid_core import SHARED_FIELDS, DataError, DataSet, FieldKind, Sample
 from reid_core.contract.samples import DataRequest
 from reid_core.data.decoding import read_field
-from reid_core.data.doctor import check_people
 from reid_core.images import read_image
 from reid_core.runs.assembly.needs import choose_source_provider
 from reid_core.runs.finding import find_protocol, open_dataset, open_source

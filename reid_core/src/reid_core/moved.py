@@ -22,9 +22,13 @@ _SWEEPING = (
 )
 
 MODULES: Mapping[str, tuple[str, ...]] = {
+    "reid_core.cli.data_check": ("reid_benchmarks.doctor.commands",),
     "reid_core.cli.sweep": ("reid_search.commands.sweep",),
     "reid_core.data.batches": ("reid_core.contract.batches",),
+    "reid_core.data.contact_sheet": ("reid_benchmarks.doctor.sheet",),
+    "reid_core.data.doctor": ("reid_benchmarks.doctor.labels",),
     "reid_core.data.fields": ("reid_core.contract.fields",),
+    "reid_core.data.file_check": ("reid_benchmarks.doctor.files", "reid_core.data.damage"),
     "reid_core.data.labelers": ("reid_core.contract.labelers",),
     "reid_core.data.labelling": (
         "reid_core.runs.assembly.labelling",
@@ -122,6 +126,9 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 """Old path to the modules that have its content now; a folder of old modules has none."""
 
 NAMES: Mapping[str, Mapping[str, str]] = {
+    "reid_core.cli.data": {
+        "show": "reid_benchmarks.doctor.commands",
+    },
     "reid_core.model.onnx": {
         "TOLERANCE": "reid_core.model.exporting",
         "export_onnx": "reid_core.model.exporting",
@@ -184,8 +191,9 @@ def former_names(module: str) -> Callable[[str], Any]:
         place = NAMES[module].get(name)
         if place is None:
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        found = getattr(_imported(module, place), name)
         _warn(module, name, place)
-        return getattr(import_module(place), name)
+        return found
 
     return look_up
 

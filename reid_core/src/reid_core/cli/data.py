@@ -1,33 +1,34 @@
-"""``reid data``: list data sets, look at one."""
+"""``reid data``: list data sets, and what else there is to do with them."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
-from reid_core.cli.data_check import check
-from reid_core.cli.data_make import make
-from reid_core.outputs import PICTURE_SUFFIXES, checked_output
+from reid_core.cli.commands import Commands
+from reid_core.moved import former_names
 from reid_core.plugins.offers import InstalledOffers
+
+__getattr__ = former_names(__name__)
+
+_OWN = {
+    "list": ("reid_core.cli.data:list_data", "List data sets with their fields and layouts."),
+    "make": ("reid_core.cli.data_make:make", "Write a data set that is computed into a folder."),
+}
 
 _LISTED = 8
 """Sizes or variants that are listed one by one."""
 
 
-@click.group()
+@click.command(cls=Commands, own=_OWN, within="data.")
 def data() -> None:
     """List data sets, look at one, make one, or check a copy."""
 
 
-data.add_command(make)
-data.add_command(check)
-
-
-@data.command("list")
+@click.command("list")
 def list_data() -> None:
     """List data sets and training sources with their fields, sizes and layouts."""
     known = InstalledOffers()
@@ -65,37 +66,3 @@ def _wrapped(text: str, width: int, indent: str) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-@data.command("show")
-@click.argument("name")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--out", "-o", type=click.Path(path_type=Path), default=Path("contact_sheet.png"))
-@click.option("--identities", type=click.IntRange(1), default=6, help="People to show.")
-@click.option("--images", type=click.IntRange(1), default=6, help="Images of each.")
-def show(name: str, data_root: Path | None, out: Path, identities: int, images: int) -> None:
-    """Print the counts of a data set and draw a contact sheet with its fields.
-
-    NAME is NAME[/VARIANT][:SIZE]; see `reid data list`.
-    """
-    from reid_core.data.contact_sheet import contact_sheet
-    from reid_core.runs.finding import open_dataset
-
-    checked_output(out, PICTURE_SUFFIXES)
-    dataset = open_dataset(name, data_root)
-    if dataset.notice:
-        click.echo(dataset.notice)
-    splits = (
-        ("train", dataset.train.samples),
-        ("query", dataset.query),
-        ("gallery", dataset.gallery),
-    )
-    for split, samples in splits:
-        people = len({s.pid for s in samples if s.pid >= 0})
-        cameras = len({s.camid for s in samples})
-        outfits = len({s.clothes for s in samples if s.clothes >= 0})
-        worn = f", {outfits} outfits" if outfits else ""
-        click.echo(f"{split}: {len(samples)} images, {people} people, {cameras} cameras{worn}")
-    click.echo(f"fields: {', '.join(sorted(dataset.train.fields)) or 'none'}")
-    click.echo(f"protocols: {', '.join(dataset.protocols)}")
-    click.echo(f"contact sheet: {contact_sheet(dataset, out, identities, images)}")

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reid_core.config import cache_folder
 from reid_core.contract.context import RunContext
-from reid_core.contract.samples import DataSet, Source
+from reid_core.contract.samples import DataProvider, DataRequest, DataSet, Source
 from reid_core.defaults.core import Core
 from reid_core.machine.devices import choose_device
 from reid_core.machine.randomness import scoped
 from reid_core.machine.ranks import gather
 from reid_core.model.embedder import Embedder
 from reid_core.model.encoder import verify_taps
-from reid_core.plugins.providers import Providers
+from reid_core.plugins.providers import Providers, check_request, parse_data_name
 from reid_core.plugins.slots import assign_slots
 from reid_core.runs.assembly.sources import load_dataset, load_source
 from reid_core.runs.resolve import resolve
@@ -43,6 +43,18 @@ def open_dataset(name: str, root: Path | None = None, cache: Path | None = None)
 def open_source(name: str, root: Path | None = None, cache: Path | None = None) -> Source:
     """Load a training source by name, or the training split of a data set; see `open_dataset`."""
     return load_source(name, root, cache or cache_folder(), Providers(resolve().calls))
+
+
+def find_provider(
+    name: str, root: Path | None = None, cache: Path | None = None
+) -> tuple[DataProvider, DataRequest]:
+    """Return who offers a data set or source, and what to ask of it; see `open_dataset`."""
+    providers = Providers(resolve().calls)
+    title, variant, size = parse_data_name(name)
+    provider = providers.dataset(title)
+    request = DataRequest(title, variant, size, root, cache or cache_folder())
+    check_request(provider, request)
+    return provider, request
 
 
 def find_protocol(name: str) -> Protocol:

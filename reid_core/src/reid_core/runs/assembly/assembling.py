@@ -18,7 +18,7 @@ from reid_core.contract.stages import Stage, Start
 from reid_core.contract.step import MAIN
 from reid_core.contract.words import several
 from reid_core.data.augmentation import DeviceAugmentation
-from reid_core.data.file_check import without_damaged
+from reid_core.data.damage import without_damaged
 from reid_core.data.joining import joined, set_names, set_number
 from reid_core.data.sidecars import with_field_folders
 from reid_core.data.validation import split_validation

@@ -1,4 +1,4 @@
-"""The data doctor's second half: every file is decoded once, and files of equal content are found.
+"""What the files of a data set tell: every one is decoded once, and equal contents are found.
 
 Contents are compared by hash, never by name: names repeat between splits, and a copied image keeps
 its content under another name.
@@ -9,30 +9,23 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from reid_core.contract.fields import FieldSpec
-from reid_core.contract.samples import DataSet, Sample, renumbered
+import numpy as np
+from numpy.typing import NDArray
+
+from reid_benchmarks.doctor.labels import Finding, short_name, some, span
+from reid_core.contract.samples import DataSet, Sample
 from reid_core.data.counts import splits_of
-from reid_core.data.decoding import read_field
-from reid_core.data.doctor import Finding, short_name, some, span
-from reid_core.errors import DataError
-from reid_core.images import read_image
+from reid_core.data.damage import damaged_files, image_files, side_cars
 from reid_retrieval.errors import RetrievalError
 from reid_retrieval.labels import Labels
 from reid_retrieval.protocols import Protocol
 from reid_retrieval.searching import Search
 
-_AT_ONCE = 1024
-"""Files handed to the threads at a time; bounds the results that wait."""
-
 _SHOWN = 3
 """How many errors a finding lists."""
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -52,72 +45,25 @@ class Reading:
     side_cars: int
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    digest: bytes | None = None
-    size: tuple[int, int] | None = None
-    error: str | None = None
-
-
 def count_files(dataset: DataSet) -> int:
     """Return how many files `read_files` will read."""
-    return len(_images(dataset)) + len(_side_cars(dataset))
+    return len(image_files(dataset)) + len(side_cars(dataset))
 
 
 def read_files(
     dataset: DataSet, threads: int, advance: Callable[[int], None] | None = None
 ) -> Reading:
-    """Decode all images and side-car files of a data set, each once.
-
-    Args:
-        dataset: what a provider loaded.
-        threads: how many decode at the same time.
-        advance: is told how many more files are done.
-    """
-    images, side_cars = _images(dataset), _side_cars(dataset)
+    """Decode all images and side-car files of a data set, each once; see `damaged_files`."""
     digests: dict[Path, bytes] = {}
     sizes: set[tuple[int, int]] = set()
-    errors: dict[Path, str] = {}
 
-    def done(outcomes: Iterable[tuple[Path, _Outcome]]) -> None:
-        for path, outcome in outcomes:
-            if outcome.error is not None:
-                errors[path] = outcome.error
-            if outcome.digest is not None and outcome.size is not None:
-                digests[path] = outcome.digest
-                sizes.add(outcome.size)
-            if advance:
-                advance(1)
+    def see(path: Path, pixels: NDArray[np.uint8]) -> None:
+        height, width = pixels.shape[:2]
+        sizes.add((height, width))
+        digests[path] = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
 
-    with ThreadPoolExecutor(threads) as pool:
-        for paths in _chunks(images):
-            done(zip(paths, pool.map(_read_image, paths), strict=True))
-        for pairs in _chunks(list(side_cars.items())):
-            read = pool.map(lambda pair: _read_field(*pair), pairs)
-            done(zip((path for path, _ in pairs), read, strict=True))
-    return Reading(digests, frozenset(sizes), errors, len(side_cars))
-
-
-def without_damaged(dataset: DataSet, threads: int) -> tuple[DataSet, list[str]]:
-    """Leave out the samples whose image or side-car files cannot be read.
-
-    Args:
-        dataset: all its files are read once.
-        threads: how many decode at the same time.
-
-    Returns:
-        The data set, training identities ``0 .. N-1`` again; and why, a line per damaged file.
-    """
-    damaged = read_files(dataset, threads).errors
-    if not damaged:
-        return dataset, []
-
-    def whole(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-        return tuple(s for s in samples if damaged.keys().isdisjoint((*s.images, *_files_of(s))))
-
-    train = replace(dataset.train, samples=renumbered(whole(dataset.train.samples)))
-    query, gallery = whole(dataset.query), whole(dataset.gallery)
-    return replace(dataset, train=train, query=query, gallery=gallery), sorted(damaged.values())
+    errors = damaged_files(dataset, threads, see, advance)
+    return Reading(digests, frozenset(sizes), errors, len(side_cars(dataset)))
 
 
 def check_files(
@@ -227,48 +173,6 @@ def _answered_by_themselves(
     return count
 
 
-def _images(dataset: DataSet) -> list[Path]:
-    samples = (*dataset.train.samples, *dataset.query, *dataset.gallery)
-    return list(dict.fromkeys(path for sample in samples for path in sample.images))
-
-
-def _side_cars(dataset: DataSet) -> dict[Path, FieldSpec]:
-    """Return the files of fields and what each of them should hold."""
-    found: dict[Path, FieldSpec] = {}
-    for samples, specs in (
-        (dataset.train.samples, dataset.train.fields),
-        ((*dataset.query, *dataset.gallery), dataset.query_fields),
-    ):
-        for sample in samples:
-            for name, spec in specs.items():
-                found.update(dict.fromkeys(_files_of(sample, name), spec))
-    return found
-
-
-def _files_of(sample: Sample, *fields: str) -> Iterator[Path]:
-    """Yield the side-car files of a sample, of all its fields where none is named."""
-    for name in fields or sample.fields:
-        value = sample.fields[name]
-        files = value if isinstance(value, tuple) else (value,)
-        yield from (file for file in files if isinstance(file, Path))
-
-
-def _read_image(path: Path) -> _Outcome:
-    try:
-        height, width = read_image(path).shape[:2]
-    except DataError as error:
-        return _Outcome(error=str(error))
-    return _Outcome(hashlib.blake2b(path.read_bytes(), digest_size=16).digest(), (height, width))
-
-
-def _read_field(path: Path, spec: FieldSpec) -> _Outcome:
-    try:
-        read_field(path, spec)
-    except DataError as error:
-        return _Outcome(error=str(error))
-    return _Outcome()
-
-
 def _by_digest(samples: Iterable[Sample], reading: Reading) -> dict[bytes, list[int]]:
     """Return the rows of samples by the content of their images."""
     rows: dict[bytes, list[int]] = defaultdict(list)
@@ -277,8 +181,3 @@ def _by_digest(samples: Iterable[Sample], reading: Reading) -> dict[bytes, list[
         if digest is not None:
             rows[digest].append(row)
     return dict(rows)
-
-
-def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    for start in range(0, len(items), _AT_ONCE):
-        yield items[start : start + _AT_ONCE]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_distributions import FakeSite, fake_site
 
-from reid_core.contract.samples import Counts, DataProvider, DataRequest, DataSet, Sample, Source
-from reid_core.data.counts import differences, load_counted, splits_of
-from reid_core.data.doctor import (
+from reid_benchmarks.doctor.files import check_files, count_files, read_files
+from reid_benchmarks.doctor.labels import (
     Finding,
     check_cameras,
     check_counts,
@@ -21,8 +21,8 @@ from reid_core.data.doctor import (
     check_queries,
     verdict,
 )
+from reid_core.contract.samples import Counts, DataRequest, DataSet, Sample, Source
 from reid_core.data.encoding import image_bytes
-from reid_core.data.file_check import check_files, count_files, read_files
 from reid_core.data.folder import load_folder
 from reid_core.testing.fixtures import RunReid
 from reid_retrieval.protocols import CROSS_CLOTHES, NO_CAMERA, STANDARD, JunkRule, Protocol
@@ -65,6 +65,29 @@ def doctor(root: Path, run_reid: RunReid) -> Doctor:
         return code, [" ".join(line.split()) for line in (out + err).splitlines()]
 
     return call
+
+
+def test_the_doctor_is_a_command_of_this_distribution(
+    run_reid: RunReid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_reid("data", "--help")[1].count("(reid-benchmarks)") == 2
+    monkeypatch.setattr("reid_core.cli.commands.installed", lambda group: {})
+    for name in ("check", "show"):
+        code, _, err = run_reid("data", name, "toy:tiny")
+        assert code == 2
+        told = f"'data {name}' is a command of reid-benchmarks: pip install reid-benchmarks"
+        assert told in err
+
+
+def test_help_of_its_commands_waits_for_nothing_heavy() -> None:
+    code = """
+import sys
+from reid_benchmarks.doctor import commands
+from reid_core.cli import main
+print(*sorted({"torch", "numpy", "rich", "pydantic"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_a_good_copy_is_fine(doctor: Doctor) -> None:
@@ -207,39 +230,6 @@ def test_a_name_that_fits_no_rule_is_an_error_of_the_loader(doctor: Doctor, root
     assert "do not fit PID_cCAM" in lines[-1]
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[FakeSite]:
-    with fake_site(tmp_path / "site") as made:
-        yield made
-
-
-def test_counts_of_a_provider_are_compared(doctor: Doctor, site: FakeSite) -> None:
-    source = """
-    from reid_core import Counts, DataProvider, Plugin, hookimpl
-    from reid_core.data.folder import load_folder
-
-    def official(request):
-        images = {"full": 2, "half": 1}[request.variant or "full"]
-        return {"query": Counts(images=images, people=2), "gallery": Counts(cameras=2)}
-
-    class Zoo(Plugin):
-        @hookimpl
-        def reid_datasets(self):
-            return [DataProvider("zoo", load_folder, variants=("full", "half"), expected=official)]
-    """
-    site.add("reid-zoo", {"zoo": "zoo_module:Zoo"}, modules={"zoo_module": source})
-    code, lines = doctor(name="zoo")
-    assert code == 0
-    assert "ok counts query: 2 images, 2 people, 2 cameras, as officially" in lines
-    assert "ok counts train: 4 images, 2 people, 2 cameras" in lines
-    code, lines = doctor(name="zoo/half")
-    assert code == 1
-    assert (
-        "problem counts query: 2 images (official: 1), 2 people, 2 cameras; get the whole copy "
-        "again, or compare results with nobody's"
-    ) in lines
-
-
 def test_a_training_source_is_checked_too(
     doctor: Doctor, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,23 +262,6 @@ def test_junk_and_distractors_are_no_people() -> None:
     )
     (cameras,) = check_cameras(dataset)
     assert cameras.text.startswith("test: a person is seen by 1 cameras")
-
-
-def test_further_query_images_stand_for_themselves() -> None:
-    query = (sample(1, 0), sample(1, 0, "multi-query"), sample(1, 1, "multi-query"))
-    splits = splits_of(DataSet("x", Source("main", ()), query))
-    assert {name: len(samples) for name, samples in splits.items()} == {
-        "train": 0,
-        "query": 1,
-        "multi-query": 2,
-        "gallery": 0,
-    }
-    other = replace(query[0], split="test")
-    assert set(splits_of(DataSet("x", Source("main", ()), (other,)))) == {
-        "train",
-        "query",
-        "gallery",
-    }
 
 
 def test_people_that_are_numbered_apart_tell_nothing() -> None:
@@ -339,30 +312,3 @@ def test_the_verdict_is_one_line() -> None:
 
 def test_a_data_set_as_loaded_has_the_label_person(root: Path) -> None:
     assert [s.extra["person"] for s in load(root).train.samples] == [1, 1, 2, 2]
-
-
-def test_differences_are_told_split_by_split() -> None:
-    wanted = {"query": Counts(10, 5, 2), "gallery": Counts(None, 5, None)}
-    found = {"query": Counts(1_000, 5, 1), "gallery": Counts(3, 5, 9)}
-    assert differences(wanted, found) == [
-        "query 1,000 images (official 10), 1 cameras (official 2)"
-    ]
-    assert differences(wanted, {**found, "query": Counts(10, 5, 2)}) == []
-
-
-@pytest.mark.parametrize(
-    ("own", "notice"),
-    [
-        (None, "x: not the official copy: train 0 images (official 3)"),
-        ("x: drawn", "x: drawn; not the official copy: train 0 images (official 3)"),
-    ],
-)
-def test_a_part_of_a_set_says_so_on_every_run(own: str | None, notice: str) -> None:
-    dataset = DataSet("x", Source("main", ()), notice=own)
-    request = DataRequest("x", None, None, None, Path())
-    for images, found in ((3, notice), (0, own)):
-        official = {"train": Counts(images=images)}
-        provider = DataProvider("x", lambda _: dataset, expected=lambda _, o=official: o)
-        loaded = load_counted(provider, request)
-        assert isinstance(loaded, DataSet)
-        assert loaded.notice == found

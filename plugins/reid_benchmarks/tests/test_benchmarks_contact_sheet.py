@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid_benchmarks.doctor.sheet import class_colours, contact_sheet, varied
 from reid_core.contract.samples import DataSet, Sample, Source
-from reid_core.data.contact_sheet import class_colours, contact_sheet, varied
 from reid_core.errors import DataError
 
 

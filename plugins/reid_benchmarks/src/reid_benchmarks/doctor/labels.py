@@ -1,8 +1,7 @@
-"""The data doctor: what a user's copy of a data set holds, and what is wrong with it.
+"""What the labels of a data set tell, whoever loaded it.
 
-It looks at what a provider's ``load`` returned, so that it works for every data set: counts against
-those that the owners publish, cameras of people, people in training and in test, what every
-protocol can ask. What is in the files is `reid_core.data.file_check`'s.
+Counts against those that the owners publish, cameras of people, people in training and in test,
+what every protocol can ask.
 """
 
 from __future__ import annotations
