@@ -125,7 +125,9 @@ def key_of(mutation: dict[str, str]) -> str:
 
 def read_results(path: Path = RESULTS) -> dict[str, dict[str, dict[str, Any]]]:
     """Return by distribution and key what was changed, the first and last outcome, by whom."""
-    results: dict[str, dict[str, dict[str, Any]]] = json.loads(path.read_text("utf-8"))
+    with path.open(encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # who changes it empties it first
+        results: dict[str, dict[str, dict[str, Any]]] = json.load(file)
     return results
 
 
