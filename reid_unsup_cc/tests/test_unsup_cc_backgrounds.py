@@ -65,6 +65,15 @@ def test_people_are_put_elsewhere(background: Any) -> None:
     assert torch.equal(behind, wanted[background])
 
 
+def test_behind_people_there_is_no_other_person() -> None:
+    image, garments = person(0.2)
+    template, worn = person(0.5)
+    template, worn = template.roll(1, 3), worn.roll(1, 2)  # stands in another column
+    made = Relocated(Recolor(), "swap")(image, garments, template, worn)
+    assert torch.allclose(made[0, 0, :, 2], torch.tensor([0.5, 0.6, 0.7])), "what is beside them"
+    assert torch.equal(made[:, :, :, 0], template[:, :, :, 0])
+
+
 def shown(cache: Path, clustering: dict[str, Any]) -> Any:
     """Return the plugin's clusters of an epoch, and whether garments were read for its features."""
     assembly = unsup_cc(cache, settings={"clustering": {**TINY["clustering"], **clustering}})

@@ -18,6 +18,8 @@ from reid_unsup_cc.settings import ClusteringSettings
 
 DEGREES = (0, 4, 9, 15, 90, 95, 101, 108, 200, 203, 207, 212, 300)
 BLOCKS = [0] * 4 + [1] * 4 + [2] * 4
+GRID = [round(0.05 * k, 2) for k in range(1, 20)]
+"""Values of eps that are tried where the wanted one gives too few clusters."""
 
 
 def circle() -> NDArray[np.float32]:
@@ -121,7 +123,8 @@ def test_all_outliers() -> None:
     said: list[str] = []
     clusters = found(scattered(40), said=said, eps=0.05, k1=8, min_samples=3)
     assert clusters.labels.max() >= 1
-    assert clusters.eps > 0.05
+    distances = jaccard_distances(scattered(40), 8, 2)
+    assert clusters.eps == next(e for e in GRID[1:] if dbscan(distances, e, 3).max() >= 1)
     assert "leaves out all 40 images" in said[0]
     assert f"taking eps = {clusters.eps:.2f}" in said[0]
 
@@ -134,7 +137,10 @@ def test_a_single_cluster() -> None:
     said: list[str] = []
     clusters = found(features, said=said, **close)
     assert clusters.labels.max() >= 1
-    assert clusters.eps < 1
+    distances = jaccard_distances(features, 23, 2)
+    nearest = next(e for e in GRID[::-1] if dbscan(distances, e, 2).max() >= 1)
+    assert clusters.eps == nearest
+    assert found(features, 1, **close).eps == nearest, "whatever a batch needs, one is too few"
     assert "into a single cluster; taking eps" in said[0]
 
 
@@ -185,6 +191,9 @@ def test_pairs_found_worked_by_hand() -> None:
     assert found.cameras == pytest.approx((3 + 2) / 2)
     alone = recall(np.array([0, 0, 1, 1, 2, 3, 4]), columns(people, cameras, clothes))
     assert (alone.cameras, alone.same_clothes, alone.other_clothes) == (1, 0, 0)
+    # Images in no cluster are together with nobody, not with each other.
+    some = recall(np.array([0, 0, -1, -1, -1, 1, 1]), columns(people, cameras, clothes))
+    assert (some.same_clothes, some.other_clothes) == (pytest.approx(1 / 5), 0)
     # One cluster of everybody holds all pairs.
     every = recall(np.zeros(7, np.int64), columns(people, cameras, clothes))
     assert (every.cameras, every.same_clothes, every.other_clothes) == (3, 1, 1)

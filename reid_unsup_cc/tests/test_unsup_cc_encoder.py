@@ -37,6 +37,7 @@ def test_generalised_means() -> None:
     feature = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
     assert GeneralisedMean(1.0)(feature).item() == pytest.approx(2.5)
     assert GeneralisedMean(3.0)(feature).item() == pytest.approx(25 ** (1 / 3))
+    assert GeneralisedMean()(feature).item() == pytest.approx(25 ** (1 / 3)), "p = 3 at the start"
     assert GeneralisedMean(60.0)(feature).item() == pytest.approx(4, rel=0.03)
 
 

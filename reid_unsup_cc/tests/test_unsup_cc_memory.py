@@ -196,6 +196,22 @@ def test_the_hard_memory_moves_towards_the_hardest() -> None:
     assert made.agreement.tolist() == [1, 1]
 
 
+def test_a_memory_counts_how_often_its_hardest_has_the_smallest_cosine() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    centres = unit(torch.randn(40, 512, generator=drawn))
+    rows = unit(centres.repeat_interleave(12, 0) + 0.05 * torch.randn(480, 512, generator=drawn))
+    labels = torch.arange(40).repeat_interleave(12)
+    made = holding(centres, mode="hard", momentum=1.0)
+    made.update(seen(rows), labels)
+    by = [hardness_of(rows, centres[labels], m, 0.05) for m in ("kl", "cosine")]  # type: ignore[arg-type]
+    chosen, plain = (hardest_rows(hardness, labels, 40)[0] for hardness in by)
+    same = int((chosen == plain).sum())
+    assert 0 < same < 40
+    assert made.agreement.tolist() == [same, 40]
+    made.update(seen(rows[:24]), labels[:24])
+    assert made.agreement[1] == 42, "of all updates since the epoch began"
+
+
 def test_one_vector_per_image() -> None:
     made = begun(mode="instance", momentum=0.0)
     assert len(made.instances) == 6

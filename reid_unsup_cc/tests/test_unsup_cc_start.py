@@ -70,6 +70,12 @@ def test_other_images_make_another_stage(reid_cache: Path) -> None:
     assert len(keys) == 3
 
 
+def test_batches_are_drawn_without_cameras() -> None:
+    """Camera labels would be supervision; the core's quick recipe draws by them."""
+    assert resolve().config.data.sampler == "pk_camera"
+    assert resolve({"run": {"plugins": ["unsup_cc"]}}).config.data.sampler == "pk"
+
+
 def test_who_starts_the_encoder() -> None:
     def model_start(settings: dict[str, Any], **model: Any) -> str:
         flags = {**RUN, "run": {"plugins": ["unsup_cc"]}, "plugins": {"unsup_cc": settings}}
