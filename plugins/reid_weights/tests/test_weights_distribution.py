@@ -30,7 +30,11 @@ def test_the_version_is_the_metadata_s() -> None:
 
 def test_it_registers_its_weights_and_a_command() -> None:
     points = {(p.group, p.name) for p in distribution("reid-weights").entry_points}
-    assert points == {("reid.weights", "people"), ("reid.commands", "weights")}
+    assert points == {
+        ("reid.commands", "weights"),
+        ("reid.layouts", "others"),
+        ("reid.weights", "people"),
+    }
     assert {**WEIGHTS}.items() <= shipped_weights().items()
     with pytest.raises(KeyError):
         WEIGHTS["people/nobody"]

@@ -180,10 +180,9 @@ class ModelSection(Section):
     """Whether the encoder starts from timm's weights; or a file of weights, a run's folder, or the
     name of shipped ones (``people/osnet_x0_25``). ``shipped`` takes those of the encoder's name,
     or none where there are none."""
-    importer: Literal[
-        "auto", "plain", "solider", "transreid", "lup", "torchreid", "fastreid", "cion"
-    ] = "auto"
-    """Project whose layout a file of ``pretrained`` has; ``auto`` recognises it."""
+    importer: str = "auto"
+    """Project whose layout a file of ``pretrained`` has (``plain``, or one that an installed
+    distribution knows); ``auto`` recognises it."""
     last_stride: Literal[1, 2, "auto"] = "auto"
     """1 removes the encoder's last reduction of the stride, 2 leaves it; ``auto`` removes it where
     that is possible."""

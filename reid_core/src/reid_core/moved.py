@@ -129,6 +129,9 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     "reid_core.cli.data": {
         "show": "reid_benchmarks.doctor.commands",
     },
+    "reid_core.model.layouts": {
+        "LAYOUTS": "reid_weights.layouts",
+    },
     "reid_core.model.onnx": {
         "TOLERANCE": "reid_core.model.exporting",
         "export_onnx": "reid_core.model.exporting",

