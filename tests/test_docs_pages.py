@@ -211,7 +211,7 @@ def test_hooks_are_called_in_the_order_that_the_page_says(reid_cache: Path, tmp_
 
 
 def test_the_page_on_evaluation_names_the_generic_protocols():
-    rows = re.findall(r"^\| `([a-z-]+)` \|", _text(DOCS / "evaluation.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z/-]+)` \|", _text(DOCS / "evaluation.md"), re.MULTILINE)
     assert rows[: len(GENERIC_PROTOCOLS)] == [protocol.name for protocol in GENERIC_PROTOCOLS]
 
 

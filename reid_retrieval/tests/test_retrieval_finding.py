@@ -92,6 +92,8 @@ max_rank = 5
 denominator = "all"
 version = 3
 pool = ["pid", "camid"]
+gallery_pool = ["tracklet"]
+pooling = "max"
 single_shot = { trials = 4, seed = 2 }
 
 [query]
@@ -118,6 +120,8 @@ def test_a_file_of_rules_says_everything_that_a_protocol_can(tmp_path: Path) -> 
         gallery=Subset(pids=(1, 2), extra=(("view", ("front", 3)),)),
         junk=JunkRule(same=("camid",)),
         pool=("pid", "camid"),
+        gallery_pool=("tracklet",),
+        pooling="max",
         single_shot=SingleShot(4, 2),
         ranks=(1, 5),
         max_rank=5,

@@ -18,6 +18,7 @@ from reid_retrieval.features import FeatureSet, FloatArray
 from reid_retrieval.labels import Labels
 from reid_retrieval.passes import Share, passes_of
 from reid_retrieval.protocols import (
+    CAMERA_POOLS,
     CROSS_CLOTHES,
     NO_CAMERA,
     STANDARD,
@@ -43,6 +44,7 @@ PROTOCOLS = (
     replace(STANDARD, name="shots", single_shot=SingleShot(trials=3)),
     every_gallery_variant(STANDARD),
     replace(STANDARD, name="pooled", pool=("pid", "camid")),
+    CAMERA_POOLS,
     replace(STANDARD, name="all count", denominator="all"),
 )
 
@@ -71,11 +73,10 @@ def test_protocols_together_score_as_each_alone(distance: str) -> None:
     queries, gallery = two_sides()
     together = evaluate_all(queries, gallery, PROTOCOLS, distance=distance, per_query=True)
     # Means of pools are rounded: their products may end otherwise in blocks of another size.
+    small = [{} if p.pool or p.gallery_pool else SMALL for p in PROTOCOLS]
     alone = [
-        evaluate(
-            queries, gallery, p, distance=distance, per_query=True, **({} if p.pool else SMALL)
-        )
-        for p in PROTOCOLS
+        evaluate(queries, gallery, p, distance=distance, per_query=True, **chunk)
+        for p, chunk in zip(PROTOCOLS, small, strict=True)
     ]
     assert as_data(together) == as_data(tuple(alone))
     assert len({result.mean_ap for result in together}) > 5
@@ -114,6 +115,7 @@ def test_protocols_share_a_pass_where_that_saves_products() -> None:
         ["standard", "cross-clothes", "no-camera", "apart", "some", "shots",
          "standard/single-shot@all", "all count"],
         ["pooled"],
+        ["standard/camera-pools"],
     ]  # fmt: skip
     assert named[0][0] == (90, 250)
     # A maker may look at all images together, so only equal sets of images share it.
@@ -123,6 +125,7 @@ def test_protocols_share_a_pass_where_that_saves_products() -> None:
          "all count"],
         ["some"],
         ["pooled"],
+        ["standard/camera-pools"],
     ]  # fmt: skip
     cameras = [
         replace(STANDARD, name=f"{n}", query=Subset(cameras=(n,)), gallery=Subset(cameras=(n,)))

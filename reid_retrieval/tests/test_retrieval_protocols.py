@@ -46,6 +46,10 @@ def test_generic_protocols_and_their_lines() -> None:
         f"cross-clothes v1: {everyone} same pid & (same camid or same clothes); {rest}",
         f"same-clothes v1: {everyone} same pid & (same camid or other clothes); {rest}",
         f"no-camera v1: {everyone} none; {rest}",
+        "standard/tracklet-pools v1: query all, mean unit feature per tracklet; gallery all, mean "
+        f"unit feature per tracklet; multi-shot; junk same pid & same camid; {rest}",
+        "standard/camera-pools v1: query all; gallery all, mean unit feature per pid & camid; "
+        f"multi-shot; junk same pid & same camid; {rest}",
     ]
 
 
@@ -101,8 +105,11 @@ def test_protocols_are_plain_frozen_data() -> None:
         ({"max_rank": 10}, "max_rank 10 is below the last rank 20"),
         ({"denominator": "some"}, r"denominator must be one of \('valid', 'all'\), not some"),
         ({"single_shot": SingleShot(0)}, "trials must be 1 or more, not 0"),
-        ({"pool": ("camid",)}, "pool must keep images of different pid apart"),
-        ({"pool": ("pid",)}, "pool must keep images of different camid apart"),
+        (
+            {"pool": ("pid",), "pooling": "median"},
+            r"pooling must be one of \('mean', 'unit-mean', 'max'\), not median",
+        ),
+        ({"pooling": "max"}, "pooling 'max' needs labels to pool by: pool, gallery_pool"),
     ],
 )
 def test_values_out_of_range(change: dict[str, object], message: str) -> None:

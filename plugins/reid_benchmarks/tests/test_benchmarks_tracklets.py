@@ -15,6 +15,7 @@ from reid_core.config import EvaluationSection
 from reid_core.contract.samples import DataSet, Sample
 from reid_core.errors import DataError
 from reid_core.evaluation.evaluating import Evaluator
+from reid_core.evaluation.frames import Side
 from reid_retrieval.labels import Labels
 from reid_retrieval.searching import Search
 
@@ -54,6 +55,17 @@ def test_mars_reads_tracks_queries_and_distractors(tmp_path: Path) -> None:
     ]
     assert all(path.is_file() for s in dataset.gallery for path in s.frames)
     assert kept(dataset, "mars") == [[1]]
+    # Frame by frame the same tracklets are found again, by the protocol's own pools.
+    frames = [Side.of(side, {}, frames=True) for side in (dataset.query, dataset.gallery)]
+    protocol = BY_NAME["mars/frames"]
+    search = Search(protocol, *(side.labels for side in frames))
+    assert protocol.pooling == "max"
+    assert len(frames[1].samples) > len(dataset.gallery)
+    assert frames[0].rows is not None
+    assert frames[1].rows is not None
+    assert frames[0].rows[search.query_rows].tolist() == list(range(len(dataset.query)))
+    known = [row for row, sample in enumerate(dataset.gallery) if sample.pid != -1]
+    assert frames[1].rows[search.gallery_rows].tolist() == known
     assert "gallery 3 images (official 9,330)" in str(dataset.notice)
 
 

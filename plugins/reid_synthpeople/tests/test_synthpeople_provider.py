@@ -1,5 +1,6 @@
 """Data sets and sources as the framework sees them."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from reid_core.data.decoding import read_field
 from reid_core.images import read_image
 from reid_core.runs.assembly.needs import choose_source_provider
 from reid_core.runs.finding import find_protocol, open_dataset, open_source
+from reid_core.testing.fixtures import RunReid
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 from reid_retrieval.labels import Labels
@@ -152,6 +154,33 @@ def test_tracklets_have_true_frames_with_fields_of_each(tiny: Tiny) -> None:
     assert min(shares) > 0.6, "the person stays where they are"
     assert max(shares) < 1
     assert read_field(sample.fields["texture"], specs["texture"]).shape == (3, 256, 256)
+
+
+def test_frames_are_evaluated_singly_and_pooled_by_a_protocol(
+    tiny: Tiny, reid_cache: Path, tmp_path: Path, run_reid: RunReid
+) -> None:
+    """By ``reid eval``, with an embedder that has seen single images alone."""
+    dataset = tiny("tracklets")
+    model, out = tmp_path / "embedder.safetensors", tmp_path / "results.json"
+    tiny_assembly((), cache=reid_cache).embedder().save(model)
+    rules = tmp_path / "largest.toml"
+    rules.write_text(
+        'pool = ["tracklet"]\ngallery_pool = ["tracklet"]\npooling = "max"\njunk.same = ["camid"]\n'
+    )
+    code, said, errors = run_reid(
+        "eval", model, "--data", "synthpeople/tracklets:tiny", "--device", "cpu", "--json", out,
+        "--protocol", rules, "--protocol", "standard/tracklet-pools", "--protocol", "standard",
+    )  # fmt: skip
+    assert code == 0, errors
+    assert "standard/tracklet-pools" in said
+    largest, pooled, whole = json.loads(out.read_text("utf-8"))
+    assert "gallery all, largest values per tracklet" in largest["text"]
+    assert "query all, mean unit feature per tracklet" in pooled["text"]
+    for found in (largest, pooled, whole):
+        assert found["total_queries"] == len(dataset.query)
+        assert found["gallery_images"] == len(dataset.gallery)
+    assert [one["file"] for one in pooled["queries"]] == [one["file"] for one in whole["queries"]]
+    assert largest["metrics"] != whole["metrics"]
 
 
 def test_val_images_are_set_aside(tiny: Tiny) -> None:

@@ -183,8 +183,8 @@ def passes_of(
 
     Protocols share a pass over all their images, if that compares no more pairs than they would
     on their own. A given maker may look at all images together (re-ranking does), so it serves
-    several protocols only where their images are the same; means of several images (`pool`) are
-    features of their own.
+    several protocols only where their images are the same; what stands for several images
+    (`pool`, `gallery_pool`) has features of its own.
 
     Args:
         scorers: of the protocols.
@@ -195,14 +195,18 @@ def passes_of(
     make = maker_of(distance, screened)
     for group in _groups(scorers, anywhere=not callable(distance)):
         searches = [scorer.search for scorer in group]
-        if searches[0].pooled:
-            query_rows = searches[0].query_rows
-            asked: Any = searches[0].asked(queries.features)
-        else:
-            query_rows = _union([search.query_rows for search in searches])
-            asked = _images(queries.take(query_rows), distance)
+        query_rows = _union([search.query_rows for search in searches])
         gallery_rows = _union([search.gallery_rows for search in searches])
-        offered = _images(gallery.take(gallery_rows), distance)
+        asked: Any
+        offered: Any
+        if searches[0].query_pools is not None:  # its pass is its own
+            asked = searches[0].asked(queries.features)
+        else:
+            asked = _images(queries.take(query_rows), distance)
+        if searches[0].gallery_pools is not None:
+            offered = searches[0].offered(gallery.features)
+        else:
+            offered = _images(gallery.take(gallery_rows), distance)
         members = tuple(
             Member(
                 scorer,

@@ -15,6 +15,9 @@ from reid_retrieval.errors import ConfigError
 DENOMINATORS = ("valid", "all")
 """What a mean is taken over: the valid queries, or all of them, an invalid one scoring 0."""
 
+POOLED = {"mean": "mean feature", "unit-mean": "mean unit feature", "max": "largest values"}
+"""What a pool's feature is, by the name of its pooling."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subset:
@@ -125,9 +128,15 @@ class Protocol:
         name: unique, lower case, settings behind slashes: ``prcc/cc/single-shot@10``.
         query, gallery: which of a data set's query and gallery samples take part.
         junk: which pairs do not count.
-        pool: labels by which query images are grouped, ``pid`` and whatever the junk rule
-            compares; the mean of a group's features is one query, in the place of its first image
-            (multi-query). Empty searches for every image.
+        pool: labels by which query images are grouped: a group is one query, in the place of its
+            first image, by a feature made of all of theirs (multi-query; video, by the label
+            ``tracklet``). Its images must agree in identity and in whatever the junk rule compares.
+            Empty searches for every image.
+        gallery_pool: the same of gallery images, once those without an identity are dropped: a
+            group is ranked and counted as one image.
+        pooling: what the feature of a group is: ``mean`` of its images' as they are, ``unit-mean``
+            of those that were given length one before, or ``max``, the largest value of each
+            dimension.
         single_shot: search in galleries of one image per identity, drawn at random or all that
             there are; None searches in all images.
         ranks: ranks at which the CMC is reported, ascending.
@@ -145,6 +154,8 @@ class Protocol:
     gallery: Subset = field(default_factory=Subset)
     junk: JunkRule = field(default_factory=JunkRule)
     pool: tuple[str, ...] = ()
+    gallery_pool: tuple[str, ...] = ()
+    pooling: str = "mean"
     single_shot: SingleShot | EveryGallery | None = None
     ranks: tuple[int, ...] = (1, 5, 10, 20)
     max_rank: int = 50
@@ -161,10 +172,11 @@ class Protocol:
             raise self._wrong(f"denominator must be one of {DENOMINATORS}, not {self.denominator}")
         if isinstance(self.single_shot, SingleShot) and self.single_shot.trials < 1:
             raise self._wrong(f"trials must be 1 or more, not {self.single_shot.trials}")
-        mixed = {"pid", *self.junk.keys}.difference(self.pool)
-        if self.pool and mixed:
+        if self.pooling not in POOLED:
+            raise self._wrong(f"pooling must be one of {tuple(POOLED)}, not {self.pooling}")
+        if self.pooling != "mean" and not (self.pool or self.gallery_pool):
             raise self._wrong(
-                f"pool must keep images of different {', '.join(sorted(mixed))} apart"
+                f"pooling '{self.pooling}' needs labels to pool by: pool, gallery_pool"
             )
 
     def _wrong(self, problem: str) -> ConfigError:
@@ -174,10 +186,13 @@ class Protocol:
     def text(self) -> str:
         """The whole protocol in one line, as stored with results; equal protocols, equal lines."""
         shots = self.single_shot.text if self.single_shot else "multi-shot"
-        pool = f", mean feature per {' & '.join(self.pool)}" if self.pool else ""
+        query, gallery = (
+            f", {POOLED[self.pooling]} per {' & '.join(keys)}" if keys else ""
+            for keys in (self.pool, self.gallery_pool)
+        )
         return (
-            f"{self.name} v{self.version}: query {self.query.text}{pool}; "
-            f"gallery {self.gallery.text}; {shots}; "
+            f"{self.name} v{self.version}: query {self.query.text}{query}; "
+            f"gallery {self.gallery.text}{gallery}; {shots}; "
             f"junk {self.junk.text}; pid -1 dropped; means over {self.denominator} queries"
         )
 
@@ -194,7 +209,31 @@ SAME_CLOTHES = Protocol("same-clothes", junk=JunkRule(same=("camid",), different
 NO_CAMERA = Protocol("no-camera")
 """Nothing is junk: data without cameras, or with one."""
 
-GENERIC_PROTOCOLS = (STANDARD, CROSS_CLOTHES, SAME_CLOTHES, NO_CAMERA)
+TRACKLET_POOLS = replace(
+    STANDARD,
+    name="standard/tracklet-pools",
+    pool=("tracklet",),
+    gallery_pool=("tracklet",),
+    pooling="unit-mean",
+)
+"""Video by features of single images: those of a tracklet become one, on both sides."""
+
+CAMERA_POOLS = replace(
+    STANDARD,
+    name="standard/camera-pools",
+    gallery_pool=("pid", "camid"),
+    pooling="unit-mean",
+)
+"""A multi-shot gallery: what a camera has seen of a person is one entry."""
+
+GENERIC_PROTOCOLS = (
+    STANDARD,
+    CROSS_CLOTHES,
+    SAME_CLOTHES,
+    NO_CAMERA,
+    TRACKLET_POOLS,
+    CAMERA_POOLS,
+)
 """The protocols that the core offers for any data set."""
 
 

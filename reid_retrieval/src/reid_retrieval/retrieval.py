@@ -123,9 +123,9 @@ def evaluate_distances(
 
     The matrix is read in float64, and equal values are ties. For everything else see `evaluate`.
     """
-    if protocol.pool:
+    if protocol.pool or protocol.gallery_pool:
         raise DataError(
-            f"protocol '{protocol.name}' averages features of queries, which ready distances "
+            f"protocol '{protocol.name}' pools features of several images, which ready distances "
             "cannot tell; evaluate features"
         )
     shape = np.shape(distances)

@@ -26,7 +26,8 @@ class Search:
 
     Inside, images are numbered ``0 .. Q-1`` and ``0 .. G-1`` among those that take part, in their
     original order; ``query_rows`` and ``gallery_rows`` (int64) give the rows that they had. Where
-    the protocol pools queries, a group is one query and stands for its first image.
+    the protocol pools a side, a group is one image of it and has the labels of its first one;
+    ``query_pools`` and ``gallery_pools`` are these groups, or None.
 
     Args:
         protocol: what to apply.
@@ -35,7 +36,8 @@ class Search:
             in place of the protocol's random draws.
 
     Raises:
-        DataError: nobody takes part, or labels that the protocol compares are not known.
+        DataError: nobody takes part, labels that the protocol compares or pools by are not known,
+            or a pool holds two identities, or images that the junk rule tells apart.
     """
 
     def __init__(
@@ -47,11 +49,17 @@ class Search:
     ) -> None:
         self.protocol = protocol
         self._require_labels("query", queries, protocol.query, protocol.pool)
-        self._require_labels("gallery", gallery, protocol.gallery)
-        rows = self._rows("query", queries, protocol.query)
-        self._pools = Pools.of(queries, rows, protocol.pool) if protocol.pool else None
-        self.query_rows = rows if self._pools is None else self._pools.first
+        self._require_labels("gallery", gallery, protocol.gallery, protocol.gallery_pool)
+        self.query_rows = self._rows("query", queries, protocol.query)
         self.gallery_rows = self._rows("gallery", gallery, protocol.gallery)
+        self.query_pools = self._pools("query", queries, self.query_rows, protocol.pool)
+        if self.query_pools is not None:
+            self.query_rows = self.query_pools.first
+        self.gallery_pools = self._pools(
+            "gallery", gallery, self.gallery_rows, protocol.gallery_pool
+        )
+        if self.gallery_pools is not None:
+            self.gallery_rows = self.gallery_pools.first
         self.queries = queries.take(self.query_rows)
         self.gallery = gallery.take(self.gallery_rows)
         self.every_gallery = isinstance(protocol.single_shot, EveryGallery)
@@ -71,14 +79,30 @@ class Search:
 
     @property
     def pooled(self) -> bool:
-        """Whether a query is the mean of several images' features."""
-        return self._pools is not None
+        """Whether an image of either side stands for several, with a feature of its own."""
+        return self.query_pools is not None or self.gallery_pools is not None
 
     def asked(self, features: FloatArray) -> FloatArray:
         """Return the features ``N D`` of all query images as those of the ``Q`` queries."""
-        if self._pools is None:
+        if self.query_pools is None:
             return features[self.query_rows]
-        return self._pools.means(features)
+        return self.query_pools.pooled(features, self.protocol.pooling)
+
+    def offered(self, features: FloatArray) -> FloatArray:
+        """Return the features ``N D`` of all gallery images as those of the ``G`` ranked ones."""
+        if self.gallery_pools is None:
+            return features[self.gallery_rows]
+        return self.gallery_pools.pooled(features, self.protocol.pooling)
+
+    def _pools(
+        self, side: str, labels: Labels, rows: IntArray, keys: Sequence[str]
+    ) -> Pools | None:
+        if not keys:
+            return None
+        pools = Pools.of(labels, rows, keys)
+        what = f"protocol '{self.protocol.name}': a {side} pool by {' & '.join(keys)}"
+        pools.require_alike(labels, sorted(self.protocol.junk.keys), what)
+        return pools
 
     def _require_labels(
         self, side: str, labels: Labels, subset: Subset, pool: Sequence[str] = ()

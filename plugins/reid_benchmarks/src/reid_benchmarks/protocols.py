@@ -140,7 +140,16 @@ _OF_SETS: dict[str, tuple[Protocol, ...]] = {
     "celeb-reid-light": (Protocol("celeb-reid-light"),),
     "last": (Protocol("last"),),
     "deepchange": tuple(_deepchange()),
-    "mars": (_standard("mars"),),
+    # As its owners score features of single images: the largest values over a tracklet's frames.
+    "mars": (
+        _standard("mars"),
+        replace(
+            _standard("mars/frames"),
+            pool=("tracklet",),
+            gallery_pool=("tracklet",),
+            pooling="max",
+        ),
+    ),
     # One tracklet of each person on either side, before different cameras.
     "ilids-vid": (Protocol("ilids-vid", junk=SAME_CAMERA),),
     "ccvid": tuple(_ccvid()),
@@ -152,8 +161,10 @@ PROTOCOLS = tuple(protocol for protocols in _OF_SETS.values() for protocol in pr
 _NOT_ASKED = {
     "market1501": ("market1501/multi-query",),
     "ltcc": ("ltcc/cc/identity-filter",),
+    "mars": ("mars/frames",),
 }
-"""Protocols that need files which not every copy has: reported where a loader found them."""
+"""Protocols that are not reported by default: they need files which not every copy has, and are
+reported where a loader found them; or they are for models of single images."""
 
 PROTOCOL_NAMES = {
     name: tuple(p.name for p in protocols if p.name not in _NOT_ASKED.get(name, ()))

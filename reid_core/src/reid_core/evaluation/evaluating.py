@@ -17,17 +17,17 @@ from reid_core.contract.samples import DataSet
 from reid_core.contract.words import unknown_name
 from reid_core.errors import ConfigError, DataError, PluginError, did_you_mean, own_errors
 from reid_core.evaluation.extraction import extract, extract_output
+from reid_core.evaluation.frames import Frames, Side, of_samples, pools_frames
 from reid_core.evaluation.pictures import choose_queries, ranked_list_picture
 from reid_core.machine.ranks import broadcast, gather_objects, world
 from reid_core.model.embedder import Embedder, reader_of
 from reid_core.model.graph import ReidModel
 from reid_retrieval.features import FeatureSet
-from reid_retrieval.labels import Labels
 from reid_retrieval.passes import ALONE, Share
 from reid_retrieval.products import chosen_library, products_by
 from reid_retrieval.protocols import Protocol
 from reid_retrieval.reranking import k_reciprocal
-from reid_retrieval.results import Evaluation, Provenance
+from reid_retrieval.results import Evaluation, Provenance, RetrievalResult
 from reid_retrieval.retrieval import evaluate_all, ranked_rows
 from reid_retrieval.searching import Search
 from reid_retrieval.similarities import SimilarityMaker
@@ -68,10 +68,10 @@ class Evaluator:
         Raises:
             DataError: why no query of a protocol is valid.
         """
-        query = Labels.of_samples(self.dataset.query)
-        gallery = Labels.of_samples(self.dataset.gallery)
-        for protocol in self.protocols:
-            search = Search(protocol, query, gallery)
+        sides = self._sides()
+        labels = {key: side.labels for key, side in sides.items()}
+        for protocol, (asked, offered) in zip(self.protocols, self._frames(), strict=True):
+            search = Search(protocol, labels["query", asked], labels["gallery", offered])
             unknown = only_junk = 0
             for row in range(len(search.query_rows)):
                 own, junk = search.own(row)
@@ -119,52 +119,87 @@ class Evaluator:
         """Return the scores of an embedder under every protocol.
 
         Ranks divide the images to extract and the queries to answer; all get the same result.
+        Where a protocol pools by ``tracklet``, frames of tracklets are embedded as single images.
 
         Args:
             embedder: on the evaluator's device.
             advance: is told how many more images are done.
             heads: how many images of every ranking's head to keep.
+
+        Returns:
+            Its features are those that the first protocol compares, one per sample.
         """
         self.check_embedder(embedder)
-        sets = []
-        for samples in (self.dataset.query, self.dataset.gallery):
-            features = extract(
-                embedder,
-                samples,
-                self.device,
-                specs=self.dataset.query_fields,
-                batch_size=self.settings.batch_size,
-                flip=self.settings.flip,
-                vector=None if self.settings.vector == "declared" else self.settings.vector,
-                threads=self.threads,
-                memory_format=self.memory_format,
-                autocast=self.autocast,
-                advance=advance,
-                unknown=self.unknown,
-            )
-            sets.append(FeatureSet(features, Labels.of_samples(samples)))
+        sides, sets = self._sides(), dict[tuple[str, bool], FeatureSet]()
+        for (name, frames), side in sides.items():
+            # A side that is looked at in both ways is told of once.
+            tell = None if frames and (name, False) in sides else side.told(advance)
+            sets[name, frames] = self._features(embedder, side, tell)
         provenance = Provenance(
             self.settings.flip,
             self.dataset.fingerprint(),
             _features_text(embedder, self.settings.vector),
             self.label,
         )
+        results: list[RetrievalResult] = []
+        ways = self._frames()
         with self._multiplying():
-            results = tuple(
-                result
-                for comparison in self._comparisons()
-                for result in evaluate_all(
-                    sets[0],
-                    sets[1],
-                    self.protocols,
-                    distance=comparison,
-                    per_query=True,
-                    heads=heads,
-                    provenance=provenance,
-                    share=_share(),
-                )
-            )
-        return Evaluation(results, sets[0], sets[1])
+            for comparison in self._comparisons():
+                found: dict[int, RetrievalResult] = {}
+                for asked, offered in dict.fromkeys(ways):
+                    places = [n for n, way in enumerate(ways) if way == (asked, offered)]
+                    scored = evaluate_all(
+                        sets["query", asked],
+                        sets["gallery", offered],
+                        [self.protocols[place] for place in places],
+                        distance=comparison,
+                        per_query=True,
+                        heads=heads,
+                        provenance=provenance,
+                        share=_share(),
+                    )
+                    both = sides["query", asked], sides["gallery", offered]
+                    found |= {n: of_samples(r, *both) for n, r in zip(places, scored, strict=True)}
+                results += [found[place] for place in range(len(ways))]
+        query, gallery = (
+            sides[key].whole(sets[key], self.protocols[0].pooling)
+            for key in zip(("query", "gallery"), ways[0], strict=True)
+        )
+        return Evaluation(tuple(results), query, gallery)
+
+    def _frames(self) -> list[Frames]:
+        """Return of which sides each protocol pools frames."""
+        dataset = self.dataset
+        return [pools_frames(one, dataset.query, dataset.gallery) for one in self.protocols]
+
+    def _sides(self) -> dict[tuple[str, bool], Side]:
+        """Return query and gallery in all the ways in which protocols look at them."""
+        splits = (("query", self.dataset.query), ("gallery", self.dataset.gallery))
+        ways = self._frames()
+        return {
+            (name, frames): Side.of(samples, self.dataset.query_fields, frames)
+            for place, (name, samples) in enumerate(splits)
+            for frames in sorted({way[place] for way in ways})
+        }
+
+    def _features(
+        self, embedder: Embedder, side: Side, advance: Callable[[int], None] | None
+    ) -> FeatureSet:
+        features = extract(
+            embedder,
+            side.samples,
+            self.device,
+            specs=self.dataset.query_fields,
+            batch_size=self.settings.batch_size,
+            flip=self.settings.flip,
+            vector=None if self.settings.vector == "declared" else self.settings.vector,
+            threads=self.threads,
+            memory_format=self.memory_format,
+            autocast=self.autocast,
+            advance=advance,
+            unknown=self.unknown,
+        )
+        return FeatureSet(features, side.labels)
 
     def output(self, model: ReidModel, split: str, name: str) -> NDArray[np.float32]:
         """Return an output of a training model for all images of a split, in their order.

@@ -9,12 +9,20 @@ it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from reid_core.contract.context import Named
 from reid_core.contract.model import FRAME_POOLINGS, POOLINGS
 from reid_core.contract.plugin import CORE
-from reid_core.errors import ConfigError, ConflictError, DataError, ReidError, did_you_mean
+from reid_core.errors import (
+    ConfigError,
+    ConflictError,
+    DataError,
+    ReidError,
+    did_you_mean,
+    own_errors,
+)
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.discovery import catalogue, installed, known_offer
 from reid_core.plugins.offers import InstalledOffers
@@ -127,11 +135,17 @@ class Providers:
         return found.build(channels)
 
     def protocol(self, name: str) -> protocols.Protocol:
-        """Return a protocol by name.
+        """Return a protocol by name, or the one that a file of rules (.toml) describes.
 
         Raises:
             DataError: nobody offers it.
+            ConfigError: the file cannot be read, or does not describe one.
         """
+        if name.endswith(".toml"):
+            from reid_retrieval.finding import read_protocol
+
+            with own_errors():
+                return read_protocol(Path(name))
         found: protocols.Protocol | None = self._find("protocols", name)
         if found is None:
             raise self._unfound("evaluation protocol", "protocols", name)

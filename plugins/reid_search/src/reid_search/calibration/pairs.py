@@ -93,10 +93,14 @@ class Pairs:
         self.search = Search(protocol, by_person.labels, gallery.labels)
         asked = (
             self.search.asked(by_person.features)
-            if self.search.pooled
+            if self.search.query_pools is not None
             else by_person.take(self.search.query_rows).rows
         )
-        offered = gallery.take(self.search.gallery_rows).rows
+        offered = (
+            self.search.offered(gallery.features)
+            if self.search.gallery_pools is not None
+            else gallery.take(self.search.gallery_rows).rows
+        )
         self._similarities: Similarities = cosine(asked, offered)
         pids = np.concatenate([self.search.queries.pids, self.search.gallery.pids])
         known, numbers = np.unique(pids, return_inverse=True)
