@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 
 from reid_baselines.cluster_contrast import ClusterContrastSettings
 from reid_baselines.cluster_memory import ClusterMemory, HybridMemory, info_nce
-from reid_baselines.clusters import ClusterSettings, find_clusters, jaccard
+from reid_baselines.clusters import ClusterSettings, find_clusters
 from reid_baselines.spcl import Spcl, SpclSettings, independence_threshold, overlaps, reliable
 from reid_core import ConfigError, DataError, Embedded, Embedding
 from reid_core.testing import conformance_suite
@@ -147,19 +148,17 @@ def features_of_people(people: int, images: int, spread: float) -> np.ndarray:
 def test_people_are_found_and_another_eps_is_taken_where_it_must() -> None:
     said: list[str] = []
     settings = ClusterSettings(k1=8, k2=2, min_samples=4)
-    distances = jaccard(features_of_people(6, 8, 0.05), settings)
-    labels, eps = find_clusters(distances, settings, 6, said.append, "x")
-    assert (eps, said) == (0.6, [])
+    features = features_of_people(6, 8, 0.05)
+    labels = find_clusters(features, settings, 6, said.append, "x")
+    assert said == []
     assert all(len(set(labels[8 * n : 8 * n + 8])) == 1 for n in range(6))
     assert len(set(labels)) == 6
     strict = ClusterSettings(k1=8, k2=2, min_samples=4, eps=0.01)
-    labels, eps = find_clusters(
-        jaccard(features_of_people(6, 8, 0.2), strict), strict, 6, said.append, "x"
-    )
+    labels = find_clusters(features_of_people(6, 8, 0.2), strict, 6, said.append, "x")
     assert len(set(labels) - {-1}) >= 6
-    assert f"taking eps = {eps}" in said[0]
-    with pytest.raises(DataError, match=r"fewer clusters than the 7 .*-s x\.min_samples"):
-        find_clusters(distances, settings, 7, said.append, "x")
+    assert re.search(r"^x: clustering at eps = 0\.01 .*; taking eps = 0\.05, with 6$", said[0])
+    with pytest.raises(DataError, match=r"a batch needs 7 .*lower -s x\.min_samples"):
+        find_clusters(features, settings, 7, said.append, "x")
 
 
 def test_one_cluster_of_everything_fills_no_batch_and_spcl_says_so() -> None:
@@ -171,7 +170,10 @@ def test_one_cluster_of_everything_fills_no_batch_and_spcl_says_so() -> None:
     )
     plugin = Spcl("spcl")
     plugin.settings = SpclSettings(k1=6, k2=2, min_samples=2, eps=0.99)
-    with pytest.raises(DataError, match=r"fewer clusters than the 2 .* single images: 1 in all"):
+    with pytest.raises(
+        DataError,
+        match=r"fewer identities than the 2 .* single images: 1 in all; lower -s spcl\.eps",
+    ):
         plugin._cluster(labels)  # type: ignore[arg-type]
 
 

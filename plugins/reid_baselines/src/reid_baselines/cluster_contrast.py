@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from reid_baselines.cluster_memory import ClusterMemory
-from reid_baselines.clusters import ClusterSettings, check_batches, find_clusters, jaccard
+from reid_baselines.clusters import ClusterSettings, check_batches, find_clusters
 from reid_core import FieldKind, FieldSpec, Labeler, Plugin, hookimpl
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class ClusterContrast(Plugin):
     def _cluster(self, labels: LabelContext) -> NDArray[np.int64]:
         data, say = labels.run.config.data, labels.run.say
         least = data.batch_size // data.instances
-        distances = jaccard(labels.features(), self.settings)
-        return find_clusters(distances, self.settings, least, say, self.name)[0]
+        return find_clusters(labels.features(), self.settings, least, say, self.name)
 
     @hookimpl
     def reid_identity(

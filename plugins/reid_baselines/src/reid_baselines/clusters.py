@@ -10,16 +10,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from reid_core import ConfigError, DataError, Settings
-from reid_retrieval.clustering import count_of, dbscan
-from reid_retrieval.distances import jaccard_distances
+from reid_retrieval.clustering import count_of
+from reid_retrieval.pseudo_identities import advice, cluster_at_least
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
     from reid_core import RunConfig
-
-_GRID = tuple(round(0.05 * k, 2) for k in range(1, 20))
-"""Values of eps that are tried where the wanted one gives too few clusters."""
 
 
 class ClusterSettings(Settings):
@@ -54,63 +49,49 @@ def check_batches(config: RunConfig, plugin: str) -> None:
         )
 
 
-def jaccard(features: NDArray[np.float32], settings: ClusterSettings) -> csr_array:
-    """Return the sparse Jaccard distances of unit vectors ``N D``."""
-    return jaccard_distances(features, settings.k1, settings.k2)
-
-
 def find_clusters(
-    distances: csr_array,
+    features: NDArray[np.float32],
     settings: ClusterSettings,
     least: int,
     say: Callable[[str], None],
     plugin: str,
-) -> tuple[NDArray[np.int64], float]:
-    """Return a cluster for every image, and the eps that it was found with.
+) -> NDArray[np.int64]:
+    """Return a cluster for every image, int64 ``N``; -1 for outliers.
 
     Where the wanted eps gives fewer clusters than a batch needs, the nearest one that gives enough
     is taken, and said.
 
     Args:
-        distances: of `jaccard`.
+        features: unit vectors ``N D``.
         settings: of clusters.
         least: clusters that a batch needs.
         say: prints one line.
         plugin: its name, for messages.
 
-    Returns:
-        int64 ``N``, -1 for outliers; eps.
-
     Raises:
         DataError: no eps gives enough.
     """
-    wanted = settings.eps
-    for eps in (wanted, *sorted(set(_GRID) - {wanted}, key=lambda e: (abs(e - wanted), e))):
-        labels = dbscan(distances, eps, settings.min_samples)
-        count = count_of(labels)
-        if count >= least:
-            if eps != wanted:
-                say(
-                    f"{plugin}: too few clusters at eps = {wanted} for a batch of {least}; taking "
-                    f"eps = {eps} for this epoch, with {count}"
-                )
-            return labels, eps
-    raise too_few(plugin, least, "whatever eps")
+    found = cluster_at_least(
+        features, least, settings.eps, settings.min_samples, k1=settings.k1, k2=settings.k2
+    )
+    if not found.enough:
+        raise too_few(found.trouble, found.labels, plugin)
+    if found.trouble:
+        say(f"{plugin}: {found.trouble}")
+    return found.labels
 
 
-def too_few(plugin: str, least: int, where: str) -> DataError:
+def too_few(trouble: str, labels: NDArray[np.int64], plugin: str) -> DataError:
     """Return the error of too few clusters for a batch, with what helps.
 
     Args:
+        trouble: in words.
+        labels: of the clusters that there are.
         plugin: its name.
-        least: clusters that a batch needs.
-        where: words that follow: at which settings there are too few.
     """
     return DataError(
-        f"plugin '{plugin}' finds fewer clusters than the {least} of a batch, {where}: lower "
-        f"-s {plugin}.min_samples, bring -s {plugin}.k1 nearer to the images that there are of a "
-        "person, take fewer clusters per batch (data.batch_size over data.instances), or start "
-        "from better features (-s model.pretrained=true, -s model.start=contrastive)"
+        f"{trouble}; {advice(labels, f'-s {plugin}.')} (data.batch_size over data.instances), or "
+        "start from better features (-s model.pretrained=true, -s model.start=contrastive)"
     )
 
 

@@ -10,14 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from reid_baselines.cluster_memory import HybridMemory
-from reid_baselines.clusters import (
-    ClusterSettings,
-    check_batches,
-    find_clusters,
-    jaccard,
-    too_few,
-)
+from reid_baselines.clusters import ClusterSettings, check_batches, too_few
 from reid_core import FieldKind, FieldSpec, Labeler, Plugin, hookimpl
+from reid_retrieval import jaccard
 from reid_retrieval.clustering import count_of, dbscan, with_singletons
 
 if TYPE_CHECKING:
@@ -77,21 +72,27 @@ class Spcl(Plugin):
 
     def _cluster(self, labels: LabelContext) -> NDArray[np.int64]:
         settings, data = self.settings, labels.run.config.data
-        distances = jaccard(labels.features(), settings)
-        # Outliers are identities, too, and fill batches with the clusters.
-        found, eps = find_clusters(distances, settings, 0, labels.run.say, self.name)
-        loose, tight = (
-            with_singletons(dbscan(distances, near, settings.min_samples))
-            for near in (eps + settings.eps_gap, max(eps - settings.eps_gap, 1e-6))
+        eps, gap = settings.eps, settings.eps_gap
+        distances = jaccard(
+            labels.features(), settings.k1, settings.k2, at_most=min(eps + gap, 1.0)
         )
-        found = with_singletons(found)
+        # Outliers are identities, too, and fill batches with the clusters: no eps gives too few.
+        found, loose, tight = (
+            with_singletons(dbscan(distances, near, settings.min_samples))
+            for near in (eps, eps + gap, max(eps - gap, 1e-6))
+        )
         independence, compactness = overlaps(found, loose), overlaps(found, tight)
         if self.threshold is None:
             self.threshold = independence_threshold(found, independence, settings.independent)
         own = reliable(found, independence, compactness, self.threshold)
         least = data.batch_size // data.instances
         if count_of(own) < least:
-            raise too_few(self.name, least, f"even with single images: {count_of(own)} in all")
+            raise too_few(
+                f"plugin '{self.name}' finds fewer identities than the {least} of a batch, even "
+                f"with single images: {count_of(own)} in all",
+                own,
+                self.name,
+            )
         return own
 
     @hookimpl
