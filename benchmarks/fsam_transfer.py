@@ -61,14 +61,14 @@ from reid_core import (
 from reid_core.contract.fields import PART_CLASSES
 from reid_core.loop.assembly import Assembly
 from reid_core.model.embedder import embedder_of
-from reid_core.model.torchvision_guard import ensure
+from reid_core.model.torchvision_guard import guard_torchvision
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder
 from reid_fsam.extractor import ShapeExtractor
 from reid_fsam.losses import divergence
 
-ensure()
+guard_torchvision()
 from timm.models import register_model  # noqa: E402
 from timm.models.resnet import BasicBlock, ResNet  # noqa: E402
 

@@ -52,9 +52,9 @@ MARKED = (
 
 def preload() -> None:
     """Import once what all parts need; CUDA itself is left to them."""
-    from reid_core.model.torchvision_guard import ensure
+    from reid_core.model.torchvision_guard import guard_torchvision
 
-    ensure()
+    guard_torchvision()
     import timm  # noqa: F401
     import torch  # noqa: F401
 

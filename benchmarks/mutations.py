@@ -197,7 +197,7 @@ def import_heavy() -> None:
     spec.loader.exec_module(guard)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        guard.ensure()
+        guard.guard_torchvision()
     for name in HEAVY:
         import_module(name)
     torch = import_module("torch")

@@ -33,11 +33,11 @@ from reid_core import (
     hookimpl,
 )
 from reid_core.contract.fields import PART_CLASSES
-from reid_core.model.torchvision_guard import ensure
+from reid_core.model.torchvision_guard import guard_torchvision
 from reid_fsam.extractor import ShapeExtractor
 from reid_fsam.losses import divergence
 
-ensure()
+guard_torchvision()
 from timm.models import register_model  # noqa: E402
 from timm.models.resnet import BasicBlock, ResNet  # noqa: E402
 

@@ -16,9 +16,9 @@ from reid_core.errors import CheckpointError, ConfigError
 from reid_core.model.embedder import embedder_of
 from reid_core.model.encoder import TimmEncoder
 from reid_core.model.layouts import Layout
-from reid_core.model.pretrained import fill, read_weights
+from reid_core.model.pretrained import fill_weights, read_weights
 from reid_core.model.stored import load_embedder
-from reid_core.model.torchvision_guard import ensure
+from reid_core.model.torchvision_guard import guard_torchvision
 from reid_core.model.trunks import adapted
 from reid_core.testing.tiny import tiny_assembly
 from reid_core.weights import sha256_of, weights_file
@@ -108,7 +108,7 @@ def test_nothing_is_random_in_silence(tmp_path: Path) -> None:
 
 
 def test_tables_of_relative_positions_follow_the_window(tmp_path: Path) -> None:
-    ensure()
+    guard_torchvision()
     from timm.models.swin_transformer import SwinTransformer
 
     options = {"num_classes": 0, "embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}
@@ -116,7 +116,7 @@ def test_tables_of_relative_positions_follow_the_window(tmp_path: Path) -> None:
     small = SwinTransformer(img_size=(32, 16), window_size=8, **options)
     path = tmp_path / "swin.pth"
     torch.save(big.state_dict(), path)
-    filled = fill(
+    filled = fill_weights(
         small, read_weights(path, "swin"), "swin", adapt=lambda state: adapted(small, state)
     )
     assert filled.resampled

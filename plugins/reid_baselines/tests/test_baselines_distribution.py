@@ -1,4 +1,6 @@
+import re
 from importlib.metadata import distribution
+from pathlib import Path
 
 import reid_baselines
 
@@ -12,3 +14,13 @@ def test_every_baseline_is_a_plugin():
     names = {"agw", "bot", "cal", "ema", "ibn", "meanteacher", "metric"}
     assert {entry.name for entry in found} >= {"globalpool", "mgn", "osnet", "pcb", *names}
     assert {entry.group for entry in found} == {"reid.plugins"}
+
+
+def test_baselines_stand_on_public_names_of_the_core_alone():
+    sources = Path(reid_baselines.__file__).parent.glob("*.py")
+    imported = {
+        f"{path.name}: {line}"
+        for path in sources
+        for line in re.findall(r"^ *(?:from|import) reid_core\..*", path.read_text("utf-8"), re.M)
+    }
+    assert imported == set()

@@ -103,9 +103,9 @@ def test_osnet_is_trained_as_by_its_authors(name: str) -> None:
 
 
 def test_backbones_have_published_weights() -> None:
-    from reid_core.model.torchvision_guard import ensure
+    from reid_core.model.torchvision_guard import guard_torchvision
 
-    ensure()
+    guard_torchvision()
     import timm
 
     names = {config(name).model.backbone for name in PAPER if not name.startswith("osnet/")}
@@ -140,6 +140,15 @@ def test_others_stand_on_the_bag_of_tricks(name: str) -> None:
     assert name in ours.run.plugins
     assert (ours.data, ours.augment, ours.optim) == (theirs.data, theirs.augment, theirs.optim)
     assert ours.identity.label_smoothing == 0.1
+
+
+@pytest.mark.parametrize("name", ["cal/ltcc", "cal/prcc"])
+def test_cal_is_trained_and_tested_as_by_its_authors(name: str) -> None:
+    found = config(name)
+    assert (found.data.batch_size, found.data.instances) == (64, 8)
+    assert (found.schedule.epochs, found.schedule.milestones) == (60, (20, 40))
+    assert (found.optim.name, found.optim.lr, found.plugins["cal"]["begin"]) == ("adam", 3.5e-4, 25)
+    assert found.evaluation.flip == "sum"
 
 
 def test_osnet_ain_is_trained_as_by_its_authors() -> None:

@@ -39,7 +39,7 @@ def test_what_the_recipes_of_real_images_share(method: str) -> None:
     assert (found.augment.flip, found.augment.pad, found.augment.erasing) == (0.5, 10, 0.5)
     assert found.model.pretrained is True
     other = config(f"{method}/msmt17")
-    assert other.data.name == "msmt17"
+    assert other.data.name == "msmt17/v1+val"
     assert (other.optim, other.plugins, other.model) == (found.optim, found.plugins, found.model)
 
 

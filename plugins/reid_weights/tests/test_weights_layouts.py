@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from reid_core.errors import ConfigError
 from reid_core.model.encoder import TimmEncoder
-from reid_core.model.pretrained import fill, read_weights
-from reid_core.model.torchvision_guard import ensure
+from reid_core.model.pretrained import fill_weights, read_weights
+from reid_core.model.torchvision_guard import guard_torchvision
 from reid_core.model.trunks import adapted
 from reid_weights.layouts import LAYOUTS
 
@@ -149,7 +149,7 @@ def solider(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_solider_s_swin_is_read_with_its_own_order_of_patches(tmp_path: Path) -> None:
-    ensure()
+    guard_torchvision()
     from timm.models.swin_transformer import PatchMerging, SwinTransformer
 
     torch.manual_seed(0)
@@ -173,7 +173,7 @@ def test_solider_s_swin_is_read_with_its_own_order_of_patches(tmp_path: Path) ->
         weights = read_weights(path, "swin", "auto")
         assert weights.layout.name == "solider"
         fresh = SwinTransformer(img_size=(128, 64), window_size=4, **options)
-        filled = fill(fresh, weights, "swin", adapt=partial(adapted, fresh))
+        filled = fill_weights(fresh, weights, "swin", adapt=partial(adapted, fresh))
         found = fresh.state_dict()
         assert all(torch.equal(found[name], value) for name, value in state.items())
         assert any("semantic_embed_w" in name for name in filled.left)

@@ -84,7 +84,11 @@ from reid_core.errors import (
 from reid_core.model.blocks import GlobalPool as GlobalPool
 from reid_core.model.criteria import CrossEntropyTriplet as CrossEntropyTriplet
 from reid_core.model.embedder import Embedder as Embedder
-from reid_core.model.encoder import NoEncoder as NoEncoder, TimmEncoder as TimmEncoder
+from reid_core.model.encoder import (
+    NoEncoder as NoEncoder,
+    Renormalise as Renormalise,
+    TimmEncoder as TimmEncoder,
+)
 from reid_core.model.gradcam import grad_cam as grad_cam
 from reid_core.model.losses import (
     batch_hard_triplet as batch_hard_triplet,
@@ -95,6 +99,13 @@ from reid_core.model.precision import (
     full_precision as full_precision,
     inner_products as inner_products,
 )
+from reid_core.model.pretrained import (
+    Filled as Filled,
+    WeightsFile as WeightsFile,
+    fill_weights as fill_weights,
+    read_weights as read_weights,
+)
+from reid_core.model.torchvision_guard import guard_torchvision as guard_torchvision
 from reid_core.outputs import (
     FIGURE_SUFFIXES as FIGURE_SUFFIXES,
     PICTURE_SUFFIXES as PICTURE_SUFFIXES,

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_core import ConfigError, Encoder
-from reid_core.model.torchvision_guard import ensure
+from reid_core import ConfigError, Encoder, guard_torchvision
 
 if TYPE_CHECKING:
     from reid_core import StageResult
@@ -218,7 +217,7 @@ def build_text(name: str, pretrained: str | Path | None) -> tuple[TextTower, Ten
                 "-s clipreid.text=ViT-B-16-quickgelu"
             )
         return _random_text(), None
-    ensure()  # open_clip imports torchvision
+    guard_torchvision()  # open_clip imports torchvision
     try:
         import open_clip
     except ImportError:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reid_baselines.ibn_encoder import IbnEncoder
 from reid_baselines.ibn_names import NAMES
-from reid_core import ConfigError, EncoderProvider, Plugin, hookimpl
+from reid_baselines.named_encoders import offered
+from reid_core import Plugin, hookimpl
 
 if TYPE_CHECKING:
-    from reid_core import Encoder, RunContext
+    from reid_core import EncoderProvider, RunContext
 
 WHAT = {
     "a": "half of the first norm of every block in three stages",
@@ -28,26 +28,18 @@ class Ibn(Plugin):
     def reid_backbones(self) -> Sequence[EncoderProvider]:
         """Offer both kinds of every depth."""
         return [
-            EncoderProvider(
+            offered(
                 name,
-                partial(_build, name),
+                _make,
                 summary=f"{plain}, instance norms: {WHAT[kind]}",
+                published="the authors' published file",
             )
             for name, (plain, kind) in NAMES.items()
         ]
 
 
-def _build(name: str, ctx: RunContext) -> Encoder:
+def _make(name: str, ctx: RunContext) -> IbnEncoder:
     model = ctx.config.model
-    if model.pretrained is True:
-        raise ConfigError(
-            f"pretrained weights of '{name}' are not fetched: get the authors' published file and "
-            "give it with -s model.pretrained=FILE, or train from random weights with "
-            "-s model.pretrained=false"
-        )
-    encoder = IbnEncoder(
+    return IbnEncoder(
         name, ctx.image_size, model.last_stride, model.pretrained, importer=model.importer
     )
-    if encoder.filled is not None:
-        ctx.say(str(encoder.filled))
-    return encoder

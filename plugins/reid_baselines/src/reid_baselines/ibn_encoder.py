@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_baselines.ibn_names import NAMES
-from reid_core import TimmEncoder
-from reid_core.model.pretrained import fill, read_weights
+from reid_core import TimmEncoder, fill_weights, read_weights
 
 
 class InstanceBatchNorm(nn.Module):
@@ -78,7 +77,7 @@ class IbnEncoder(TimmEncoder):
             def published(entry: str) -> str:
                 return re.sub(rf"\.{last}\.0\.", ".IN.", entry)
 
-            self.filled = fill(self.trunk, weights, name, rename=published, heads=("fc.",))
+            self.filled = fill_weights(self.trunk, weights, name, rename=published, heads=("fc.",))
             if weights.conventions:
                 self.follow(weights.conventions)
 

@@ -29,8 +29,7 @@ from reid_core import (
 )
 
 if TYPE_CHECKING:
-    from reid_core import Encoder, RunContext, StepView, Tap
-    from reid_core.config import OptimSection
+    from reid_core import Encoder, RunConfig, RunContext, StepView, Tap
 
 CUTS = ((1,), (1, 2), (1, 3))
 """What each branch's map is cut into: itself, and no, two or three stripes."""
@@ -173,7 +172,7 @@ class Mgn(Plugin):
             terms=(self.own("triplet"), *theirs),
             every=(2, 1),
             lr_scale=self.settings.triplet_scale,
-            optimiser=_own_moments(ctx.config.optim),
+            optimiser=_own_moments(ctx.config),
         )
         return Schedule(updates=(triplet,), main_every=(2, 0), main_without=(self.own("triplet"),))
 
@@ -212,12 +211,13 @@ class Mgn(Plugin):
         return all(owned)
 
 
-def _own_moments(run: OptimSection) -> Optimiser | None:
+def _own_moments(config: RunConfig) -> Optimiser | None:
     """Return the optimiser of the triplet steps: None shares the run's, which SGD can.
 
     Adam divides by the size of past gradients. The triplet loss has larger ones than the mean of
     eight cross-entropies, so that with common moments the steps of the latter come to nothing.
     """
+    run = config.optim
     if run.name == "sgd":
         return None
     return Optimiser(run.name, run.lr, run.weight_decay, betas=run.betas)

@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reid_core import ConfigError, Encoder, Tap, TimmEncoder
-from reid_core.model.encoder import Renormalise
+from reid_core import ConfigError, Encoder, Renormalise, Tap, TimmEncoder
 
 BRANCHES = 3
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from reid_baselines.named_encoders import offered
 from reid_baselines.osnet_encoder import OsnetEncoder, OsnetFc
 from reid_baselines.osnet_weights import load_encoder, load_fc
 from reid_baselines.osnet_widths import AIN, ENCODERS
 from reid_core import (
+    ENCODER_MAP,
     Branch,
     ConfigError,
     Embedding,
-    EncoderProvider,
     GlobalPool,
     Group,
     Plugin,
@@ -25,10 +25,9 @@ from reid_core import (
     Supervision,
     hookimpl,
 )
-from reid_core.contract.model import ENCODER_MAP
 
 if TYPE_CHECKING:
-    from reid_core import Encoder, RunConfig, RunContext, Tap
+    from reid_core import EncoderProvider, RunConfig, RunContext, Tap
 
 FC_DIM = 512
 """Length of the embedding that the network brings, whatever its width."""
@@ -67,10 +66,11 @@ class Osnet(Plugin):
     def reid_backbones(self) -> Sequence[EncoderProvider]:
         """Offer the four widths, and OSNet-AIN."""
         return [
-            EncoderProvider(
+            offered(
                 name,
-                partial(_build, name),
+                _make,
                 summary=f"OSNet{'-AIN' if name in AIN else ''}, {channels[-1]} channels",
+                published="torchreid's published file",
             )
             for name, channels in ENCODERS.items()
         ]
@@ -112,7 +112,7 @@ class Osnet(Plugin):
         return bool(self.settings.fc) and ctx.owns(self.name, "embedding")
 
 
-def _build(name: str, ctx: RunContext) -> Encoder:
+def _make(name: str, ctx: RunContext) -> OsnetEncoder:
     model = ctx.config.model
     if model.last_stride == 2:
         raise ConfigError(
@@ -120,13 +120,6 @@ def _build(name: str, ctx: RunContext) -> Encoder:
             "model.last_stride at 'auto'"
         )
     encoder = OsnetEncoder(ENCODERS[name], ain=name in AIN)
-    if model.pretrained is True:
-        raise ConfigError(
-            f"pretrained weights of '{name}' are not fetched: get torchreid's published file and "
-            "give it with -s model.pretrained=FILE, or train from random weights with "
-            "-s model.pretrained=false"
-        )
     if isinstance(model.pretrained, Path):
         encoder.filled = load_encoder(encoder, name, model.pretrained, model.importer)
-        ctx.say(str(encoder.filled))
     return encoder

@@ -14,8 +14,7 @@ from typing import Any
 
 from reid_baselines.osnet_encoder import AIN, OsnetEncoder, OsnetFc
 from reid_baselines.osnet_widths import ENCODERS, WIDTHS
-from reid_core import ConfigError
-from reid_core.model.pretrained import Filled, Weights, fill, read_weights
+from reid_core import ConfigError, Filled, WeightsFile, fill_weights, read_weights
 
 _HEADS = ("fc.", "classifier.")
 """The network's own embedding, and the classifier of the identities that it was trained on."""
@@ -80,7 +79,7 @@ def load_encoder(encoder: OsnetEncoder, name: str, path: Path, importer: str = "
     """
     weights = _of_width(read_weights(path, name, importer), name)
     rename = partial(published_name, ain=encoder.ain)
-    return fill(encoder, weights, name, rename=rename, heads=_HEADS)
+    return fill_weights(encoder, weights, name, rename=rename, heads=_HEADS)
 
 
 def load_fc(fc: OsnetFc, name: str, path: Path, importer: str = "auto") -> None:
@@ -100,10 +99,10 @@ def load_fc(fc: OsnetFc, name: str, path: Path, importer: str = "auto") -> None:
         weights.state, {own: f"fc.{own}" for own in fc.state_dict()}
     )
     own = {k: v for k, v in stripped.items() if k.startswith("fc.")}
-    fill(fc, replace(weights, state=own), name, rename=lambda entry: f"fc.{entry}")
+    fill_weights(fc, replace(weights, state=own), name, rename=lambda entry: f"fc.{entry}")
 
 
-def _of_width(weights: Weights, name: str) -> Weights:
+def _of_width(weights: WeightsFile, name: str) -> WeightsFile:
     """Refuse weights of another width, whose first layer has other channels."""
     of_width = {channels[0]: other for other, channels in WIDTHS.items()}
     for entry, value in weights.state.items():

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from reid_baselines.stripes import StripePool, check_stripes
-from reid_core import Branch, Embedding, Need, Plugin, Settings, Supervision, hookimpl
-from reid_core.contract.model import ENCODER_MAP
+from reid_core import ENCODER_MAP, Branch, Embedding, Need, Plugin, Settings, Supervision, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn

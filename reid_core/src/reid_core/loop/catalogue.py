@@ -106,7 +106,7 @@ def _of_timm(
 
 
 def _timm(room: str) -> Any:
-    torchvision_guard.ensure()
+    torchvision_guard.guard_torchvision()
     return import_module(f"timm.{room}")
 
 

@@ -20,8 +20,8 @@ from reid_core.contract.words import check_names
 from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.frames import fitted
 from reid_core.model.modes import evaluating
-from reid_core.model.pretrained import Filled, fill, read_weights
-from reid_core.model.torchvision_guard import ensure
+from reid_core.model.pretrained import Filled, fill_weights, read_weights
+from reid_core.model.torchvision_guard import guard_torchvision
 from reid_core.model.trunks import (
     adapted,
     as_map,
@@ -243,7 +243,7 @@ def _trained_with(name: str) -> tuple[Sequence[float], Sequence[float]]:
 
 
 def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Module:
-    ensure()
+    guard_torchvision()
     import timm
 
     if not timm.is_model(name.partition(".")[0]):
@@ -295,7 +295,7 @@ def load_weights(trunk: nn.Module, name: str, path: Path, importer: str = "auto"
     config: dict[str, Any] = getattr(trunk, "default_cfg", {})
     classifier = config.get("classifier", "fc")
     heads = tuple(f"{h}." for h in ([classifier] if isinstance(classifier, str) else classifier))
-    return fill(trunk, weights, name, heads=heads, adapt=partial(adapted, trunk))
+    return fill_weights(trunk, weights, name, heads=heads, adapt=partial(adapted, trunk))
 
 
 def _no_weights(name: str, error: Exception) -> ConfigError:

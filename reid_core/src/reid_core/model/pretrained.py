@@ -34,7 +34,7 @@ ENCODER = "encoder."
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightsFile:
     """A file of weights.
 
     Args:
@@ -69,7 +69,7 @@ class Filled:
         resampled: entries whose grid was brought to the input's size.
     """
 
-    weights: Weights
+    weights: WeightsFile
     taken: int
     left: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class Filled:
         return f"weights {self.weights.origin}{named}: {'; '.join(told)}"
 
 
-def read_weights(given: Path, encoder: str, importer: str = "auto") -> Weights:
+def read_weights(given: Path, encoder: str, importer: str = "auto") -> WeightsFile:
     """Read the encoder's weights from a file, without running code of it.
 
     Args:
@@ -115,7 +115,7 @@ def read_weights(given: Path, encoder: str, importer: str = "auto") -> Weights:
         if not own:
             raise misfit(encoder, given, "it holds no encoder")
         conventions = _conventions(description["encoder"]) if ours else dict(content["conventions"])
-        return Weights(
+        return WeightsFile(
             str(given),
             own,
             PLAIN,
@@ -137,12 +137,12 @@ def read_weights(given: Path, encoder: str, importer: str = "auto") -> Weights:
             f"names in files of the layout '{layout.name}' hold '{layout.required}', this one has "
             f"{some(state)}",
         )
-    return Weights(str(given), state, layout)
+    return WeightsFile(str(given), state, layout)
 
 
-def fill(
+def fill_weights(
     module: nn.Module,
-    weights: Weights,
+    weights: WeightsFile,
     encoder: str,
     *,
     rename: Callable[[str], str] | None = None,

@@ -2,7 +2,8 @@
 
 A CPU build of torch beside torchvision's CUDA wheel raises ``operator torchvision::nms does not
 exist`` at ``import torchvision``, and so at ``import timm``. Only detection operators are missing;
-declaring their schemas lets everything else work. Call `ensure` before the first import of either.
+declaring their schemas lets everything else work. Call `guard_torchvision` before the first import
+of either.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _libraries: list[Any] = []
 """Keeps the declarations alive: they vanish with their library object."""
 
 
-def ensure() -> None:
+def guard_torchvision() -> None:
     """Import torchvision, declaring missing operator schemas when its binary does not load."""
     if "torchvision" in sys.modules:
         return

@@ -7,6 +7,6 @@ import importlib
 import reid_core.testing.ranks  # noqa: F401
 from reid_core.model import torchvision_guard
 
-torchvision_guard.ensure()
+torchvision_guard.guard_torchvision()
 for _name in ("timm", "torch._dynamo"):
     importlib.import_module(_name)
