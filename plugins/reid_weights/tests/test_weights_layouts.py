@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reid_core import fill_weights, read_weights
 from reid_core.errors import ConfigError
 from reid_core.model.encoder import TimmEncoder
-from reid_core.model.pretrained import fill_weights, read_weights
 from reid_core.model.torchvision_guard import guard_torchvision
 from reid_core.model.trunks import adapted
 from reid_weights.layouts import LAYOUTS
