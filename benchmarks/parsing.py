@@ -31,7 +31,7 @@ import torch
 
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.machine.randomness import deterministic
-from reid_core.runs.assembly.sources import load_dataset
+from reid_core.runs.assembly.datasets import load_dataset
 from reid_parsing.commands import open_context
 from reid_parsing.labelling import frequency_guess, measure
 from reid_parsing.training import trained_parser

@@ -43,7 +43,7 @@ from reid_core import Sample, open_context
 from reid_core.data.decoding import read_field
 from reid_core.images import read_image
 from reid_core.machine.randomness import deterministic
-from reid_core.runs.assembly.sources import load_dataset, load_source
+from reid_core.runs.assembly.datasets import load_dataset, load_source
 from reid_synthpeople.redress import render_dressed, shot_of, world_behind
 from reid_unsup_cc.dressing import CLOTHING
 from reid_unsup_cc.pise import PISE

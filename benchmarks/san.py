@@ -44,7 +44,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from reid_core import Sample, open_source, restore, run
-from reid_core.runs.assembly.sources import load_source
+from reid_core.runs.assembly.datasets import load_source
 from reid_san.plugin import San
 from reid_san.regressing import evenly, mean_field, regress, truth
 from reid_synthpeople.atlas import CHARTS, SIDE

@@ -11,7 +11,7 @@ import pytest
 
 from reid_core import ConfigError, DataError
 from reid_core.data.joining import place_of
-from reid_core.data.sampling import make_mixed_sampler
+from reid_core.data.mixing import make_mixed_sampler
 from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
 from reid_core.testing.fixtures import RunReid

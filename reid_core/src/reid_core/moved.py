@@ -70,6 +70,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "reid_core.engine.selection": ("reid_core.loop.selection",),
     "reid_core.engine.sources": (
         "reid_core.runs.assembly.sources",
+        "reid_core.runs.assembly.datasets",
         "reid_core.contract.samples",
     ),
     "reid_core.engine.stages": ("reid_core.runs.stages",),
@@ -129,6 +130,9 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     "reid_core.cli.data": {
         "show": "reid_benchmarks.doctor.commands",
     },
+    "reid_core.data.sampling": {
+        "make_mixed_sampler": "reid_core.data.mixing",
+    },
     "reid_core.model.layouts": {
         "LAYOUTS": "reid_weights.layouts",
     },
@@ -141,6 +145,11 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "reid_core.plugins.calls": {
         "CORE": "reid_core.contract.plugin",
+    },
+    "reid_core.runs.assembly.sources": {
+        "load_dataset": "reid_core.runs.assembly.datasets",
+        "load_others": "reid_core.runs.assembly.datasets",
+        "load_tested": "reid_core.runs.assembly.datasets",
     },
     "reid_core.testing.toy": {
         "load_toy": "reid_core.testing.toy.making",

@@ -20,7 +20,7 @@ from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.data.augmentation import normalise
 from reid_core.data.label_store import content_hash
 from reid_core.machine.ranks import rank_0_first
-from reid_core.runs.assembly.sources import load_source
+from reid_core.runs.assembly.datasets import load_source
 from reid_unsup_cc.backgrounds import Relocated
 from reid_unsup_cc.pise_training import trained_pise
 from reid_unsup_cc.recolor import Recolor

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from reid_core.cli.commands import Commands
 from reid_core.moved import former_names
 from reid_core.plugins.offers import InstalledOffers
-
-__getattr__ = former_names(__name__)
 
 _OWN = {
     "list": ("reid_core.cli.data:list_data", "List data sets with their fields and layouts."),
@@ -66,3 +65,7 @@ def _wrapped(text: str, width: int, indent: str) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)

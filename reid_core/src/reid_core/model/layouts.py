@@ -10,14 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from reid_core.moved import former_names
 from reid_core.weights import LAYOUTS_GROUP, offered
-
-__getattr__ = former_names(__name__)
 
 Renamed = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
@@ -103,3 +101,7 @@ def layouts() -> dict[str, Layout]:
 def layout_of(content: Mapping[str, Any]) -> Layout:
     """Return the first layout that a file's content shows; the plain one where it shows none."""
     return next((one for one in layouts().values() if one.recognised(content)), PLAIN)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)

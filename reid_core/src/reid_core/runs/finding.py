@@ -17,7 +17,7 @@ from reid_core.model.embedder import Embedder
 from reid_core.model.encoder import verify_taps
 from reid_core.plugins.providers import Providers, check_request, parse_data_name
 from reid_core.plugins.slots import assign_slots
-from reid_core.runs.assembly.sources import load_dataset, load_source
+from reid_core.runs.assembly.datasets import load_dataset, load_source
 from reid_core.runs.resolve import resolve
 from reid_core.runs.stages import Stages
 

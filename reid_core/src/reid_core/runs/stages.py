@@ -24,8 +24,8 @@ from reid_core.model.embedder import Embedder
 from reid_core.model.graph import ReidModel
 from reid_core.outputs import forget_after, write_json, write_text
 from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.assembly.datasets import load_source
 from reid_core.runs.assembly.keys import key_of, stage_contents
-from reid_core.runs.assembly.sources import load_source
 from reid_core.runs.resolve import resolve
 
 INHERITED = ("data", "augment", "model", "optim", "engine")

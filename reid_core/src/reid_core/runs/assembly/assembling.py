@@ -47,6 +47,7 @@ from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.providers import Providers
 from reid_core.plugins.slots import assign_slots
 from reid_core.runs.assembly.building import build_model
+from reid_core.runs.assembly.datasets import load_dataset, load_others, load_tested
 from reid_core.runs.assembly.evaluators import (
     labelled_at_test,
     make_evaluator,
@@ -66,9 +67,6 @@ from reid_core.runs.assembly.sources import (
     check_batches,
     check_mixture,
     erasing_of,
-    load_dataset,
-    load_others,
-    load_tested,
     loader_of,
     photometric_of,
     sampler_of,

@@ -1,127 +1,36 @@
-"""The run's sources: data sets and further sources by name, their samplers and loaders."""
+"""The run's sources: those that plugins ask for, samplers and loaders of all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields as fields_of, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from reid_core.config import AugmentSection, DataSection, RunConfig
+from reid_core.config import AugmentSection, DataSection
 from reid_core.contract.batches import Batch
-from reid_core.contract.context import Lookup, RunContext
+from reid_core.contract.context import RunContext
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.names import check_owned
 from reid_core.contract.plugin import Plugin
-from reid_core.contract.samples import DataRequest, DataSet, Source, SourceRequest
+from reid_core.contract.samples import Source, SourceRequest
 from reid_core.contract.step import MAIN
 from reid_core.data.augmentation import DeviceAugmentation, ErasingPolicy, PhotometricPolicy
 from reid_core.data.clips import clips_of
-from reid_core.data.counts import load_counted
 from reid_core.data.draws import Draw
 from reid_core.data.geometry import GeometryPolicy
 from reid_core.data.joining import set_names, sets_of
 from reid_core.data.loading import BatchLoader
-from reid_core.data.sampling import Sampler, check_shares, make_mixed_sampler, make_sampler
+from reid_core.data.mixing import make_mixed_sampler
+from reid_core.data.sampling import Sampler, check_shares, make_sampler
 from reid_core.errors import ConfigError, DataError, did_you_mean
 from reid_core.machine.ranks import rank_0_first
-from reid_core.plugins.providers import check_request, parse_data_name
+from reid_core.moved import former_names
+from reid_core.plugins.providers import parse_data_name
+from reid_core.runs.assembly.datasets import load_source
 from reid_core.runs.assembly.needs import choose_source_provider
-
-
-def load_dataset(
-    name: str, root: Path | None, cache: Path, providers: Lookup, pattern: str | None = None
-) -> DataSet:
-    """Load a data set by ``NAME[/VARIANT][:SIZE]``.
-
-    Raises:
-        ConfigError: a pattern of names for another data set than ``folder``.
-        DataError: nobody offers it, or it cannot be read.
-    """
-    found = _load(name, root, cache, providers, pattern)
-    if not isinstance(found, DataSet):
-        raise DataError(
-            f"'{name}' is a training source and no data set; plugins ask for sources themselves"
-        )
-    return found
-
-
-def load_others(
-    names: Iterable[str], cache: Path, providers: Lookup, option: str = "--also"
-) -> list[DataSet]:
-    """Load data sets beside the main one: ``NAME`` or ``NAME=FOLDER``.
-
-    Args:
-        names: their texts.
-        cache, providers: see `load_dataset`.
-        option: what the user named them by.
-
-    Raises:
-        DataError: one cannot be loaded.
-    """
-    found = []
-    for text in names:
-        name, equals, folder = text.partition("=")
-        try:
-            found.append(load_dataset(name, Path(folder) if equals else None, cache, providers))
-        except DataError as error:
-            raise DataError(
-                f"{option} {text}: {error} (its folder: {option} {name}=DIR)"
-            ) from error
-    return found
-
-
-def load_tested(
-    config: RunConfig, trained: Sequence[DataSet], cache: Path, providers: Lookup
-) -> list[DataSet]:
-    """Return the data sets to evaluate on, called by names of their own.
-
-    Args:
-        config: the run's.
-        trained: what it trains on, the main one first.
-        cache, providers: see `load_dataset`.
-
-    Raises:
-        ConfigError: one is named twice.
-        DataError: one cannot be loaded, or has no queries.
-    """
-    texts = config.evaluation.data
-    if not texts:
-        return [trained[0]]
-    ours = (config.data.name, *config.data.also)
-    known = dict(zip((*ours, *set_names(ours)), (*trained, *trained), strict=True))
-    found = []
-    for name, text in zip(set_names(texts), texts, strict=True):
-        one = known.get(text) or known.get(name)
-        one = one or load_others([text], cache, providers, "--test")[0]
-        if not one.query:
-            raise DataError(f"--test {text}: it has no query images to evaluate on")
-        found.append(replace(one, name=name))
-    return found
-
-
-def load_source(name: str, root: Path | None, cache: Path, providers: Lookup) -> Source:
-    """Load a training source by name; of a data set its training split.
-
-    Raises:
-        DataError: nobody offers it, or it cannot be read.
-    """
-    found = _load(name, root, cache, providers)
-    return found.train if isinstance(found, DataSet) else found
-
-
-def _load(
-    name: str, root: Path | None, cache: Path, providers: Lookup, pattern: str | None = None
-) -> DataSet | Source:
-    title, variant, size = parse_data_name(name)
-    if pattern is not None and title != "folder":
-        raise ConfigError(f"data.pattern is of names in the data set 'folder', not in '{title}'")
-    provider = providers.dataset(title)
-    request = DataRequest(title, variant, size, root, cache, pattern)
-    check_request(provider, request)
-    return load_counted(provider, request)
 
 
 def add_sources(
@@ -392,3 +301,7 @@ def photometric_of(augment: AugmentSection) -> PhotometricPolicy | None:
     if not any((*strengths, augment.grayscale, augment.blur)):
         return None
     return PhotometricPolicy(*strengths, grayscale_p=augment.grayscale, blur_p=augment.blur)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)
