@@ -72,7 +72,7 @@ def test_maps_have_the_declared_shapes(name: str) -> None:
     assert found["encoder/map"].min() == 0
 
 
-def test_osnet_ain_is_of_the_full_width_and_a_run_s_encoder(reid_cache: Path) -> None:
+def test_osnet_ain_is_of_osnet_s_size_and_a_run_s_encoder(reid_cache: Path) -> None:
     run = Run(reid_cache, (), {"model": {"backbone": "osnet_ain_x1_0"}})
     encoder = run.model.encoder
     assert count(encoder) == 1_905_828

@@ -159,7 +159,7 @@ def reference(state: State, image: Tensor) -> tuple[Tensor, Tensor]:
     return x, norm("fc.1", feature).relu()
 
 
-@pytest.mark.parametrize("name", list(ENCODERS))
+@pytest.mark.parametrize("name", [*WIDTHS, "osnet_ain_x0_25"])
 def test_imported_weights_compute_what_the_original_computes(tmp_path: Path, name: str) -> None:
     state = published_state(name)
     path = tmp_path / f"{name}_imagenet.pth"
@@ -254,6 +254,10 @@ def refusal(path: Path, content: Any, name: str = "osnet_x0_25") -> str:
 def test_weights_of_another_width_are_named(tmp_path: Path) -> None:
     text = refusal(tmp_path / "w.pth", published_state("osnet_x0_5"))
     assert "are of 'osnet_x0_5', not of 'osnet_x0_25': add --backbone osnet_x0_5" in text
+    path = tmp_path / "ain.pth"
+    torch.save(published_state("osnet_ain_x0_5"), path)
+    with pytest.raises(ConfigError, match=r"are of 'osnet_ain_x0_5', not of 'osnet_ain_x0_25'"):
+        load_encoder(OsnetEncoder(AIN["osnet_ain_x0_25"], ain=True), "osnet_ain_x0_25", path)
 
 
 def test_weights_of_another_network_are_named_by_what_does_not_fit(tmp_path: Path) -> None:

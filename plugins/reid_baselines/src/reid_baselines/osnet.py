@@ -1,4 +1,4 @@
-"""OSNet (Zhou et al., ICCV 2019) in its four widths, and OSNet-AIN, as encoders by name."""
+"""OSNet (Zhou et al., ICCV 2019) and OSNet-AIN in four widths, as encoders by name."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Osnet(Plugin):
 
     @hookimpl
     def reid_backbones(self) -> Sequence[EncoderProvider]:
-        """Offer the four widths, and OSNet-AIN."""
+        """Offer the four widths of OSNet and of OSNet-AIN."""
         return [
             offered(
                 name,

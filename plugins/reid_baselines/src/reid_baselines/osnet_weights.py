@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_baselines.osnet_encoder import AIN, OsnetEncoder, OsnetFc
-from reid_baselines.osnet_widths import ENCODERS, WIDTHS
+from reid_baselines.osnet_widths import AIN as AIN_WIDTHS, WIDTHS
 from reid_core import ConfigError, Filled, WeightsFile, fill_weights, read_weights
 
 _HEADS = ("fc.", "classifier.")
@@ -104,11 +104,12 @@ def load_fc(fc: OsnetFc, name: str, path: Path, importer: str = "auto") -> None:
 
 def _of_width(weights: WeightsFile, name: str) -> WeightsFile:
     """Refuse weights of another width, whose first layer has other channels."""
-    of_width = {channels[0]: other for other, channels in WIDTHS.items()}
+    kind = AIN_WIDTHS if name in AIN_WIDTHS else WIDTHS
+    of_width = {channels[0]: other for other, channels in kind.items()}
     for entry, value in weights.state.items():
         if entry.removeprefix("module.") in _STEMS:
             other = of_width.get(len(value))
-            if other is not None and WIDTHS[other] != ENCODERS[name]:
+            if other is not None and other != name:
                 raise ConfigError(
                     f"the weights in {weights.origin} are of '{other}', not of '{name}': add "
                     f"--backbone {other}"

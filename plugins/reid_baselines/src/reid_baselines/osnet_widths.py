@@ -1,4 +1,4 @@
-"""The four widths of OSNet, for whoever lists, builds or recognises them."""
+"""The four widths of OSNet and OSNet-AIN, for whoever lists, builds or recognises them."""
 
 WIDTHS = {
     "osnet_x1_0": (64, 256, 384, 512),
@@ -8,7 +8,7 @@ WIDTHS = {
 }
 """Channels of the stem and of the three stages, by name."""
 
-AIN = {"osnet_ain_x1_0": WIDTHS["osnet_x1_0"]}
+AIN = {name.replace("osnet_", "osnet_ain_"): channels for name, channels in WIDTHS.items()}
 """The same of OSNet-AIN (Zhou et al., TPAMI 2021)."""
 
 ENCODERS = {**WIDTHS, **AIN}
