@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ from reid_core.data.encoding import label_bytes
 from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
 from reid_partaware.gradcam import class_attention, map_of
-from reid_partaware.segmenting import measure, predict
+from reid_partaware.plugin import Partaware, PartawareSettings
+from reid_partaware.segmenting import measure, part_maps, predict
 from reid_partaware.similarity import mean_part_similarity, part_similarity, summary
 from reid_partaware.single_part import evaluate_parts
 
@@ -208,6 +210,19 @@ def test_the_head_is_measured_beside_a_constant_guess(reid_cache: Path, headed: 
     assert 0.3 < found["constant"].pixel_accuracy < 1
     pairs = predict(assembly, assembly.ctx.dataset.query[:2])
     assert [(i.shape, m.shape) for i, m in pairs] == [((64, 32, 3), (64, 32))] * 2
+
+
+def test_predictions_on_several_maps_are_averaged() -> None:
+    sure, unsure = (torch.zeros(1, 8, 2, 1) for _ in range(2))
+    unsure[:, 1] = 1
+    sure[:, 2] = 3
+    outputs = {"partaware/logits_1": unsure, "partaware/logits_2": sure, "encoder/map": 9 * unsure}
+    run: Any = SimpleNamespace(
+        plugins={"partaware": Partaware("partaware", PartawareSettings())},
+        model=SimpleNamespace(run=lambda *asked: outputs),
+    )
+    batch: Any = SimpleNamespace(image=torch.zeros(1, 3, 4, 2))
+    assert part_maps(run, batch).tolist() == [[[2, 2]] * 4]
 
 
 def test_the_commands_draw_and_print(

@@ -60,6 +60,8 @@ def test_interpolating_class_numbers_makes_arms_between_foot_and_background() ->
     parts[:, 49:] = 7
     made = set(part_targets(parts, (48, 16), SEVEN, "bilinear_bug").flatten().tolist())
     assert made - {0, 7}
+    row = torch.tensor([[[0, 0, 0, 7]]], dtype=torch.uint8)
+    assert part_targets(row, (1, 3), SEVEN, "bilinear_bug").tolist() == [[[0, 0, 6]]], "5.83 of 7"
     assert set(part_targets(parts, (48, 16), SEVEN).flatten().tolist()) == {0, 7}
 
 

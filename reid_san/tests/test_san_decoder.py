@@ -140,6 +140,10 @@ def test_the_stretch_keeps_the_first_and_last_columns() -> None:
     assert wide.shape[2:] == (32, 32)
     torch.testing.assert_close(wide[..., 0], narrow[..., 0])
     torch.testing.assert_close(wide[..., -1], narrow[..., -1])
+    # Corners are aligned: the 32 columns lie evenly between the first and the last of the 16.
+    share = 15 / 31
+    between = (1 - share) * narrow[..., 0] + share * narrow[..., 1]
+    torch.testing.assert_close(wide[..., 1], between)
 
 
 def test_a_residual_unit_that_adds_nothing_leaves_the_map() -> None:

@@ -61,6 +61,15 @@ def test_half_of_the_deviations_has_the_right_hue_and_half_the_spread() -> None:
     assert found["l1"] == pytest.approx(found["l1_of_mean"] / 2, abs=1e-5)
 
 
+def test_deviations_are_from_the_guess_and_not_from_grey() -> None:
+    guess = unit(texture(9))
+    distances = Distances(SPEC, guess)
+    for seed in range(3):
+        distances.add(sample(texture(seed)), guess + 0.5 * (unit(texture(seed)) - guess))
+    found = distances.to_json()
+    assert (found["red_green"], found["blue_green"], found["spread"]) == (1.0, 1.0, 0.5)
+
+
 def test_grey_textures_and_the_mean_itself_have_no_colour() -> None:
     grey, guess = measured("grey"), measured("guess")
     assert (grey["red_green"], grey["blue_green"]) == (0.0, 0.0)

@@ -57,9 +57,10 @@ def test_the_loss_on_people_has_four_terms_with_the_paper_s_weights(reid_cache: 
 
 
 def test_on_pairs_nothing_but_the_reconstruction_counts(reid_cache: Path) -> None:
-    run = Run(san(reid_cache))
+    run = Run(san(reid_cache, {"synthetic": 0.25}))
     loss, report = run.forward("san/reconstruct")
     assert set(report.terms) == {"san/synthetic"}
+    assert float(loss.detach()) == pytest.approx(0.25 * float(report.terms["san/synthetic"]))
     assert report.labels is None
     loss.backward()
     reached = {n for n, p in run.model.named_parameters() if p.grad is not None}
