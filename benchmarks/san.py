@@ -3,6 +3,7 @@
     python benchmarks/san.py textures [--json FILE]      regressed textures against the mean texture
     python benchmarks/san.py rows [--json FILE]          table 1, and with --pose all of table 2
     python benchmarks/san.py choices [--json FILE]       quick settings against the paper's
+    python benchmarks/san.py pairs --keep DIR            pairs with frontal images
 
 `textures` trains SAN-PG and SAN and compares what they regress on test people, whom neither has
 seen, with the truth: the mean absolute error of colours in -1 .. 1, of the texels that the image
@@ -18,6 +19,9 @@ else, so that the decoder can be told from the start.
 `choices` trains SAN with the quick recipe's settings, and with one of them at a time as in the
 paper's recipes, and reports what the run itself logs at its end: errors and colour of the textures
 of test people, the decoder's dead channels, and rank-1 and mAP.
+
+`pairs` writes synthpeople's pairs as a folder for `-s san.pairs_root=DIR`, everybody once more in
+one pose from the front; nothing is measured.
 
 Options: --seeds 0,1,2; --epochs, --iterations, --batch, --height, --width and --backbone scale the
 budget; --set KEY=VALUE sets anything else. Figures on synthetic people say nothing about real ones.
@@ -209,7 +213,7 @@ def rows(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     pose: dict[str, Any] = {}
     if "pose" in wanted:
         root = folder / "pairs"
-        write_frontal_pairs(root)
+        write_frontal_pairs(root, given.pairs)
         pose = {"plugins": {"san": {"pairs_root": str(root)}}}
     table: dict[str, Any] = stored(given).get("rows", {})
     for seed in given.seeds:
@@ -227,7 +231,7 @@ def rows(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"rows": table}
 
 
-def write_frontal_pairs(root: Path, pairs: str = "synthpeople-pairs:quick") -> None:
+def write_frontal_pairs(root: Path, pairs: str) -> None:
     """Write synthpeople's pairs as a folder of `san-pairs`, with frontal images beside them."""
     source = open_source(pairs)
     world = world_behind(source.samples[0].path)
@@ -330,7 +334,7 @@ def spread(values: Sequence[float], scale: float) -> str:
 
 def budget(given: argparse.Namespace) -> dict[str, Any]:
     """Return what the figures depend on."""
-    left_out = ("json", "what", "seeds", "rows", "choices", "pose", "keep")
+    left_out = ("json", "what", "seeds", "rows", "choices", "pose", "keep", "pairs")
     return {key: value for key, value in vars(given).items() if key not in left_out}
 
 
@@ -354,7 +358,7 @@ def store(given: argparse.Namespace, found: dict[str, Any]) -> None:
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description="SAN on synthetic people.")
-    options.add_argument("what", choices=("textures", "rows", "choices"))
+    options.add_argument("what", choices=("textures", "rows", "choices", "pairs"))
     options.add_argument(
         "--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0, 1, 2]
     )
@@ -372,7 +376,11 @@ def main() -> None:
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options.add_argument("--keep", type=Path, help="Leave the runs in this folder")
     options.add_argument("--json", type=Path)
+    options.add_argument("--pairs", default="synthpeople-pairs:quick", help="Which are written")
     given = options.parse_args()
+    if given.what == "pairs":
+        write_frontal_pairs(given.keep or Path("pairs"), given.pairs)
+        return
     with TemporaryDirectory() as folder:
         work = {"textures": textures, "rows": rows, "choices": choices}[given.what]
         found = work(given, Path(folder) if given.keep is None else given.keep)

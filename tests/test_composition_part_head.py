@@ -25,9 +25,7 @@ def parts_loss(assembly: Assembly) -> float:
     return float(first_forward(assembly)[1].terms["partaware/parts"])
 
 
-@pytest.mark.parametrize(
-    ("model", "maps"), [("globalpool", ONE), ("pcb", ONE), ("mgn", THREE)]
-)
+@pytest.mark.parametrize(("model", "maps"), [("globalpool", ONE), ("pcb", ONE), ("mgn", THREE)])
 def test_a_part_head_learns_on_a_model_and_is_gone_at_inference(
     model: str, maps: tuple[str, ...], reid_cache: Path, tmp_path: Path
 ) -> None:

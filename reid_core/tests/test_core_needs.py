@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Need, Plugin
-from reid_core.contract.samples import DataProvider, Source
+from reid_core.contract.samples import DataProvider, Source, SourceRequest
 from reid_core.errors import ConfigError, ConflictError, DataError, PluginError
 from reid_core.runs.assembly.needs import (
     check_needs,
@@ -224,3 +225,21 @@ def test_a_sibling_comes_in_the_size_of_the_data_set(reid_cache: Path) -> None:
     assert source_name(assembly.ctx, "pairs", request) == "toy-pairs:tiny"
     assembly.ctx.config.sources["pairs/textures"] = "toy-pairs"
     assert source_name(assembly.ctx, "pairs", request) == "toy-pairs"
+
+
+def test_a_source_without_sizes_comes_in_none(reid_cache: Path) -> None:
+    ctx = tiny_assembly((), cache=reid_cache).ctx
+    request = SourceRequest("pairs/own", fields=("san/frontal",))
+    ctx = replace(ctx, providers=OwnPairs())
+    assert source_name(ctx, "pairs", request) == "own-pairs"
+
+
+class OwnPairs:
+    """Offers one source, which has no sizes."""
+
+    def dataset(self, name: str) -> DataProvider:
+        return self.datasets()[0][1]
+
+    def datasets(self) -> list[tuple[str, DataProvider]]:
+        fields = ("texture", "san/frontal")
+        return [("own", DataProvider("own-pairs", lambda request: 1 / 0, "source", fields))]

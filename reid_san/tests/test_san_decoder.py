@@ -131,7 +131,8 @@ def test_the_texture_is_256_x_256_and_the_maps_double(skips: bool) -> None:
 
 
 def test_the_stretch_keeps_the_first_and_last_columns() -> None:
-    found = Decoder((8,), 16, (32, 32)).eval()
+    torch.manual_seed(0)
+    found = Decoder((8,), 16, (32, 32), gain=1.0).eval()
     plain = Decoder((8,), 16, (32, 16)).eval()
     plain.load_state_dict(found.state_dict())
     feature = torch.randn(1, 8, 2, 1)
@@ -140,6 +141,7 @@ def test_the_stretch_keeps_the_first_and_last_columns() -> None:
     assert wide.shape[2:] == (32, 32)
     torch.testing.assert_close(wide[..., 0], narrow[..., 0])
     torch.testing.assert_close(wide[..., -1], narrow[..., -1])
+    assert (narrow[..., 0] - narrow[..., 1]).abs().max() > 0.01
     # Corners are aligned: the 32 columns lie evenly between the first and the last of the 16.
     share = 15 / 31
     between = (1 - share) * narrow[..., 0] + share * narrow[..., 1]

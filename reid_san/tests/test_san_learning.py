@@ -12,9 +12,13 @@ from san_runs import SHORT, san
 
 from reid_core import DataRequest, restore, run
 from reid_core.data.folder import load_folder
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder, tiny_flags
 from reid_san.commands import san as command
-from reid_san.regressing import mean_field
+from reid_san.decoder import Decoder
+from reid_san.measuring import watched
+from reid_san.regressing import mean_field, regress
+from reid_san.settings import SanSettings
 
 
 def test_regressed_textures_beat_the_mean_and_the_constraints_fall(
@@ -42,6 +46,28 @@ def test_regressed_textures_beat_the_mean_and_the_constraints_fall(
         sum(s["main:san/tr"] for s in part) for part in (trainer.trace[:4], trainer.trace[-4:])
     )
     assert late < early
+
+
+@pytest.mark.parametrize(("scale", "least", "most"), [(0.2, 0, 4), (1.0, 8, 320)])
+def test_at_the_encoder_s_rate_channels_of_the_decoder_die_and_at_its_own_they_live(
+    reid_cache: Path, scale: float, least: int, most: int
+) -> None:
+    """The quick recipe made small: with its rates, and with one rate for both."""
+    quick = resolve({}, recipe="san/synthpeople").config
+    own = SanSettings(**quick.plugins["san"]).decoder_lr_scale
+    assembly = san(
+        reid_cache,
+        {"pg_iterations": 10, **({} if scale == own else {"decoder_lr_scale": scale})},
+        optim={"name": quick.optim.name, "lr": quick.optim.lr},
+        schedule={"epochs": 1, "iterations_per_epoch": 25, "warmup_epochs": 0},
+    )
+    Recorder(assembly).fit()
+    decoder = assembly.model.branches["san/decoder"]
+    assert isinstance(decoder, Decoder)
+    with watched(decoder) as channels:
+        assert len(list(regress(assembly.ctx, assembly.model, assembly.ctx.main.samples))) == 48
+    assert channels.total == 320
+    assert least <= channels.dead <= most
 
 
 @pytest.fixture(scope="module")

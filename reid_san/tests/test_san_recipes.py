@@ -135,9 +135,14 @@ OFFICIAL: dict[str, Any] = {
 }
 
 
+BROUGHT = {"pngan": {"frontal_root": "frontal"}, "pose": {"pairs_root": "pairs"}}
+"""What the user of a row has to name."""
+
+
 def config(name: str, **flags: Any) -> RunConfig:
-    if name.endswith("pngan"):
-        flags = {**flags, "plugins": {"san": {"frontal_root": "frontal"}}}
+    for row, brought in BROUGHT.items():
+        if name.endswith(row):
+            flags = {**flags, "plugins": {"san": brought}}
     return resolve(flags, recipe=f"san/{name}").config
 
 
@@ -158,8 +163,7 @@ def expected(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
         return _with_data(sections, data), None
     row = next((row for row in ROWS if name.endswith(f"-{row}")), "")
     settings = {**FULL, **ROWS.get(row, {})}
-    if row == "pngan":
-        settings["frontal_root"] = "frontal"
+    settings |= BROUGHT.get(row, {})
     return _with_data(sections, data), settings
 
 
@@ -231,7 +235,8 @@ def test_rows_on_synthetic_people_differ_from_the_quick_recipe_in_what_their_row
         assert found.run.plugins == ()
         return
     start = {"rec": 0.0, "tr": 0.0, "synthetic_every": 0}
-    wanted = SanSettings(**(start if row == "start" else ROWS.get(row, {})))
+    changed = start if row == "start" else ROWS.get(row, {})
+    wanted = SanSettings(**changed, **BROUGHT.get(row, {}))
     assert found.plugins["san"] == wanted.model_dump(mode="json")
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from san_runs import SHORT, Run, san, write_pairs
 
 from reid_core import (
+    ConfigError,
     DataError,
     DataProvider,
     DataRequest,
@@ -203,8 +204,21 @@ def test_a_source_without_textures_is_refused(reid_cache: Path) -> None:
         san(reid_cache, {}, "bare", classes={"bare": Bare}, sources={"san/pairs": "bare"})
     found = open_source("toy-pairs:tiny", cache=reid_cache)
     assert set(found.fields) == {"texture"}
-    with pytest.raises(DataError, match=r"needs san/frontal, which it does not carry \(texture\)"):
+    lacking = r"needs san/frontal, which it does not carry \(texture\); sources that do: san-pairs$"
+    with pytest.raises(DataError, match=lacking):
         san(reid_cache, {"guide": "pose"}, sources={"san/pairs": "toy-pairs:tiny"})
+
+
+@pytest.mark.parametrize("sources", [{}, NOISE["sources"]])
+def test_the_pose_guide_without_frontal_images_is_refused_before_any_work(
+    tmp_path: Path, sources: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"'pose' learns from .* pose from the front.*pairs_root"):
+        san(tmp_path, {"guide": "pose"}, sources=sources)
+    assert not list(tmp_path.iterdir()), "not even the data set is made"
+    with pytest.raises(DataError, match="which it does not carry"):
+        san(tmp_path, {"guide": "pose"}, sources={"san/pairs": "synthpeople-pairs:tiny"})
+    assert not list(tmp_path.glob("synthpeople*")), "pairs are not made"
 
 
 # Other guides -----------------------------------------------------------------------------------
@@ -230,7 +244,8 @@ def test_the_pose_guide_learns_from_frontal_images_of_pairs(
 ) -> None:
     root = write_pairs(tmp_path / "pairs", frontal=True, layout="toy-v1")
     settings = {"guide": "pose", "pairs_root": str(root), "texture_size": 32}
-    assembly = san(reid_cache, settings, **NOISE)
+    # Nobody else offers frontal images, so the folder need not be named as the source.
+    assembly = san(reid_cache, settings)
     made = assembly.ctx.main.samples[0].fields["san/frontal"]
     assert read_field(made, assembly.ctx.fields["san/frontal"]).shape == (3, 64, 32)
     # The toy data's textures stay what they are: nobody regresses them.

@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 PAIRS = f"{PLUGIN}/pairs"
 """Name of the source of pairs."""
 
+OWN_PAIRS = "san-pairs"
+"""Who offers a user's own."""
+
 GROUPS = ("encoder", DECODER)
 """What the decoder's losses train."""
 
@@ -134,6 +137,14 @@ class San(Plugin):
                 "their folder with -s san.frontal_root=DIR, or let SAN-PG make them with -s "
                 "san.guide=pose"
             )
+        brought = config.sources.get(PAIRS, OWN_PAIRS) == OWN_PAIRS
+        if self.guide == GUIDES["pose"] and brought and settings.pairs_root is None:
+            raise ConfigError(
+                "san.guide = 'pose' learns from pairs with the person in one pose from the front, "
+                "which rendered and toy pairs do not have: name their folder with -s "
+                "san.pairs_root=DIR (images, textures and frontal in it), or another source with "
+                f"--source {PAIRS}=NAME"
+            )
         if not settings.tr:
             return
         leave = "or leave the Triplet ReID constraints out with -s san.tr=0"
@@ -167,7 +178,7 @@ class San(Plugin):
         """Offer a user's own pairs of images and textures."""
         return [
             DataProvider(
-                "san-pairs",
+                OWN_PAIRS,
                 self._load_pairs,
                 kind="source",
                 fields=("texture", FRONTAL),

@@ -251,6 +251,14 @@ def fields_to_load(
     return tuple(sorted(wanted & set(source.fields)))
 
 
+def fitting_sources(fields: Iterable[str], offers: Iterable[tuple[str, DataProvider]]) -> list[str]:
+    """Return the names of the training sources that say that they carry certain fields."""
+    wanted = set(fields)
+    return sorted(
+        offer.name for _, offer in offers if offer.kind == "source" and wanted <= set(offer.fields)
+    )
+
+
 def choose_source_provider(
     owner: str,
     name: str,
@@ -277,11 +285,7 @@ def choose_source_provider(
     """
     if chosen is not None:
         return chosen
-    fitting = sorted(
-        offer.name
-        for _, offer in offers
-        if offer.kind == "source" and set(fields) <= set(offer.fields)
-    )
+    fitting = fitting_sources(fields, offers)
     siblings = [n for n in fitting if n.startswith(f"{main}-")]
     if len(siblings) == 1:
         return siblings[0]

@@ -30,7 +30,7 @@ from reid_core.machine.ranks import rank_0_first
 from reid_core.moved import former_names
 from reid_core.plugins.providers import parse_data_name
 from reid_core.runs.assembly.datasets import load_source
-from reid_core.runs.assembly.needs import choose_source_provider
+from reid_core.runs.assembly.needs import choose_source_provider, fitting_sources
 
 
 def add_sources(
@@ -82,22 +82,29 @@ def load_requested(ctx: RunContext, owner: str, request: SourceRequest) -> Sourc
         raise DataError(f"{refused}: '{name}' is no training source")
     # A provider may know what it carries only when it has loaded it: then it declares nothing.
     if provider.fields:
-        _check_carried(refused, owner, request, provider.fields, request.identities)
+        _check_carried(ctx, refused, owner, request, provider.fields, request.identities)
     with rank_0_first():
         source = load_source(name, ctx.config.data.root, ctx.cache, ctx.providers)
-    _check_carried(refused, owner, request, source.fields, source.identities)
+    _check_carried(ctx, refused, owner, request, source.fields, source.identities)
     return replace(source, name=request.name)
 
 
 def _check_carried(
-    refused: str, owner: str, request: SourceRequest, fields: Iterable[str], identities: bool
+    ctx: RunContext,
+    refused: str,
+    owner: str,
+    request: SourceRequest,
+    fields: Iterable[str],
+    identities: bool,
 ) -> None:
     lacking = sorted(set(request.fields) - set(fields))
     if lacking or (request.identities and not identities):
         carried = f" ({', '.join(sorted(fields)) or 'it has no fields'})" if lacking else ""
+        others = fitting_sources(request.fields, ctx.providers.datasets()) if lacking else []
+        listed = f"; sources that do: {', '.join(others)}" if others else ""
         raise DataError(
             f"{refused}: plugin '{owner}' needs {', '.join(lacking) or 'identities'}, which it "
-            f"does not carry{carried}"
+            f"does not carry{carried}{listed}"
         )
 
 
@@ -116,8 +123,9 @@ def source_name(ctx: RunContext, owner: str, request: SourceRequest) -> str:
     chosen = ctx.config.sources.get(request.name, request.provider)
     offers = ctx.providers.datasets() if chosen is None else ()
     name = choose_source_provider(owner, request.name, request.fields, chosen, offers, title)
-    # The sibling of the main data set comes in the main one's size.
-    return f"{name}:{size}" if chosen is None and size else name
+    # The sibling of the main data set comes in the main one's size, where it has sizes.
+    sized = chosen is None and size in ctx.providers.dataset(name).sizes
+    return f"{name}:{size}" if sized else name
 
 
 def _check_layouts(fields: Mapping[str, FieldSpec], source: Source) -> None:
