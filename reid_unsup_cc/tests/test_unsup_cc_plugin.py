@@ -211,7 +211,7 @@ def test_the_constraint_of_a_step_written_out(reid_cache: Path) -> None:
 def test_settings_reach_the_wardrobe(reid_cache: Path) -> None:
     synthesis = {"texture": 0.25, "shading": 0.5, "background": "swap", "outfits": 3}
     assembly = unsup_cc(reid_cache, settings={"synthesis": synthesis})
-    wardrobe = wardrobe_of(assembly.ctx, assembly.plugins["unsup_cc"].settings, None)
+    wardrobe = wardrobe_of(assembly.ctx, "unsup_cc", assembly.plugins["unsup_cc"].settings, None)
     relocated: Any = wardrobe.dresser
     recolor = relocated.dresser
     assert (recolor.texture, recolor.shading) == (0.25, 0.5)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from unsup_cc_runs import TINY, unsup_cc
 
-from reid_core import ConfigError
+from reid_core import ConfigError, DataError
 from reid_core.runs.resolve import resolve
 from reid_core.runs.stages import prepare_stage, run_stage
-from reid_core.testing.tiny import TINY as RUN
+from reid_core.testing.tiny import TINY as RUN, tiny_assembly
+from reid_unsup_cc import UnsupCC
 
 DRESSED: dict[str, Any] = {"start": "outfits"}
 SHORT = {"start": "random", "start_epochs": 1}
@@ -57,6 +58,22 @@ def test_the_run_starts_from_it(reid_cache: Path) -> None:
     names = ["encoder." + name for name in made.encoder.state_dict()]
     names += ["heads.core/global.neck.running_mean", "heads.core/global.neck.running_var"]
     assert all(torch.equal(ours[name], made.state_dict()[name]) for name in names)
+
+
+def test_a_plugin_of_another_name_starts_from_its_own_images(reid_cache: Path) -> None:
+    classes = {"mine": UnsupCC}
+
+    def mine(**synthesis: Any) -> Any:
+        layers = {"plugins": {"mine": {**TINY, **DRESSED, "synthesis": synthesis}}, "model": SHORT}
+        return tiny_assembly(("mine",), layers, cache=reid_cache, classes=classes)
+
+    assembly = mine()
+    [start] = assembly.plugins["mine"].starts(assembly.config)
+    assert start.remedy == "set -s mine.start=core"
+    stage = prepare_stage(assembly.ctx, start.stage)[0].assembly
+    assert "mine/outfits" in stage.ctx.main.fields
+    with pytest.raises(DataError, match=r"or set fewer with -s mine\.synthesis\.outfits=N"):
+        mine(outfits=60)
 
 
 def test_other_images_make_another_stage(reid_cache: Path) -> None:

@@ -71,11 +71,14 @@ def template_source(ctx: RunContext, settings: SynthesisSettings) -> Source:
         return load_source(settings.template_data, ctx.config.data.root, ctx.cache, ctx.providers)
 
 
-def wardrobe_of(ctx: RunContext, settings: UnsupCCSettings, stage: StageResult | None) -> Wardrobe:
+def wardrobe_of(
+    ctx: RunContext, owner: str, settings: UnsupCCSettings, stage: StageResult | None
+) -> Wardrobe:
     """Return the run's wardrobe.
 
     Args:
         ctx: the run.
+        owner: the plugin that asks.
         settings: of the plugin.
         stage: what has trained `PISE`; None is `Recolor`.
     """
@@ -85,7 +88,7 @@ def wardrobe_of(ctx: RunContext, settings: UnsupCCSettings, stage: StageResult |
         dresser, size = Recolor(synthesis.texture, synthesis.shading), None
     else:
         dresser, size = trained_pise(stage).to(ctx.device), settings.pise.size
-    pool = TemplatePool(template_source(ctx, synthesis))
+    pool = TemplatePool(template_source(ctx, synthesis), f"{owner}.synthesis")
     return Wardrobe(Relocated(dresser, synthesis.background), pool, synthesis, size, ctx.device)
 
 

@@ -158,7 +158,7 @@ class UnsupCC(Plugin):
             "pise": self.settings.pise.model_dump(mode="json"),
             "others": others,
         }
-        return (dressed_start(config, made),)
+        return (dressed_start(config, self.name, made),)
 
     # Identities ----------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class UnsupCC(Plugin):
         return pise_stage(self.settings.pise) if self.settings.synthesis.method == "pise" else None
 
     def _dress(self, labels: LabelContext) -> Outfits:
-        wardrobe = wardrobe_of(labels.run, self.settings, labels.stage)
+        wardrobe = wardrobe_of(labels.run, self.name, self.settings, labels.stage)
         return Outfits(wardrobe, labels.source, labels.samples)
 
     def _blank(self, labels: LabelContext) -> list[NDArray[np.uint8]]:
@@ -248,7 +248,7 @@ class UnsupCC(Plugin):
         """Make everything that synthesis in every step needs, the dresser's training included."""
         stage = self._stage(ctx)
         made = None if stage is None else ctx.stage(stage)
-        wardrobe = wardrobe_of(ctx, self.settings, made)
+        wardrobe = wardrobe_of(ctx, self.name, self.settings, made)
         self._online = OnlineTemplates(wardrobe, ctx.image_size)
 
     @hookimpl

@@ -6,7 +6,7 @@ one of the image's synthetic images, and all four are each other's positives. No
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from reid_core import Batch, PassView, RunContext, Stage, Synthetic
     from reid_core.config import RunConfig
 
-PLUGIN = "unsup_cc"
-"""Name under which the stage runs its plugin."""
-
-OUTFITS = f"{PLUGIN}/outfits"
-
 
 class ViewSettings(Settings):
     """What the synthetic images depend on, so that others make another stage."""
@@ -36,7 +31,11 @@ class DressedViews(Plugin):
     """Let one of its images in other clothes join the batch beside every view of an image."""
 
     Settings = ViewSettings
-    needs = (Need(OUTFITS),)
+
+    @property
+    def needs(self) -> Sequence[Need]:  # type: ignore[override]
+        """The images in other clothes: the stage runs under the name of the run's plugin."""
+        return (Need(self.own("outfits")),)
 
     @hookimpl
     def reid_data_synthesis(
@@ -46,33 +45,35 @@ class DressedViews(Plugin):
         if feats is not None or update != "main":
             return []
         rows = len(batch)
-        images = cached_outfits(batch, OUTFITS).unflatten(0, (rows, -1))
+        name = self.own("outfits")
+        images = cached_outfits(batch, name).unflatten(0, (rows, -1))
         drawn = torch.randint(images.shape[1], (rows,)).to(images.device)
         own = torch.arange(rows, device=images.device)
-        return [joined_outfits(OUTFITS, images[own, drawn], rows)]
+        return [joined_outfits(name, images[own, drawn], rows)]
 
 
-def dressed_stage(config: RunConfig, made: Mapping[str, Any]) -> Stage:
+def dressed_stage(config: RunConfig, plugin: str, made: Mapping[str, Any]) -> Stage:
     """Return the core's contrastive stage with synthetic images as further positives.
 
     Args:
         config: of the run; the stage is as long, and its batches as large, as the core's would be.
+        plugin: whose images in other clothes they are.
         made: what the synthetic images depend on.
     """
     rows = config.model.start_batch_size or config.data.batch_size
     stage = contrastive_stage(
         config.model.start_epochs,
         data={"batch_size": rows},
-        plugins={PLUGIN: {"made": str(dict(made))}},
+        plugins={plugin: {"made": str(dict(made))}},
     )
-    plugins = {**stage.plugins, PLUGIN: DressedViews}
-    return replace(stage, name=f"{PLUGIN}/contrastive", plugins=plugins)
+    plugins = {**stage.plugins, plugin: DressedViews}
+    return replace(stage, name=f"{plugin}/contrastive", plugins=plugins)
 
 
-def dressed_start(config: RunConfig, made: Mapping[str, Any]) -> Start:
+def dressed_start(config: RunConfig, plugin: str, made: Mapping[str, Any]) -> Start:
     """Return the start of a run's encoder and neck from that stage."""
     return Start(
-        dressed_stage(config, made),
-        remedy=f"set -s {PLUGIN}.start=core",
+        dressed_stage(config, plugin, made),
+        remedy=f"set -s {plugin}.start=core",
         optional=("heads.core/global.neck.running_*",),
     )

@@ -76,19 +76,20 @@ class TemplatePool:
 
     Args:
         source: with garment maps.
+        section: how the settings of the synthesis are called, for messages.
 
     Raises:
         DataError: the source has none.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, section: str = "unsup_cc.synthesis") -> None:
         if GARMENTS not in source.fields:
             carried = ", ".join(sorted(source.fields)) or "no field"
             raise DataError(
                 f"templates from '{source.name}' need the field '{GARMENTS}', and it carries "
-                f"{carried}; name other data with -s unsup_cc.synthesis.template_data=NAME"
+                f"{carried}; name other data with -s {section}.template_data=NAME"
             )
-        self.source = source
+        self.source, self._section = source, section
 
     def pictures(self, rows: Sequence[int]) -> list[Picture]:
         """Return the pictures of some rows."""
@@ -140,7 +141,7 @@ class TemplatePool:
             raise DataError(
                 f"{count} templates are wanted and {len(rows)} of {len(spread)} images of "
                 f"'{self.source.name}' show both upper and lower clothing; check its garment maps, "
-                "or set fewer with -s unsup_cc.synthesis.outfits=N"
+                f"or set fewer with -s {self._section}.outfits=N"
             )
         return rows, np.stack(colours)
 
@@ -164,7 +165,7 @@ class TemplatePool:
         if len(others) < count:
             raise ConfigError(
                 f"{count} templates for each image cannot be drawn from {len(self.source)} images "
-                f"of '{self.source.name}'; set fewer with -s unsup_cc.synthesis.outfits=N"
+                f"of '{self.source.name}'; set fewer with -s {self._section}.outfits=N"
             )
         return others[:count]
 
