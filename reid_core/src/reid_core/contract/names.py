@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 
-from reid_core.errors import ConflictError, PluginError
+from reid_core.errors import ConflictError, PluginError, ReidError
 
 _NAME = re.compile(r"[A-Za-z0-9_\-]+(/[A-Za-z0-9_\-]+)+")
 
@@ -45,3 +46,26 @@ def check_unique(kind: str, owned: Iterable[tuple[str, str]]) -> None:
             both = f"'{seen[name]}' and '{owner}'" if seen[name] != owner else f"'{owner}' twice"
             raise ConflictError(f"{kind} '{name}' is declared by {both}")
         seen[name] = owner
+
+
+def in_order(
+    before: Mapping[str, Iterable[str]], circle: str, error: type[ReidError] = PluginError
+) -> list[str]:
+    """Return names, each behind those before it and otherwise sorted, whoever was named first.
+
+    Args:
+        before: names that come before every name.
+        circle: what is wrong where names come before each other, for the message.
+        error: raised then.
+    """
+    sorter = TopologicalSorter({name: sorted(others) for name, others in before.items()})
+    try:
+        sorter.prepare()
+    except CycleError as found:
+        raise error(f"{circle}: {' -> '.join(found.args[1])}") from None
+    ordered: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        ordered += ready
+        sorter.done(*ready)
+    return ordered

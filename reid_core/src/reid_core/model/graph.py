@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from graphlib import CycleError, TopologicalSorter
 
 from torch import Tensor, nn
 
@@ -12,7 +11,7 @@ from reid_core.contract.criterion import IdentityOutput
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.model import CLEAN_IMAGE, SAMPLE_LABELS, Branch, Embedding, Tap
-from reid_core.contract.names import check_owned, check_unique
+from reid_core.contract.names import check_owned, check_unique, in_order
 from reid_core.contract.vectors import DEPLOYED, Embedded, embeddings_of
 from reid_core.contract.views import matches
 from reid_core.errors import ConflictError, PluginError, did_you_mean
@@ -332,10 +331,10 @@ def order_branches(
 
 
 def _writers_of(
-    read: str, writers: Mapping[str, str], embeddings: Mapping[str, Embedding]
+    wanted: Iterable[str], writers: Mapping[str, str], embeddings: Mapping[str, Embedding]
 ) -> set[str]:
-    """Return who writes what a read is made of, through embeddings of embeddings."""
-    found, reads, seen = set[str](), [read], set[str]()
+    """Return who writes what reads are made of, through embeddings of embeddings."""
+    found, reads, seen = set[str](), list(wanted), set[str]()
     while reads:
         one = reads.pop()
         if one in seen:
@@ -352,23 +351,11 @@ def _sorted_names(
     writers: Mapping[str, str],
     embeddings: Mapping[str, Embedding],
 ) -> list[str]:
-    sorter: TopologicalSorter[str] = TopologicalSorter()
-    for name, branch in branches.items():
-        reads = (*branch.reads, *branch.sizes)
-        before = {one for read in reads for one in _writers_of(read, writers, embeddings)}
-        sorter.add(name, *sorted(before & set(branches)))
-    try:
-        sorter.prepare()
-    except CycleError as error:
-        circle = " -> ".join(error.args[1])
-        raise PluginError(f"branches read each other in a circle: {circle}") from None
-    ordered: list[str] = []
-    while sorter.is_active():
-        # Ready branches in name order, so that the order of plugins never shows.
-        ready = sorted(sorter.get_ready())
-        ordered.extend(ready)
-        sorter.done(*ready)
-    return ordered
+    before = {
+        name: _writers_of((*branch.reads, *branch.sizes), writers, embeddings) & branches.keys()
+        for name, branch in branches.items()
+    }
+    return in_order(before, "branches read each other in a circle")
 
 
 def tap_of(name: str, feature: Tensor, height: int) -> Tap:

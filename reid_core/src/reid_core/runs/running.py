@@ -89,8 +89,6 @@ def run(
     Raises:
         ReidError: anything that cannot work, in one line.
     """
-    # Torch is imported here and below, so that resolving and listing stay light.
-
     if longer and not resume:
         raise ConfigError("--longer prolongs the run that --resume continues; add --resume")
     if resume:

@@ -20,6 +20,7 @@ from reid_core.contract.words import several
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.damage import without_damaged
 from reid_core.data.joining import joined, set_names, set_number
+from reid_core.data.loading import BatchLoader
 from reid_core.data.sidecars import with_field_folders
 from reid_core.data.validation import split_validation
 from reid_core.errors import DataError, PluginError
@@ -116,23 +117,9 @@ def assemble(
         ctx.try_out = try_out or _Trial(resolved, cache, dataset, stages)
     config = ctx.config
     makers = _makers(ctx, plugins, calls)
-    check_frames(plugins, calls, makers, ctx.main)
-    check_needs(plugins, ctx.slots, makers, ctx.main)
     if dataset is None:
         check_mixture(config.data, makers["pid"][0] if "pid" in makers else None)
-    for plugin in plugins.values():
-        plugin.check_data(ctx)
-    asked = [
-        request.name
-        for name, plugin in plugins.items()
-        for request in several(name, "sources", plugin.sources, SourceRequest)
-    ]
-    check_batches(ctx, plugins, [MAIN, *asked], ctx.main.identities or "pid" in makers)
-    starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
-    check_starts(ctx, starts, plugins)
-    check_decay(config.schedule, DECAYS)
-    check_select_by(config.evaluation.select_by, calls.implementers("reid_metrics"))
-    check_weights(config.evaluation.weights, calls.implementers("reid_weights"))
+    starts = _checked_starts(ctx, plugins, calls, makers)
     evaluators = make_evaluators(ctx, tested)
     # The published protocols speak of the test split; held-out people take the plain one.
     validator = None if held_out is None else make_evaluator(ctx, held_out, (STANDARD,))
@@ -150,11 +137,6 @@ def assemble(
             ctx.stage(stage)
     truth = _make_labels(ctx, made, "pid" in makers)
     model = _model(ctx, calls, starts)
-    if model.criteria and ctx.num_identities == 1:
-        raise DataError(
-            f"all training images of '{ctx.dataset.name}' show one person: there is nobody to tell "
-            "apart; add other people"
-        )
     deployed = embedder_of(model, config.data.size, config.evaluation.embed)
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it
@@ -165,15 +147,7 @@ def assemble(
     for one in (*evaluators, *([validator] if validator else ())):
         one.check_embedder(deployed)
     parts = _step_parts(ctx, calls, model)
-    reads = [*model.encoder.reads]
-    reads += [read for branch in model.declarations.values() for read in branch.reads]
-    plain = {r.name for plugin in plugins.values() for r in plugin.sources if not r.augment}
-    loaders = {
-        name: loader_of(
-            ctx, source, fields_to_load(plugins, reads, source), augmented=name not in plain
-        )
-        for name, source in ctx.sources.items()
-    }
+    loaders = _loaders(ctx, plugins, model)
     for sampler in samplers.values():
         for note in sampler.notes:
             ctx.say(note)
@@ -198,6 +172,35 @@ def assemble(
         evaluators,
         validator,
     )
+
+
+def _checked_starts(
+    ctx: RunContext,
+    plugins: Mapping[str, Plugin],
+    calls: HookCalls,
+    makers: Mapping[str, tuple[str, Labeler]],
+) -> list[tuple[str, Start]]:
+    """Return what the run starts from, with owners.
+
+    Before that, refuse what configuration, data and declarations rule out by themselves.
+    """
+    config = ctx.config
+    check_frames(plugins, calls, makers, ctx.main)
+    check_needs(plugins, ctx.slots, makers, ctx.main)
+    for plugin in plugins.values():
+        plugin.check_data(ctx)
+    asked = [
+        request.name
+        for name, plugin in plugins.items()
+        for request in several(name, "sources", plugin.sources, SourceRequest)
+    ]
+    check_batches(ctx, plugins, [MAIN, *asked], ctx.main.identities or "pid" in makers)
+    starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
+    check_starts(ctx, starts, plugins)
+    check_decay(config.schedule, DECAYS)
+    check_select_by(config.evaluation.select_by, calls.implementers("reid_metrics"))
+    check_weights(config.evaluation.weights, calls.implementers("reid_weights"))
+    return starts
 
 
 def _context(
@@ -366,8 +369,28 @@ def _model(ctx: RunContext, calls: HookCalls, starts: Sequence[tuple[str, Start]
     everything = sorted({f for source in ctx.sources.values() for f in source.fields})
     probes = {name: two_rows(ctx, source, everything) for name, source in ctx.sources.items()}
     model = build_model(ctx, calls, probes)
+    if model.criteria and ctx.num_identities == 1:
+        raise DataError(
+            f"all training images of '{ctx.dataset.name}' show one person: there is nobody to tell "
+            "apart; add other people"
+        )
     apply_starts(ctx, starts, model)
     return placed(model, config.engine, ctx.device)
+
+
+def _loaders(
+    ctx: RunContext, plugins: Mapping[str, Plugin], model: ReidModel
+) -> dict[str, BatchLoader]:
+    """Return the loader of every source, with the fields of it that somebody reads."""
+    reads = [*model.encoder.reads]
+    reads += [read for branch in model.declarations.values() for read in branch.reads]
+    plain = {r.name for plugin in plugins.values() for r in plugin.sources if not r.augment}
+    return {
+        name: loader_of(
+            ctx, source, fields_to_load(plugins, reads, source), augmented=name not in plain
+        )
+        for name, source in ctx.sources.items()
+    }
 
 
 class _Untried(Exception):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
 
 from reid_core.contract.fields import SHARED_FIELDS, SPATIAL, FieldSpec
 from reid_core.contract.labelers import Labeler
+from reid_core.contract.names import in_order
 from reid_core.contract.plugin import CONDITIONS, CORE, Need, Plugin
 from reid_core.contract.samples import DataProvider, Source
 from reid_core.contract.words import several
@@ -97,11 +97,7 @@ def labels_in_order(makers: Mapping[str, tuple[str, Labeler]], wanted: Iterable[
         if name not in reads:
             reads[name] = sorted(set(once[name].reads) & set(once))
             waiting += reads[name]
-    try:
-        return list(TopologicalSorter(reads).static_order())
-    except CycleError as error:
-        around = " -> ".join(error.args[1])
-        raise PluginError(f"labelers read each other's fields: {around}") from None
+    return in_order(reads, "labelers read each other's fields")
 
 
 def check_needs(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from graphlib import CycleError, TopologicalSorter
 
-from reid_core.contract.names import check_owned, check_unique
+from reid_core.contract.names import check_owned, check_unique, in_order
 from reid_core.contract.plugin import CORE
 from reid_core.contract.step import MAIN, MAIN_PASS, Group, Pass, Schedule, Update
 from reid_core.contract.vectors import DEPLOYED
@@ -218,7 +217,7 @@ def _check_passes(
 
 
 def _in_order(updates: Mapping[str, Update]) -> list[Update]:
-    sorter: TopologicalSorter[str] = TopologicalSorter()
+    before: dict[str, set[str]] = {name: set() for name in updates}
     for name, update in updates.items():
         for other in (*update.after, *update.before):
             if other not in updates:
@@ -226,18 +225,8 @@ def _in_order(updates: Mapping[str, Update]) -> list[Update]:
                     f"update '{name}' is to run beside the unknown update '{other}'"
                     f"{did_you_mean(other, updates)}"
                 )
-        sorter.add(name, *(o for o in update.after if o not in update.before))
+        before[name] |= set(update.after) - set(update.before)
         for other in update.before:
-            sorter.add(other, name)
-    try:
-        sorter.prepare()
-    except CycleError as error:
-        circle = " -> ".join(error.args[1])
-        raise ConflictError(f"updates come before each other in a circle: {circle}") from None
-    ordered: list[Update] = []
-    while sorter.is_active():
-        # Ready updates in name order, so that the order of plugins never shows.
-        ready = sorted(sorter.get_ready())
-        ordered += [updates[name] for name in ready]
-        sorter.done(*ready)
-    return ordered
+            before[other].add(name)
+    circle = "updates come before each other in a circle"
+    return [updates[name] for name in in_order(before, circle, ConflictError)]
