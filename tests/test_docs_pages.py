@@ -24,6 +24,7 @@ from reid_retrieval.protocols import GENERIC_PROTOCOLS
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+READMES = sorted([*ROOT.glob("reid_*/README.md"), *ROOT.glob("plugins/*/README.md")])
 
 
 def _text(path: Path) -> str:
@@ -35,16 +36,17 @@ def _text(path: Path) -> str:
 
 def _commands() -> Iterator[tuple[str, list[str]]]:
     """Yield every ``reid`` command of a shell block, and of inline code, with its page."""
-    for path in PAGES:
+    for path in (*PAGES, *READMES):
         # What distributions say of themselves is theirs.
         text = re.sub(r"<!-- generated.*?end of generated -->", "", _text(path), flags=re.DOTALL)
         blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
         lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
         prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-        lines += [code for code in re.findall(r"`(reid [a-z][^`]*)`", prose) if "..." not in code]
+        lines += re.findall(r"`(reid [a-z][^`]*)`", prose)
         for line in lines:
-            if line.startswith("reid "):
-                yield path.name, shlex.split(line, comments=True)[1:]
+            if line.startswith("reid ") and "..." not in line:
+                page = str(path.relative_to(ROOT))
+                yield page, shlex.split(line, comments=True)[1:]
 
 
 COMMANDS = list(_commands())
@@ -63,8 +65,13 @@ def test_a_command_of_the_pages_is_understood(page: str, words: list[str]):
     if not words or isinstance(command, click.Group) or "--help" in words:
         return
     parsed = command.make_context(command.name, list(words)).params
-    flags = to_flags(parsed) if "settings" in parsed else {}
-    requested = flags.get("run", {}).get("plugins") or []
+    # A plugin's own command may take the name of a field alone.
+    given = {key: value for key, value in parsed.items() if key != "fields" or len(groups) == 1}
+    flags = to_flags(given) if "settings" in parsed else {}
+    requested = [*(flags.get("run", {}).get("plugins") or [])]
+    # A plugin's recipe names it, and so does a data set that it makes.
+    named = (parsed.get("recipe") or parsed.get("name") or "").partition("/")[0]
+    requested.append(named.partition(":")[0])
     for section, keys in flags.items():
         assert section in RunConfig.model_fields
         for key in keys:
