@@ -1,10 +1,13 @@
 import json
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from reid_core import DataRequest
 from reid_core.data.decoding import read_field
 from reid_core.errors import CheckpointError, ConfigError, DataError
 from reid_core.testing import conformance_suite
@@ -142,6 +145,21 @@ def test_labelled_data_without_the_field(reid_cache):
 def test_the_training_images_belong_to_a_run(reid_cache):
     with pytest.raises(DataError, match="exists only within a run of the plugin 'parsing'"):
         assemble(reid_cache, {}, data={"name": "parsing-labelled/parts"})
+
+
+@pytest.mark.parametrize("network", ["schp", "light"])
+def test_schp_does_not_train_from_random_weights_in_silence(reid_cache, network):
+    said = []
+    main = tiny_assembly(cache=reid_cache).ctx.main
+    plugin = Parsing("parsing", ParsingSettings(network=network))
+    plugin._run = SimpleNamespace(say=said.append)
+    plugin.labelled = lambda run, field: SimpleNamespace(name="toy:tiny", train=main)
+    request = DataRequest("parsing-labelled", "parts", None, None, reid_cache)
+    assert plugin._load_training(request).train is main
+    expected = (
+        r"no parsing\.weights .* 'schp' is trained from random weights on toy:tiny; .*label_set"
+    )
+    assert [bool(re.search(expected, line)) for line in said] == [True] * (network == "schp")
 
 
 def test_crops_keep_their_share_of_another_input_size():
