@@ -3,7 +3,7 @@
 Every pair is assembled on the toy data, the gradient of every loss term is followed, and two steps
 are trained. What is printed about a pair is what was found; the reason is written by hand, in
 `REASONS`. A test does the same for every pair and compares. ``further`` as an argument writes the
-section on further baselines alone.
+sections on further baselines alone, ``beside`` that on baselines beside each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core.contract.step import Synthetic
-from reid_core.errors import ConflictError
+from reid_core.errors import ConflictError, ReidError
 from reid_core.loop.assembly import Assembly
 from reid_core.plugins.discovery import installed
 from reid_core.runs.reach import Reach, follow_terms
@@ -320,6 +320,9 @@ TOGETHER: tuple[tuple[tuple[str, ...], tuple[Choice, ...]], ...] = (
 PAPERS = ("dgnet", "fsam", "partaware", "san", "unsup_cc")
 
 FURTHER: dict[str, Sections] = {
+    "agw": {},
+    "bot": {},
+    "cal": {"plugins": {"cal": {"begin": 0}}},
     "clipreid": {
         "model": {**TINY["model"], "backbone": "test_vit"},
         "plugins": {"clipreid": {"prompt_epochs": 1}},
@@ -327,13 +330,25 @@ FURTHER: dict[str, Sections] = {
     "cluster_contrast": {
         "plugins": {"cluster_contrast": {"k1": 6, "k2": 2, "min_samples": 2}},
     },
+    "ema": {},
+    "globalpool": {},
+    "ibn": {"model": {**TINY["model"], "backbone": "test_resnet_ibn_a"}},
+    "meanteacher": {},
+    "metric": {},
     "spcl": {"plugins": {"spcl": {"k1": 6, "k2": 2, "min_samples": 2}}},
+    "tracklets": {"data": {"name": "toy/tracklets:tiny", "frames": 2}},
     "transreid": {
         "model": {**TINY["model"], "backbone": "test_vit"},
         "plugins": {"transreid": {"groups": 2}},
     },
 }
 """Baselines that are shown beside the papers alone, with what makes them small."""
+
+BASELINES = tuple(sorted([*FURTHER, "mgn", "osnet", "pcb"]))
+"""All baselines, which are shown beside each other, too."""
+
+ANY_ENCODER = "clipreid"
+"""It takes whatever encoder another one brings, and is shown in a transformer otherwise."""
 
 
 # What happens -----------------------------------------------------------------------------------
@@ -547,7 +562,7 @@ def try_further(name: str, paper: str, cache: Path) -> str:
     """Return the line on a further baseline beside a paper, after two steps of both."""
     try:
         run = measure(assemble_together([name, paper], cache, FURTHER[name]))
-    except ConflictError as error:
+    except ReidError as error:
         told = f"refused: {error}"
     else:
         told = f"trains; {', '.join(f'{about}: {found}' for about, found in _short(run))}"
@@ -562,6 +577,73 @@ def _short(run: Run) -> Iterator[tuple[str, str]]:
 def further(cache: Path, names: Iterable[str] = FURTHER) -> str:
     """Return the lines on further baselines."""
     return "\n".join(try_further(name, paper, cache) for name in names for paper in PAPERS)
+
+
+def assemble_baselines(names: Iterable[str], cache: Path) -> Assembly:
+    """Assemble baselines on tiny data.
+
+    Raises:
+        ReidError: they do not go together.
+    """
+    layers = [FURTHER[name] for name in names if name in FURTHER]
+    if ANY_ENCODER in names and len([*names]) > 1:
+        own = {"plugins": FURTHER[ANY_ENCODER]["plugins"]}
+        layers = [own if layer is FURTHER[ANY_ENCODER] else layer for layer in layers]
+    return assemble_together(names, cache, *layers)
+
+
+def refusal(names: Iterable[str], cache: Path) -> str:
+    """Return why baselines do not go together, or nothing."""
+    try:
+        assemble_baselines(names, cache)
+    except ReidError as error:
+        return str(error)
+    return ""
+
+
+def groups_of(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
+    """Return groups in which every two are one of the pairs, and that hold every pair.
+
+    Args:
+        pairs: in name order.
+    """
+    go, left = {frozenset(pair) for pair in pairs}, [*pairs]
+    names, groups = sorted({name for pair in left for name in pair}), []
+    while left:
+        group = [*left[0]]
+        while True:
+            fresh = {
+                name: sum({name, one} in map(set, left) for one in group)
+                for name in names
+                if name not in group and all(frozenset({name, one}) in go for one in group)
+            }
+            if not any(fresh.values()):
+                break
+            group.append(max(fresh, key=lambda name: fresh[name]))
+        groups.append(tuple(sorted(group)))
+        left = [pair for pair in left if not {*pair} <= {*group}]
+    return groups
+
+
+def beside(cache: Path) -> str:
+    """Return the section on baselines beside each other, after two steps of every group."""
+    refused = {pair: why for pair in combinations(BASELINES, 2) if (why := refusal(pair, cache))}
+    go = [pair for pair in combinations(BASELINES, 2) if pair not in refused]
+    groups = groups_of(go)
+    for group in groups:
+        Recorder(assemble_baselines(group, cache)).fit()
+    lines = [["", *(f"`{name}`" for name in BASELINES[1:])], ["---"] * len(BASELINES)]
+    for row in BASELINES[:-1]:
+        cells = ("" if one <= row else "no" if (row, one) in refused else "trains"
+                 for one in BASELINES[1:])  # fmt: skip
+        lines.append([f"`{row}`", *cells])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    told = "\n".join(
+        _wrapped(f"`{one}`, `{other}`: {why}", "- ", "  ") for (one, other), why in refused.items()
+    )
+    listed = "\n".join(_wrapped(", ".join(f"`{n}`" for n in group), "- ", "  ") for group in groups)
+    parts = (_wrapped(EACH_OTHER), table, _wrapped(AT_ONCE), listed, _wrapped(REFUSED), told)
+    return "\n\n".join(parts)
 
 
 def assemble_all(number: int, cache: Path, *layers: Sections, reverse: bool = False) -> Assembly:
@@ -620,6 +702,20 @@ BESIDE = (
     "message says."
 )
 
+BESIDE_HEADING = "## Baselines beside each other"
+
+EACH_OTHER = (
+    "All baselines in pairs, without a further setting. `tracklets` is tried on tracklets, the "
+    "others on single images; who brings an encoder has it."
+)
+
+AT_ONCE = (
+    "Two steps were trained of each of these groups, all at once; every pair that trains is in one "
+    "of them."
+)
+
+REFUSED = "What the message says of the others:"
+
 READING = (
     "Read a section so: *updates* in the order of a step; *the encoder learns from* the terms with "
     "a gradient to it; *across plugins* a term of one that trains parts of the other beside the "
@@ -638,24 +734,33 @@ def page(cache: Path) -> str:
     parts += ["## In pairs", _wrapped(LEGEND), matrix(), _wrapped(READING)]
     parts += [describe_pair(pair, try_pair(pair, cache)) for pair in pairs()]
     parts += [FURTHER_HEADING, _wrapped(BESIDE), further(cache)]
+    parts += [BESIDE_HEADING, beside(cache)]
     parts += ["## All at once"]
     for number in range(len(TOGETHER)):
         parts.append(describe_together(number, measure(assemble_all(number, cache))))
     return "\n\n".join(parts) + "\n"
 
 
+def _replaced(text: str, heading: str, following: Iterable[str], made: str) -> str:
+    """Return the page with another section of a heading, before the first of those that follow."""
+    ends = min(text.index(f"\n{next_one}\n") for next_one in following if next_one in text) + 1
+    begins = text.index(f"\n{heading}\n") + 1 if f"\n{heading}\n" in text else ends
+    return f"{text[:begins]}{made}{text[ends:]}"
+
+
 if __name__ == "__main__":
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory() as folder:
-        if sys.argv[1:] == ["further"]:
-            before, heading, rest = PAGE.read_text("utf-8").partition(f"\n{FURTHER_HEADING}\n")
-            if not heading:
-                before, _, rest = before.partition("\n## All at once\n")
-                rest = f"\n## All at once\n{rest}"
-            rest = rest[rest.index("\n## All at once\n") :]
-            section = f"\n{FURTHER_HEADING}\n\n{_wrapped(BESIDE)}\n\n{further(Path(folder))}\n"
-            PAGE.write_text(f"{before}{section}{rest}", encoding="utf-8")
+        if sys.argv[1:] in (["further"], ["beside"]):
+            text, after = PAGE.read_text("utf-8"), "## All at once"
+            if sys.argv[1] == "further":
+                made = f"{FURTHER_HEADING}\n\n{_wrapped(BESIDE)}\n\n{further(Path(folder))}\n\n"
+                text = _replaced(text, FURTHER_HEADING, (BESIDE_HEADING, after), made)
+            else:
+                made = f"{BESIDE_HEADING}\n\n{beside(Path(folder))}\n\n"
+                text = _replaced(text, BESIDE_HEADING, (after,), made)
+            PAGE.write_text(text, encoding="utf-8")
         else:
             PAGE.write_text(page(Path(folder)), encoding="utf-8")
     print(PAGE.name)

@@ -21,6 +21,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(DOCS), str(ROOT / "benchmarks")]  # python -P leaves them out
 
+from baselines import read_rows  # noqa: E402
 from docstrings import docstring, table  # noqa: E402
 from interface import CHANGELOG, INTERFACE, interface_lines, unannounced  # noqa: E402
 from mutations import LISTS, key_of, read_list, read_results  # noqa: E402
@@ -110,6 +111,31 @@ def mutations_table() -> str:
     return table(head, rows())
 
 
+def baselines_table() -> str:
+    """Return what the quick recipes of the baselines learn."""
+
+    def shown(scores: dict[str, dict[str, float]], protocol: str) -> str:
+        found = scores.get(protocol)
+        return f"{100 * found['rank1']:.1f} / {100 * found['mAP']:.1f}" if found else ""
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for row in read_rows():
+            start = "" if row["start"] == "random" else f", {row['start']}"
+            yield (
+                f"`{row['command']}`",
+                f"{row['backbone']}{start}, {' x '.join(map(str, row['size']))}",
+                shown(row["untrained"], "standard"),
+                shown(row["scores"], "standard"),
+                shown(row["scores"], "same-clothes"),
+                shown(row["scores"], "cross-clothes"),
+                f"{row['cpu_seconds']:.0f}",
+                f"`{row['commit'][:7]}`",
+            )
+
+    head = ("command", "encoder, start, size", "untrained", "`standard`: rank-1 / mAP")
+    return table((*head, "`same-clothes`", "`cross-clothes`", "CPU s", "commit"), rows())
+
+
 PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "hooks.md": hooks_page,
     DOCS / "types.md": types_page,
@@ -123,6 +149,7 @@ TABLES: dict[Path, tuple[str, Callable[[], str]]] = {
     DOCS / "writing_a_plugin.md": ("checks", checks_table),
     ROOT / "README.md": ("distributions", distributions_table),
     ROOT / "CONTRIBUTING.md": ("mutations", mutations_table),
+    ROOT / "plugins/reid_baselines/README.md": ("baselines", baselines_table),
 }
 """Tables within other pages: the page, the table's name, and what makes it."""
 

@@ -248,7 +248,9 @@ def _random_text(width: int = 64, dim: int = 64) -> TextTower:
     def drawn(rows: int) -> Tensor:
         return 0.02 * torch.randn(rows, width)
 
-    projection = width**-0.5 * torch.randn(width, dim)
+    # Texts of length 4 or so, half of what unit entries had: products of longer ones begin so far
+    # apart that a few steps on the words overshoot.
+    projection = 4 * torch.randn(width, dim) / (width * dim) ** 0.5
     # A token for the beginning of the sentence and one for its end; room for long prompts.
     return TextTower(
         drawn(1 + words),
