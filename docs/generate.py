@@ -123,6 +123,7 @@ def baselines_table() -> str:
             start = "" if row["start"] == "random" else f", {row['start']}"
             yield (
                 f"`{row['command']}`",
+                f"`{row['data']}`",
                 f"{row['backbone']}{start}, {' x '.join(map(str, row['size']))}",
                 shown(row["untrained"], "standard"),
                 shown(row["scores"], "standard"),
@@ -132,7 +133,7 @@ def baselines_table() -> str:
                 f"`{row['commit'][:7]}`",
             )
 
-    head = ("command", "encoder, start, size", "untrained", "`standard`: rank-1 / mAP")
+    head = ("command", "data", "encoder, start, size", "untrained", "`standard`: rank-1 / mAP")
     return table((*head, "`same-clothes`", "`cross-clothes`", "CPU s", "commit"), rows())
 
 
