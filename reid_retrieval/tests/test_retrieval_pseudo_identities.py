@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -28,7 +30,8 @@ def test_enough_clusters_are_those_of_cluster() -> None:
 
 def test_the_nearest_eps_that_gives_enough_is_taken_and_said() -> None:
     features = people(8, 0.8)
-    wanted, sizes = 0.05, {"k1": 8, "k2": 2}
+    wanted = 0.05
+    sizes: dict[str, Any] = {"k1": 8, "k2": 2}
     counts = {step: int(cluster(features, step / 20, **sizes).max()) + 1 for step in range(1, 20)}
     least = max(counts.values())
     assert counts[1] < least
