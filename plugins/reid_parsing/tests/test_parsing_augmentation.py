@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
-from reid_parsing.augmentation import sampling_grid, warped
+from reid_parsing.augmentation import Placing, sampling_grid, warped
 
 
 def test_without_scale_and_rotation_nothing_moves():
@@ -51,6 +51,18 @@ def test_a_larger_row_is_cut():
     assert starts.min() == 0
     assert starts.max() == 8
     assert torch.equal(found[:, 7, 4] - starts, torch.full((200,), 7))
+
+
+def test_factors_and_angles_are_drawn_from_their_whole_range():
+    torch.manual_seed(0)
+    found = Placing.drawn(torch.zeros(2000, 3, 8, 4), (8, 4), (0.75, 1.25), 10.0)
+    for value, least, most in (
+        (found.factor, 0.75, 1.25),
+        (torch.rad2deg(found.angle), -10.0, 10.0),
+    ):
+        assert least <= value.min() < least + 0.01 * (most - least)
+        assert most - 0.01 * (most - least) < value.max() <= most
+        assert value.mean() == pytest.approx((least + most) / 2, abs=0.02 * (most - least))
 
 
 def test_a_quarter_turn_brings_the_top_to_the_side():

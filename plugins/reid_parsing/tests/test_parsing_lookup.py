@@ -27,6 +27,39 @@ def test_densepose_becomes_seven_parts():
         assert names[part].endswith(expected)
 
 
+WORDS = {
+    "lip": {
+        "parts": (
+            "background, head, head, lower arm, head, torso, torso, torso, foot, upper leg, torso, "
+            "torso, upper leg, head, lower arm, lower arm, lower leg, lower leg, foot, foot"
+        ),
+        "garments": (
+            "background, hat, hair, skin, face, upper, upper, upper, shoes, lower, upper, upper, "
+            "lower, face, skin, skin, skin, skin, shoes, shoes"
+        ),
+    },
+    "atr": {
+        "parts": (
+            "background, head, head, head, torso, upper leg, upper leg, torso, upper leg, foot, "
+            "foot, head, lower leg, lower leg, lower arm, lower arm, background, torso"
+        ),
+        "garments": (
+            "background, hat, hair, face, upper, lower, lower, upper, lower, shoes, shoes, face, "
+            "skin, skin, skin, skin, background, upper"
+        ),
+    },
+}
+"""What the README says of both label sets: bare skin, sleeves, trousers and skirts, bags, belts."""
+
+
+@pytest.mark.parametrize("source", WORDS)
+@pytest.mark.parametrize("target", ["parts", "garments"])
+def test_clothes_and_skin_become_what_the_readme_says(source, target):
+    names = SHARED_FIELDS[target].classes
+    found = ", ".join(names[label] for label in lookup_table(source, target))
+    assert found == WORDS[source][target]
+
+
 def test_classes_are_replaced_all_at_once():
     """One class after the other in place, torso, hands and feet would end as upper legs."""
     every = np.arange(15, dtype=np.uint8)
