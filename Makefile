@@ -24,8 +24,9 @@ PIP = $(RUN) -m pip install --disable-pip-version-check --no-compile -c $(CONSTR
 DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard reid_*/pyproject.toml plugins/*/pyproject.toml))
 EDITABLE := -e "./reid_retrieval[parquet]" -e "./reid_core[onnx,plots,test]" \
     -e "./plugins/reid_baselines[metric]" -e "./plugins/reid_benchmarks[mat]" \
+    -e "./plugins/reid_parsing[mediapipe,onnx]" \
     -e "./plugins/reid_search[faiss,parquet,qdrant,submitit,usearch,video]" \
-    $(patsubst %,-e ./%,$(filter-out reid_retrieval reid_core plugins/reid_baselines plugins/reid_benchmarks plugins/reid_search,$(DISTRIBUTIONS)))
+    $(patsubst %,-e ./%,$(filter-out reid_retrieval reid_core plugins/reid_baselines plugins/reid_benchmarks plugins/reid_parsing plugins/reid_search,$(DISTRIBUTIONS)))
 
 # An installation is valid for this place and these files; a change of any gives another stamp.
 KEY := $(shell { pwd; cat pyproject.toml $(CONSTRAINTS) $(DISTRIBUTIONS:%=%/pyproject.toml); } | cksum | cut -d ' ' -f 1)

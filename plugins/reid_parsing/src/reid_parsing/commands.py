@@ -11,7 +11,7 @@ import click
 
 from reid_core import checked_folder, checked_output
 from reid_core.contract.fields import SHARED_FIELDS
-from reid_parsing.fields import FIELDS, JOINTS
+from reid_parsing.fields import FIELDS, JOINTS, SILHOUETTE
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
@@ -74,13 +74,15 @@ def parsing() -> None:
     show_default=True,
     help="Which images to label; a run needs those of train, and takes those of all.",
 )
-@_field_option(*FIELDS, JOINTS)
+@_field_option(*FIELDS, JOINTS, SILHOUETTE)
 @_parser_options
 def label(data: str, data_root: Path | None, out: Path, split: str, **options: Any) -> None:
     """Write a label map of every image, and a contact sheet beside the folder.
 
     A map is OUT/FOLDERS/NAME.png, by the image's path below the folder of all images of the set;
-    joints are NAME.npy, 17 rows of x, y and how sure the network is.
+    joints are NAME.npy, 17 rows of x, y and how sure the network is. Joints can be found by
+    RTMPose, ViTPose or MediaPipe (-s parsing.joints=FILE), silhouettes by MediaPipe
+    (-s parsing.silhouettes=FILE).
 
     The PNGs have palettes, so that any viewer shows the classes in colours. They come back into a
     run, as they are or corrected, with --field parts=OUT. What was labelled before by the same
@@ -114,17 +116,16 @@ def label(data: str, data_root: Path | None, out: Path, split: str, **options: A
     "-f",
     "fields",
     multiple=True,
-    type=click.Choice((*FIELDS, JOINTS)),
-    default=(*FIELDS, JOINTS),
-    help="What to find; all without it.",
+    type=click.Choice((*FIELDS, JOINTS, SILHOUETTE)),
+    help="What to find; without it parts, garments, joints, and what a detector is set for.",
 )
 @_parser_options
 def pictures(folder: Path, out: Path, fields: tuple[str, ...], **options: Any) -> None:
     """Write OUT/FIELD/NAME for every picture below FOLDER, each of one person, cut out.
 
-    parts and garments are PNGs with the class of every pixel, keypoints .npy arrays of 17 joints
-    with x, y and how sure the network is. No run, no data set and no training is needed where
-    reid-weights is installed.
+    parts, garments and silhouette are PNGs with the class of every pixel, keypoints .npy arrays of
+    17 joints with x, y and how sure the network is. No run, no data set and no training is needed
+    where reid-weights is installed.
     """
     from reid_core.machine.randomness import deterministic
     from reid_parsing.exporting import export_pictures
@@ -132,40 +133,49 @@ def pictures(folder: Path, out: Path, fields: tuple[str, ...], **options: Any) -
     checked_folder(out)
     ctx, plugin = open_context(None, None, options)
     with deterministic(ctx.device.type == "cpu"):
-        for line in export_pictures(ctx, plugin, folder, fields, out):
+        usual = (*FIELDS, JOINTS, *([SILHOUETTE] if plugin.settings.silhouettes else []))
+        for line in export_pictures(ctx, plugin, folder, fields or usual, out):
             click.echo(line)
 
 
 @parsing.command(short_help="Measure a parser where there is a truth.")
 @click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE].")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
-@_field_option(*FIELDS, JOINTS)
+@_field_option(*FIELDS, JOINTS, SILHOUETTE)
 @_parser_options
 def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
     """Measure the parser on a data set that carries the truth: on its test images, if it has any.
 
     Prints pixel accuracy, mean IoU and the IoU of every class; of joints the share that is within a
-    tenth of the longer side of the box around the true ones (PCK@0.1).
+    tenth of the longer side of the box around the true ones (PCK@0.1), and that within a fifth of
+    the way from shoulders to hips. Silhouettes are compared with the true parts where there are no
+    true ones.
     """
     from reid_core.errors import DataError
     from reid_core.machine.randomness import deterministic
-    from reid_parsing.labelling import measure, measure_joints
+    from reid_parsing.labelling import compared, measure, measure_joints, true_silhouettes
 
     ctx, plugin = open_context(data, data_root, options)
     field, dataset = options["field"], ctx.dataset
     samples: tuple[Sample, ...] = (*dataset.query, *dataset.gallery)
-    if field not in dataset.query_fields:
-        samples = dataset.train.samples if field in dataset.train.fields else ()
+    told = {field} if field != SILHOUETTE else {field, "parts"}
+    if not told & set(dataset.query_fields):
+        samples = dataset.train.samples if told & set(dataset.train.fields) else ()
     if not samples:
         raise DataError(f"data set '{data}' carries no '{field}' to measure with")
     if field == JOINTS:
         with deterministic(ctx.device.type == "cpu"):
-            near = measure_joints(ctx, plugin.body(), samples, plugin.settings.mirror)
-        click.echo(f"{field} on {len(samples)} images of {data}: PCK@0.1 {100 * near:.1f}")
+            near = measure_joints(plugin.joints_in(ctx, samples), samples)
+        shown = ", ".join(f"{name} {100 * value:.1f}" for name, value in near.items())
+        click.echo(f"{field} on {len(samples)} images of {data}: {shown}")
         return
     with deterministic(ctx.device.type == "cpu"):
-        parser = plugin.parser(ctx, field)
-        scores = measure(ctx, parser, samples, SHARED_FIELDS[field], plugin.settings.mirror)
+        if field == SILHOUETTE:
+            found = plugin.silhouettes_in(ctx, samples)
+            scores = compared(found, true_silhouettes(samples), SHARED_FIELDS[field])
+        else:
+            parser = plugin.parser(ctx, field)
+            scores = measure(ctx, parser, samples, SHARED_FIELDS[field], plugin.settings.mirror)
     click.echo(
         f"{field} on {len(samples)} images of {data}: pixel accuracy "
         f"{100 * scores.pixel_accuracy:.1f} %, mIoU {100 * scores.mean_iou:.1f}"

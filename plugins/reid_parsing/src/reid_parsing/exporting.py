@@ -15,15 +15,13 @@ from reid_core.contract.fields import FieldSpec
 from reid_core.contract.samples import Sample, Source
 from reid_core.data.decoding import read_field
 from reid_core.data.encoding import array_bytes, label_bytes, write_whole
-from reid_core.data.geometry import Geometry, transform_labels
 from reid_core.data.sidecars import names_of
 from reid_core.errors import ConfigError, DataError
 from reid_core.images import read_image
 from reid_core.runs.assembly.labelling import make_field
-from reid_parsing.fields import JOINTS
+from reid_parsing.fields import JOINTS, SILHOUETTE
 from reid_parsing.joints import correct_joints
-from reid_parsing.labelling import label_maps
-from reid_parsing.metrics import Confusion
+from reid_parsing.labelling import compared, label_maps
 from reid_parsing.pictures import overlay_sheet
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def export_labels(
     Args:
         ctx: the surroundings of a run.
         plugin: whose parser labels.
-        field: ``parts``, ``garments`` or ``keypoints``.
+        field: ``parts``, ``garments``, ``keypoints`` or ``silhouette``.
         samples: the images.
         specs: fields that they carry; the truth, where it is among them, measures the labels.
         out: a folder that is not there, or empty.
@@ -82,7 +80,9 @@ def export_labels(
         )
     offered = {labeler.spec.name: labeler for labeler in plugin.reid_pseudo_labels(ctx)}
     if field not in offered:
-        raise ConfigError(f"this parser makes {', '.join(offered)}, not '{field}'")
+        detector = {JOINTS: "parsing.joints", SILHOUETTE: "parsing.silhouettes"}.get(field)
+        remedy = f"; -s {detector}=FILE names a detector" if detector else ""
+        raise ConfigError(f"this parser makes {', '.join(offered)}, not '{field}'{remedy}")
     spec = offered[field].spec
     truth = [sample.fields[field] for sample in samples] if field in specs else []
     source = make_field(ctx, plugin.name, offered[field], Source("main", tuple(samples), specs))
@@ -105,11 +105,8 @@ def export_labels(
         return
     yield f"contact sheet: {_sheet(samples, files, spec, sheet_beside(out))}"
     if truth:
-        scores = Confusion(spec.classes)
-        for true, made in zip(truth, files, strict=True):
-            labels = read_field(true, spec)
-            found = transform_labels(read_field(made, spec), Geometry.plain(labels.shape))
-            scores.add(labels, found)
+        made_maps, true_maps = ((read_field(one, spec) for one in of) for of in (files, truth))
+        scores = compared(made_maps, true_maps, spec)
         yield (
             f"against the truth that the data set carries: pixel accuracy "
             f"{100 * scores.pixel_accuracy:.1f} %, mIoU {100 * scores.mean_iou:.1f}"
@@ -130,13 +127,13 @@ def _near(truth: Sequence[FieldValue], files: Sequence[Path], spec: FieldSpec) -
 def export_pictures(
     ctx: RunContext, plugin: Parsing, folder: Path, fields: Sequence[str], out: Path
 ) -> Iterator[str]:
-    """Find parts, garments or joints in all pictures below a folder: ``OUT/FIELD/NAME``.
+    """Find parts, joints and the like in all pictures below a folder: ``OUT/FIELD/NAME``.
 
     Args:
         ctx: the surroundings of a run.
         plugin: whose parser labels.
         folder: of pictures; folders in it are kept.
-        fields: ``parts`` and ``garments`` become ``NAME.png``, ``keypoints`` ``NAME.npy``.
+        fields: ``keypoints`` become ``NAME.npy``, ``parts`` and the like ``NAME.png``.
         out: a folder that is not there, or empty.
 
     Yields:
@@ -144,7 +141,7 @@ def export_pictures(
 
     Raises:
         DataError: there are no pictures, or two would have one name.
-        ConfigError: the parser finds no joints.
+        ConfigError: nothing is there that finds joints, or silhouettes.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder")
@@ -160,8 +157,9 @@ def export_pictures(
     for field in fields:
         made: Iterator[bytes]
         if field == JOINTS:
-            found = plugin.body().joints_in(ctx, samples, plugin.settings.mirror)
-            made, suffix = map(array_bytes, found), ".npy"
+            made, suffix = map(array_bytes, plugin.joints_in(ctx, samples)), ".npy"
+        elif field == SILHOUETTE:
+            made, suffix = map(label_bytes, plugin.silhouettes_in(ctx, samples)), ".png"
         else:
             parser = plugin.parser(ctx, field)
             maps = label_maps(ctx, parser, samples, field, plugin.settings.mirror)

@@ -4,4 +4,7 @@ FIELDS = ("parts", "garments")
 """What parsers make."""
 
 JOINTS = "keypoints"
-"""What the shipped network finds beside them."""
+"""What the shipped network finds beside them, and detectors of others."""
+
+SILHOUETTE = "silhouette"
+"""What MediaPipe finds."""

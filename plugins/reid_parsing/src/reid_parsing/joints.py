@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 JOINTS = len(COCO_JOINTS)
 """Points of the field ``keypoints``."""
+
+_SHOULDERS = tuple(COCO_JOINTS.index(f"{side} shoulder") for side in ("left", "right"))
+_HIPS = tuple(COCO_JOINTS.index(f"{side} hip") for side in ("left", "right"))
 
 
 def joint_cross_entropy(
@@ -197,23 +200,34 @@ class JointArrays(Sequence[NDArray[np.float32]]):
 
 
 def correct_joints(
-    found: NDArray[np.float32], truth: NDArray[np.float32], share: float = 0.1
+    found: NDArray[np.float32],
+    truth: NDArray[np.float32],
+    share: float = 0.1,
+    of: Literal["figure", "torso"] = "figure",
 ) -> NDArray[np.bool_]:
     """Return which visible joints are near where they are (PCK).
 
     Args:
         found: ``17 3``.
         truth: ``17 3``; joints of visibility 0 are left out.
-        share: how near, of the longer side of the box around the true joints.
+        share: how near, of the length that ``of`` says.
+        of: the longer side of the box around the true joints, or the way from the middle of the
+            true shoulders to that of the hips.
 
     Returns:
-        One value per joint that the truth has.
+        One value per joint that the truth has; none where it lacks what the length is taken from.
     """
     there = truth[:, 2] > 0
-    if not there.any():
-        return np.zeros(0, bool)
     points = truth[there, :2]
-    side = float(np.ptp(points, axis=0).max())
+    if of == "torso":
+        if not there[[*_SHOULDERS, *_HIPS]].all():
+            return np.zeros(0, bool)
+        ends = (truth[list(pair), :2].mean(0) for pair in (_SHOULDERS, _HIPS))
+        side = float(np.linalg.norm(np.subtract(*ends)))
+    elif there.any():
+        side = float(np.ptp(points, axis=0).max())
+    else:
+        return np.zeros(0, bool)
     near: NDArray[np.bool_] = np.linalg.norm(found[there, :2] - points, axis=1) <= share * max(
         side, 1.0
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reid_core import write_json
 from reid_core.contract.fields import SHARED_FIELDS, FieldSpec
@@ -14,6 +15,7 @@ from reid_core.data.decoding import read_field
 from reid_core.data.geometry import Geometry, transform_labels
 from reid_core.images import read_image
 from reid_core.machine.devices import autocast_of, memory_format_of
+from reid_parsing.fields import SILHOUETTE
 from reid_parsing.inference import BodyParser, LabelMaps
 from reid_parsing.joints import correct_joints
 from reid_parsing.metrics import Confusion, PlaceFrequency
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from reid_core import StageResult
     from reid_core.contract.context import RunContext
     from reid_core.contract.samples import Sample
-    from reid_parsing.body import BodyNetwork
     from reid_parsing.sources import Labelled
 
 _SHEET = 12
@@ -68,31 +69,55 @@ def measure(
         spec: the field.
         mirror: see `parse`.
     """
-    confusion = Confusion(spec.classes)
     maps = label_maps(ctx, parser, samples, spec.name, mirror)
-    for sample, found in zip(samples, maps, strict=True):
-        truth = read_field(sample.fields[spec.name], spec)
-        confusion.add(truth, transform_labels(found, Geometry.plain(truth.shape)))
+    return compared(maps, (read_field(s.fields[spec.name], spec) for s in samples), spec)
+
+
+def compared(
+    maps: Iterable[NDArray[np.uint8]], truth: Iterable[NDArray[np.uint8]], spec: FieldSpec
+) -> Confusion:
+    """Compare label maps with true ones, each at the true one's size.
+
+    Args:
+        maps: uint8 ``h w`` each.
+        truth: as many.
+        spec: the field.
+    """
+    confusion = Confusion(spec.classes)
+    for found, true in zip(maps, truth, strict=True):
+        confusion.add(true, transform_labels(found, Geometry.plain(true.shape)))
     return confusion
 
 
+def true_silhouettes(samples: Iterable[Sample]) -> Iterator[NDArray[np.uint8]]:
+    """Yield where people are in pictures with the field ``silhouette`` or ``parts``: 1, else 0."""
+    for sample in samples:
+        name = SILHOUETTE if SILHOUETTE in sample.fields else "parts"
+        yield (read_field(sample.fields[name], SHARED_FIELDS[name]) > 0).astype(np.uint8)
+
+
 def measure_joints(
-    ctx: RunContext, body: BodyNetwork, samples: Sequence[Sample], mirror: bool = True
-) -> float:
-    """Return the share of true joints near which they are found (PCK@0.1).
+    joints: Iterable[NDArray[np.float32]], samples: Sequence[Sample]
+) -> dict[str, float]:
+    """Return the shares of true joints near which they are found.
 
     Args:
-        ctx: the run.
-        body: the network.
+        joints: float32 ``17 3`` of each sample.
         samples: with the field ``keypoints``.
-        mirror: see `joints_in`.
+
+    Returns:
+        ``PCK@0.1``: within a tenth of the longer side of the box around the true joints;
+        ``PCK@0.2 torso``: within a fifth of the way from shoulders to hips, of pictures whose
+        shoulders and hips have a place. In 0..1; hidden joints count, too.
     """
     spec = SHARED_FIELDS["keypoints"]
-    near = [
-        correct_joints(found, read_field(sample.fields[spec.name], spec))
-        for sample, found in zip(samples, body.joints_in(ctx, samples, mirror), strict=True)
-    ]
-    return float(np.concatenate(near).mean())
+    figure, torso = [], []
+    for found, sample in zip(joints, samples, strict=True):
+        truth = read_field(sample.fields[spec.name], spec)
+        figure.append(correct_joints(found, truth))
+        torso.append(correct_joints(found, truth, 0.2, "torso"))
+    pairs = (("PCK@0.1", figure), ("PCK@0.2 torso", torso))
+    return {name: float(np.concatenate(near).mean()) for name, near in pairs}
 
 
 def frequency_guess(labelled: Labelled, size: tuple[int, int]) -> Confusion:

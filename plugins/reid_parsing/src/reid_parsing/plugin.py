@@ -1,8 +1,8 @@
-"""The plugin: labelers of ``parts`` and ``garments``, and labelled data that users bring."""
+"""The plugin: labelers of what a body consists of, and labelled data that users bring."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,14 @@ from reid_core.contract.samples import DataProvider, DataSet
 from reid_core.errors import ConfigError, DataError
 from reid_core.weights import shipped_weights
 from reid_parsing.body import is_body, load_body
-from reid_parsing.fields import FIELDS, JOINTS
+from reid_parsing.detectors import mediapipe
+from reid_parsing.detectors.opening import (
+    EachPicture,
+    key_of,
+    open_joints,
+    open_silhouettes,
+)
+from reid_parsing.fields import FIELDS, JOINTS, SILHOUETTE
 from reid_parsing.labelling import draw_sheet, label_maps, report_training
 from reid_parsing.lookup import LABEL_SETS, fields_of
 from reid_parsing.providers import layouts
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
     from reid_core import Stage, StageResult
     from reid_core.config import RunConfig
     from reid_core.contract.context import RunContext
-    from reid_core.contract.samples import DataRequest
+    from reid_core.contract.samples import DataRequest, Sample
     from reid_parsing.body import BodyNetwork
     from reid_parsing.inference import BodyParser
     from reid_parsing.recipes import TrainingRecipe
@@ -81,11 +88,16 @@ class ParsingSettings(Settings):
     lr: Rate | None = None
     """Learning rate; none takes the network's own."""
     mirror: bool = True
-    """Average logits with those of the mirrored image."""
+    """Average what is found with that of the mirrored image."""
+    joints: Path | None = None
+    """What finds ``keypoints`` in the parser's place: an ONNX file of RTMPose or ViTPose, or
+    MediaPipe's wheel (or its folder; ``mediapipe`` where it is installed)."""
+    silhouettes: Path | None = None
+    """What finds ``silhouette``: MediaPipe's wheel, as for ``joints``."""
 
 
 class Parsing(Plugin):
-    """Make ``parts``, ``garments`` and ``keypoints`` with a body parser.
+    """Make ``parts``, ``garments``, ``keypoints`` and ``silhouette`` with networks of the body.
 
     Attributes:
         takes_shipped: whether shipped weights are taken where the settings say nothing.
@@ -153,6 +165,21 @@ class Parsing(Plugin):
     def reid_pseudo_labels(self, ctx: RunContext) -> Sequence[Labeler]:
         """Offer the fields that the parser can make."""
         self._run = ctx
+        found = {labeler.spec.name: labeler for labeler in self._of_parser()}
+        return list({**found, **{one.spec.name: one for one in self._of_detectors()}}.values())
+
+    def _of_detectors(self) -> Iterator[Labeler]:
+        settings = self.settings
+        of_joints, of_silhouettes = (mediapipe.PERSON, mediapipe.LANDMARKS), (mediapipe.SILHOUETTE,)
+        for field, given, networks, make, example in (
+            (JOINTS, settings.joints, of_joints, self.find_joints, no_joints),
+            (SILHOUETTE, settings.silhouettes, of_silhouettes, self.find_silhouettes, blank_maps),
+        ):
+            if given is not None:
+                key = f"detectors 1|mirror {settings.mirror}|{key_of(given, networks)}"
+                yield Labeler(SHARED_FIELDS[field], make, key=key, example=example)
+
+    def _of_parser(self) -> Sequence[Labeler]:
         settings, weights = self.settings, self.weights
         if weights is None:
             key = f"parsing 1|mirror {settings.mirror}"
@@ -195,7 +222,43 @@ class Parsing(Plugin):
 
     def find_joints(self, labels: LabelContext) -> Sequence[NDArray[np.float32]]:
         """Return the joints that a labeler is asked for, found while they are gone through."""
-        return self.body().joints_in(labels.run, labels.samples, self.settings.mirror)
+        return self.joints_in(labels.run, labels.samples)
+
+    def joints_in(
+        self, run: RunContext, samples: Sequence[Sample]
+    ) -> Sequence[NDArray[np.float32]]:
+        """Return the joints of samples, by the detector that is set or the body network.
+
+        Raises:
+            ConfigError: neither is there.
+            CheckpointError: the detector is none.
+        """
+        mirror, given = self.settings.mirror, self.settings.joints
+        if given is None:
+            return self.body().joints_in(run, samples, mirror)
+        detector = open_joints(given, run.config.data.threads)
+        return EachPicture(samples, lambda image: detector.joints(image, mirror))
+
+    def find_silhouettes(self, labels: LabelContext) -> Sequence[NDArray[np.uint8]]:
+        """Return the silhouettes that a labeler is asked for, found while they are gone through."""
+        return self.silhouettes_in(labels.run, labels.samples)
+
+    def silhouettes_in(
+        self, run: RunContext, samples: Sequence[Sample]
+    ) -> Sequence[NDArray[np.uint8]]:
+        """Return the silhouettes of samples, uint8 ``h w``.
+
+        Raises:
+            ConfigError: nothing is set that finds them.
+            CheckpointError: what is set is no detector.
+        """
+        mirror, given = self.settings.mirror, self.settings.silhouettes
+        if given is None:
+            raise ConfigError(
+                "silhouettes need a detector: set -s parsing.silhouettes=FILE to MediaPipe's wheel"
+            )
+        detector = open_silhouettes(given, run.config.data.threads)
+        return EachPicture(samples, lambda image: detector.silhouette(image, mirror))
 
     @property
     def weights(self) -> Path | None:
@@ -206,9 +269,8 @@ class Parsing(Plugin):
         )
         if settings.weights is not None:
             return shipped.get(settings.weights.as_posix(), settings.weights)
-        untold = (
-            self.takes_shipped and settings.model_copy(update={"mirror": True}) == ParsingSettings()
-        )
+        beside = {"mirror": True, "joints": None, "silhouettes": None}
+        untold = self.takes_shipped and settings.model_copy(update=beside) == ParsingSettings()
         return shipped.get(SHIPPED) if untold else None
 
     def body(self) -> BodyNetwork:
@@ -220,7 +282,7 @@ class Parsing(Plugin):
         if self.weights is None or not self._is_body():
             raise ConfigError(
                 "this parser finds no joints: install reid-weights and set "
-                f"-s parsing.weights={SHIPPED}"
+                f"-s parsing.weights={SHIPPED}, or give a detector with -s parsing.joints=FILE"
             )
         if self._shipped is None:
             found = load_body(self.weights)

@@ -72,6 +72,9 @@ PART_CLASSES = (
 GARMENT_CLASSES = ("background", "hat", "hair", "upper", "lower", "skin", "face", "shoes")
 """Classes of the field ``garments``."""
 
+SILHOUETTE_CLASSES = ("background", "person")
+"""Classes of the field ``silhouette``."""
+
 COCO_JOINTS = (
     "nose",
     "left eye",
@@ -96,6 +99,7 @@ COCO_JOINTS = (
 SHARED_FIELDS: dict[str, FieldSpec] = {
     "parts": FieldSpec("parts", FieldKind.LABELS, classes=PART_CLASSES),
     "garments": FieldSpec("garments", FieldKind.LABELS, classes=GARMENT_CLASSES),
+    "silhouette": FieldSpec("silhouette", FieldKind.LABELS, classes=SILHOUETTE_CLASSES),
     "keypoints": FieldSpec(
         "keypoints",
         FieldKind.POINTS,

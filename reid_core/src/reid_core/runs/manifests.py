@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def contents_of(record: PluginRecord, summary: str = "") -> Contents:
     """Import a plugin and return what it consists of with its default settings.
 
-    What it makes is what it offers in a run on the toy data, which carry every shared field.
+    What it makes is what it offers in a run on the toy data, which carry fields of every kind.
 
     Args:
         record: the plugin.

@@ -1,4 +1,4 @@
-"""Drawn figures with every shared field: the data that tests live on, and their plugin."""
+"""Drawn figures with fields of every kind: the data that tests live on, and their plugin."""
 
 from typing import TYPE_CHECKING
 

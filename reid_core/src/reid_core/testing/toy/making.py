@@ -1,4 +1,4 @@
-"""The ``toy`` data: small drawn figures with every shared field, written in the ``folder`` layout.
+"""The ``toy`` data: small figures with fields of every kind, written in the layout ``folder``.
 
 ``tiny`` is for tests (96 images of 64 x 32, well under a second), ``quick`` for a first experience
 and for experiments that must say something (some 1500 images of 128 x 64, a few seconds). An
@@ -29,6 +29,7 @@ from reid_core.errors import DataError, did_you_mean
 from reid_core.testing.toy.cameras import ToyCamera
 from reid_core.testing.toy.figures import Figure, Pose, draw_figure
 from reid_core.testing.toy.people import TOY_LAYOUT, Body, draw_body, draw_outfit, dress
+from reid_core.testing.toy.plugin import TOY_FIELDS
 
 _VERSION = 1
 """Part of the marker: files of another version are drawn again."""
@@ -193,7 +194,7 @@ def _write(root: Path, scale: _Scale, seed: int) -> None:
     dressed = lru_cache(maxsize=4)(_dressed)
     for split in SPLITS:
         (root / split).mkdir()
-        for field in SHARED_FIELDS:
+        for field in TOY_FIELDS:
             (root / "fields" / field / split).mkdir(parents=True)
     (root / "fields" / "texture" / "layout.txt").write_text(f"{TOY_LAYOUT}\n")
     for shot in _shots(scale):

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
     from reid_core import DataRequest, DataSet, Source
 
+TOY_FIELDS = ("parts", "garments", "keypoints", "pose", "texture")
+"""What the figures carry."""
+
 _VARIANTS = ("figures", "tracklets")
 _SIZES = ("quick", "tiny")
 """The first ones are the defaults."""
 
 
 class Toy(Plugin):
-    """Drawn figures with every shared field."""
+    """Drawn figures with fields of every kind."""
 
     @hookimpl
     def reid_datasets(self) -> Sequence[DataProvider]:
@@ -30,8 +33,8 @@ class Toy(Plugin):
             DataProvider(
                 "toy",
                 _load,
-                fields=("parts", "garments", "keypoints", "pose", "texture"),
-                summary="drawn figures with every shared field, made in seconds",
+                fields=TOY_FIELDS,
+                summary="drawn figures with fields of every kind, made in seconds",
                 variants=_VARIANTS,
                 sizes=_SIZES,
                 make=_make,

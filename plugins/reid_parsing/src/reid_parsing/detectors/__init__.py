@@ -1,0 +1,1 @@
+"""Networks of others that find joints and silhouettes, from files that the user has."""
