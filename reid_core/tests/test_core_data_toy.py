@@ -53,8 +53,8 @@ def test_tiny_is_complete(tiny: DataSet) -> None:
     assert len({c for _, c in clothes}) == len(clothes) == 16
     for sample in (*tiny.train.samples, *tiny.query, *tiny.gallery):
         assert read_image(sample.path).shape == (64, 32, 3)
-        assert set(sample.fields) == set(SHARED_FIELDS)
-        values = {n: read_field(sample.fields[n], spec) for n, spec in SHARED_FIELDS.items()}
+        assert set(sample.fields) == set(tiny.train.fields)
+        values = {n: read_field(value, SHARED_FIELDS[n]) for n, value in sample.fields.items()}
         assert values["parts"].shape == values["garments"].shape == (64, 32)
         assert values["keypoints"].shape == (17, 3)
         assert values["texture"].shape == (3, 32, 32)
