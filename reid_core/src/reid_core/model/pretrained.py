@@ -135,7 +135,8 @@ def read_weights(given: Path, encoder: str, importer: str = "auto") -> WeightsFi
             f"names in files of the layout '{layout.name}' hold '{layout.required}', this one has "
             f"{some(state)}",
         )
-    return WeightsFile(str(given), state, layout)
+    told = description.get("learnt_from") or {}
+    return WeightsFile(str(given), state, layout, learnt_from=told)
 
 
 def fill_weights(
