@@ -6,3 +6,6 @@ from reid_core.moved import former_names
 
 if not TYPE_CHECKING:
     __getattr__ = former_names(__name__)
+
+TOY_FIELDS = ("parts", "garments", "keypoints", "pose", "texture")
+"""What the figures carry."""

@@ -26,10 +26,10 @@ from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
 from reid_core.data.encoding import array_bytes, image_bytes, label_bytes
 from reid_core.data.folder import SPLITS, load_folder
 from reid_core.errors import DataError, did_you_mean
+from reid_core.testing.toy import TOY_FIELDS
 from reid_core.testing.toy.cameras import ToyCamera
 from reid_core.testing.toy.figures import Figure, Pose, draw_figure
 from reid_core.testing.toy.people import TOY_LAYOUT, Body, draw_body, draw_outfit, dress
-from reid_core.testing.toy.plugin import TOY_FIELDS
 
 _VERSION = 1
 """Part of the marker: files of another version are drawn again."""

@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from reid_core import DataProvider, Plugin, hookimpl
+from reid_core.testing.toy import TOY_FIELDS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from reid_core import DataRequest, DataSet, Source
-
-TOY_FIELDS = ("parts", "garments", "keypoints", "pose", "texture")
-"""What the figures carry."""
 
 _VARIANTS = ("figures", "tracklets")
 _SIZES = ("quick", "tiny")
