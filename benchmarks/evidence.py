@@ -60,9 +60,9 @@ def chosen(given: argparse.Namespace) -> list[Study]:
 
 def preload() -> None:
     """Import what every run imports and no row's code has: seconds of each process."""
-    from reid_core.model.torchvision_guard import guard_torchvision
+    from reid_core.torchvision_guard import ensure
 
-    guard_torchvision()
+    ensure()
     import scipy.stats  # noqa: F401
     import timm  # noqa: F401
     import torch

@@ -61,16 +61,16 @@ from reid_core import (
 from reid_core.contract.fields import PART_CLASSES
 from reid_core.loop.assembly import Assembly
 from reid_core.model.embedder import embedder_of
-from reid_core.model.torchvision_guard import guard_torchvision
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import Recorder
 from reid_fsam.extractor import ShapeExtractor
 from reid_fsam.losses import divergence
 
-guard_torchvision()
-from timm.models import register_model  # noqa: E402
-from timm.models.resnet import BasicBlock, ResNet  # noqa: E402
+# isort: split
+# Behind reid_core, which lets timm import torchvision beside any build of torch.
+from timm.models import register_model
+from timm.models.resnet import BasicBlock, ResNet
 
 PROTOCOLS = {"cc": "cross-clothes", "sc": "same-clothes"}
 GREYED = {

@@ -52,9 +52,9 @@ MARKED = (
 
 def preload() -> None:
     """Import once what all parts need; CUDA itself is left to them."""
-    from reid_core.model.torchvision_guard import guard_torchvision
+    from reid_core.torchvision_guard import ensure
 
-    guard_torchvision()
+    ensure()
     import timm  # noqa: F401
     import torch  # noqa: F401
 

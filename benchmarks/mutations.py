@@ -53,7 +53,7 @@ LISTS = {
 PASSED, FAILED, INTERRUPTED = 0, 1, 2  # pytest's exit codes; the last: a file is not collected
 SLOW = "none, for they do not come to an end"
 LONGEST = 300  # seconds for the tests of one mutation
-GUARD = ROOT / "reid_core/src/reid_core/model/torchvision_guard.py"
+GUARD = ROOT / "reid_core/src/reid_core/torchvision_guard.py"
 HEAVY = (
     "numpy",
     "scipy.stats",
@@ -197,7 +197,8 @@ def import_heavy() -> None:
     spec.loader.exec_module(guard)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        guard.guard_torchvision()
+        guard.install()
+        import_module("torchvision")
     for name in HEAVY:
         import_module(name)
     torch = import_module("torch")

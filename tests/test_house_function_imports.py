@@ -20,7 +20,7 @@ PLACES = {
 """Folders or modules in which it is allowed."""
 
 LIBRARIES = {
-    **dict.fromkeys(("kornia", "sklearn", "timm", "torchvision", "tensorboardX"), HEAVY),
+    **dict.fromkeys(("kornia", "sklearn", "timm", "tensorboardX"), HEAVY),
     **dict.fromkeys(("av", "huggingface_hub", "mlflow", "onnxruntime", "open_clip"), EXTRA),
     **dict.fromkeys(
         ("matplotlib", "openvino", "pyarrow", "qdrant_client", "ray", "resource"), EXTRA
@@ -37,7 +37,6 @@ MODULES = {
     "reid_core/plugins/discovery.py": LISTED,
     "reid_core/plugins/offers.py": LISTED,
     "reid_core/model/exporting.py": EXTRA,
-    "reid_core/model/torchvision_guard.py": "the guard comes before the first import of timm",
     "reid_baselines/metric.py": EXTRA,
     "reid_search/models.py": COMMANDS,
     "reid_synthpeople/workers.py": "what is printed at import must not come between its answers",

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
+from timm.models import register_model
+from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from reid_core import (
@@ -33,13 +35,8 @@ from reid_core import (
     hookimpl,
 )
 from reid_core.contract.fields import PART_CLASSES
-from reid_core.model.torchvision_guard import guard_torchvision
 from reid_fsam.extractor import ShapeExtractor
 from reid_fsam.losses import divergence
-
-guard_torchvision()
-from timm.models import register_model  # noqa: E402
-from timm.models.resnet import BasicBlock, ResNet  # noqa: E402
 
 Sees = Literal["image", "mask", "both"]
 

@@ -94,9 +94,6 @@ def test_removing_the_last_stride_keeps_the_names_of_the_weights() -> None:
 
 
 def test_resnet50_fits_torchvisions_state_dict() -> None:
-    from reid_core.model.torchvision_guard import guard_torchvision
-
-    guard_torchvision()
     from torchvision.models import resnet50
 
     with torch.device("meta"):

@@ -18,7 +18,6 @@ from reid_core.model.encoder import TimmEncoder
 from reid_core.model.layouts import Layout
 from reid_core.model.pretrained import fill_weights, read_weights
 from reid_core.model.stored import load_embedder
-from reid_core.model.torchvision_guard import guard_torchvision
 from reid_core.model.trunks import adapted
 from reid_core.testing.tiny import tiny_assembly
 from reid_core.weights import sha256_of, weights_file
@@ -110,7 +109,6 @@ def test_nothing_is_random_in_silence(tmp_path: Path) -> None:
 
 
 def test_tables_of_relative_positions_follow_the_window(tmp_path: Path) -> None:
-    guard_torchvision()
     from timm.models.swin_transformer import SwinTransformer
 
     options = {"num_classes": 0, "embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}

@@ -123,9 +123,6 @@ def test_every_key_of_every_recipe_is_the_papers_or_the_cores(name: str) -> None
 
 
 def test_backbones_have_published_weights() -> None:
-    from reid_core.model.torchvision_guard import guard_torchvision
-
-    guard_torchvision()
     import timm
 
     names = {config(name).model.backbone for name in PAPER if not name.startswith("osnet/")}

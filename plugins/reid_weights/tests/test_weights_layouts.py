@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from reid_core import fill_weights, read_weights
 from reid_core.errors import ConfigError
 from reid_core.model.encoder import TimmEncoder
-from reid_core.model.torchvision_guard import guard_torchvision
 from reid_core.model.trunks import adapted
 from reid_weights.layouts import LAYOUTS
 
@@ -149,7 +148,6 @@ def solider(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_solider_s_swin_is_read_with_its_own_order_of_patches(tmp_path: Path) -> None:
-    guard_torchvision()
     from timm.models.swin_transformer import PatchMerging, SwinTransformer
 
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from reid_core import moved
+from reid_core import moved, torchvision_guard
 
 
 def _listed() -> dict[str, str]:
@@ -27,6 +27,7 @@ __all__ = sorted(_MODULES)
 __version__ = metadata.version("reid-core")
 
 moved.install()
+torchvision_guard.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -105,7 +105,6 @@ from reid_core.model.pretrained import (
     fill_weights as fill_weights,
     read_weights as read_weights,
 )
-from reid_core.model.torchvision_guard import guard_torchvision as guard_torchvision
 from reid_core.outputs import (
     FIGURE_SUFFIXES as FIGURE_SUFFIXES,
     PICTURE_SUFFIXES as PICTURE_SUFFIXES,

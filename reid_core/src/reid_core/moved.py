@@ -107,6 +107,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "reid_core.contract.model",
         "reid_core.contract.plugin",
     ),
+    "reid_core.model.torchvision_guard": ("reid_core.torchvision_guard",),
     "reid_core.plugins.names": ("reid_core.contract.names",),
     "reid_core.plugins.plugin": ("reid_core.contract.plugin",),
     "reid_core.plugins.scaffold": ("reid_core.cli.scaffold",),

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_core import ConfigError, Encoder, guard_torchvision
+from reid_core import ConfigError, Encoder
 
 if TYPE_CHECKING:
     from reid_core import StageResult
@@ -217,7 +217,6 @@ def build_text(name: str, pretrained: str | Path | None) -> tuple[TextTower, Ten
                 "-s clipreid.text=ViT-B-16-quickgelu"
             )
         return _random_text(), None
-    guard_torchvision()  # open_clip imports torchvision
     try:
         import open_clip
     except ImportError:

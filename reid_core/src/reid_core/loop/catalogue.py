@@ -15,7 +15,6 @@ from torch import nn
 from reid_core.config import OptimSection, ScheduleSection
 from reid_core.contract.step import OPTIMISERS, Optimiser
 from reid_core.errors import ConfigError, did_you_mean
-from reid_core.model import torchvision_guard
 
 _NOT_STEPPED_SO = frozenset({"lbfgs", "sparseadam", "muon"})
 """Of torch.optim: one calls the loss again, the others take parameters of special kinds alone."""
@@ -106,7 +105,6 @@ def _of_timm(
 
 
 def _timm(room: str) -> Any:
-    torchvision_guard.guard_torchvision()
     return import_module(f"timm.{room}")
 
 

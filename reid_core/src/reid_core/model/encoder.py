@@ -21,7 +21,6 @@ from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.model.frames import fitted
 from reid_core.model.modes import evaluating
 from reid_core.model.pretrained import Filled, fill_weights, read_weights
-from reid_core.model.torchvision_guard import guard_torchvision
 from reid_core.model.trunks import (
     adapted,
     as_map,
@@ -243,7 +242,6 @@ def _trained_with(name: str) -> tuple[Sequence[float], Sequence[float]]:
 
 
 def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Module:
-    guard_torchvision()
     import timm
 
     if not timm.is_model(name.partition(".")[0]):

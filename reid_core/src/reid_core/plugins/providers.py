@@ -26,6 +26,7 @@ from reid_core.errors import (
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.discovery import catalogue, installed, known_offer
 from reid_core.plugins.offers import InstalledOffers
+from reid_retrieval.finding import read_protocol
 
 if TYPE_CHECKING:
     from torch import nn
@@ -142,8 +143,6 @@ class Providers:
             ConfigError: the file cannot be read, or does not describe one.
         """
         if name.endswith(".toml"):
-            from reid_retrieval.finding import read_protocol
-
             with own_errors():
                 return read_protocol(Path(name))
         found: protocols.Protocol | None = self._find("protocols", name)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(SKIPPED)
     for line in lines:
         terminalreporter.line(line)
+
+
+def pytest_sessionfinish() -> None:
+    """Collect garbage once: as it ends, pytest does so five times, among all of torch's objects."""
+    gc.collect()
+    gc.freeze()
 
 
 RunReid = Callable[..., tuple[int, str, str]]

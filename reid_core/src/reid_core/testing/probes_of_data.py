@@ -42,10 +42,9 @@ class Clustering(Plugin):
 
     def _cluster(self, labels: LabelContext) -> Any:
         import numpy as np
-        from sklearn.cluster import KMeans
+        from scipy.cluster.vq import kmeans2
 
-        means = KMeans(self.settings.clusters, n_init=1, random_state=0)
-        found = means.fit_predict(labels.features())
+        _, found = kmeans2(labels.features(), self.settings.clusters, minit="++", seed=0)
         return np.unique(found, return_inverse=True)[1]
 
     @hookimpl
