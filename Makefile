@@ -47,7 +47,7 @@ GPU_NEEDS := annotated-types anyio click cloudpickle contourpy cycler fonttools 
     sortedcontainers tensorboardx threadpoolctl timm tomli-w tqdm truststore typing-extensions \
     typing-inspection tzdata
 
-.PHONY: install demo test lint format typecheck imports pytest sbom bench gpu-wheels clean
+.PHONY: install demo test lint format typecheck imports pytest docs sbom bench gpu-wheels clean
 .NOTPARALLEL:
 
 install: $(STAMP)
@@ -95,6 +95,10 @@ pytest: install
 	@$(RUN) -c 'import sys; from importlib.util import find_spec; s = find_spec("reid_core"); sys.exit(not (s and s.origin))' || { \
 	    echo "reid_core is not installed: rm $(STAMP); make install" >&2; exit 1; }
 	OMP_NUM_THREADS=$(THREADS) $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# The documentation as a site, in site/: any warning is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 # In an environment of its own, so that the list holds nothing that is there for the listing.
 sbom: install

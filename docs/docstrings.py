@@ -30,7 +30,7 @@ class Docstring:
         return found
 
 
-_TITLE = re.compile(r"^(Args|Attributes|Returns|Raises):$", re.MULTILINE)
+_TITLE = re.compile(r"^(Args|Attributes|Returns|Raises|Example|Sources):$", re.MULTILINE)
 _ENTRY = re.compile(r"^(\w[\w, ]*): ", re.MULTILINE)
 
 

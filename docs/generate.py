@@ -25,6 +25,7 @@ from baselines import read_rows  # noqa: E402
 from docstrings import docstring, table  # noqa: E402
 from interface import CHANGELOG, INTERFACE, interface_lines, unannounced  # noqa: E402
 from mutations import LISTS, key_of, read_list, read_results  # noqa: E402
+from public import public_page  # noqa: E402
 from reference import configuration_page, hooks_page, types_page  # noqa: E402
 
 from reid_core.cli.scaffold import Scaffold, files_of  # noqa: E402
@@ -140,6 +141,7 @@ def baselines_table() -> str:
 PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "hooks.md": hooks_page,
     DOCS / "types.md": types_page,
+    DOCS / "public.md": public_page,
     DOCS / "configuration.md": configuration_page,
     INTERFACE: interface_lines,
 }

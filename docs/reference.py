@@ -150,11 +150,12 @@ def types_page() -> str:
     for title, names in GROUPS.items():
         parts.append(f"## {title}")
         for name in names:
-            parts += [f"### {name}", *_class(getattr(reid_core, name))]
+            parts += [f"### {name}", *class_parts(getattr(reid_core, name))]
     return "\n\n".join(parts) + "\n"
 
 
-def _class(cls: type) -> Iterator[str]:
+def class_parts(cls: type) -> Iterator[str]:
+    """Yield what a class is, and a table of its fields, properties and methods."""
     doc = docstring(cls)
     yield paragraphs(doc.text)
     rows = [*_fields(cls, doc), *_members(cls)]
@@ -196,7 +197,8 @@ def _members(cls: type) -> Iterator[tuple[str, ...]]:
 
 
 def _annotation(cls: type, name: str) -> str:
-    parameters = inspect.signature(cls).parameters
+    # An error takes what every error takes.
+    parameters = {} if issubclass(cls, Exception) else inspect.signature(cls).parameters
     found = cls.__annotations__.get(name) or (
         parameters[name].annotation if name in parameters else ""
     )
