@@ -112,6 +112,19 @@ def test_a_hybrid_memory_is_the_papers() -> None:
     torch.testing.assert_close(memory.clusters()[0], (kept[0] + kept[3] + kept[4]) / 3)
 
 
+def test_an_image_that_is_alone_counts_once_however_often_it_is_shown() -> None:
+    memory = HybridMemory(Embedding("x/y", "x/z"), 5, 5, SpclSettings(temperature=0.2))
+    features = vectors(5)
+    memory.begin(np.array([0, 0, 1, 2, 2]), features.numpy)
+    seen = vectors(3, 1)
+    once = memory(shown(seen), torch.tensor([0, 1, 2])).terms["contrast"]
+    rows, places = [0, 1, 1, 1, 2], torch.tensor([0, 1, 1, 1, 2])
+    often = memory(shown(seen[rows]), places).terms["contrast"]
+    torch.testing.assert_close(often, once)
+    several = memory(shown(seen[[0, 0, 1, 2]]), torch.tensor([0, 0, 1, 2])).terms["contrast"]
+    assert not torch.isclose(several, once), "images of a cluster are all counted"
+
+
 def test_reliable_clusters_are_the_papers() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2, 2, 2, 3])
     loose = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2])  # 0 and 1 would be one

@@ -39,16 +39,20 @@ class ClusterMemorySettings(MemorySettings, Protocol):
         """Whether the image that is least like the cluster moves it alone."""
 
 
-def info_nce(cosines: Tensor, labels: Tensor, temperature: float) -> Tensor:
+def info_nce(
+    cosines: Tensor, labels: Tensor, temperature: float, weights: Tensor | None = None
+) -> Tensor:
     """Return the mean over rows of minus the log share of a row's own cluster.
 
     Args:
         cosines: ``B K``, similarities to all clusters.
         labels: int64 ``B``; rows with -1 are left out, and without any other the value is 0.
         temperature: tau.
+        weights: of the rows, ``B``; None counts all alike.
     """
-    rows = F.cross_entropy(cosines / temperature, labels, ignore_index=-1, reduction="sum")
-    return rows / (labels >= 0).sum().clamp(min=1)
+    rows = F.cross_entropy(cosines / temperature, labels, ignore_index=-1, reduction="none")
+    counted = (labels >= 0).to(rows) if weights is None else weights * (labels >= 0)
+    return (rows * counted).sum() / counted.sum().clamp(min=torch.finfo(rows.dtype).tiny)
 
 
 class ClusterMemory(IdentityCriterion):
@@ -169,8 +173,19 @@ class HybridMemory(IdentityCriterion):
     ) -> IdentityOutput:
         """Return the term ``contrast`` (`info_nce`); soft targets are of fixed identities."""
         cosines = inner_products(embedded.unit, self.clusters())
-        loss = info_nce(cosines, labels, self.settings.temperature)
+        loss = info_nce(cosines, labels, self.settings.temperature, self.shares(labels))
         return IdentityOutput({"contrast": loss}, cosines / self.settings.temperature)
+
+    def shares(self, labels: Tensor) -> Tensor:
+        """Return the weight of every row, ``B``: 1, or its share of the rows of one image.
+
+        An identity of one image has as many places in a batch as one of many. All of them together
+        weigh what one does: otherwise, where most images are alone, hardly anything but telling
+        them apart would be learnt.
+        """
+        alone = torch.cat([self.sizes[:, 0] == 1, self.sizes.new_zeros(1, dtype=torch.bool)])
+        times = (labels[:, None] == labels[None, :]).sum(1).to(self.memory)
+        return torch.where(alone[labels], 1 / times, torch.ones_like(times))
 
     @torch.no_grad()
     def update(self, embedded: Embedded, labels: Tensor) -> None:
