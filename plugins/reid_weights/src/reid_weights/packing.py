@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reid_core import ConfigError, load_embedder, write_json
 from reid_core.errors import did_you_mean
 from reid_core.model.tensors import write_tensors
+from reid_core.runs.resolve import resolve
 from reid_core.weights import sha256_of
 from reid_parsing.body import body_of
 from reid_weights import OWNER, RECIPES
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 BODY = "body"
 """The recipe that trains no embedder, but what finds parts, garments and joints."""
+
+
+_ELSEWHERE = ("engine.", "data.root", "data.threads")
+"""Keys that say where and how fast a run computes, not what it learns."""
 
 
 def recipe_of(name: str) -> Path:
@@ -64,6 +69,7 @@ def pack(name: str, run: Path, out: Path, scores: Mapping[str, Any] | None = Non
         "license": "MIT",
         "people": "computed; no photograph of anybody, and nothing learnt from one",
         "recipe": recipe.name,
+        "changed": changed(recipe, config),
         "seed": config["run"]["seed"],
         "made_with": {
             **{f"reid-{d}": version(f"reid-{d}") for d in ("core", "synthpeople", "weights")},
@@ -79,6 +85,30 @@ def pack(name: str, run: Path, out: Path, scores: Mapping[str, Any] | None = Non
     whole = {**description, "sha256": sha256_of(path), "card": card}
     write_json(path.with_suffix(".json"), whole)
     return path
+
+
+def changed(recipe: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run was told beside its recipe, by dotted key: its weights are others.
+
+    Args:
+        recipe: the file.
+        config: of the run, as in its ``config.toml``.
+    """
+    asked = _flat(tomllib.loads(resolve(recipe=str(recipe)).config.to_toml()))
+    found = _flat(config)
+    return {
+        key: found.get(key)
+        for key in sorted(asked.keys() | found.keys())
+        if asked.get(key) != found.get(key) and not key.startswith(_ELSEWHERE)
+    }
+
+
+def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{before}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def _write(path: Path, state: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
