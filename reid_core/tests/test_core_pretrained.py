@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reid_core.data.people import learnt_from, people_in, seen_before
 from reid_core.errors import CheckpointError, ConfigError
+from reid_core.loop.trainer import Trainer
 from reid_core.model.embedder import embedder_of
 from reid_core.model.encoder import TimmEncoder
 from reid_core.model.layouts import Layout
@@ -134,6 +135,13 @@ def test_embedders_runs_and_names_start_an_encoder(
     wanted = assembly.model.encoder.state_dict()
     monkeypatch.setattr("reid_core.weights.shipped_weights", lambda: {"people/tiny": file})
     monkeypatch.setattr("reid_core.weights.shipped_weights", lambda: {"people/tiny": file})
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    Trainer(assembly, unfinished / "checkpoint.pt").save()
+    for given in (unfinished, unfinished / "checkpoint.pt"):
+        encoder = TimmEncoder("test_resnet", assembly.config.data.size, pretrained=given)
+        assert all(torch.equal(encoder.state_dict()[k], v) for k, v in wanted.items())
+        assert encoder.conventions == assembly.model.encoder.conventions
     for given in (file, tmp_path, Path("people/tiny")):
         encoder = TimmEncoder("test_resnet", assembly.config.data.size, pretrained=given)
         assert all(torch.equal(encoder.state_dict()[k], v) for k, v in wanted.items())
@@ -201,6 +209,25 @@ def test_the_last_stride_is_removed_where_it_can_be(
     name: str, size: tuple[int, int], stride: int
 ) -> None:
     assert TimmEncoder(name, size).spec["last_stride"] == stride
+
+
+@pytest.mark.parametrize(("height", "rows"), [(208, 13), (240, 15), (300, 19), (200, 13), (100, 7)])
+def test_a_map_of_n_rows_becomes_one_of_2n_less_1(height: int, rows: int) -> None:
+    with torch.device("meta"):
+        image = torch.zeros(1, 3, height, 64)
+        before = TimmEncoder("resnet18", (height, 64), last_stride=2).eval()(image)["encoder/map"]
+        assert rows == 2 * before.shape[2] - 1
+        for last_stride in ("auto", 1):
+            encoder = TimmEncoder("resnet18", (height, 64), last_stride=last_stride)
+            assert encoder.spec["last_stride"] == 1
+            assert encoder.eval()(image)["encoder/map"].shape[2] == rows
+
+
+def test_a_swin_keeps_its_own_last_stride() -> None:
+    with torch.device("meta"):
+        encoder = TimmEncoder("swin_tiny_patch4_window7_224", (128, 64))
+    assert encoder.spec["last_stride"] == 2
+    assert encoder.taps[-1].stride == 32
 
 
 def test_a_pooling_that_rounds_down_may_double_to_one_row_more() -> None:

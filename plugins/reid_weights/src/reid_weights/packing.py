@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reid_core import ConfigError, load_embedder, write_json
+from reid_core.config import RunConfig
 from reid_core.errors import did_you_mean
 from reid_core.model.tensors import write_tensors
-from reid_core.runs.resolve import resolve
 from reid_core.weights import sha256_of
 from reid_parsing.body import body_of
 from reid_weights import OWNER, RECIPES
@@ -24,7 +24,7 @@ BODY = "body"
 """The recipe that trains no embedder, but what finds parts, garments and joints."""
 
 
-_ELSEWHERE = ("engine.", "data.root", "data.threads")
+_ELSEWHERE = ("engine.", "data.root", "data.threads", "run.recipe")
 """Keys that say where and how fast a run computes, not what it learns."""
 
 
@@ -90,15 +90,19 @@ def pack(name: str, run: Path, out: Path, scores: Mapping[str, Any] | None = Non
 def changed(recipe: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a run was told beside its recipe, by dotted key: its weights are others.
 
+    Settings of plugins count where the recipe names them.
+
     Args:
         recipe: the file.
         config: of the run, as in its ``config.toml``.
     """
-    asked = _flat(tomllib.loads(resolve(recipe=str(recipe)).config.to_toml()))
+    told = tomllib.loads(recipe.read_text("utf-8"))
+    asked = _flat(tomllib.loads(RunConfig.model_validate(told).to_toml()))
     found = _flat(config)
+    keys = {k for k in found if not k.startswith("plugins.")} | asked.keys()
     return {
         key: found.get(key)
-        for key in sorted(asked.keys() | found.keys())
+        for key in sorted(keys)
         if asked.get(key) != found.get(key) and not key.startswith(_ELSEWHERE)
     }
 
