@@ -11,8 +11,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from torch import Tensor, nn
+from torchvision.models import mobilenet_v2
 
-from reid_core import guard_torchvision
 from reid_core.errors import CheckpointError
 from reid_core.model.encoder import TimmEncoder
 from reid_weights.commands import weights
@@ -24,9 +24,6 @@ SIZE = (64, 32)
 @pytest.fixture(scope="module")
 def published() -> nn.Module:
     """Return a MobileNetV2 whose tensors have torchvision's names, as the published file's."""
-    guard_torchvision()
-    from torchvision.models import mobilenet_v2
-
     torch.manual_seed(0)
     network = mobilenet_v2().eval()
     for module in network.modules():

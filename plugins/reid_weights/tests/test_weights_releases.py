@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
+from torchvision import models
 
-from reid_core import fill_weights, guard_torchvision, read_weights
+from reid_core import fill_weights, read_weights
 from reid_core.model.trunks import adapted
 
 State = dict[str, Tensor]
@@ -29,11 +31,8 @@ def under(prefix: str, state: Mapping[str, Tensor]) -> State:
 
 def resnet50() -> State:
     """Return the names and shapes of torchvision's ResNet-50, which all of them took over."""
-    guard_torchvision()
-    from torchvision.models import resnet50
-
     with torch.device("meta"):
-        state = resnet50().state_dict()
+        state = models.resnet50().state_dict()
     trunk = {n: v for n, v in state.items() if not n.startswith("fc.")}
     return {
         n: torch.tensor(0) if n.endswith("num_batches_tracked") else blank(*v.shape)
@@ -150,9 +149,6 @@ RELEASES: Mapping[str, tuple[Callable[[], Any], str, dict[str, Any]]] = {
 @pytest.mark.parametrize("importer", list(RELEASES))
 def test_all_that_a_release_has_is_taken_or_told(tmp_path: Path, importer: str) -> None:
     content, name, options = RELEASES[importer]
-    guard_torchvision()
-    import timm
-
     with torch.device("meta"):
         trunk: nn.Module = timm.create_model(name, num_classes=0, **options)
     path = tmp_path / "release.pth"

@@ -12,10 +12,11 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor
 
-from reid_core import guard_torchvision, write_json
+from reid_core import write_json
 from reid_core.errors import CheckpointError
 from reid_core.model.tensors import write_tensors
 from reid_core.weights import sha256_of
@@ -72,9 +73,6 @@ def named_as_timm(state: dict[str, Tensor], origin: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the number of tensors or a shape differs: it is another network.
     """
-    guard_torchvision()
-    import timm
-
     with torch.device("meta"):
         wanted = timm.create_model(NETWORK, num_classes=0).state_dict()
     if len(state) != len(wanted):
