@@ -21,7 +21,8 @@ PLACES = {
 
 LIBRARIES = {
     **dict.fromkeys(("kornia", "sklearn", "timm", "tensorboardX"), HEAVY),
-    **dict.fromkeys(("av", "huggingface_hub", "mlflow", "onnxruntime", "open_clip"), EXTRA),
+    **dict.fromkeys(("ai_edge_litert", "av", "huggingface_hub", "mlflow"), EXTRA),
+    **dict.fromkeys(("onnxruntime", "open_clip"), EXTRA),
     **dict.fromkeys(
         ("matplotlib", "openvino", "pyarrow", "qdrant_client", "ray", "resource"), EXTRA
     ),
