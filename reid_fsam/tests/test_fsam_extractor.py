@@ -13,6 +13,7 @@ from reid_core import ConfigError, CrossEntropyTriplet, Embedding
 from reid_core.config import IdentitySection
 from reid_core.model.encoder import TimmEncoder
 from reid_fsam.extractor import Routing, ShapeExtractor
+from reid_fsam.masks import as_picture
 
 SIZE = (64, 32)
 
@@ -120,6 +121,18 @@ def test_where_another_rank_has_rows_a_block_runs_on_none() -> None:
     out.sum().backward()
     idle = [p.grad for p in module.branches[1].parameters()]
     assert all(g is not None and not g.abs().sum() for g in idle), "takes part, adds nothing"
+
+
+def test_a_mask_for_a_picture_is_normalised_like_one() -> None:
+    found = []
+    for picture in (False, True):
+        torch.manual_seed(0)
+        made = ShapeExtractor("test_resnet", SIZE, 3, routing="single", picture=picture)
+        found.append(made.eval())
+    plain, picture_of = found
+    mask = masks(2)[:, :1]
+    with torch.inference_mode():
+        assert torch.equal(picture_of(mask)[-1], plain(as_picture(mask))[-1])
 
 
 def test_the_sum_of_three_blocks_needs_no_pose() -> None:

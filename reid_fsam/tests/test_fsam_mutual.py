@@ -165,6 +165,17 @@ def test_gradients_are_compared_at_the_first_step_on_the_last_block() -> None:
     assert not [name for name in terms(view, kl_weight=0.0) if "gradient" in name]
 
 
+def test_gradients_that_are_not_there_are_not_compared() -> None:
+    still = {BLOCKS[-1]: torch.randn(ROWS, 6, 4, 2)}
+    assert set(terms(shown(**still), iteration=0, kl_weight=0.0)) == {
+        "fsam/keep",
+        "fsam/similarity",
+    }
+    nobody = shown()
+    del nobody.logits["core/global"]  # type: ignore[attr-defined]
+    assert len(terms(nobody, iteration=0, kl_weight=0.0)) == 2
+
+
 def test_a_chosen_embedding_is_compared_and_a_missing_one_refused() -> None:
     view = shown()
     view.logits["pcb/stripe1"] = logits(P_S)  # type: ignore[index]

@@ -239,6 +239,19 @@ def test_a_file_of_other_images_is_refused(tmp_path: Path) -> None:
         joints_of_file(samples, path)
 
 
+def test_some_may_stand_on_their_heads_but_not_most(tmp_path: Path) -> None:
+    turned = {"keypoints": pixels()[::-1].flatten().tolist()}
+    for heads in (2, 3):
+        found = [result(f"{k}.png") for k in range(5 - heads)]
+        found += [{"image_id": f"{9 - k}.png", **turned} for k in range(heads)]
+        path = written(tmp_path / f"{heads}.json", found)
+        if heads == 2:
+            assert len(read_people(path).joints) == 5
+        else:
+            with pytest.raises(DataError, match=r"in 3 of 5 images what should be ankles"):
+                read_people(path)
+
+
 SWAPPED = [COCO_JOINTS[0], COCO_JOINTS[2], COCO_JOINTS[1], *COCO_JOINTS[3:]]
 
 

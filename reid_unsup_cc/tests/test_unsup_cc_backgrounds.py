@@ -47,6 +47,8 @@ def test_a_picture_without_its_person() -> None:
     garments[:, 1] = UPPER  # a row without background takes the mean of all of it
     whole = (0.6 + 0.2 + 0.4 + 0.4) / 4
     assert torch.allclose(emptied(image, garments)[0, 0, 1], torch.tensor(whole))
+    garments[:] = UPPER
+    assert not emptied(image, garments).any(), "black, where no background is seen at all"
 
 
 @pytest.mark.parametrize("background", ["keep", "grey", "swap"])

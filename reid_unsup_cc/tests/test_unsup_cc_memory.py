@@ -80,9 +80,10 @@ def test_clusters_can_begin_with_their_mean() -> None:
 
 def test_one_averaged_step() -> None:
     start, rows = unit([[1, 0]]), unit([[0, 1], [0, 1]])
-    plain = holding(start, renormalise=False, mode="average")
-    plain.update(seen(rows), torch.tensor([0, 0]))
-    assert plain.average[0].tolist() == pytest.approx([0.3, 0.7])
+    for count in (1, 2):
+        plain = holding(start, renormalise=False, mode="average")
+        plain.update(seen(rows[:count]), torch.zeros(count, dtype=torch.int64))
+        assert plain.average[0].tolist() == pytest.approx([0.3, 0.7])
     unit_length = holding(start, mode="average")
     unit_length.update(seen(rows), torch.tensor([0, 0]))
     assert unit_length.average[0].tolist() == pytest.approx([0.394, 0.919], abs=5e-4)
@@ -129,6 +130,7 @@ def test_an_update_never_propagates_back() -> None:
     assert not made.average.requires_grad
     assert not made.hard.requires_grad
     assert not list(made.parameters())
+    assert not made.state_dict(), "rebuilt at every epoch's start, so in no checkpoint"
 
 
 def rotated(cosines: list[float]) -> Tensor:
@@ -220,11 +222,12 @@ def test_one_vector_per_image() -> None:
         mean = features()[cluster == LABELS].mean(0)
         assert clusters[cluster].numpy() == pytest.approx(mean, abs=1e-6)
     before = made.instances.clone()
-    rows = torch.randn(2, 4)
-    made.note_rows(torch.tensor([4, 5]))  # the fourth and the fifth image in a cluster
-    made.update(seen(rows), torch.tensor([1, 2]))
-    assert torch.equal(made.instances[[0, 1, 2, 5]], before[[0, 1, 2, 5]])
-    assert torch.allclose(made.instances[[3, 4]], unit(rows), atol=1e-6)
+    rows = torch.randn(4, 4)
+    # The fourth, the fifth and the first image in a cluster, and one in none.
+    made.note_rows(torch.tensor([4, 5, 0, 3]))
+    made.update(seen(rows), torch.tensor([1, 2, 0, -1]))
+    assert torch.equal(made.instances[[1, 2, 5]], before[[1, 2, 5]])
+    assert torch.allclose(made.instances[[3, 4, 0]], unit(rows[:3]), atol=1e-6)
 
 
 @pytest.mark.parametrize(("momentum", "renormalise"), [(0.0, True), (0.3, True), (0.3, False)])

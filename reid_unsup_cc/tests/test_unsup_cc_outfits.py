@@ -81,6 +81,16 @@ def test_templates_need_clothing(toy_tiny: DataSet) -> None:
         TemplatePool(bare)
 
 
+def test_garment_maps_are_brought_to_the_image_s_size(toy_tiny: DataSet) -> None:
+    source = toy_tiny.train
+    picture = read_picture(source, source.samples[0])
+    half = picture.garments[::2, ::2].copy()
+    smaller = source.with_field(source.fields["garments"], [half] * len(source))
+    found = read_picture(smaller, smaller.samples[0])
+    assert np.array_equal(found.garments, half.repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(found.image, picture.image)
+
+
 def test_drawn_templates_belong_to_the_image(toy_tiny: DataSet) -> None:
     source = toy_tiny.train
     pool = TemplatePool(source)
@@ -163,6 +173,9 @@ def test_the_key_is_all_that_they_depend_on(reid_cache: Path, toy_tiny: DataSet)
     others = [key(version="recolor 2"), key(pool=fewer)]
     others += [key(settings=plain.model_copy(update=change)) for change in changes]
     assert len({key(), *others}) == 8
+    # Templates of the same images with other garment maps are other clothes.
+    maps = [np.zeros_like(read_picture(ctx.main, one).garments) for one in ctx.main.samples]
+    assert key(pool=ctx.main.with_field(ctx.main.fields["garments"], maps)) != key()
     # Where they are made has no part in it.
     assert key(settings=plain.model_copy(update={"online": True})) == key()
 

@@ -1,5 +1,7 @@
 """PISE: published sizes, region codes and their exchange, region-wise normalisation, what stays."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -67,6 +69,7 @@ def test_every_part_has_the_published_number_of_parameters(published: PISE) -> N
 def test_what_differs_from_the_published_model_has_no_parameters(published: PISE) -> None:
     ours = PISE(PAPER_WIDTH, PAPER_JOINTS, norm="sample", keep=True, flat=True)
     assert count(ours) == count(published)
+    assert count(PISE(PAPER_WIDTH)) == 23_379_441, "without joints, as in the paper's recipes"
 
 
 def test_the_published_model_s_shapes(published: PISE) -> None:
@@ -192,6 +195,24 @@ def test_the_fusion_paints_codes_where_their_regions_are() -> None:
     moved = (first - second).abs().amax((0, 1, 2)) > 0
     # The 3x3 convolutions of scale and shift see one column beyond.
     assert moved.tolist() == [False] * 3 + [True] * 5
+
+
+def test_scale_and_shift_are_blended_with_the_channel_s_own() -> None:
+    fusion = RegionFusion(2, CLASSES)
+    with torch.no_grad():
+        for layer, bias in ((fusion.scale, 0.5), (fusion.shift, 0.25)):
+            layer.weight.zero_()
+            layer.bias.fill_(bias)
+        fusion.own.weight.fill_(3.0)
+        fusion.own.bias.fill_(-1.0)
+        fusion.blend_scale.fill_(math.log(3))  # three quarters are the codes'
+        fusion.blend_shift.fill_(-math.log(3))  # one quarter
+        maps, regions = torch.randn(1, 2, 8, 8), one_hot(torch.zeros(1, 8, 8, dtype=torch.long))
+        found = fusion(maps, torch.randn(1, CLASSES, 2), regions)
+        moved = fusion.own(torch.full((1, 2, 1, 1), 2.0))
+    scale, shift = 0.75 * (1 + 0.5) + 0.25 * 3, 0.25 * 0.25 + 0.75 * -1
+    torch.testing.assert_close(found, scale * normalise_regions(maps, regions) + shift)
+    assert moved.flatten().tolist() == [5.0, 5.0]
 
 
 # Dressing --------------------------------------------------------------------------------------

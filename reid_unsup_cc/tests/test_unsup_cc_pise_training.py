@@ -232,6 +232,21 @@ def test_settings_reach_the_network(reid_cache: Path) -> None:
     assert result.assembly.config.data.size == SIZE
 
 
+def test_how_the_stage_learns() -> None:
+    own = pise_stage(settings(lr=2e-3, epochs=3, iterations=7)).settings
+    optim = {key: own["optim"][key] for key in ("name", "lr", "weight_decay", "clip_norm")}
+    assert optim == {"name": "adam", "lr": 2e-3, "weight_decay": 0.0, "clip_norm": 1.0}
+    assert own["schedule"] == {
+        "epochs": 3,
+        "iterations_per_epoch": 7,
+        "warmup_epochs": 0,
+        "decay": "cosine",
+        "per_iteration": True,
+    }
+    data = {key: own["data"][key] for key in ("sampler", "instances", "batch_size")}
+    assert data == {"sampler": "random", "instances": 1, "batch_size": 8}
+
+
 def test_data_without_true_pairs_is_refused(reid_cache: Path) -> None:
     ctx = surroundings(reid_cache)
     with pytest.raises(ReidError, match=r"synthpeople/garments"):
