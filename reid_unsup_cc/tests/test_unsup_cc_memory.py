@@ -205,7 +205,7 @@ def test_a_memory_counts_how_often_its_hardest_has_the_smallest_cosine() -> None
     labels = torch.arange(40).repeat_interleave(12)
     made = holding(centres, mode="hard", momentum=1.0)
     made.update(seen(rows), labels)
-    by = [hardness_of(rows, centres[labels], m, 0.05) for m in ("kl", "cosine")]  # type: ignore[arg-type]
+    by = [hardness_of(rows, centres[labels], m, 0.05) for m in ("kl", "cosine")]
     chosen, plain = (hardest_rows(hardness, labels, 40)[0] for hardness in by)
     same = int((chosen == plain).sum())
     assert 0 < same < 40
