@@ -29,9 +29,10 @@ from reid_retrieval.protocols import (
     every_gallery_variant,
     single_shot_variant,
 )
+from reid_retrieval.ranks import positive_ranks, ranks_of_many
 from reid_retrieval.results import RetrievalResult
 from reid_retrieval.retrieval import _screened, evaluate, evaluate_all
-from reid_retrieval.screening import Screening
+from reid_retrieval.screening import Asked, Screening, Settled
 from reid_retrieval.similarities import COSINE, METRICS, compare, metric_of
 
 PROTOCOLS = (
@@ -45,11 +46,9 @@ PROTOCOLS = (
 )
 
 
-def emulated(
-    queries: torch.Tensor, gallery: torch.Tensor, room: torch.Tensor, out: torch.Tensor
-) -> None:
+def emulated(queries: torch.Tensor, gallery: torch.Tensor, out: torch.Tensor) -> None:
     """Multiply as a processor with bfloat16 does: float32 sums, rounded to bfloat16 at the end."""
-    out.copy_((queries.float() @ gallery.float().t()).bfloat16())
+    out.copy_(queries.float() @ gallery.float().t())
 
 
 @pytest.fixture(autouse=True)
@@ -120,9 +119,16 @@ def as_data(results: tuple[RetrievalResult, ...]) -> list[Any]:
     gallery=st.integers(40, 150),
     chunk=st.sampled_from([None, 5]),
     doubtful=st.sampled_from([1 / 32, 0.3, 1.0]),
+    crowded=st.sampled_from([1 / 8, 0.5, 1.0]),
 )
 def test_ties_and_near_ties_are_those_of_float32(
-    kind: tuple[Any, str], seed: int, queries: int, gallery: int, chunk: int | None, doubtful: float
+    kind: tuple[Any, str],
+    seed: int,
+    queries: int,
+    gallery: int,
+    chunk: int | None,
+    doubtful: float,
+    crowded: float,
 ) -> None:
     asked, offered = sides(kind[0], queries, gallery, seed)
     # Copies of other people's images, so that matches tie with what is no match.
@@ -130,6 +136,7 @@ def test_ties_and_near_ties_are_those_of_float32(
     offered = FeatureSet(offered.features[copies], offered.labels)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screening, "_DOUBTFUL", doubtful)
+        patch.setattr(screening, "_CROWDED", crowded)
         results = [
             evaluate_all(
                 *(asked, offered, PROTOCOLS[:6]),
@@ -157,6 +164,7 @@ def test_a_large_search_has_the_same_digits_in_all_protocols(
     ]
     # Every row is settled by what is in doubt, none by comparing it as a whole.
     monkeypatch.setattr(screening, "_DOUBTFUL", 1.0)
+    monkeypatch.setattr(screening, "_CROWDED", 1.0)
     monkeypatch.setattr(passes.Pass, "_compare", lambda *_: pytest.fail("in float32"))
     monkeypatch.setattr(Screening, "fill_exactly", lambda *_: pytest.fail("in float32"))
     for distance, one in zip(METRICS, expected, strict=True):
@@ -166,38 +174,99 @@ def test_a_large_search_has_the_same_digits_in_all_protocols(
 
 def settled_row(
     values: FloatArray, own: list[int], monkeypatch: pytest.MonkeyPatch, limit: float = 1.0
-) -> tuple[bool, FloatArray, Screening]:
-    """Return a screened row of one query on the first axis, and whether it could be settled."""
+) -> tuple[Settled, FloatArray]:
+    """Return what a row of one query on the first axis comes to, and its screened similarities."""
     monkeypatch.setattr(screening, "_DOUBTFUL", limit)
+    monkeypatch.setattr(screening, "_CROWDED", 1.0)
     gallery = np.stack([values, np.sqrt(1 - values**2)], 1).astype(np.float32)
     search = Screening(np.array([[1, 0]], np.float32), gallery, COSINE)
-    row = np.empty((1, len(values)), np.float32)
-    search.fill(0, row)
-    matches = np.ones(len(own), np.bool_)
-    return search.settle(0, row[0], np.array(own), matches), row[0], search
+    codes = np.empty((1, len(values)), np.int16)
+    search.fill(0, codes)
+    before = codes.copy()
+    asked = Asked.of([0], [(np.array(own), np.zeros(len(own), np.bool_))])
+    settled = search.settle(0, codes, asked)
+    assert np.array_equal(codes, before)
+    return settled, search.row(codes[0], None)
 
 
 def test_only_what_is_in_doubt_is_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A match at 0.5: within the margin 0.5001 and 0.499; 0.6 and 0.4 are not.
-    values = np.array([0.6, 0.5, 0.5001, 0.499, 0.4], np.float32)
-    settled, row, _ = settled_row(values, [1], monkeypatch)
-    assert settled
-    assert row[[1, 2, 3]] == pytest.approx(values[[1, 2, 3]], abs=1e-6)
-    screened = torch.tensor([0.6, 0.4]).bfloat16().float().numpy()
-    assert row[[0, 4]].tolist() == screened.tolist()
-    assert row[0] != np.float32(0.6)
+    # A match at 0.5: within the margin 0.5001 and 0.499; 0.6, 0.7 and 0.4 are not.
+    values = np.array([0.6, 0.5, 0.5001, 0.499, 0.4, 0.7], np.float32)
+    settled, row = settled_row(values, [1], monkeypatch)
+    assert settled.places.tolist() == [1, 2, 3]
+    assert settled.similarities == pytest.approx(values[[1, 2, 3]], abs=1e-6)
+    assert settled.closer.tolist() == [2]
+    ((ranks, tied),) = settled.ranks()
+    assert (ranks.tolist(), tied) == ([4], False)
+    assert row.tolist() == torch.tensor(values).bfloat16().float().tolist()
+    # Beside a second match at 0.65, 0.7 is surely closer than both, 0.6 than one of them.
+    settled, _ = settled_row(np.append(values, np.float32(0.65)), [1, 6], monkeypatch)
+    assert settled.closer.tolist() == [1, 2]
+    assert settled.ranks()[0][0].tolist() == [2, 5]
 
 
-def test_a_row_full_of_doubt_waits_and_its_own_images_are_exact(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_row_full_of_doubt_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.linspace(0.499, 0.501, 64).astype(np.float32)
-    settled, row, search = settled_row(values, [3], monkeypatch, limit=0.25)
-    assert not settled
-    assert row[3] == pytest.approx(values[3], abs=1e-6)
-    exact = np.empty((1, 64), np.float32)
-    search.fill_exactly(np.array([0]), exact)
-    assert exact[0] == pytest.approx(values, abs=1e-6)
+    settled, _ = settled_row(values, [3], monkeypatch, limit=0.25)
+    assert len(settled.asked.places) == len(settled.ranks()) == 0
+    settled, _ = settled_row(values, [3], monkeypatch)
+    assert settled.places.tolist() == list(range(64))
+    assert settled.similarities == pytest.approx(values, abs=1e-6)
+
+
+def test_a_crowded_row_waits_beside_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screening, "_CROWDED", 0.25)
+    monkeypatch.setattr(screening, "_DOUBTFUL", 1.0)
+    gallery = np.array([[3, 1], [2, 1], [1, 2], [1, 3], [-1, 3], [-2, 3], [-3, 3], [-3, 1]])
+    search = Screening(np.eye(2, dtype=np.float32), gallery.astype(np.float32), COSINE)
+    codes = np.empty((2, 8), np.int16)
+    search.fill(0, codes)
+    # The first query's match is the second of all, the other's the last but two.
+    matches = [(np.array([one]), np.zeros(1, np.bool_)) for one in (1, 1)]
+    settled = search.settle(0, codes, Asked.of([0, 1], matches))
+    assert settled.asked.places.tolist() == [0]
+    assert [ranks.tolist() for ranks, _ in settled.ranks()] == [[2]]
+
+
+@given(
+    seed=st.integers(0, 2**20),
+    rows=st.integers(1, 6),
+    values=st.sampled_from([3, 9, 2000]),
+    signs=st.sampled_from([(1, 2), (-1, 1), (-2, -1)]),
+)
+def test_many_short_rows_rank_as_each_alone(
+    seed: int, rows: int, values: int, signs: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    expected: list[tuple[list[int], bool]] = []
+    flat, counts, own, own_counts, ignored, closer = [], [], [], [], [], []
+    for _ in range(rows):
+        count = int(rng.integers(1, 30))
+        row = (rng.integers(0, values + 1, count) / values).astype(np.float32)
+        row = signs[0] + (signs[1] - signs[0]) * row
+        row[rng.random(count) < 0.1] = -0.0
+        mine = np.flatnonzero(rng.random(count) < 0.4)
+        mine = mine if len(mine) else np.array([count - 1])
+        junk = rng.random(len(mine)) < 0.4
+        junk[rng.integers(len(mine))] = False
+        others = np.sort(rng.integers(0, 9, int((~junk).sum())))
+        ranks, tied = positive_ranks(row, mine, junk)
+        expected.append(((ranks + others).tolist(), tied))
+        own.append(mine + sum(counts))
+        flat.append(row)
+        counts.append(count)
+        own_counts.append(len(mine))
+        ignored.append(junk)
+        closer.append(others)
+    found = ranks_of_many(
+        np.concatenate(flat).astype(np.float32),
+        np.array(counts),
+        np.concatenate(own),
+        np.array(own_counts),
+        np.concatenate(ignored),
+        np.concatenate(closer),
+    )
+    assert [(ranks.tolist(), tied) for ranks, tied in found] == expected
 
 
 @pytest.mark.parametrize("distance", sorted(METRICS))
@@ -206,9 +275,10 @@ def test_the_margin_holds_for_every_pair(distance: str) -> None:
     features = rng.standard_normal((60, 40), np.float32) * rng.uniform(0.01, 9, (60, 1))
     features = features.astype(np.float32)
     search = Screening(features[:20], features[20:], metric_of(distance))
-    screened, exact = np.empty((2, 20, 40), np.float32)
-    search.fill(0, screened)
+    codes, exact = np.empty((20, 40), np.int16), np.empty((20, 40), np.float32)
+    search.fill(0, codes)
     search.fill_exactly(np.arange(20), exact)
+    screened = np.stack([search.row(row, None) for row in codes])
     error = np.abs(screened - exact) - search._share * np.abs(screened)
     assert (error <= search._margins[:, None]).all()
     # And it is not idle: bfloat16 does lose something.
@@ -244,25 +314,26 @@ def test_wrong_products_are_noticed_and_everything_is_compared_in_float32(
     asked, offered = sides(whole, 20, 90, 1)
     expected = evaluate(asked, offered, distance="euclidean", per_query=True, precision="fp32")
 
-    def wrong(queries: Any, gallery: Any, room: Any, out: torch.Tensor) -> None:
-        emulated(queries, gallery, room, out)
+    def wrong(queries: Any, gallery: Any, out: torch.Tensor) -> None:
+        emulated(queries, gallery, out)
         out[:, ::3] += 30
 
     monkeypatch.setattr(screening, "multiply_rounded", wrong)
     search = Screening(asked.features, offered.features, metric_of("euclidean"))
-    row = np.empty((20, 90), np.float32)
-    search.fill(0, row)
+    codes = np.empty((20, 90), np.int16)
+    search.fill(0, codes)
     with pytest.raises(MarginExceededError):
-        search.settle(0, row[0], np.array([0, 3]), np.array([True, True]))
+        search.settle(0, codes, Asked.of([0], [(np.array([0, 3]), np.zeros(2, np.bool_))]))
     # In the second chunk: what the first one has found is forgotten, too.
     calls: list[int] = []
 
-    def wrong_later(queries: Any, gallery: Any, room: Any, out: torch.Tensor) -> None:
+    def wrong_later(queries: Any, gallery: Any, out: torch.Tensor) -> None:
         calls.append(len(out))
-        (wrong if len(calls) > 1 else emulated)(queries, gallery, room, out)
+        (wrong if len(calls) > 1 else emulated)(queries, gallery, out)
 
     monkeypatch.setattr(screening, "multiply_rounded", wrong_later)
     monkeypatch.setattr(screening, "_DOUBTFUL", 1.0)
+    monkeypatch.setattr(screening, "_CROWDED", 1.0)
     found = evaluate(
         *(asked, offered), distance="euclidean", per_query=True, precision="bf16", chunk=8
     )
@@ -275,7 +346,7 @@ def test_products_that_are_not_finite_are_compared_in_float32(
 ) -> None:
     asked, offered = sides(whole, 20, 90, 1)
 
-    def infinite(queries: Any, gallery: Any, room: Any, out: torch.Tensor) -> None:
+    def infinite(queries: Any, gallery: Any, out: torch.Tensor) -> None:
         out.fill_(np.inf)
 
     monkeypatch.setattr(screening, "multiply_rounded", infinite)
@@ -290,7 +361,7 @@ def test_screening_ends_where_most_queries_are_compared_twice(
     chunks: list[int] = []
     fill = Screening.fill
 
-    def counted(self: Screening, start: int, out: FloatArray) -> None:
+    def counted(self: Screening, start: int, out: Any) -> None:
         chunks.append(start)
         fill(self, start, out)
 
@@ -306,13 +377,14 @@ def test_screening_ends_where_most_queries_are_compared_twice(
 
 def test_rows_that_wait_share_one_product_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screening, "_DOUBTFUL", 1.0)
+    monkeypatch.setattr(screening, "_CROWDED", 1.0)
     asked, offered = sides(spread, 40, 200, 5)
     settle = Screening.settle
     exact: list[list[int]] = []
     fill = Screening.fill_exactly
 
-    def sometimes(self: Screening, query: int, *rest: Any) -> bool:
-        return settle(self, query, *rest) and query % 4 != 1
+    def sometimes(self: Screening, start: int, block: Any, some: Asked, *rest: Any) -> Settled:
+        return settle(self, start, block, some.take(some.places % 8 != 1), *rest)
 
     def counted(self: Screening, rows: Any, out: FloatArray) -> None:
         exact.append(rows.tolist())
@@ -320,11 +392,14 @@ def test_rows_that_wait_share_one_product_in_float32(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Screening, "settle", sometimes)
     monkeypatch.setattr(Screening, "fill_exactly", counted)
-    expected = evaluate_all(asked, offered, PROTOCOLS[:4], per_query=True, precision="fp32")
-    found = evaluate_all(asked, offered, PROTOCOLS[:4], per_query=True, precision="bf16")
-    assert as_data(found) == as_data(expected)
-    # Of a protocol with fewer queries the numbers are its own, the rows those of the pass.
-    assert exact == [[row for row in range(40) if row % 4 == 1]]
+    for chunk, shared in ((None, [[1, 9, 17, 25, 33]]), (10, [[1, 9, 17], [25, 33]])):
+        exact.clear()
+        options: Any = {"per_query": True, "chunk": chunk}
+        expected = evaluate_all(asked, offered, PROTOCOLS[:4], precision="fp32", **options)
+        found = evaluate_all(asked, offered, PROTOCOLS[:4], precision="bf16", **options)
+        assert as_data(found) == as_data(expected)
+        # Of a protocol with fewer queries the numbers are its own, the rows those of the pass.
+        assert exact == shared
 
 
 def test_the_least_close_image_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,16 +450,14 @@ def test_screening_is_on_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_tried")
-def test_scores_are_screened_where_products_are_four_times_as_fast(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_scores_are_screened_where_searches_are(monkeypatch: pytest.MonkeyPatch) -> None:
     features: Any = SimpleNamespace(rows=np.eye(2, dtype=np.float32))
     alone: Any = SimpleNamespace(ranks=1)
+    assert _screened("auto", features, features, alone)
+    precision._pays.cache_clear()
+    monkeypatch.setattr(precision, "bfloat16_seconds", lambda: 1.4e-3)
     assert not _screened("auto", features, features, alone)
     assert _screened("bf16", features, features, alone)
-    precision._pays.cache_clear()
-    monkeypatch.setattr(precision, "bfloat16_seconds", lambda: 0.4e-3)
-    assert _screened("auto", features, features, alone)
 
 
 @pytest.mark.usefixtures("_tried")

@@ -6,12 +6,14 @@ could be among the closest is known, and only that is compared in float32.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from reid_retrieval.features import FloatArray, squared_norms
 from reid_retrieval.labels import IntArray
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
 
 _GROUP = 16
 """Similarities that are represented by their largest in the first look at a block."""
-
-_PAIRS_AT_ONCE = 2048
-"""Pairs compared in float32 at once after screening: 8 MiB at 512 dimensions."""
 
 _ROWS_AT_ONCE = 256
 """Images rounded to bfloat16 at once: what stays in the cache."""
@@ -225,8 +224,9 @@ class ScreenedBlocks(Blocks):
         """Return the screened similarities of some queries to the block."""
         asked = self._screened[some]
         block = self._room(len(asked))
-        there = tensor_of(block) if self._device is None else block
-        multiply_rounded(asked, self._offered, self._products, there)
+        products = self._products[: block.shape[0] * block.shape[1]].view(block.shape)
+        multiply_rounded(asked, self._offered, products)
+        (tensor_of(block) if self._device is None else block).copy_(products)
         if self._metric is not COSINE:
             self._metric.apply(block, None, self._offered_terms)
         return block
@@ -271,32 +271,76 @@ class ScreenedBlocks(Blocks):
     def _compared(self, some: slice, block: Any, cells: IntArray) -> FloatArray:
         """Return the similarities of cells of a block in float32."""
         rows, columns = np.divmod(cells, block.shape[1])
-        values = np.empty(len(cells), np.float32)
-        for start in range(0, len(cells), _PAIRS_AT_ONCE):
-            part = slice(start, start + _PAIRS_AT_ONCE)
-            asked, offered = rows[part] + some.start, columns[part]
-            values[part] = pairs_similarities(
-                self._queries, asked, self._images, offered, self._metric
-            )
+        values = pairs_similarities(
+            self._queries, rows + some.start, self._images, columns, self._metric
+        )
         screened = values_at(block, cells)
-        margin = self._margin[some][rows] + self._share * np.abs(screened)
-        if not (np.abs(values - screened) <= margin).all():
-            raise MarginExceededError
+        require_within(values, screened, self._margin[some][rows] + self._share * np.abs(screened))
         return values
 
 
 def pairs_similarities(
     queries: Images, asked: IntArray, gallery: Images, offered: IntArray, metric: Metric
 ) -> FloatArray:
-    """Return the similarities of pairs of images in float32: equal rows, equal similarities."""
-    products = np.einsum("pd,pd->p", queries.features[asked], gallery.features[offered])
+    """Return the similarities of pairs of images in float32: equal rows, equal similarities.
+
+    Args:
+        queries, gallery: all images.
+        asked: int ``P``, rows of ``queries``, ascending.
+        offered: int ``P``, rows of ``gallery``, ascending where ``asked`` does not change.
+        metric: of the comparison.
+
+    Returns:
+        float32 ``P``.
+    """
+    import torch
+
+    if not len(asked):
+        return np.empty(0, np.float32)
+    first, last = int(asked[0]), int(asked[-1]) + 1
+    starts = np.searchsorted(asked, np.arange(first, last + 1))
+    shape = (last - first, len(gallery.features))
+    # Image by image, so that each is read once: its queries stay in the cache.
+    by_image = csr_array((np.arange(len(asked)), offered, starts), shape).tocsc()
+    wanted, numbers = by_image.data, by_image.indices
+    some, others = tensor_of(gallery.features), tensor_of(queries.features[first:last])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls its sparse tensors new
+        places = torch.sparse_csr_tensor(
+            *(torch.from_numpy(part) for part in (by_image.indptr, numbers)),
+            torch.zeros(len(asked)),
+            (shape[1], shape[0]),
+            check_invariants=False,
+        )
+        found = torch.sparse.sampled_addmm(places, some, others.t(), beta=0)
+    products = np.empty(len(asked), np.float32)
+    products[wanted] = found.values().numpy()
     metric.apply(products, queries.terms[asked], gallery.terms[offered])
-    return np.asarray(products)
+    return products
+
+
+def require_within(
+    values: FloatArray, screened: FloatArray, margin: NDArray[np.floating[Any]]
+) -> None:
+    """Refuse screened similarities that are further off than they can be.
+
+    Raises:
+        MarginExceededError: the products were not computed as bfloat16's should be.
+    """
+    if not (np.abs(values - screened) <= margin).all():
+        raise MarginExceededError
 
 
 def share_of(metric: Metric) -> np.float32:
     """Return what a screened similarity's own rounding can take, as a share of it."""
     return np.float32(BFLOAT16 if metric is COSINE else 0)
+
+
+def largest_products(queries: Images, gallery: Images) -> NDArray[np.float64]:
+    """Return what no product of a query, rounded or not, exceeds, ``Q``."""
+    asked, offered = queries.in_bfloat16, gallery.in_bfloat16
+    size, loss = float(offered.sizes.max()), float(offered.losses.max())
+    return (asked.sizes + asked.losses) * (size + loss)
 
 
 def margins(queries: Images, gallery: Images, metric: Metric) -> FloatArray:
@@ -308,7 +352,7 @@ def margins(queries: Images, gallery: Images, metric: Metric) -> FloatArray:
     """
     asked, offered = queries.in_bfloat16, gallery.in_bfloat16
     size, loss = float(offered.sizes.max()), float(offered.losses.max())
-    largest = (asked.sizes + asked.losses) * (size + loss)
+    largest = largest_products(queries, gallery)
     margin = (asked.sizes + asked.losses) * loss + asked.losses * size
     # A sum of D terms in float32 errs by less than D 2^-23 of the norms; terms add little.
     margin += (gallery.features.shape[1] + 16) * 2.0**-23 * largest
@@ -318,20 +362,17 @@ def margins(queries: Images, gallery: Images, metric: Metric) -> FloatArray:
     return np.asarray(margin.astype(np.float32))
 
 
-def multiply_rounded(queries: Tensor, gallery: Tensor, room: Tensor, out: Tensor) -> None:
-    """Write the products of rounded features, as bfloat16 has them, to float32.
+def multiply_rounded(queries: Tensor, gallery: Tensor, out: Tensor) -> None:
+    """Write the products of rounded features, as bfloat16 has them.
 
     Args:
         queries, gallery: bfloat16 ``n D`` and ``G D``.
-        room: bfloat16, at least ``n G`` numbers.
-        out: float32 ``n G``.
+        out: bfloat16 ``n G``.
     """
     import torch
 
-    products = room[: len(queries) * len(gallery)].view(len(queries), len(gallery))
     with torch.inference_mode():
-        torch.mm(queries, gallery.t(), out=products)
-        out.copy_(products)
+        torch.mm(queries, gallery.t(), out=out)
 
 
 def cells_reaching(

@@ -13,10 +13,11 @@ from reid_retrieval.errors import DataError
 from reid_retrieval.features import FeatureSet, FloatArray
 from reid_retrieval.labels import IntArray
 from reid_retrieval.scoring import Compared, Scorer
+from reid_retrieval.screening import Asked
 from reid_retrieval.similarities import Block, Similarities, SimilarityMaker, maker_of
 
 if TYPE_CHECKING:
-    from reid_retrieval.screening import Screening
+    from reid_retrieval.screening import Codes, Screening
 
 CHUNK = 256
 """Queries compared at once, at most."""
@@ -65,27 +66,31 @@ class Member:
             row = block[self.queries[query] - start]
             self.scorer.add(query, row if self.gallery is None else row[self.gallery])
 
-    def add_screened(self, start: int, block: FloatArray, screening: Screening) -> IntArray:
+    def add_screened(self, start: int, block: Codes, screening: Screening) -> IntArray:
         """Score queries of a chunk of screened similarities; return those that have to wait.
 
         Returns:
             int64, its queries of which too much is in doubt: they need similarities in float32.
         """
+        search = self.scorer.search
         first, last = np.searchsorted(self.queries, (start, start + len(block)))
-        waiting = []
-        for query in range(first, last):
-            own, junk = self.scorer.search.own(query)
-            if junk.all():
-                continue
-            place = int(self.queries[query])
-            row = block[place - start]
-            if self.gallery is not None:
-                row = row[self.gallery]
-            if screening.settle(place, row, own, ~junk, self.gallery):
-                self.scorer.add(query, row)
-            else:
-                waiting.append(query)
-        return np.array(waiting, np.int64)
+        images = [search.own(query) for query in range(first, last)]
+        numbers = first + np.flatnonzero([not junk.all() for _, junk in images])
+        if not len(numbers):
+            return numbers
+        places = self.queries[numbers]
+        asked = Asked.of(places, [images[query - first] for query in numbers])
+        settled = screening.settle(start, block, asked, self.gallery)
+        answered = np.isin(places, settled.asked.places)
+        if search.shows_everything:
+            for query, (ranks, tied) in zip(numbers[answered], settled.ranks(), strict=True):
+                self.scorer.add_ranks(int(query), ranks, tied)
+        else:
+            for query, (exact, values) in zip(numbers[answered], settled.rows(), strict=True):
+                row = screening.row(block[self.queries[query] - start], self.gallery)
+                row[exact] = values
+                self.scorer.add(int(query), row)
+        return numbers[~answered]
 
 
 @dataclass(frozen=True)
@@ -132,27 +137,44 @@ class Pass:
     def _run_screened(self, screening: Screening, starts: range, buffer: FloatArray) -> None:
         """Screen the queries, and compare in float32 those of which too much is in doubt."""
         count, screened = self.similarities.shape[0], True
+        codes = np.empty(buffer.shape, np.int16)
+        waiting: list[IntArray] = [np.empty(0, np.int64) for _ in self.members]
         for start in starts:
-            block = buffer[: min(len(buffer), count - start)]
+            size = min(len(buffer), count - start)
             if not screened:
-                self._compare(start, block)
+                self._compare(start, buffer[:size])
                 continue
-            with np.errstate(over="ignore", invalid="ignore"):
-                screening.fill(start, block)
-            if not (np.isfinite(block.min()) and np.isfinite(block.max())):
-                raise MarginExceededError
-            waiting = [member.add_screened(start, block, screening) for member in self.members]
-            places = [m.queries[w] for m, w in zip(self.members, waiting, strict=True)]
-            rows = np.unique(np.concatenate(places))
+            products = codes[:size]
+            screening.fill(start, products)
+            found = [member.add_screened(start, products, screening) for member in self.members]
             # Where most queries are compared twice, screening only costs: it ends here.
-            screened = 2 * len(rows) <= len(block)
-            if not len(rows):
-                continue
-            exact = block[: len(rows)]
-            screening.fill_exactly(rows, exact)
+            screened = 2 * len(self._places(found)) <= size
+            waiting = [np.append(*both) for both in zip(waiting, found, strict=True)]
+            # A product of a few rows takes as long as one of many: they wait for others.
+            if 4 * len(self._places(waiting)) > len(buffer):
+                self._compare_waiting(screening, waiting, buffer)
+                waiting = [some[:0] for some in waiting]
+        self._compare_waiting(screening, waiting, buffer)
+
+    def _places(self, queries: Sequence[IntArray]) -> IntArray:
+        """Return the places in the pass of some queries of its members, ascending."""
+        places = [m.queries[some] for m, some in zip(self.members, queries, strict=True)]
+        return np.unique(np.concatenate(places))
+
+    def _compare_waiting(
+        self, screening: Screening, waiting: Sequence[IntArray], buffer: FloatArray
+    ) -> None:
+        """Score queries of the members by rows in float32."""
+        rows = self._places(waiting)
+        for first in range(0, len(rows), len(buffer)):
+            some = rows[first : first + len(buffer)]
+            block = buffer[: len(some)]
+            screening.fill_exactly(some, block)
             for member, queries in zip(self.members, waiting, strict=True):
-                for query, place in zip(queries.tolist(), member.queries[queries], strict=True):
-                    row = exact[np.searchsorted(rows, place)]
+                places = member.queries[queries]
+                here = np.isin(places, some)
+                for query, place in zip(queries[here].tolist(), places[here], strict=True):
+                    row = block[np.searchsorted(some, place)]
                     member.scorer.add(query, row if member.gallery is None else row[member.gallery])
 
 

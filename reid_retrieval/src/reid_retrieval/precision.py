@@ -24,18 +24,12 @@ _CLEARLY_FASTER = 1.5
 """How much faster products must be: what the bound leaves in doubt has to be paid for."""
 
 
-FASTER_FOR_SCORES = 4.0
-"""The same for scores, which compare every image that could lie before a match once more: with
-products 2.2 times as fast, evaluation took .88 to 1.2 of float32's time (benchmarks/README.md)."""
-
-
-def screens(precision: Precision, host: bool = True, faster: float = _CLEARLY_FASTER) -> bool:
+def screens(precision: Precision, host: bool = True) -> bool:
     """Return whether to screen in bfloat16.
 
     Args:
         precision: what was asked for.
         host: whether the features are on the host.
-        faster: by how much products must be faster for ``auto``.
 
     Raises:
         ConfigError: there is no such precision.
@@ -44,7 +38,7 @@ def screens(precision: Precision, host: bool = True, faster: float = _CLEARLY_FA
         hint = did_you_mean(precision, get_args(Precision))
         raise ConfigError(f"unknown precision '{precision}'{hint}; known: auto, fp32, bf16")
     if precision == "auto":
-        return host and multiplies_bfloat16() and chosen_library(host) != "cuda" and _pays(faster)
+        return host and multiplies_bfloat16() and chosen_library(host) != "cuda" and _pays()
     return precision == "bf16"
 
 
@@ -63,10 +57,10 @@ def multiplies_bfloat16() -> bool:
 
 
 @cache
-def _pays(faster: float) -> bool:
+def _pays() -> bool:
     """Return whether products in bfloat16 are clearly faster than the fastest in float32."""
     fastest = min(trial.seconds for trial in trials().values() if not trial.problem)
-    return bfloat16_seconds() * faster < fastest
+    return bfloat16_seconds() * _CLEARLY_FASTER < fastest
 
 
 def bfloat16_seconds(rounds: int = 5) -> float:

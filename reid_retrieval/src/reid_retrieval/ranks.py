@@ -77,6 +77,57 @@ def _ties_before(
     return before
 
 
+def ranks_of_many(
+    similarities: NDArray[np.float32],
+    counts: IntArray,
+    own: IntArray,
+    own_counts: IntArray,
+    junk: BoolArray,
+    closer: IntArray,
+) -> list[tuple[IntArray, bool]]:
+    """Return what `positive_ranks` does of many short rows, by one sort of all of them.
+
+    Args:
+        similarities: float32, row by row.
+        counts: int64 ``q``, lengths of the rows.
+        own: int64, places among all similarities of the rows' own images: row by row, ascending.
+        own_counts: int64 ``q``, how many each row has.
+        junk: bool, which of ``own`` are junk; of every row at least one must not be.
+        closer: int64, how many images that are not in the row are closer than each match: row by
+            row, from the closest match on.
+    """
+    bits = similarities.view(np.int32).astype(np.int64)
+    order = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)  # integers that are ordered alike
+    numbers = np.arange(len(counts))
+    keys = np.repeat(numbers << 33, counts) - order
+    matches, ignored = np.sort(keys[own[~junk]]), np.sort(keys[own[junk]])
+    ordered = np.sort(keys)
+    ahead = np.searchsorted(ordered, matches)
+    equal = np.searchsorted(ordered, matches, side="right") - ahead
+    count = np.add.reduceat(~junk, starts_of(own_counts), dtype=np.int64)
+    junk_counts = own_counts - count
+    before = starts_of(counts) - starts_of(junk_counts)
+    ranks = ahead + 1 - np.searchsorted(ignored, matches) - np.repeat(before, count) + closer
+    tied = np.logical_or.reduceat(equal > 1, starts_of(count))
+    found = []
+    parts = (starts_of(each).tolist() for each in (counts, own_counts, count))
+    for number, (first, start, match) in enumerate(zip(*parts, strict=True)):
+        some = slice(match, match + int(count[number]))
+        if tied[number]:
+            row = similarities[first : first + int(counts[number])]
+            mine = slice(start, start + int(own_counts[number]))
+            exact, _ = positive_ranks(row, own[mine] - first, junk[mine])
+            found.append((exact + closer[some], True))
+        else:
+            found.append((ranks[some], False))
+    return found
+
+
+def starts_of(counts: IntArray) -> IntArray:
+    """Return where the parts of an array start that have the given lengths."""
+    return np.asarray(np.cumsum(counts) - counts)
+
+
 def closest(row: NDArray[np.floating[Any]], count: int) -> IntArray:
     """Return the closest gallery images in order, of equals the first in the gallery.
 

@@ -17,7 +17,7 @@ from reid_retrieval.errors import DataError, RetrievalError
 from reid_retrieval.features import FeatureSet, on_host, require_fitting
 from reid_retrieval.labels import BoolArray, IntArray, Labels
 from reid_retrieval.passes import ALONE, Member, Pass, Share, fill_finite, passes_of
-from reid_retrieval.precision import FASTER_FOR_SCORES, Precision, screens
+from reid_retrieval.precision import Precision, screens
 from reid_retrieval.products import products_by
 from reid_retrieval.protocols import STANDARD, Protocol
 from reid_retrieval.ranks import closest
@@ -216,7 +216,7 @@ def _compared(
 def _screened(precision: Precision, queries: FeatureSet, gallery: FeatureSet, share: Share) -> bool:
     """Return whether to screen; of several processes, all do as the first."""
     host = on_host(queries.rows) and on_host(gallery.rows)
-    wanted = screens(precision, host, FASTER_FOR_SCORES)
+    wanted = screens(precision, host)
     return wanted if share.ranks == 1 else bool(share.gather(wanted)[0])
 
 

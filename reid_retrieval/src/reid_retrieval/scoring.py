@@ -90,6 +90,14 @@ class Scorer:
         ranks, tied = self._rank(query, row, own, junk)
         self.answers.append(Answer(query, ranks, None, tied, head))
 
+    def add_ranks(self, query: int, ranks: IntArray, tied: bool) -> None:
+        """Take over the ranks of a query's matches, where it is shown everything.
+
+        Args:
+            query, ranks, tied: see `Answer`.
+        """
+        self.answers.append(Answer(query, [ranks], None, tied))
+
     def _head(self, query: int, row: Block, own: IntArray) -> RankedHead:
         """Return the head of a query's ranking, in rows of the gallery set."""
         search = self.search

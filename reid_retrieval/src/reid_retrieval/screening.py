@@ -3,11 +3,14 @@
 A rank counts the images that are closer than a match. A similarity in bfloat16 is off by at most a
 margin that is known from the very features, so only images within the margin of a match can be
 counted wrongly: those, and the query's own, are compared in float32, and the counts are float32's.
+A chunk of queries is settled as a whole: for the few images per query that matter, calls would
+take longer than the work.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +18,114 @@ from numpy.typing import NDArray
 from reid_retrieval.blocks import (
     Images,
     MarginExceededError,
+    largest_products,
     margins,
     multiply_rounded,
+    pairs_similarities,
+    require_within,
     share_of,
 )
 from reid_retrieval.features import FloatArray
-from reid_retrieval.labels import IntArray
-from reid_retrieval.metrics import Metric
-from reid_retrieval.products import host_multiply, tensor_of
+from reid_retrieval.labels import BoolArray, IntArray
+from reid_retrieval.metrics import COSINE, Metric
+from reid_retrieval.products import host_multiply
+from reid_retrieval.ranks import ranks_of_many, starts_of
 
-_DOUBTFUL = 1 / 32
+Codes = NDArray[np.int16]
+"""The bits of numbers in bfloat16. Of positive ones, codes are ordered as the numbers are."""
+
+_DOUBTFUL = 1 / 10
 """Share of the gallery from which on a whole row in float32 is cheaper than its images in doubt."""
 
-_PAIRS_AT_ONCE = 2048
-"""Pairs compared in float32 at once: 4 MiB at 512 dimensions."""
+_FINITE = 1e38
+"""Products that cannot be larger than this are finite, and so are sums of a few of them."""
+
+_LARGEST = 0x7F7F
+"""Code of the largest finite number."""
+
+_CROWDED = 1 / 8
+"""Share of the gallery that may be about as close as a match, or closer, before the same holds."""
+
+_ROWS_AT_ONCE = 8
+"""Rows whose closest images are looked for at once: what stays in the cache."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Queries of a chunk whose matches are to be ranked.
+
+    Args:
+        places: int64 ``q``, their numbers among the queries of the pass, ascending.
+        counts: int64 ``q``, how many images each one's identity has.
+        own: int64, those images, places in the row: query by query, ascending.
+        matches: bool, which of them are ranked; of every query at least one.
+    """
+
+    places: IntArray
+    counts: IntArray
+    own: IntArray
+    matches: BoolArray
+
+    @classmethod
+    def of(cls, places: Sequence[int], found: Sequence[tuple[IntArray, BoolArray]]) -> Asked:
+        """Put queries together, at least one.
+
+        Args:
+            places: their numbers.
+            found: of each, the images of its identity and which of them are junk.
+        """
+        own, junk = zip(*found, strict=True)
+        counts = np.array([len(images) for images in own])
+        return cls(np.array(places), counts, np.concatenate(own), ~np.concatenate(junk))
+
+    @property
+    def match_counts(self) -> IntArray:
+        """How many matches each query has, ``q``."""
+        return np.add.reduceat(self.matches, starts_of(self.counts), dtype=np.int64)
+
+    def take(self, kept: BoolArray) -> Asked:
+        """Return some of the queries."""
+        images = np.repeat(kept, self.counts)
+        return Asked(self.places[kept], self.counts[kept], self.own[images], self.matches[images])
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a chunk of screened rows says of the matches.
+
+    Args:
+        asked: the queries that could be settled; in the rows of the others so many images are in
+            doubt that all have to be compared.
+        counts: int64 ``q``, how many places of each row float32 had to decide.
+        places: int64 ``n``, those places, query by query, ascending; those of the query's own
+            images are among them.
+        similarities: float32 ``n``, theirs.
+        closer: int64, how many images at other places are closer than each match: query by query,
+            from the closest match on.
+    """
+
+    asked: Asked
+    counts: IntArray
+    places: IntArray
+    similarities: FloatArray
+    closer: IntArray
+
+    def rows(self) -> list[tuple[IntArray, FloatArray]]:
+        """Return the places of every row that float32 had to decide, and their similarities."""
+        return [(self.places[some], self.similarities[some]) for some in _slices(self.counts)]
+
+    def ranks(self) -> list[tuple[IntArray, bool]]:
+        """Return the ranks of every query's matches, and whether one of them ties."""
+        asked = self.asked
+        if not len(asked.places):
+            return []
+        step = int(self.places.max()) + 1
+        cells = np.repeat(np.arange(len(asked.counts)) * step, self.counts) + self.places
+        own = np.repeat(np.arange(len(asked.counts)) * step, asked.counts) + asked.own
+        found = np.searchsorted(cells, own)
+        return ranks_of_many(
+            self.similarities, self.counts, found, asked.counts, ~asked.matches, self.closer
+        )
 
 
 class Screening:
@@ -45,84 +142,181 @@ class Screening:
         self._metric = metric
         self._share = float(share_of(metric))
         self._margins = margins(self._queries, self._gallery, metric).astype(np.float64)
+        self._largest = float(largest_products(self._queries, self._gallery).max())
         self._multiply = host_multiply()
-        self._room: Any = None
+        # The cosine's features were normalised before they were rounded.
+        self._shifts = None if metric is COSINE else self._gallery.terms
+        self._least_shift = 0.0 if self._shifts is None else float(self._shifts.min())
 
-    def fill(self, start: int, out: FloatArray) -> None:
-        """Write the screened similarities of the queries from ``start`` on, ``n G``."""
+    def fill(self, start: int, out: Codes) -> None:
+        """Write the products of the queries from ``start`` on, ``n G``, in bfloat16.
+
+        Raises:
+            MarginExceededError: one need not be finite.
+        """
         import torch
 
-        if self._room is None or self._room.numel() < out.size:
-            self._room = torch.empty(out.size, dtype=torch.bfloat16)
+        if not self._largest < _FINITE:
+            raise MarginExceededError
         asked = self._queries.in_bfloat16.features[start : start + len(out)]
-        offered = self._gallery.in_bfloat16.features
-        multiply_rounded(asked, offered, self._room, tensor_of(out))
-        if self._share == 0:  # the cosine's features were normalised before they were rounded
-            self._metric.apply(out, None, self._gallery.terms)
+        products = torch.from_numpy(out).view(torch.bfloat16)
+        multiply_rounded(asked, self._gallery.in_bfloat16.features, products)
 
     def fill_exactly(self, rows: IntArray, out: FloatArray) -> None:
         """Write the similarities of some queries, ``n G``, in float32 as without screening."""
         self._multiply(self._queries.features[rows], self._gallery.features, out)
         self._metric.apply(out, self._queries.terms[rows, None], self._gallery.terms)
 
+    def row(self, codes: Codes, images: IntArray | None) -> FloatArray:
+        """Return the screened similarities that the products of a row say."""
+        some = codes if images is None else codes[images]
+        return self._screened(some, np.arange(len(some)), len(some), images)
+
     def settle(
-        self,
-        query: int,
-        row: FloatArray,
-        own: IntArray,
-        matches: NDArray[np.bool_],
-        images: IntArray | None = None,
-    ) -> bool:
-        """Make a row of screened similarities good for ranking a query's matches.
+        self, start: int, block: Codes, asked: Asked, images: IntArray | None = None
+    ) -> Settled:
+        """Find out what it takes to rank the matches of queries exactly.
 
         Args:
-            query: its number.
-            row: ``n``, its similarities to some images; those that matter are replaced.
-            own: places in ``row`` of the images of its identity.
-            matches: which of them are ranked; at least one.
-            images: int64 ``n``, which gallery images the row is of; None means all.
-
-        Returns:
-            False where so many images are in doubt that the whole row has to be compared.
+            start: number of the first query of the block.
+            block: the products of some queries, ``n G``; written to, and set back.
+            asked: queries of the block.
+            images: int64, which gallery images rows are of; None means all.
 
         Raises:
             MarginExceededError: the products were not computed as bfloat16's should be.
         """
-        exact = self._compared(query, row, own, images)
-        lows, highs = self._doubtful(query, np.sort(exact[matches]))
-        row[own] = -np.inf
-        near = np.flatnonzero(row >= lows[0])
-        values = row[near]
-        places = np.searchsorted(lows, values, side="right")
-        doubtful = near[places > np.searchsorted(highs, values, side="left")]
-        settled = len(doubtful) <= max(len(row) * _DOUBTFUL, 1)
-        if settled:
-            row[doubtful] = self._compared(query, row, doubtful, images)
-        row[own] = exact
-        return settled
+        if images is not None:
+            block = np.take(block, images, axis=1)
+        width = block.shape[1]
+        own = np.repeat((asked.places - start) * width, asked.counts) + asked.own
+        lows, highs = self._bounds(asked, self._compared(start, block, own, images))
+        count = asked.match_counts
+        near, counts = self._reaching(block, asked.places - start, lows[starts_of(count)], own)
+        fits = counts > 0  # the own images of a query are always near, unless it is crowded
+        lows, highs = lows[np.repeat(fits, count)], highs[np.repeat(fits, count)]
+        asked, own = asked.take(fits), own[np.repeat(fits, asked.counts)]
+        count, counts = count[fits], counts[fits]
 
-    def _doubtful(self, query: int, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the screened values from and to which an image may be as close as a match."""
-        margin, share = self._margins[query], self._share
-        low, high = values - margin, values + margin
+        screened = self._screened(block.reshape(-1)[near], near, width, images)
+        surely = np.empty(len(near), np.int64)
+        for some, matches in zip(_slices(counts), _slices(count), strict=True):
+            surely[some] = np.searchsorted(highs[matches], screened[some])
+        # In doubt is what reaches the bound of the first match that it is not surely closer than.
+        after = np.insert(lows, np.cumsum(count), np.float32(np.inf))
+        doubtful = screened >= after[np.repeat(starts_of(count + 1), counts) + surely]
+        doubtful[np.searchsorted(near, own)] = True
+
+        # An image that is surely closer than n matches is so than the n least close ones.
+        bins = np.repeat(np.cumsum(count + 1) - 1, counts) - surely
+        sure = np.cumsum(np.bincount(bins[~doubtful], minlength=int((count + 1).sum())))
+        before = np.append(0, sure)[starts_of(count + 1)]
+        numbers = np.arange(len(count))
+        closer = sure[np.arange(len(lows)) + np.repeat(numbers, count)] - np.repeat(before, count)
+
+        doubts = np.bincount(np.repeat(numbers, counts)[doubtful], minlength=len(count))
+        fits = doubts <= max(width * _DOUBTFUL, 1) + asked.counts
+        cells = near[doubtful & np.repeat(fits, counts)]
+        values = self._compared(start, block, cells, images)
+        return Settled(
+            asked.take(fits), doubts[fits], cells % width, values, closer[np.repeat(fits, count)]
+        )
+
+    def _bounds(self, asked: Asked, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the screened values from and to which an image may be as close as a match.
+
+        Args:
+            asked: queries.
+            values: float32, the similarities of their own images.
+
+        Returns:
+            float32, of every match: query by query, from the least close on.
+        """
+        queries = np.repeat(asked.places, asked.counts)[asked.matches]
+        similarities = values[asked.matches]
+        order = np.lexsort((similarities, queries))
+        similarities, margin, share = similarities[order], self._margins[queries], self._share
+        low, high = similarities - margin, similarities + margin
         lows = np.where(low > 0, low / (1 + share), low / (1 - share)).astype(np.float32)
         highs = np.where(high > 0, high / (1 - share), high / (1 + share)).astype(np.float32)
         return np.nextafter(lows, -np.float32(np.inf)), np.nextafter(highs, np.float32(np.inf))
 
-    def _compared(
-        self, query: int, row: FloatArray, places: IntArray, images: IntArray | None
+    def _reaching(
+        self, block: Codes, rows: IntArray, lows: FloatArray, own: IntArray
+    ) -> tuple[IntArray, IntArray]:
+        """Return the cells whose screened value may reach a value of their row, and the own ones.
+
+        Args:
+            block: the products.
+            rows: int64 ``q``, rows of the queries.
+            lows: float32 ``q``, the values.
+            own: the cells of all queries' own images.
+
+        Returns:
+            int64 cells, ascending, and how many there are of each query: none of crowded ones.
+        """
+        # By the smallest of all shifts, so that codes are compared as they are; a screened value
+        # may have been rounded up to ``low``.
+        least = (lows - np.abs(lows) * 2.0**-23 + self._least_shift).astype(np.float32)
+        bits = np.nextafter(least, np.float32(-np.inf)).view(np.int32)
+        codes = np.full((len(block), 1), np.iinfo(np.int16).max, np.int16)
+        codes[rows, 0] = np.where(bits > 0, -(-bits >> 16), np.iinfo(np.int16).min)
+        cells = block.reshape(-1)
+        kept = cells[own]
+        cells[own] = _LARGEST
+        width = block.shape[1]
+        found, counts = [], []
+        for first in range(0, len(block), _ROWS_AT_ONCE):
+            some = slice(first, first + _ROWS_AT_ONCE)
+            reached = np.flatnonzero(block[some] >= codes[some])
+            ends = np.arange(len(codes[some]) + 1) * width
+            each = np.diff(np.searchsorted(reached, ends))
+            crowded = each > max(width * _CROWDED, 1)
+            if crowded.any():
+                reached = reached[~np.repeat(crowded, each)]
+            found.append(reached + first * width)
+            counts.append(np.where(crowded, 0, each))
+        cells[own] = kept
+        return np.concatenate(found), np.concatenate(counts)[rows]
+
+    def _screened(
+        self, codes: Codes, cells: IntArray, width: int, images: IntArray | None
     ) -> FloatArray:
-        """Return the similarities of places of a row in float32, as close to the screened ones."""
-        offered = places if images is None else images[places]
-        values = np.empty(len(places), np.float32)
-        asked = self._queries.features[query]
-        for start in range(0, len(places), _PAIRS_AT_ONCE):
-            rows = self._gallery.features[offered[start : start + _PAIRS_AT_ONCE]]
-            # Sums of every row in the same order, unlike a product with a vector: copies stay ties.
-            np.einsum("nd,d->n", rows, asked, out=values[start : start + len(rows)])
-        self._metric.apply(values, self._queries.terms[query], self._gallery.terms[offered])
-        screened = row[places]
-        margin = self._margins[query] + self._share * np.abs(screened)
-        if not (np.abs(values - screened) <= margin).all():
-            raise MarginExceededError
+        """Return the similarities that products say.
+
+        Args:
+            codes: the products.
+            cells: which of a block of rows they are.
+            width: of the rows.
+            images: which gallery images rows are of; None means all.
+        """
+        values = (codes.astype(np.int32) << 16).view(np.float32)
+        if self._shifts is not None:
+            values -= self._shifts[_images(cells % width, images)]
         return values
+
+    def _compared(
+        self, start: int, block: Codes, cells: IntArray, images: IntArray | None
+    ) -> FloatArray:
+        """Return similarities in float32, after a look at how far off the screened ones are.
+
+        Args:
+            start, block, images: as for `settle`, ``images`` those of the block.
+            cells: int64, which of the block, ascending.
+        """
+        rows, places = np.divmod(cells, block.shape[1])
+        queries, offered = rows + start, _images(places, images)
+        values = pairs_similarities(self._queries, queries, self._gallery, offered, self._metric)
+        screened = self._screened(block.reshape(-1)[cells], cells, block.shape[1], images)
+        require_within(values, screened, self._margins[queries] + self._share * np.abs(screened))
+        return values
+
+
+def _images(places: IntArray, images: IntArray | None) -> IntArray:
+    return places if images is None else images[places]
+
+
+def _slices(counts: IntArray) -> list[slice]:
+    """Return the parts of an array that have the given lengths."""
+    ends = np.cumsum(counts)
+    return [slice(*both) for both in zip((ends - counts).tolist(), ends.tolist(), strict=True)]

@@ -176,6 +176,11 @@ class Search:
             )
         return np.searchsorted(self.gallery_rows, draw).astype(np.int64)
 
+    @property
+    def shows_everything(self) -> bool:
+        """Whether every query is shown the whole gallery but the junk among its own images."""
+        return not (self.trials or self.every_gallery or self._apart)
+
     def own(self, query: int) -> tuple[IntArray, BoolArray]:
         """Return the gallery images of a query's identity, ascending, and which are junk to it."""
         own = self._rows_by_pid.get(int(self.queries.pids[query]), NOBODY)
@@ -314,5 +319,6 @@ def _rows_by_pid(pids: IntArray) -> dict[int, IntArray]:
     """Return the rows of every identity, ascending."""
     order = np.argsort(pids, kind="stable")
     found, starts = np.unique(pids[order], return_index=True)
-    rows = np.split(order, starts[1:])
-    return {int(pid): own for pid, own in zip(found, rows, strict=True)}
+    ends = [*starts[1:].tolist(), len(order)]
+    places = zip(found.tolist(), starts.tolist(), ends, strict=True)
+    return {pid: order[start:end] for pid, start, end in places}
