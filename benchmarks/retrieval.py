@@ -46,7 +46,7 @@ from numpy.typing import NDArray
 from reid_retrieval.features import FeatureSet
 from reid_retrieval.labels import Labels
 from reid_retrieval.neighbours import Gallery, nearest
-from reid_retrieval.precision import Precision, multiplies_bfloat16
+from reid_retrieval.precision import Precision, multiplies_bfloat16, screens
 from reid_retrieval.products import chosen_library, trials
 from reid_retrieval.protocols import STANDARD
 from reid_retrieval.retrieval import evaluate
@@ -62,6 +62,8 @@ SETS = {
     "msmt17": (11659, 82161, 3060, 15, 0.55, 0.92),
 }
 """Sizes of two public test sets, and how hard their synthetic features are made."""
+
+SCREENED = "screened in bf16"
 
 POSSIBLE = [name for name, trial in trials().items() if not trial.problem]
 
@@ -222,22 +224,37 @@ def evaluations(
 
     Args:
         name, dim, rounds, many, few: what is compared.
-        compiled: torchreid's `evaluate_cy`, given the distances of as many queries as ours.
+        compiled: torchreid's `evaluate_cy`, given the distances of at most 512 of the queries.
     """
     queries, gallery = synthetic(name, dim)
     many = min(many, len(queries))
     asked, some = queries.take(np.arange(many)), queries.take(np.arange(few))
 
-    def ours(library: str) -> Callable[[], Any]:
-        return lambda: evaluate(asked, gallery, products=library)
+    def ours(form: str) -> Callable[[], Any]:
+        if form == SCREENED:
+            return lambda: evaluate(asked, gallery, precision="bf16")
+        return lambda: evaluate(asked, gallery, products=form, precision="fp32")
 
     def dense(loops: bool) -> Callable[[], Any]:
         return lambda: dense_scores(
             dense_distances(some, gallery), some.labels, gallery.labels, loops
         )
 
-    times = in_turns({library: ours(library) for library in POSSIBLE}, rounds)
-    times = {library: seconds / many for library, seconds in times.items()}
+    own_forms = [*POSSIBLE, SCREENED] if multiplies_bfloat16() else POSSIBLE
+    work, counts = {form: ours(form) for form in own_forms}, dict.fromkeys(own_forms, many)
+    if compiled:
+        # As torchreid does: the whole matrix of squared distances, 64-bit labels, 50 ranks.
+        theirs = asked.take(np.arange(min(many, 512)))
+        all_labels = [
+            column(side.labels)
+            for column in (lambda labels: labels.pids, lambda labels: labels.column("camid"))
+            for side in (theirs, gallery)
+        ]
+        work["torchreid (Cython)"] = lambda: compiled(
+            2 - 2 * (theirs.features @ gallery.features.T), *all_labels, 50
+        )
+        counts["torchreid (Cython)"] = len(theirs)
+    times = {form: time / counts[form] for form, time in in_turns(work, rounds).items()}
     forms = {"dense": dense(False), "dense, Python loops": dense(True)}
     peer = torchreid_ranking()
     if peer:
@@ -246,26 +263,12 @@ def evaluations(
         forms["torchreid (Python)"] = lambda: peer(
             dense_distances(some, gallery), *pids, *camids, 50
         )
-    if compiled:
-        # As torchreid does: the whole matrix of squared distances, 64-bit labels, 50 ranks.
-        all_labels = [
-            column(side.labels)
-            for column in (lambda labels: labels.pids, lambda labels: labels.column("camid"))
-            for side in (asked, gallery)
-        ]
-
-        def theirs() -> Any:
-            squared = 2 - 2 * (asked.features @ gallery.features.T)
-            return compiled(squared, *all_labels, 50)
-
-        (seconds,) = in_turns({"torchreid (Cython)": theirs}, rounds).values()
-        times["torchreid (Cython)"] = seconds / many
     times |= {form: seconds / few for form, seconds in in_turns(forms, rounds).items()}
     expected, found = dense(False)(), evaluate(some, gallery)
     began = time.process_time()
     whole = evaluate(queries, gallery)
     whole_seconds = time.process_time() - began
-    chosen = chosen_library()
+    chosen = SCREENED if screens("auto") else chosen_library()
     share = len(queries) / few
     return {
         "scores": {"mAP": whole.mean_ap, "rank1": whole.cmc[0], "mINP": whole.mean_inp},
@@ -275,7 +278,7 @@ def evaluations(
         "seconds": {form: seconds * len(queries) for form, seconds in times.items()},
         "ratio_to_chosen": {form: seconds / times[chosen] for form, seconds in times.items()},
         "memory_mib": {
-            **{library: peak_of(ours(library)) for library in POSSIBLE},
+            **{form: peak_of(ours(form)) for form in own_forms},
             "dense (extrapolated)": peak_of(dense(False)) * share,
         },
         "ranking_ms_per_query": ranking(some, gallery, rounds, few),

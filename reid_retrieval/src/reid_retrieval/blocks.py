@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from reid_retrieval.features import FloatArray, squared_norms
 from reid_retrieval.labels import IntArray
@@ -294,6 +293,7 @@ def pairs_similarities(
         float32 ``P``.
     """
     import torch
+    from scipy.sparse import csr_array
 
     if not len(asked):
         return np.empty(0, np.float32)
