@@ -173,7 +173,11 @@ def test_a_large_search_has_the_same_digits_in_all_protocols(
 
 
 def settled_row(
-    values: FloatArray, own: list[int], monkeypatch: pytest.MonkeyPatch, limit: float = 1.0
+    values: FloatArray,
+    own: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    limit: float = 1.0,
+    junk: list[int] | None = None,
 ) -> tuple[Settled, FloatArray]:
     """Return what a row of one query on the first axis comes to, and its screened similarities."""
     monkeypatch.setattr(screening, "_DOUBTFUL", limit)
@@ -183,7 +187,7 @@ def settled_row(
     codes = np.empty((1, len(values)), np.int16)
     search.fill(0, codes)
     before = codes.copy()
-    asked = Asked.of([0], [(np.array(own), np.zeros(len(own), np.bool_))])
+    asked = Asked.of([0], [(np.array(own), np.isin(own, junk or []))])
     settled = search.settle(0, codes, asked)
     assert np.array_equal(codes, before)
     return settled, search.row(codes[0], None)
@@ -203,6 +207,15 @@ def test_only_what_is_in_doubt_is_compared_again(monkeypatch: pytest.MonkeyPatch
     settled, _ = settled_row(np.append(values, np.float32(0.65)), [1, 6], monkeypatch)
     assert settled.closer.tolist() == [1, 2]
     assert settled.ranks()[0][0].tolist() == [2, 5]
+
+
+def test_junk_behind_all_matches_is_compared_like_the_rest_of_its_identity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.array([0.6, 0.5, 0.1, 0.8], np.float32)
+    settled, _ = settled_row(values, [1, 2, 3], monkeypatch, junk=[2, 3])
+    assert settled.places.tolist() == [1, 2, 3]
+    assert settled.ranks()[0][0].tolist() == [2]
 
 
 def test_a_row_full_of_doubt_waits(monkeypatch: pytest.MonkeyPatch) -> None:
