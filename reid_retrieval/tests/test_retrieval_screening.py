@@ -241,6 +241,7 @@ def test_a_crowded_row_waits_beside_one_that_does_not(monkeypatch: pytest.Monkey
     assert [ranks.tolist() for ranks, _ in settled.ranks()] == [[2]]
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**20),
     rows=st.integers(1, 6),
