@@ -72,7 +72,8 @@ def test_optimisers_by_name_train_and_resume(
     ("wanted", "said"),
     [
         (OptimSection(name="liom"), r"has an optimiser 'liom'; did you mean 'lion'"),
-        (OptimSection(name="lbfgs"), r"neither .* has an optimiser 'lbfgs'"),
+        (OptimSection(name="lbfgs"), r"^here: the optimiser 'lbfgs' cannot .*: it calls the loss"),
+        (OptimSection(name="adahessian"), r"'adahessian' cannot .*: it needs second derivatives"),
         (
             OptimSection(name="rmsprop", options={"alfa": 1}),
             r"'alfa'; did you mean 'alpha'",
@@ -115,7 +116,10 @@ def test_schedules_by_name_are_functions_of_the_epoch(
     ("decay", "options", "said"),
     [
         ("cosin", {}, r"no such decay; did you mean 'cosine'"),
-        ("ReduceLROnPlateau", {}, r"no such decay"),
+        ("ReduceLROnPlateau", {}, r"not possible: it looks at a score .*evaluation\.select"),
+        ("plateau", {}, r"'plateau' is not possible: it looks at a score after every epoch"),
+        ("LambdaLR", {}, r"'LambdaLR' is not possible: it takes functions"),
+        ("SequentialLR", {}, r"'SequentialLR' is not possible: it takes other schedulers"),
         ("StepLR", {"gama": 1}, r"'StepLR' has no setting 'gama'; did you mean 'gamma'"),
         ("StepLR", {}, r"schedule\.decay = 'StepLR': .*step_size"),
         ("step", {"gamma": 1}, r"schedule\.options \(gamma\) are for a scheduler of torch"),

@@ -117,8 +117,13 @@ def test_plugins_are_listed_although_one_is_broken(reid: RunReid, site: FakeSite
         version="9.8",
         summary="Cannot be imported",
     )
+    site.add("reid-gone", {"zz_gone": "gone_module:X"})
     code, out, err = reid("plugins", "list")
     assert (code, err) == (0, "")
+    (line,) = (line for line in out.splitlines() if "zz_gone" in line)
+    assert line.startswith("! ")
+    assert "its package gone_module is not there: install reid-gone anew]" in line
+    assert out.endswith("* installed, ! cannot be used\n")
     (line,) = (line for line in out.splitlines() if "zz_broken" in line)
     assert line.startswith("* ")
     for word in ("Cannot be imported", "reid-broken 9.8"):
@@ -139,6 +144,7 @@ def test_plugins_are_listed_as_json(reid: RunReid, site: FakeSite) -> None:
         "distribution": "reid-zebra",
         "version": "0.3",
         "summary": "Stripes",
+        "unmet": "its package zebra_module is not there: install reid-zebra anew",
     }
     assert rows["toy"]["hooks"] == ["reid_datasets"]
     assert [one["name"] for one in rows["toy"]["datasets"]] == ["toy", "toy-pairs"]

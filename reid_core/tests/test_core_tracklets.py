@@ -44,8 +44,10 @@ from reid_core.evaluation.extraction import extract, extract_output
 from reid_core.images import read_image, resize_image
 from reid_core.model.embedder import Embedder, embedder_of, reader_of
 from reid_core.model.exporting import export_file
+from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
+from reid_core.runs.stages import Stages
 from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 from reid_core.testing.toy.making import load_toy_tracklets
 
@@ -400,6 +402,42 @@ def test_an_encoder_of_clips_sees_images_as_clips_of_one(reid_cache: Path, data:
 
 
 # Refusals ----------------------------------------------------------------------------------------
+
+
+class Parted(Plugin):
+    """Compares the encoder's map with the parts of every frame."""
+
+    takes_frames = True
+    needs = (Need("parts"),)
+
+    @hookimpl
+    def reid_auxiliary_branches(self, taps: Mapping[str, Tap]) -> list[Branch]:
+        head = nn.Conv2d(taps["encoder/map"].channels, 5, 1)
+        return [Branch(self.own("head"), head, writes=(self.own("logits"),))]
+
+
+def test_a_map_of_a_clip_fits_no_field_of_frames(reid_cache: Path) -> None:
+    classes = {"stacking": Stacking, "parted": Parted}
+    layer = {"data": {"name": "toy/tracklets:tiny", "frames": 2}}
+    with pytest.raises(
+        ConflictError,
+        match=r"^plugin 'parted' needs the field 'parts' of every frame, but the encoder sees 2 "
+        r"frames together .*\(--backbone\), leave the plugin out, or .*data\.frames=1\)$",
+    ):
+        tiny_assembly(("stacking", "parted"), layer, cache=reid_cache, classes=classes)
+    tiny_assembly(("parted",), layer, cache=reid_cache, classes=classes)
+    layer["data"]["frames"] = 1
+    tiny_assembly(("stacking", "parted"), layer, cache=reid_cache, classes=classes)
+
+
+def test_more_frames_than_there_are_is_said(reid_cache: Path) -> None:
+    said: list[str] = []
+    for frames in (2, 3):
+        flags = tiny_flags((), {"data": {"name": "toy/tracklets:tiny", "frames": frames}})
+        assemble(resolve(flags), cache=reid_cache, say=said.append, stages=Stages())
+    (line,) = [one for one in said if one.startswith("data.frames")]
+    assert line.startswith("data.frames = 3, and no tracklet of 'toy/tracklets:tiny' has more than")
+    assert line.endswith("-s data.frames=2 shows each once")
 
 
 @pytest.mark.parametrize(

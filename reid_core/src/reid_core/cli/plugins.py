@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def list_plugins(as_json: bool) -> None:
             "distribution": record.distribution,
             "version": record.version,
             "summary": _summary(record),
-            **({"unmet": record.unmet} if record.unmet else {}),
+            **({"unmet": why} if (why := _unusable(record)) else {}),
             **(_contents(record) if as_json else {}),
         }
         for record in present.values()
@@ -61,9 +62,20 @@ def list_plugins(as_json: bool) -> None:
     for row in rows:
         state = f"{row['distribution']} {row['version']}" if row["installed"] else row["install"]
         unmet = f"; {row['unmet']}" if "unmet" in row else ""
-        mark = "*" if row["installed"] else " "
+        mark = "!" if unmet else "*" if row["installed"] else " "
         click.echo(f"{mark} {row['name']:<{width}}  {row['summary']}  [{state}{unmet}]")
-    click.echo("* installed")
+    unusable = ", ! cannot be used" if any("unmet" in row for row in rows) else ""
+    click.echo(f"* installed{unusable}")
+
+
+def _unusable(record: PluginRecord) -> str:
+    """Return why a plugin cannot be used, as far as that is known without importing it."""
+    if record.unmet:
+        return record.unmet
+    package = record.target.partition(":")[0].partition(".")[0]
+    if find_spec(package) is None:
+        return f"its package {package} is not there: install {record.distribution} anew"
+    return ""
 
 
 def _summary(record: PluginRecord) -> str:

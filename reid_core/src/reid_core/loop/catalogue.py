@@ -16,8 +16,12 @@ from reid_core.config import OptimSection, ScheduleSection
 from reid_core.contract.step import OPTIMISERS, Optimiser
 from reid_core.errors import ConfigError, did_you_mean
 
-_NOT_STEPPED_SO = frozenset({"lbfgs", "sparseadam", "muon"})
-"""Of torch.optim: one calls the loss again, the others take parameters of special kinds alone."""
+_NOT_STEPPED_SO = {
+    "lbfgs": "it calls the loss again within a step",
+    "sparseadam": "it takes sparse gradients alone",
+    "muon": "it takes matrices alone",
+}
+"""Those of torch.optim that no step of a run can use, and why."""
 
 
 def make_optimiser(
@@ -83,7 +87,15 @@ def _of_timm(
     optim = _timm("optim")
     names = [str(one) for one in optim.list_optimizers()]
     info = optim.get_optimizer_info(name) if name in names else None
-    if info is None or info.second_order:
+    why = _NOT_STEPPED_SO.get(name) if info is None else None
+    if info is not None and info.second_order:
+        why = "it needs second derivatives"
+    if why:
+        raise ConfigError(
+            f"{where}: the optimiser '{name}' cannot be stepped here: {why}; take another one, "
+            f"such as {OPTIMISERS[0]}"
+        )
+    if info is None:
         known = [*OPTIMISERS, *_of_torch(), *names]
         raise ConfigError(
             f"{where}: neither the core nor torch.optim nor timm has an optimiser '{name}'"
@@ -124,10 +136,27 @@ TIMM_DECAYS = ("tanh", "poly", "multistep")
 """Schedulers of timm that the core lacks and that need nothing but where the run stands."""
 
 
+_OF_A_METRIC = (
+    "it looks at a score after every epoch, and the learning rate is a function of the epoch "
+    "alone, so that a resumed run goes on as it would have; take 'step' or 'cosine', and keep the "
+    'best weights by evaluation.select = "validation"'
+)
+_OF_FUNCTIONS = "it takes functions, which a configuration cannot hold"
+_OF_OTHERS = "it takes other schedulers, which a configuration cannot hold"
+_NOT_FOLLOWED = {
+    "ReduceLROnPlateau": _OF_A_METRIC,
+    "plateau": _OF_A_METRIC,
+    "LambdaLR": _OF_FUNCTIONS,
+    "MultiplicativeLR": _OF_FUNCTIONS,
+    "SequentialLR": _OF_OTHERS,
+    "ChainedScheduler": _OF_OTHERS,
+}
+"""Schedulers of torch.optim and timm that need more than where the run stands, and why."""
+
+
 def schedulers() -> dict[str, type[torch.optim.lr_scheduler.LRScheduler]]:
     """Return the schedulers of torch.optim that need nothing but where the run stands, by class."""
-    left_out = {"LRScheduler", "ReduceLROnPlateau", "SequentialLR", "ChainedScheduler"}
-    left_out |= {"LambdaLR", "MultiplicativeLR"}
+    left_out = {"LRScheduler", *_NOT_FOLLOWED}
     base = torch.optim.lr_scheduler.LRScheduler
     return {
         name: kind
@@ -154,6 +183,8 @@ def check_decay(schedule: ScheduleSection, own: Sequence[str]) -> None:
                 f"timm, and schedule.decay is '{name}'"
             )
         return
+    if name in _NOT_FOLLOWED:
+        raise ConfigError(f"schedule.decay = '{name}' is not possible: {_NOT_FOLLOWED[name]}")
     known = schedulers()
     if name not in (*known, *TIMM_DECAYS):
         names = [*own, *TIMM_DECAYS, *known]

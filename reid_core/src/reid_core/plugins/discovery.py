@@ -18,6 +18,7 @@ from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from reid_core.errors import ConflictError, PluginError, did_you_mean
 from reid_core.plugins.manifests import Contents, Manifest, manifest_of
@@ -133,9 +134,9 @@ def _registered(group: str, stamp: tuple[tuple[str, int], ...]) -> dict[str, Plu
         except (ValueError, KeyError, TypeError, OSError):
             # Metadata that cannot be read: what it registers cannot be known, all others can.
             continue
-        if title.lower() in seen:
+        if canonicalize_name(title) in seen:
             continue  # the same distribution further back on the path
-        seen.add(title.lower())
+        seen.add(canonicalize_name(title))
         for entry in entries:
             summary = str(about.get("summary", ""))
             requires = _of_core(about.get("requires_dist", ()))

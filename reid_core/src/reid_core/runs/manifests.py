@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from packaging.utils import canonicalize_name
 
 from reid_core.config import known_keys
 from reid_core.contract.hookspecs import HOOKS
@@ -122,7 +123,7 @@ def _package(record: PluginRecord) -> str:
 
 
 def _same(one: str, other: str) -> bool:
-    return one.lower().replace("_", "-") == other.lower().replace("_", "-")
+    return canonicalize_name(one) == canonicalize_name(other)
 
 
 def _help(record: PluginRecord) -> str:

@@ -56,6 +56,7 @@ from reid_core.runs.assembly.evaluators import (
 )
 from reid_core.runs.assembly.labelling import make_field, with_examples
 from reid_core.runs.assembly.needs import (
+    check_fields_of_frames,
     check_frames,
     check_needs,
     field_makers,
@@ -137,6 +138,7 @@ def assemble(
             ctx.stage(stage)
     truth = _make_labels(ctx, made, "pid" in makers)
     model = _model(ctx, calls, starts)
+    check_fields_of_frames(plugins, model, ctx.main, config.data.frames)
     deployed = embedder_of(model, config.data.size, config.evaluation.embed)
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it
@@ -151,6 +153,13 @@ def assemble(
     for sampler in samplers.values():
         for note in sampler.notes:
             ctx.say(note)
+    longest = max(len(sample.frames) for sample in ctx.main.samples)
+    if ctx.main.tracklets and config.data.frames > longest:
+        ctx.say(
+            f"data.frames = {config.data.frames}, and no tracklet of '{ctx.dataset.name}' has more "
+            f"than {longest}: every clip shows frames again, at the cost of others; -s "
+            f"data.frames={longest} shows each once"
+        )
     prepare = DeviceAugmentation(
         photometric_of(config.augment), erasing_of(config.augment), memory_format_of(config.engine)
     ).prepare

@@ -11,6 +11,8 @@ from reid_core.contract.plugin import CONDITIONS, CORE, Need, Plugin
 from reid_core.contract.samples import DataProvider, Source
 from reid_core.contract.words import several
 from reid_core.errors import ConfigError, ConflictError, DataError, PluginError, did_you_mean
+from reid_core.model.frames import names_of_frames
+from reid_core.model.graph import ReidModel
 from reid_core.plugins.calls import HookCalls
 
 
@@ -226,6 +228,39 @@ def check_frames(
                 f"plugin '{name}' does not say that its {what} fit several frames of a sample "
                 f"(takes_frames), {remedy}"
             )
+
+
+def check_fields_of_frames(
+    plugins: Mapping[str, Plugin], model: ReidModel, source: Source, frames: int
+) -> None:
+    """Refuse an encoder of clips beside a plugin that compares its maps with every frame's field.
+
+    Args:
+        plugins: the run's plugins by name.
+        model: built.
+        source: the main source.
+        frames: of a clip.
+
+    Raises:
+        ConflictError: naming the plugin, the field and the owner of the encoder.
+    """
+    if not (source.tracklets and model.encoder.clips and frames > 1):
+        return
+    branches = list(model.declarations.values())
+    of_single = names_of_frames(model.encoder, branches, source.fields)
+    for name, plugin in plugins.items():
+        own = [one for one in branches if one.name.partition("/")[0] == name]
+        if any(not of_single.isdisjoint(one.writes) for one in own):
+            continue  # it makes something of every frame
+        for need in plugin.needs:
+            spec = source.fields.get(need.what)
+            if spec is not None and spec.kind in SPATIAL:
+                raise ConflictError(
+                    f"plugin '{name}' needs the field '{need.what}' of every frame, but the "
+                    f"encoder sees {frames} frames together and makes one map of them "
+                    "(Encoder.clips): take another encoder (--backbone), leave the plugin out, or "
+                    "show single frames (-s data.frames=1)"
+                )
 
 
 def _nobody_makes(plugin: str, field: str, source: Source) -> str:
