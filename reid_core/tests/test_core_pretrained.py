@@ -20,7 +20,9 @@ from reid_core.model.layouts import Layout
 from reid_core.model.pretrained import fill_weights, read_weights
 from reid_core.model.stored import load_embedder
 from reid_core.model.trunks import adapted
-from reid_core.testing.tiny import tiny_assembly
+from reid_core.runs.running import run
+from reid_core.testing.fixtures import RunReid
+from reid_core.testing.tiny import tiny_assembly, tiny_flags
 from reid_core.weights import sha256_of, weights_file
 
 SIZE = (64, 32)
@@ -199,6 +201,32 @@ def test_people_are_kept_in_ranges_and_met_again(reid_cache: Path) -> None:
         f"learnt from {len(pids & set(range(min(pids), min(pids) + count)))} of the {len(pids)}"
         in seen_before(met, learnt)
     )
+
+
+def test_runs_and_evaluations_say_whom_weights_have_met(
+    tmp_path: Path, reid_cache: Path, run_reid: RunReid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assembly = tiny_assembly(cache=reid_cache)
+    embedder = embedder_of(assembly.model, assembly.config.data.size)
+    embedder.learnt_from = {"data": ["zoo"], "people": ["zoo/0/3-5"]}
+    file = tmp_path / "embedder.safetensors"
+    embedder.save(file)
+
+    class Met(Exception):
+        pass
+
+    def meet(dataset: Any, learnt: Any) -> str:
+        raise Met(f"{dataset.name}: {learnt['people']}")
+
+    monkeypatch.setattr("reid_core.runs.running.seen_before", meet)
+    flags = tiny_flags((), {"model": {"pretrained": str(file)}})
+    with pytest.raises(Met, match=r"toy:tiny: \['zoo/0/3-5'\]"):
+        run(flags, out=tmp_path / "run", cache=reid_cache, say=lambda line: None)
+    told = "met them before"
+    monkeypatch.setattr("reid_core.data.people.seen_before", lambda data, learnt: told)
+    code, said, _ = run_reid("eval", file, "--data", "toy:tiny")
+    assert code == 0
+    assert told in said
 
 
 @pytest.mark.parametrize(
