@@ -101,6 +101,16 @@ def test_a_run_is_packed_in_half_precision(tmp_path: Path, reid_cache: Path) -> 
     shown = json.loads(path.with_suffix(".json").read_text())
     assert shown["card"]["scores"] == {"toy": {"rank1": 0.5}}
     assert shown["card"]["images"] == 3
+    assert shown["card"]["license"] == "MIT"
+    # Weights of a recipe that was told to learn from photographs are not ours to give away.
+    described = run / "embedder.json"
+    told = json.loads(described.read_text())
+    told["learnt_from"]["data"] = ["toy", "market1501"]
+    described.write_text(json.dumps(told))
+    card = json.loads(
+        pack("people/osnet_x0_25", run, tmp_path / "other").with_suffix(".json").read_text()
+    )["card"]
+    assert (card["license"], card["people"]) == ("that of the data", "learnt from market1501")
 
 
 def test_unknown_names_are_one_line(tmp_path: Path) -> None:

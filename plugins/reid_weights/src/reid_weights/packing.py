@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 BODY = "body"
 """The recipe that trains no embedder, but what finds parts, garments and joints."""
 
+
+_COMPUTED = ("synthpeople", "toy")
+"""What names of data begin with that show nobody."""
 
 _ELSEWHERE = ("engine.", "data.root", "data.threads", "run.recipe")
 """Keys that say where and how fast a run computes, not what it learns."""
@@ -66,8 +69,7 @@ def pack(name: str, run: Path, out: Path, scores: Mapping[str, Any] | None = Non
     config = tomllib.loads((run / "config.toml").read_text("utf-8"))
     card = {
         "name": name,
-        "license": "MIT",
-        "people": "computed; no photograph of anybody, and nothing learnt from one",
+        **_terms(description.get("learnt_from", {}).get("data", ())),
         "recipe": recipe.name,
         "changed": changed(recipe, config),
         "seed": config["run"]["seed"],
@@ -85,6 +87,18 @@ def pack(name: str, run: Path, out: Path, scores: Mapping[str, Any] | None = Non
     whole = {**description, "sha256": sha256_of(path), "card": card}
     write_json(path.with_suffix(".json"), whole)
     return path
+
+
+def _terms(learnt: Sequence[str]) -> dict[str, str]:
+    """Return whose terms weights are under, by the data that they have learnt from."""
+    foreign = [name for name in learnt if not name.startswith(_COMPUTED)]
+    if foreign or not learnt:
+        told = ", ".join(foreign) or "what is not known"
+        return {"license": "that of the data", "people": f"learnt from {told}"}
+    return {
+        "license": "MIT",
+        "people": "computed; no photograph of anybody, and nothing learnt from one",
+    }
 
 
 def changed(recipe: Path, config: Mapping[str, Any]) -> dict[str, Any]:
