@@ -65,12 +65,14 @@ class Frame:
             points: ``N 2``: x and y in pixels of the input, whose upper left corner is (0, 0).
         """
         share = points / np.array([self.size[1], self.size[0]]) - 0.5
-        return (share @ self._axes().T + np.array(self.centre)).astype(np.float32)
+        places: NDArray[np.float32] = np.asarray(share @ self._axes().T + self.centre, np.float32)
+        return places
 
     def _axes(self) -> NDArray[np.float64]:
         """Return width and height of the rectangle as vectors of the picture, in columns."""
         turn = np.array([[cos(self.angle), -sin(self.angle)], [sin(self.angle), cos(self.angle)]])
-        return turn * np.array(self.extent)
+        axes: NDArray[np.float64] = turn * np.array(self.extent)
+        return axes
 
 
 def around(image: NDArray[np.uint8], size: tuple[int, int], padding: float = 1.0) -> Frame:
