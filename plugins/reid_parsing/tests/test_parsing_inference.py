@@ -65,8 +65,11 @@ def test_mirrored_logits_are_averaged_with_left_and_right_swapped():
 
 def test_parsing_leaves_the_network_as_it_was():
     network = Brightness(8).train()
-    parse(BodyParser("light", network, LABEL_SETS["parts"], (4, 4)), torch.zeros(1, 3, 4, 4))
+    network.norm = torch.nn.BatchNorm2d(3)
+    network.outputs = lambda image: Brightness.outputs(network, network.norm(image))
+    parse(BodyParser("light", network, LABEL_SETS["parts"], (4, 4)), torch.ones(1, 3, 4, 4))
     assert network.training
+    assert not network.norm.running_mean.any(), "statistics move in training alone"
 
 
 def test_labels_have_each_image_s_own_size_and_order(tmp_path):

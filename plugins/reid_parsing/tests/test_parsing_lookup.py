@@ -115,6 +115,8 @@ def test_granularities_are_those_of_the_paper():
     two = GRANULARITIES["two"]
     assert {two[p] for p in (head, torso, upper_arm, lower_arm)} == {1}
     assert {two[p] for p in (upper_leg, lower_leg, foot)} == {2}
+    for name, table in GRANULARITIES.items():
+        assert coarser_parts(torch.arange(8), name).tolist() == list(table)
     sizes = {name: len(set(table)) for name, table in GRANULARITIES.items()}
     assert sizes == {"foreground": 2, "two": 3, "four": 5, "seven": 8}
     assert sizes == {name: len(classes) for name, classes in GRANULARITY_CLASSES.items()}

@@ -13,6 +13,9 @@ def test_scores_by_hand():
     truth = np.array([[0, 0, 0], [1, 1, 2]], np.uint8)
     found = np.array([[0, 0, 1], [1, 0, 2]], np.uint8)
     scores.add(truth, found)
+    torso_for_head = Confusion("abc")
+    torso_for_head.add(np.array([[1]], np.uint8), np.array([[2]], np.uint8))
+    assert torso_for_head.counts[1, 2] == 1, "rows are true classes"
     assert scores.pixel_accuracy == pytest.approx(4 / 6)
     # background 2 of 4, head 1 of 3, torso 1 of 1; nobody has or finds a foot.
     assert scores.iou[:3].tolist() == pytest.approx([0.5, 1 / 3, 1.0])

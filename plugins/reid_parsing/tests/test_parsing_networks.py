@@ -53,6 +53,24 @@ def test_position_attention_starts_as_nothing_and_then_mixes_places():
     torch.testing.assert_close(attention(feature), feature + 2 * mean)
 
 
+def test_a_place_attends_to_all_others_by_its_own_query():
+    torch.manual_seed(0)
+    attention = PositionAttention(16).double()
+    nn.init.constant_(attention.gamma, 1.0)
+    feature = torch.randn(1, 16, 3, 2, dtype=torch.float64)
+    with torch.no_grad():
+        query, key, value = (
+            layer(feature)[0].flatten(1).T
+            for layer in (attention.query, attention.key, attention.value)
+        )
+        places = [
+            feature[0].flatten(1)[:, one] + torch.softmax(key @ query[one], 0) @ value
+            for one in range(6)
+        ]
+        found = attention(feature)[0].flatten(1).T
+    torch.testing.assert_close(found, torch.stack(places))
+
+
 def test_schp_has_the_released_parameters(schp):
     assert count(schp) == 66_717_246
     assert sum(b.numel() for n, b in schp.named_buffers() if "running" in n) == 114_528
