@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from math import atan2, hypot, pi
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from reid_core.errors import CheckpointError, ConfigError
 from reid_parsing.detectors.frames import Frame, around
 from reid_parsing.detectors.heatmaps import mirrored_order
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]
 Network = Callable[[Floats], Sequence[Floats]]
 
 INSTALLED = "mediapipe"

@@ -27,9 +27,13 @@ PADDING = 1.25
 COUNTS = {17: "COCO", 26: "Halpe", 133: "COCO-WholeBody"}
 """Numbers of joints whose first 17 are COCO's, and whose order that is."""
 
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+_TYPES: Mapping[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+}
 
-Arrays = Sequence[NDArray[np.float32]]
+Arrays = Sequence[NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class Contract:
         if self.kind is np.uint8:
             pixels = pixels.round()
         else:
-            pixels = (pixels - np.float32(self.mean)) / np.float32(self.deviation)
+            mean, deviation = np.asarray((self.mean, self.deviation), np.float32)
+            pixels = (pixels - mean) / deviation
         shaped = pixels if self.last else pixels.transpose(2, 0, 1)
         return np.ascontiguousarray(shaped[None].astype(self.kind))
 
