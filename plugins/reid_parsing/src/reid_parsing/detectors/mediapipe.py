@@ -265,7 +265,8 @@ def person_of(boxes: Floats, logits: Floats) -> Floats | None:
     near = _overlap(found[:, :4], found[best, :4]) > _OVERLAP
     near[best] = True
     weight = scores[near] / scores[near].sum()
-    return (weight @ found[near, 4:8]).reshape(2, 2).astype(np.float32)
+    points: Floats = (weight @ found[near, 4:8]).reshape(2, 2).astype(np.float32)
+    return points
 
 
 def anchors() -> Floats:
