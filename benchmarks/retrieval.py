@@ -244,7 +244,8 @@ def evaluations(
     own_forms = [*POSSIBLE, SCREENED] if multiplies_bfloat16() else POSSIBLE
     whole = evaluate(queries, gallery)
     # What is done once for all queries must not be charged to some of them.
-    work = {ALL: lambda: evaluate(queries, gallery), **{form: ours(form) for form in own_forms}}
+    work: Contenders = {ALL: lambda: evaluate(queries, gallery)}
+    work |= {form: ours(form) for form in own_forms}
     counts = {ALL: len(queries), **dict.fromkeys(own_forms, many)}
     if compiled:
         # As torchreid does: the whole matrix of squared distances, 64-bit labels, 50 ranks.

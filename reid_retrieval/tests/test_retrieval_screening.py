@@ -253,7 +253,12 @@ def test_many_short_rows_rank_as_each_alone(
 ) -> None:
     rng = np.random.default_rng(seed)
     expected: list[tuple[list[int], bool]] = []
-    flat, counts, own, own_counts, ignored, closer = [], [], [], [], [], []
+    flat: list[Any] = []
+    own: list[Any] = []
+    ignored: list[Any] = []
+    closer: list[Any] = []
+    counts: list[int] = []
+    own_counts: list[int] = []
     for _ in range(rows):
         count = int(rng.integers(1, 30))
         row = (rng.integers(0, values + 1, count) / values).astype(np.float32)

@@ -307,7 +307,8 @@ def pairs_similarities(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch calls its sparse tensors new
         places = torch.sparse_csr_tensor(
-            *(torch.from_numpy(part) for part in (by_image.indptr, numbers)),
+            torch.from_numpy(by_image.indptr),
+            torch.from_numpy(numbers),
             torch.zeros(len(asked)),
             (shape[1], shape[0]),
             check_invariants=False,

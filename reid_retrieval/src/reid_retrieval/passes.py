@@ -75,7 +75,7 @@ class Member:
         search = self.scorer.search
         first, last = np.searchsorted(self.queries, (start, start + len(block)))
         images = [search.own(query) for query in range(first, last)]
-        numbers = first + np.flatnonzero([not junk.all() for _, junk in images])
+        numbers: IntArray = first + np.flatnonzero([not junk.all() for _, junk in images])
         if not len(numbers):
             return numbers
         places = self.queries[numbers]
@@ -90,7 +90,7 @@ class Member:
                 row = screening.row(block[self.queries[query] - start], self.gallery)
                 row[exact] = values
                 self.scorer.add(int(query), row)
-        return numbers[~answered]
+        return np.asarray(numbers[~answered])
 
 
 @dataclass(frozen=True)
