@@ -53,6 +53,15 @@ def test_joints_are_found_where_they_were_put() -> None:
     assert joint_cross_entropy(logits, truth * 0, (64, 32)) == 0
 
 
+def test_a_joint_lies_in_the_place_that_holds_its_pixel_s_middle() -> None:
+    logits = torch.zeros(1, 1, 1, 2)
+    logits[..., 1] = 5.0
+    # 1.5 is the border of four pixels' middle: the right half of two places begins there.
+    right = joint_cross_entropy(logits, torch.tensor([[[1.5, 0.0, 1.0]]]), (2, 4))
+    left = joint_cross_entropy(logits, torch.tensor([[[1.4, 0.0, 1.0]]]), (2, 4))
+    assert float(right) < 0.01 < 5.0 < float(left)
+
+
 def test_a_hidden_joint_counts_half() -> None:
     logits = torch.zeros(1, 2, 4, 4)
     logits[0, 1, 0, 0] = 5
