@@ -67,7 +67,9 @@ class Asked:
     matches: BoolArray
 
     @classmethod
-    def of(cls, places: Sequence[int], found: Sequence[tuple[IntArray, BoolArray]]) -> Asked:
+    def of(
+        cls, places: Sequence[int] | IntArray, found: Sequence[tuple[IntArray, BoolArray]]
+    ) -> Asked:
         """Put queries together, at least one.
 
         Args:
@@ -76,7 +78,7 @@ class Asked:
         """
         own, junk = zip(*found, strict=True)
         counts = np.array([len(images) for images in own])
-        return cls(np.array(places), counts, np.concatenate(own), ~np.concatenate(junk))
+        return cls(np.asarray(places), counts, np.concatenate(own), ~np.concatenate(junk))
 
     @property
     def match_counts(self) -> IntArray:
