@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reid_retrieval import cluster
+from reid_retrieval import cluster, pseudo_identities
 from reid_retrieval.pseudo_identities import advice, cluster_at_least
 
 
@@ -45,6 +45,22 @@ def test_the_nearest_eps_that_gives_enough_is_taken_and_said() -> None:
     more = cluster_at_least(features, least + 1, wanted, **sizes)
     assert more.trouble.endswith(", nor does any other eps give more")
     assert (more.enough, more.eps) == (False, wanted)
+
+
+@pytest.mark.parametrize("wanted", [0.4, 0.5, 0.55, 0.65])
+def test_of_two_eps_as_near_the_smaller_is_tried_first(
+    wanted: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def nothing(distances: object, eps: float, min_samples: int) -> NDArray[np.int64]:
+        tried.append(eps)
+        return np.full(6, -1)
+
+    monkeypatch.setattr(pseudo_identities, "dbscan", nothing)
+    assert not cluster_at_least(people(1, 0.5), 2, wanted, k1=3, k2=1).enough
+    steps = (0, -1, 1, -2, 2, -3, 3)
+    assert tried[:7] == pytest.approx([wanted + 0.05 * step for step in steps])
 
 
 def test_a_single_cluster_is_never_enough() -> None:

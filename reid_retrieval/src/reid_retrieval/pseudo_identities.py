@@ -131,7 +131,8 @@ def advice(labels: IntArray, prefix: str = "") -> str:
 def _nearest_first(eps: float) -> list[float]:
     """Return the other values of eps, by how far they are from the wanted one."""
     grid = [round(_STEP * k, 2) for k in range(1, round(1 / _STEP))]
-    return sorted((e for e in grid if e != eps), key=lambda e: (abs(e - eps), e))
+    # Rounded, for 0.45 is nearer to 0.4 than 0.35 in the last digit.
+    return sorted((e for e in grid if e != eps), key=lambda e: (round(abs(e - eps), 6), e))
 
 
 def _trouble(labels: IntArray, eps: float, wanted: int) -> str:
