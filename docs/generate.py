@@ -113,29 +113,33 @@ def mutations_table() -> str:
 
 
 def baselines_table() -> str:
-    """Return what the quick recipes of the baselines learn."""
+    """Return what the quick recipes of the baselines learn, and what is particular of a row."""
+    read = read_rows()
 
     def shown(scores: dict[str, dict[str, float]], protocol: str) -> str:
         found = scores.get(protocol)
         return f"{100 * found['rank1']:.1f} / {100 * found['mAP']:.1f}" if found else ""
 
     def rows() -> Iterator[tuple[str, ...]]:
-        for row in read_rows():
+        for row in read:
             start = "" if row["start"] == "random" else f", {row['start']}"
             yield (
                 f"`{row['command']}`",
                 f"`{row['data']}`",
                 f"{row['backbone']}{start}, {' x '.join(map(str, row['size']))}",
+                f"{row['steps']}",
                 shown(row["untrained"], "standard"),
                 shown(row["scores"], "standard"),
                 shown(row["scores"], "same-clothes"),
                 shown(row["scores"], "cross-clothes"),
                 f"{row['cpu_seconds']:.0f}",
-                f"`{row['commit'][:7]}`",
+                f"`{row['commit'][:7]}`" + (r" \*" if "note" in row else ""),
             )
 
-    head = ("command", "data", "encoder, start, size", "untrained", "`standard`: rank-1 / mAP")
-    return table((*head, "`same-clothes`", "`cross-clothes`", "CPU s", "commit"), rows())
+    head = ("command", "data", "encoder, start, size", "steps", "untrained")
+    head = (*head, "`standard`: rank-1 / mAP", "`same-clothes`", "`cross-clothes`")
+    notes = [f"\\* `{r['recipe']}`, seed {r['seed']}: {r['note']}." for r in read if "note" in r]
+    return "\n\n".join([table((*head, "CPU s", "commit"), rows()), *notes])
 
 
 PAGES: dict[Path, Callable[[], str]] = {
