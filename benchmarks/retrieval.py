@@ -274,7 +274,7 @@ def evaluations(
     return {
         "scores": {"mAP": whole.mean_ap, "rank1": whole.cmc[0], "mINP": whole.mean_inp},
         "difference_to_dense": [abs(found.mean_ap - expected[0]), abs(found.cmc[0] - expected[1])],
-        "chosen": SCREENED if screens("auto") else chosen_library(),
+        "chosen": SCREENED if screens("auto", queries=len(queries)) else chosen_library(),
         "seconds": {form: seconds * len(queries) for form, seconds in times.items()},
         "ratio_to_chosen": {form: seconds / times[ALL] for form, seconds in times.items()},
         "memory_mib": {

@@ -274,6 +274,14 @@ def test_features_that_float32_cannot_compare(precision: Precision) -> None:
         nearest(FEATURES, FEATURES * 1e-42, 1, precision=precision)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_image_that_float32_cannot_compare_and_nobody_is_close_to(precision: Precision) -> None:
+    gallery = np.append(FEATURES, -1e38 * FEATURES[:1], axis=0)
+    with pytest.raises(DataError, match=r"queries 0 to 3 are not finite: .* too large"):
+        nearest(9 * FEATURES, gallery, 1, precision=precision)
+    assert nearest(FEATURES[:0], FEATURES, 1, precision=precision).indices.shape == (0, 1)
+
+
 def test_what_does_not_fit() -> None:
     with pytest.raises(DataError, match=r"3 dimensions, the gallery has shape \(4, 2\)"):
         nearest(FEATURES, np.ones((4, 2)), 1)

@@ -43,7 +43,7 @@ def test_the_nearest_eps_that_gives_enough_is_taken_and_said() -> None:
     left = cluster_at_least(features, least, wanted, **sizes, adapt=False)
     assert (left.enough, left.eps, left.count) == (False, wanted, counts[1])
     more = cluster_at_least(features, least + 1, wanted, **sizes)
-    assert more.trouble.endswith(", nor does any other eps give more")
+    assert more.trouble.endswith(", nor does any other eps give enough")
     assert (more.enough, more.eps) == (False, wanted)
 
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings, strategies as st
 
 from reid_retrieval import blocks, passes, precision, screening
 from reid_retrieval.blocks import BFLOAT16, Images, MarginExceededError, Rounded, margins
-from reid_retrieval.errors import ConfigError
+from reid_retrieval.errors import ConfigError, DataError
 from reid_retrieval.features import FeatureSet, FloatArray
 from reid_retrieval.labels import Labels
-from reid_retrieval.neighbours import nearest
+from reid_retrieval.neighbours import Gallery, nearest
 from reid_retrieval.precision import screens
 from reid_retrieval.products import Trial
 from reid_retrieval.protocols import (
@@ -33,6 +33,7 @@ from reid_retrieval.ranks import positive_ranks, ranks_of_many
 from reid_retrieval.results import RetrievalResult
 from reid_retrieval.retrieval import _screened, evaluate, evaluate_all
 from reid_retrieval.screening import Asked, Screening, Settled
+from reid_retrieval.searching import Search
 from reid_retrieval.similarities import COSINE, METRICS, compare, metric_of
 
 PROTOCOLS = (
@@ -373,6 +374,37 @@ def test_products_that_are_not_finite_are_compared_in_float32(
     assert as_data((results[0],)) == as_data((results[1],))
 
 
+@pytest.mark.parametrize(
+    ("distance", "queries", "image"),
+    [("euclidean", 1, 3e19), ("cosine", 1, -3e38), ("cosine", 1e-41, 1)],
+)
+@pytest.mark.parametrize("how", ["fp32", "bf16"])
+def test_what_float32_cannot_compare_is_refused_though_nobody_is_close_to_it(
+    how: precision.Precision, distance: str, queries: float, image: float
+) -> None:
+    asked, offered = sides(whole, 20, 90, 1)
+    # Neither the image nor the query has a match, so that none of theirs is looked at.
+    offered.features[7], offered.labels.pids[7] = image * np.eye(1, 6), 99
+    asked.features[3] *= queries
+    asked.labels.pids[3] = 98
+    with pytest.raises(DataError, match=f"{distance} similarities of .* are not finite"):
+        evaluate(asked, offered, distance=distance, precision=how)
+
+
+def test_screening_does_not_depend_on_the_defaults_of_torch() -> None:
+    asked, offered = sides(whole, 20, 90, 1)
+    results = [evaluate(asked, offered, per_query=True, precision=how) for how in ("fp32", "bf16")]
+    torch.set_default_dtype(torch.float64)
+    try:
+        results.append(evaluate(asked, offered, per_query=True, precision="bf16"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        results.append(evaluate(asked, offered, per_query=True, precision="bf16"))
+        assert precision.bfloat16_seconds(1) > 0
+    assert all(as_data((one,)) == as_data((results[0],)) for one in results)
+
+
 def test_screening_ends_where_most_queries_are_compared_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -462,6 +494,9 @@ def test_screening_is_on_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert screens("auto")
     assert not screens("auto", host=False)
     assert not screens("fp32")
+    assert screens("auto", queries=512)
+    assert not screens("auto", queries=511)
+    assert screens("bf16", queries=1)
     precision._pays.cache_clear()
     monkeypatch.setattr(precision, "bfloat16_seconds", lambda: 1.4e-3)
     assert not screens("auto")
@@ -471,12 +506,41 @@ def test_screening_is_on_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_tried")
 def test_scores_are_screened_where_searches_are(monkeypatch: pytest.MonkeyPatch) -> None:
     features: Any = SimpleNamespace(rows=np.eye(2, dtype=np.float32))
-    alone: Any = SimpleNamespace(ranks=1)
-    assert _screened("auto", features, features, alone)
+
+    def screened(how: precision.Precision, *protocols: Protocol, queries: int = 512) -> bool:
+        labels = Labels(np.arange(queries), np.zeros(queries, np.int64))
+        searches = [Search(one, labels, labels) for one in protocols]
+        return _screened(how, searches, features, features, passes.ALONE)
+
+    assert screened("auto", STANDARD, NO_CAMERA)
+    assert not screened("auto", STANDARD, NO_CAMERA, queries=511)
+    # Rows that are scored one by one were not shown to gain.
+    for protocol in (
+        PROTOCOLS[2],
+        single_shot_variant(STANDARD, 3),
+        every_gallery_variant(STANDARD),
+    ):
+        assert not screened("auto", STANDARD, protocol)
+        assert screened("bf16", STANDARD, protocol)
     precision._pays.cache_clear()
     monkeypatch.setattr(precision, "bfloat16_seconds", lambda: 1.4e-3)
-    assert not _screened("auto", features, features, alone)
-    assert _screened("bf16", features, features, alone)
+    assert not screened("auto", STANDARD)
+    assert screened("bf16", STANDARD, queries=1)
+
+
+@pytest.mark.usefixtures("_tried")
+def test_a_search_is_screened_for_many_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def noted(how: str, host: bool = True, queries: int | None = None) -> bool:
+        asked.append(-1 if queries is None else queries)
+        return False
+
+    monkeypatch.setattr("reid_retrieval.neighbours.screens", noted)
+    features = np.eye(3, dtype=np.float32)
+    nearest(features[:2], features, 1, precision="auto")
+    Gallery(features, precision="auto")
+    assert (asked[0], asked[-1]) == (2, -1)
 
 
 @pytest.mark.usefixtures("_tried")

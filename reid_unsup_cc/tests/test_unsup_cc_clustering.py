@@ -113,7 +113,7 @@ def test_fewer_clusters_than_a_batch_needs() -> None:
     )
     with pytest.raises(DataError, match=words):
         found(features, 8, k1=6, stuck="stop")
-    with pytest.raises(DataError, match=r"needs 8 identities, nor does any other eps give more"):
+    with pytest.raises(DataError, match=r"needs 8 identities, nor does any other eps give enough"):
         found(features, 8, k1=6)
 
 

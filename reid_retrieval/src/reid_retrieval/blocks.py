@@ -29,6 +29,9 @@ _GROUP = 16
 _ROWS_AT_ONCE = 256
 """Images rounded to bfloat16 at once: what stays in the cache."""
 
+_FINITE = 1e38
+"""Numbers that cannot be larger than this are finite, and so are sums of a few of them."""
+
 BFLOAT16 = 2.0**-8
 """Relative error of a number rounded to bfloat16, which has 8 significant bits."""
 
@@ -95,7 +98,7 @@ def _rounded(features: FloatArray, terms: FloatArray, metric: Metric) -> Rounded
     import torch
 
     unit = metric is COSINE
-    rounded = torch.empty(features.shape, dtype=torch.bfloat16)
+    rounded = torch.empty(features.shape, dtype=torch.bfloat16, device="cpu")
     losses = np.empty(len(features), np.float64)
     for start in range(0, len(features), _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
@@ -109,7 +112,7 @@ def _rounded(features: FloatArray, terms: FloatArray, metric: Metric) -> Rounded
 
 
 class MarginExceededError(Exception):
-    """A screened similarity is further off than the arithmetic of bfloat16 allows."""
+    """A screened similarity is, or could be, further off than the arithmetic of bfloat16 allows."""
 
 
 class Blocks:
@@ -213,7 +216,13 @@ class ScreenedBlocks(Blocks):
         self._products = torch.empty(rows * columns, dtype=torch.bfloat16, device=self._there)
 
     def turn_to(self, images: Images) -> None:
-        """Make this the block that queries are compared to."""
+        """Make this the block that queries are compared to.
+
+        Raises:
+            MarginExceededError: a similarity in float32 need not be finite.
+        """
+        if not surely_finite(self._queries, images, self._metric):
+            raise MarginExceededError
         self._images = images
         self._offered_terms = self._place(images.terms)
         self._offered = images.in_bfloat16.features.to(self._there)
@@ -309,8 +318,9 @@ def pairs_similarities(
         places = torch.sparse_csr_tensor(
             torch.from_numpy(by_image.indptr),
             torch.from_numpy(numbers),
-            torch.zeros(len(asked)),
+            torch.zeros(len(asked), dtype=torch.float32, device="cpu"),
             (shape[1], shape[0]),
+            device="cpu",
             check_invariants=False,
         )
         found = torch.sparse.sampled_addmm(places, some, others.t(), beta=0)
@@ -342,6 +352,22 @@ def largest_products(queries: Images, gallery: Images) -> NDArray[np.float64]:
     asked, offered = queries.in_bfloat16, gallery.in_bfloat16
     size, loss = float(offered.sizes.max()), float(offered.losses.max())
     return (asked.sizes + asked.losses) * (size + loss)
+
+
+def surely_finite(queries: Images, gallery: Images, metric: Metric) -> bool:
+    """Return whether all similarities are finite in float32: few screened ones are looked at there.
+
+    Where it cannot be told, everything is to be compared in float32, which refuses what is not.
+    """
+    if metric is COSINE:
+        # Float32 multiplies the features as they are; what they are scaled by tells how long.
+        terms = queries.terms, gallery.terms
+        least = [float(some.min(where=some > 0, initial=np.inf)) for some in terms]
+        bounds = [1 / (least[0] * least[1]), *(float(some.max(initial=0)) for some in terms)]
+    else:
+        largest = largest_products(queries, gallery)
+        bounds = [float(largest.max(initial=0)), float(gallery.terms.max())]
+    return all(bound < _FINITE for bound in bounds)
 
 
 def margins(queries: Images, gallery: Images, metric: Metric) -> FloatArray:

@@ -88,7 +88,10 @@ def nearest(
             the gallery has fewer than ``k`` images.
         ConfigError: there is no such distance, precision or library.
     """
-    prepared = Gallery(gallery, distance=distance, precision=precision, keep=False)
+    count = len(queries) if np.ndim(queries) else 0
+    screened = screens(precision, on_host(gallery), count)
+    how: Precision = "bf16" if screened else "fp32"
+    prepared = Gallery(gallery, distance=distance, precision=how, keep=False)
     return prepared.nearest(queries, k, lowest=lowest, exclude_self=exclude_self, products=products)
 
 

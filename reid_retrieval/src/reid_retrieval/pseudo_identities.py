@@ -104,7 +104,7 @@ def cluster_at_least(
         if count_of(found) >= wanted:
             taken = f"{trouble}; taking eps = {other:.2f}, with {count_of(found)}"
             return PseudoIdentities(found, other, wanted, taken)
-    others = ", nor does any other eps give more" if adapt else ""
+    others = ", nor does any other eps give enough" if adapt else ""
     return PseudoIdentities(labels, eps, wanted, f"{trouble}{others}")
 
 

@@ -58,8 +58,9 @@ def evaluate(
         provenance: recorded in the result.
         products: library for the inner products, see
             [products_by][reid_retrieval.products.products_by]; None takes the chosen one.
-        precision: ``auto``, ``fp32`` or ``bf16``, see `Precision`: a named distance on the host is
-            then screened in bfloat16, which needs half the gallery's memory for a copy.
+        precision: ``auto``, ``fp32`` or ``bf16``, see `Precision`: with ``bf16``, and with ``auto``
+            where it pays, a named distance on the host is screened in bfloat16, which needs half
+            the gallery's memory for a copy.
         share: which of several processes this is; all get the result.
 
     Raises:
@@ -70,7 +71,7 @@ def evaluate(
     search = Search(protocol, queries.labels, gallery.labels, draws)
     scorers = [Scorer(search, "seed" if draws is None else "given")]
     with products_by(products):
-        screened = _screened(precision, queries, gallery, share)
+        screened = _screened(precision, [search], queries, gallery, share)
         passes = _compared(scorers, queries, gallery, distance, screened)
         (result,) = _results(scorers, passes, chunk, per_query, provenance, share)
     return result
@@ -104,7 +105,8 @@ def evaluate_all(
     scorers = [Scorer(Search(p, queries.labels, gallery.labels), heads=heads) for p in protocols]
     with products_by(products):
         # Screened similarities are exact around the matches alone.
-        screened = _screened("fp32" if heads else precision, queries, gallery, share)
+        exact: Precision = "fp32" if heads else precision
+        screened = _screened(exact, [s.search for s in scorers], queries, gallery, share)
         passes = _compared(scorers, queries, gallery, distance, screened)
         return _results(scorers, passes, chunk, per_query, provenance, share)
 
@@ -213,10 +215,19 @@ def _compared(
     return passes_of(scorers, queries, gallery, distance, screened)
 
 
-def _screened(precision: Precision, queries: FeatureSet, gallery: FeatureSet, share: Share) -> bool:
+def _screened(
+    precision: Precision,
+    searches: Sequence[Search],
+    queries: FeatureSet,
+    gallery: FeatureSet,
+    share: Share,
+) -> bool:
     """Return whether to screen; of several processes, all do as the first."""
+    if precision == "auto" and not all(search.shows_everything for search in searches):
+        precision = "fp32"  # their rows are scored one by one, which was not shown to pay
     host = on_host(queries.rows) and on_host(gallery.rows)
-    wanted = screens(precision, host)
+    least = min((len(search.query_rows) for search in searches), default=0)
+    wanted = screens(precision, host, least)
     return wanted if share.ranks == 1 else bool(share.gather(wanted)[0])
 
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from reid_retrieval.blocks import (
     Images,
     MarginExceededError,
-    largest_products,
     margins,
     multiply_rounded,
     pairs_similarities,
     require_within,
     share_of,
+    surely_finite,
 )
 from reid_retrieval.features import FloatArray
 from reid_retrieval.labels import BoolArray, IntArray
@@ -36,9 +36,6 @@ Codes = NDArray[np.int16]
 
 _DOUBTFUL = 1 / 10
 """Share of the gallery from which on a whole row in float32 is cheaper than its images in doubt."""
-
-_FINITE = 1e38
-"""Products that cannot be larger than this are finite, and so are sums of a few of them."""
 
 _LARGEST = 0x7F7F
 """Code of the largest finite number."""
@@ -144,7 +141,7 @@ class Screening:
         self._metric = metric
         self._share = float(share_of(metric))
         self._margins = margins(self._queries, self._gallery, metric).astype(np.float64)
-        self._largest = float(largest_products(self._queries, self._gallery).max())
+        self._finite = surely_finite(self._queries, self._gallery, metric)
         self._multiply = host_multiply()
         # The cosine's features were normalised before they were rounded.
         self._shifts = None if metric is COSINE else self._gallery.terms
@@ -154,11 +151,11 @@ class Screening:
         """Write the products of the queries from ``start`` on, ``n G``, in bfloat16.
 
         Raises:
-            MarginExceededError: one need not be finite.
+            MarginExceededError: one, or a similarity in float32, need not be finite.
         """
         import torch
 
-        if not self._largest < _FINITE:
+        if not self._finite:
             raise MarginExceededError
         asked = self._queries.in_bfloat16.features[start : start + len(out)]
         products = torch.from_numpy(out).view(torch.bfloat16)
