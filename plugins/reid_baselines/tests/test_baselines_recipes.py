@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from reid_core import RunConfig
+from reid_baselines.mgn import MgnSettings
+from reid_baselines.pcb import PcbSettings
+from reid_core import RunConfig, Settings
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 from reid_core.runs.stages import Stages
@@ -120,6 +122,13 @@ def test_every_key_of_every_recipe_is_the_papers_or_the_cores(name: str) -> None
         if name.endswith(ending):
             wanted["model"]["backbone"] = backbone
     assert found == wanted
+
+
+@pytest.mark.parametrize(("model", "settings"), [("mgn", MgnSettings), ("pcb", PcbSettings)])
+def test_the_papers_settings_are_those_without_a_recipe(
+    model: str, settings: type[Settings]
+) -> None:
+    assert settings().model_dump(mode="json") == CHANGED[model][model]
 
 
 def test_backbones_have_published_weights() -> None:
