@@ -65,6 +65,8 @@ def _lines(name: str, value: Any) -> Iterator[str]:
     for member, content in sorted(vars(value).items()):
         if member.startswith("_") and member != "__init__":
             continue
+        if member in vars(value).get("__annotations__", {}):
+            continue  # a default that is a function
         if isinstance(content, property):
             yield f"{name}.{member}: property"
         elif inspect.isfunction(content) and not (member == "__init__" and is_dataclass(value)):

@@ -73,32 +73,50 @@ def _shown(name: str, value: Any) -> Iterator[str]:
         if issubclass(value, Exception):
             yield f"An error, a `{base}`."
         elif not hasattr(value, "__dataclass_fields__"):
-            yield f"```python\nclass {name}{_signature(value)}\n```"
+            yield f"```python\nclass {name}{signature(value)}\n```"
         yield from class_parts(value)
     elif callable(value):
-        yield f"```python\n{name}{_signature(value)}\n```"
+        yield f"```python\n{name}{signature(value)}\n```"
         yield from _function(value)
     else:
         listed = ", ".join(f"`{one}`" for one in value) if not isinstance(value, str) else ""
         yield wrapped(listed or f"`{value!r}`")
 
 
-def _signature(value: Any) -> str:
+def signature(value: Any) -> str:
     """Return a signature; long ones with a line per argument."""
     try:
         found = inspect.signature(value)
     except (TypeError, ValueError):
         return ""
-    text = str(found).replace("'", "")
+    found = found.replace(
+        parameters=[
+            one.replace(annotation=_Bare.of(one.annotation)) for one in found.parameters.values()
+        ],
+        return_annotation=_Bare.of(found.return_annotation),
+    )
+    text = str(found)
     if len(text) <= 80:
         return text
-    listed = [str(one).replace("'", "") for one in found.parameters.values()]
+    listed = [str(one) for one in found.parameters.values()]
     kinds = [one.kind for one in found.parameters.values()]
     if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
         listed.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
     returns = found.return_annotation
     arrow = "" if returns is inspect.Signature.empty else f" -> {returns!s}"
     return "(\n" + "".join(f"    {one},\n" for one in listed) + f"){arrow}"
+
+
+class _Bare(str):
+    """An annotation as it stands in the source; a signature shows texts in quotes."""
+
+    @classmethod
+    def of(cls, annotation: Any) -> Any:
+        """Return it bare where it is a text."""
+        return cls(annotation) if isinstance(annotation, str) else annotation
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def _function(value: Any) -> Iterator[str]:

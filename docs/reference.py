@@ -185,8 +185,9 @@ def _members(cls: type) -> Iterator[tuple[str, ...]]:
         for member in cls:
             yield f"`{member.name}`", "", f'`"{member.value}"`', after.get(member.name, "")
         return
+    fields = vars(cls).get("__dataclass_fields__", {})
     for name, member in vars(cls).items():
-        if name.startswith("_") or name == "model_config":
+        if name.startswith("_") or name == "model_config" or name in fields:
             continue
         if isinstance(member, property) and member.fget is not None:
             kind = str(inspect.signature(member.fget).return_annotation)
@@ -208,7 +209,10 @@ def _annotation(cls: type, name: str) -> str:
 def _default(value: object) -> str:
     if value is dataclasses.MISSING:
         return ""
-    return f"`{getattr(value, '__name__', None) or repr(value)}`"
+    name = getattr(value, "__name__", "")
+    if name.startswith(("_", "<")):
+        return ""  # a function that has no public name says nothing
+    return f"`{name or repr(value)}`"
 
 
 # Configuration -----------------------------------------------------------------------------------

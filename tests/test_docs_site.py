@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -15,7 +15,7 @@ from house import ROOT
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 
-from public import ENTRY_POINTS, TYPES, public_page, undocumented  # noqa: E402
+from public import ENTRY_POINTS, TYPES, public_page, signature, undocumented  # noqa: E402
 from site_hooks import site_text  # noqa: E402
 
 import reid_core  # noqa: E402
@@ -23,6 +23,8 @@ import reid_retrieval  # noqa: E402
 from reid_core.plugins.discovery import COMMAND_GROUP, PLUGIN_GROUP  # noqa: E402
 from reid_core.weights import ADDRESS_GROUP, LAYOUTS_GROUP, WEIGHTS_GROUP  # noqa: E402
 from reid_retrieval.finding import GROUP  # noqa: E402
+
+Kind = Literal["x", "y"]
 
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
 
@@ -81,6 +83,18 @@ def test_every_public_name_has_an_entry_and_a_docstring():
     theirs = {f"reid_retrieval.{n}" if n in ours else n for n in reid_retrieval.__all__}
     assert theirs - {f"reid_retrieval.{n}" for n in TYPES} <= headings
     assert undocumented() == []
+
+
+def _quoted(near: "str | None", word: str = "it's", *, kind: "Kind" = "x") -> "list[str]":
+    raise NotImplementedError
+
+
+def test_signatures_are_python():
+    shown = """(near: str | None, word: str = "it's", *, kind: Kind = 'x') -> list[str]"""
+    assert signature(_quoted) == shown
+    page = public_page()
+    assert "importer: str = 'auto'" in page
+    assert "option: str = '--out'" in page
 
 
 def test_every_group_of_entry_points_is_told():

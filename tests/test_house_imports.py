@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import pytest
-from house import DISTRIBUTIONS, ROOT, Distribution
+from house import DISTRIBUTIONS, ROOT, Distribution, read_toml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -31,6 +32,44 @@ def test_every_import_is_declared(distribution: Distribution):
     undeclared = [
         f"{where}: import {module}"
         for where, module in _imports(distribution.source)
+        if (top := module.partition(".")[0]) not in own and not _providers(top) & declared
+    ]
+    assert undeclared == []
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
+def test_tests_are_collected_without_other_distributions_of_this_house(distribution: Distribution):
+    """What one test needs beside them it imports itself, after `pytest.importorskip`."""
+    allowed, waiting = set[str](), [distribution.package]
+    by_package = {one.package: one for one in DISTRIBUTIONS}
+    while waiting:
+        name = waiting.pop()
+        allowed.add(name)
+        lines = [*by_package[name].dependencies, *chain(*by_package[name].extras.values())]
+        required = {Requirement(line).name.replace("-", "_") for line in lines}
+        waiting += (required & by_package.keys()) - allowed
+    others = tuple(by_package.keys() - allowed)
+    foreign = [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in sorted((distribution.folder / "tests").glob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if (words := line.split()) and line.startswith(("from ", "import "))
+        if words[1].partition(".")[0] in others
+    ]
+    assert foreign == []
+
+
+def test_tests_of_the_root_import_what_is_declared():
+    every = [*read_toml(ROOT / "pyproject.toml")["dependency-groups"]["dev"]]
+    for one in DISTRIBUTIONS:
+        every += [one.project["name"], *one.dependencies, *chain(*one.extras.values())]
+    declared = {canonicalize_name(Requirement(line).name) for line in every}
+    folders = (ROOT / "tests", ROOT / "docs", ROOT / "benchmarks")
+    own = {path.stem for folder in folders for path in folder.iterdir()} | sys.stdlib_module_names
+    undeclared = [
+        f"{where}: import {module}"
+        for where, module in _imports(ROOT / "tests")
+        if not where.startswith("tests/thirdparty/")
         if (top := module.partition(".")[0]) not in own and not _providers(top) & declared
     ]
     assert undeclared == []

@@ -88,6 +88,8 @@ def test_help_lists_the_commands(reid: RunReid) -> None:
     ],
 )
 def test_options_are_these(arguments: tuple[str, ...], options: str, reid: RunReid) -> None:
+    if arguments in {("data", "show"), ("data", "check")}:
+        pytest.importorskip("reid_benchmarks")
     code, out, _ = reid(*arguments, "--help")
     assert code == 0
     shown = {word.rstrip(",.:;") for word in out.split() if word.startswith("--")}
@@ -297,6 +299,7 @@ def test_data_sets_are_listed(reid: RunReid) -> None:
 
 
 def test_a_data_set_is_shown(reid: RunReid, tmp_path: Path) -> None:
+    pytest.importorskip("reid_benchmarks")
     sheet = tmp_path / "sheet.png"
     code, out, _ = reid("data", "show", "toy:tiny", "--out", sheet, "--identities", 2)
     assert code == 0

@@ -35,6 +35,7 @@ def site(tmp_path: Path) -> Iterator[FakeSite]:
 def test_counts_of_a_provider_are_compared(
     run_reid: RunReid, site: FakeSite, tmp_path: Path
 ) -> None:
+    pytest.importorskip("reid_benchmarks")  # reid data check
     source = """
     from reid_core import Counts, DataProvider, Plugin, hookimpl
     from reid_core.data.folder import load_folder

@@ -155,6 +155,7 @@ def test_damaged_files_are_left_out_and_people_numbered_again(tmp_path: Path) ->
 
 
 def test_data_check_names_every_broken_scan(run_reid: RunReid, tmp_path: Path) -> None:
+    pytest.importorskip("reid_benchmarks")
     code, out, _ = run_reid("data", "check", "folder", "--data-root", damaged_folder(tmp_path))
     assert code == 1
     assert "3 files cannot be read" in out

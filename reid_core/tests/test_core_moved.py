@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -26,6 +27,8 @@ def _old() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize(("module", "names"), _old(), ids=lambda value: str(value)[:60])
 def test_an_old_path_has_what_it_had(module: str, names: list[str]) -> None:
+    for place in (*moved.MODULES.get(module, ()), *moved.NAMES.get(module, {}).values()):
+        pytest.importorskip(place.partition(".")[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         found = importlib.import_module(module)
@@ -72,6 +75,40 @@ def test_what_left_for_a_distribution_that_is_not_there_names_it(
     monkeypatch.delitem(sys.modules, "reid_core.attic", raising=False)
     with pytest.raises(ImportError, match=r"attic is part of reid-attic now.*pip install"):
         from reid_core.attic import Box  # noqa: F401
+
+
+def test_what_the_core_has_needs_no_other_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alone(name: str) -> ModuleType:
+        package = name.partition(".")[0]
+        if package in {"reid_benchmarks", "reid_search"}:
+            raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+        return importlib.import_module(name)
+
+    monkeypatch.setattr(moved, "import_module", alone)
+    with pytest.warns(DeprecationWarning, match=r"in reid_core\.data\.damage now"):
+        from reid_core.data.file_check import without_damaged
+    with pytest.warns(DeprecationWarning, match="from reid_core import run_once"):
+        from reid_core.runs.sweeping import run_once
+    assert without_damaged.__module__ == "reid_core.data.damage"
+    assert run_once is reid_core.run_once
+    with pytest.raises(ImportError, match="file_check is part of reid-benchmarks now"):
+        from reid_core.data.file_check import check_files  # noqa: F401
+
+
+@pytest.mark.parametrize("old", moved.MODULES)
+def test_places_in_the_core_are_looked_at_first(old: str) -> None:
+    packages = [place.partition(".")[0] for place in moved.MODULES[old]]
+    there = ("reid_core", "reid_retrieval")
+    assert packages == sorted(packages, key=lambda name: name not in there)
+
+
+def test_a_renamed_thing_is_found_under_its_old_name() -> None:
+    with pytest.warns(DeprecationWarning, match=r"\.fill is deprecated: .* fill_weights"):
+        from reid_core.model.pretrained import fill
+    with pytest.warns(DeprecationWarning, match=r"import WeightsFile") as caught:
+        from reid_core.model.pretrained import Weights
+    assert (fill, Weights) == (reid_core.fill_weights, reid_core.WeightsFile)
+    assert caught[0].filename == __file__
 
 
 def test_a_name_that_left_its_module_is_found_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ from reid_core import (
 )
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.data.augmentation import ErasingPolicy
-from reid_core.data.clips import ClipPolicy, clips_in_order, clips_of, frame_of
+from reid_core.data.clips import ClipPolicy, clips_in_order, clips_of
 from reid_core.data.draws import Draw
 from reid_core.data.loading import BatchLoader
 from reid_core.evaluation.extraction import extract, extract_output
@@ -584,13 +584,3 @@ def test_settings_reach_the_clips(dataset: DataSet, toy_tiny: DataSet) -> None:
     assert clips_of(config, dataset.train) == ClipPolicy(5, "consecutive", 2, together=False)
     assert clips_of(resolve({}).config, dataset.train) == ClipPolicy(4, "chunks", 1, together=True)
     assert clips_of(config, toy_tiny.train) is None
-
-
-def test_a_contact_sheet_shows_first_frames(dataset: DataSet, tmp_path: Path) -> None:
-    from reid_benchmarks.doctor.sheet import contact_sheet
-
-    single = tuple(frame_of(s, 0, dataset.train.fields) for s in dataset.train.samples)
-    plain = replace(dataset, train=replace(dataset.train, samples=single))
-    for name, shown in (("tracklets.png", dataset), ("images.png", plain)):
-        contact_sheet(shown, tmp_path / name, identities=2, images=2)
-    assert (tmp_path / "tracklets.png").read_bytes() == (tmp_path / "images.png").read_bytes()

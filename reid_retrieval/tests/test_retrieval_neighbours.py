@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from reid_core.testing.elsewhere import ELSEWHERE, elsewhere
 from reid_retrieval import blocks, neighbours
 from reid_retrieval.errors import ConfigError, DataError
 from reid_retrieval.features import FloatArray
@@ -165,6 +164,9 @@ def test_a_gallery_in_the_order_of_similarity(descending: bool, precision: Preci
 def test_blocks_on_another_device_never_meet_the_host_s(
     precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("reid_core")
+    from reid_core.testing.elsewhere import ELSEWHERE, elsewhere
+
     monkeypatch.setattr(neighbours, "_device_for", lambda queries, gallery: ELSEWHERE)
     queries, gallery = integers(20, 5, 1, 1), integers(330, 5, 2, 1)
     with elsewhere():

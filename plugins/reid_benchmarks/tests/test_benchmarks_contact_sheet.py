@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from reid_benchmarks.doctor.sheet import class_colours, contact_sheet, varied
-from reid_core.contract.samples import DataSet, Sample, Source
+from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
+from reid_core.data.clips import frame_of
 from reid_core.errors import DataError
+from reid_core.testing.toy.making import load_toy_tracklets
 
 
 def sample(clothes: int, camid: int, number: int = 0) -> Sample:
@@ -83,3 +85,12 @@ def test_joints_that_are_hidden_are_grey(toy_tiny: DataSet, tmp_path: Path) -> N
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="data set 'empty' has no images to show"):
         contact_sheet(DataSet("empty", Source("main", ())), tmp_path / "sheet.png")
+
+
+def test_a_contact_sheet_shows_first_frames(reid_cache: Path, tmp_path: Path) -> None:
+    dataset = load_toy_tracklets(DataRequest("toy", "tracklets", "tiny", None, reid_cache))
+    single = tuple(frame_of(s, 0, dataset.train.fields) for s in dataset.train.samples)
+    plain = replace(dataset, train=replace(dataset.train, samples=single))
+    for name, shown in (("tracklets.png", dataset), ("images.png", plain)):
+        contact_sheet(shown, tmp_path / name, identities=2, images=2)
+    assert (tmp_path / "tracklets.png").read_bytes() == (tmp_path / "images.png").read_bytes()

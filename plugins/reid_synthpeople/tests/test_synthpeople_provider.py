@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid_benchmarks.doctor.labels import check_people
 from reid_core import SHARED_FIELDS, DataError, DataSet, FieldKind, Sample
 from reid_core.contract.samples import DataRequest
 from reid_core.data.decoding import read_field
@@ -316,6 +315,9 @@ def test_people_are_named_the_same_in_all_sets(tiny: Tiny) -> None:
 
 
 def test_a_training_image_among_the_test_images_is_noticed(tiny: Tiny) -> None:
+    pytest.importorskip("reid_benchmarks")
+    from reid_benchmarks.doctor.labels import check_people
+
     dataset = tiny("mixed")
     moved = [replace(s, pid=s.extra["person"], split="gallery") for s in dataset.train.samples[:2]]
     assert "nobody is" in next(check_people(dataset)).text

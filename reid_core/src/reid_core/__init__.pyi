@@ -90,6 +90,7 @@ from reid_core.model.encoder import (
     TimmEncoder as TimmEncoder,
 )
 from reid_core.model.gradcam import grad_cam as grad_cam
+from reid_core.model.layouts import Layout as Layout
 from reid_core.model.losses import (
     batch_hard_triplet as batch_hard_triplet,
     identity_cross_entropy as identity_cross_entropy,

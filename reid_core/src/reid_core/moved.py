@@ -16,9 +16,9 @@ from types import ModuleType
 from typing import Any
 
 _SWEEPING = (
+    "reid_core.runs.continuing",
     "reid_search.sweeping.runs",
     "reid_search.sweeping.points",
-    "reid_core.runs.continuing",
 )
 
 MODULES: Mapping[str, tuple[str, ...]] = {
@@ -28,7 +28,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "reid_core.data.contact_sheet": ("reid_benchmarks.doctor.sheet",),
     "reid_core.data.doctor": ("reid_benchmarks.doctor.labels",),
     "reid_core.data.fields": ("reid_core.contract.fields",),
-    "reid_core.data.file_check": ("reid_benchmarks.doctor.files", "reid_core.data.damage"),
+    "reid_core.data.file_check": ("reid_core.data.damage", "reid_benchmarks.doctor.files"),
     "reid_core.data.labelers": ("reid_core.contract.labelers",),
     "reid_core.data.labelling": (
         "reid_core.runs.assembly.labelling",
@@ -125,7 +125,10 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "reid_core.testing.toy_figures": ("reid_core.testing.toy.figures",),
     "reid_core.testing.toy_people": ("reid_core.testing.toy.people",),
 }
-"""Old path to the modules that have its content now; a folder of old modules has none."""
+"""Old path to the modules that have its content now; a folder of old modules has none.
+
+Modules of the core stand first: what they have is there without any other distribution.
+"""
 
 NAMES: Mapping[str, Mapping[str, str]] = {
     "reid_core.cli.data": {
@@ -144,6 +147,10 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     "reid_core.model.embedder": {
         "load_embedder": "reid_core.model.stored",
     },
+    "reid_core.model.pretrained": {
+        "Weights": "reid_core.model.pretrained:WeightsFile",
+        "fill": "reid_core.model.pretrained:fill_weights",
+    },
     "reid_core.plugins.calls": {
         "CORE": "reid_core.contract.plugin",
     },
@@ -159,7 +166,8 @@ NAMES: Mapping[str, Mapping[str, str]] = {
         "make_toy_pairs": "reid_core.testing.toy.making",
     },
 }
-"""Module that is still there to the names that left it, and the module where each is now."""
+"""Module that is still there to the names that left it, and the module where each is now, with
+``:NAME`` where it is called otherwise."""
 
 
 class OldModule(ModuleType):
@@ -204,8 +212,9 @@ def former_names(module: str) -> Callable[[str], Any]:
         place = NAMES[module].get(name)
         if place is None:
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
-        found = getattr(_imported(module, place), name)
-        _warn(module, name, place)
+        place, _, renamed = place.partition(":")
+        found = getattr(_imported(module, place), renamed or name)
+        _warn(module, name, place, renamed)
         return found
 
     return look_up
@@ -232,7 +241,10 @@ def _imported(old: str, place: str) -> ModuleType:
         ) from None
 
 
-def _warn(old: str, name: str, place: str) -> None:
-    public = name in import_module("reid_core").__all__
-    advice = f"from reid_core import {name}" if public else f"it is in {place} now"
+def _warn(old: str, name: str, place: str, renamed: str = "") -> None:
+    public = (renamed or name) in import_module("reid_core").__all__
+    called = f"{renamed} " if renamed else ""
+    advice = (
+        f"from reid_core import {renamed or name}" if public else f"it is {called}in {place} now"
+    )
     warnings.warn(f"{old}.{name} is deprecated: {advice}", DeprecationWarning, stacklevel=3)

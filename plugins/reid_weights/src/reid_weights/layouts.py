@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from reid_core.model.layouts import Layout
+from reid_core import Layout
 
 _SWIN = (
     (r"^patch_embed\.projection\.", "patch_embed.proj."),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from reid_core.errors import CheckpointError, ConfigError, did_you_mean
 from reid_core.model.layouts import PLAIN, Layout, layout_of, layouts
+from reid_core.moved import former_names
 from reid_core.weights import description_of, weights_file
 
 _COUNTER = "num_batches_tracked"
@@ -255,3 +256,7 @@ def _conventions(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shape(value: Tensor) -> str:
     return " x ".join(map(str, value.shape)) or "a number"
+
+
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)

@@ -1,6 +1,7 @@
 """Import all that a tiny run imports: processes forked from a server that did start at once.
 
-What is imported is no garbage, so nobody looks for some in it, also when the server ends.
+In such a server, and nowhere else, what is imported is no garbage, so nobody looks for some in it,
+also when the server ends.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import atexit
 import gc
 import importlib
 import os
+import sys
 
 import reid_core.testing.ranks  # noqa: F401
 
 for _name in ("timm", "torch._dynamo"):
     importlib.import_module(_name)
-gc.freeze()
-atexit.register(os._exit, 0)
+# A server is known by the command that `multiprocessing` starts it with.
+if any("multiprocessing.forkserver" in word for word in sys.orig_argv):
+    gc.freeze()
+    atexit.register(os._exit, 0)
