@@ -1,5 +1,7 @@
 """The committed figures of the quick recipes are of the recipes as they stand."""
 
+import json
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +16,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import baselines
 
 ROWS = baselines.read_rows()
+TRIED = json.loads(baselines.RESULTS.with_name("baselines_tried.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["command"])
@@ -44,3 +47,17 @@ def test_a_row_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     for recipe, seed, score in (("bot/quick", 1, 1), ("agw/quick", 0, 2), ("bot/quick", 1, 3)):
         baselines.keep({"recipe": recipe, "seed": seed, "score": score}, file)
     assert [row["score"] for row in baselines.read_rows(file)] == [2, 3]
+
+
+def test_what_the_readme_says_beside_the_table_is_kept() -> None:
+    text = (ROOT / "plugins/reid_baselines/README.md").read_text("utf-8")
+    beside = text.partition("baselines -->")[2].partition("<!-- end of generated -->")[2]
+    said = re.findall(r"(\d+\.\d) /\s+(\d+\.\d)", beside.partition("\n## ")[0])
+    kept = {
+        (f"{100 * one['rank1']:.1f}", f"{100 * one['mAP']:.1f}")
+        for row in (*ROWS, *TRIED)
+        for part in ("untrained", "scores")
+        for one in row.get(part, {}).values()
+    }
+    assert len(said) > 5
+    assert not {*said} - kept

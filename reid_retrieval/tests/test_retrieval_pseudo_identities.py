@@ -73,3 +73,6 @@ def test_advice_goes_by_what_is_wrong() -> None:
     assert advice(np.array([0, 0, 0, -1])).startswith("lower eps")
     assert advice(np.array([0, 0, -1, -1, -1]), "-s x.").startswith("raise -s x.eps")
     assert advice(np.full(3, -1)).startswith("raise eps")
+    plain, told = advice(np.full(3, -1)), advice(np.full(3, -1), batch="-p", start="--start")
+    assert plain.endswith(" identities per batch, or start from better features")
+    assert told == plain.replace(" batch,", " batch (-p),") + " (--start)"

@@ -108,12 +108,13 @@ def cluster_at_least(
     return PseudoIdentities(labels, eps, wanted, f"{trouble}{others}")
 
 
-def advice(labels: IntArray, prefix: str = "") -> str:
+def advice(labels: IntArray, prefix: str = "", *, batch: str = "", start: str = "") -> str:
     """Return what helps against too few clusters, as a list of instructions in words.
 
     Args:
         labels: of the clusters.
         prefix: what stands before the names of `cluster`'s arguments where the reader sets them.
+        batch, start: what the reader sets for fewer identities, and for better features.
 
     Example:
         >>> import numpy as np
@@ -124,8 +125,13 @@ def advice(labels: IntArray, prefix: str = "") -> str:
     direction = "lower" if largest > len(labels) / 2 else "raise"
     return (
         f"{direction} {prefix}eps, lower {prefix}min_samples, bring {prefix}k1 nearer to the "
-        "images that there are of a person, take fewer identities per batch"
+        f"images that there are of a person, take fewer identities per batch{_by(batch)}, or start "
+        f"from better features{_by(start)}"
     )
+
+
+def _by(settings: str) -> str:
+    return f" ({settings})" if settings else ""
 
 
 def _nearest_first(eps: float) -> list[float]:

@@ -63,11 +63,14 @@ def find_clusters(
         adapt=settings.stuck != "stop",
     )
     if not found.enough:
-        raise DataError(
-            f"{found.trouble}; {advice(found.labels, f'-s {section}.')} (data.batch_size "
-            "over data.instances), or start from better features (-s model.start=contrastive, more "
-            "-s model.start_epochs, or -s model.pretrained=true)"
+        helps = advice(
+            found.labels,
+            f"-s {section}.",
+            batch="data.batch_size over data.instances",
+            start="-s model.start=contrastive, more -s model.start_epochs, "
+            "or -s model.pretrained=true",
         )
+        raise DataError(f"{found.trouble}; {helps}")
     if found.trouble:
         say(found.trouble)
     alone = settings.outliers == "singletons"

@@ -89,10 +89,13 @@ def too_few(trouble: str, labels: NDArray[np.int64], plugin: str) -> DataError:
         labels: of the clusters that there are.
         plugin: its name.
     """
-    return DataError(
-        f"{trouble}; {advice(labels, f'-s {plugin}.')} (data.batch_size over data.instances), or "
-        "start from better features (-s model.pretrained=true, -s model.start=contrastive)"
+    helps = advice(
+        labels,
+        f"-s {plugin}.",
+        batch="data.batch_size over data.instances",
+        start="-s model.pretrained=true, -s model.start=contrastive",
     )
+    return DataError(f"{trouble}; {helps}")
 
 
 def means_of(features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
