@@ -6,8 +6,11 @@ import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from contextlib import nullcontext
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +19,16 @@ from PIL import Image
 from stored_runs import stored_run
 from torch.nn import functional as F
 
-from reid_core import ConfigError, DataSet, Embedder, run
+from reid_core import ConfigError, DataRequest, DataSet, Embedder, run
 from reid_core.errors import DataError
 from reid_core.model.encoder import NoEncoder
 from reid_core.testing.fixtures import RunReid
 from reid_core.testing.tiny import tiny_flags
+from reid_core.testing.toy.making import load_toy_tracklets
+from reid_retrieval.protocols import NO_CAMERA, STANDARD, TRACKLET_POOLS, Protocol
+from reid_search.calibration.counting import count_pairs
+from reid_search.calibration.pairs import Pairs
+from reid_search.reporting import page as pages
 from reid_search.reporting.attention import similarity_attention
 from reid_search.reporting.charts import lines, scatter
 from reid_search.reporting.features import available_methods, laid_out, some_people
@@ -190,12 +198,66 @@ def test_results_of_the_first_version_still_make_a_page(
     for result in content["results"]:
         for key in ("version", "rules", "queries"):
             del result[key]
+        result["protocol"] = "gone"
     (old / "results.json").write_text(json.dumps(content), "utf-8")
     code, _, err = run_reid("report", old, finished[1], "-o", tmp_path / "p.html", "--map", "pca")
     assert code == 0, err
     text = (tmp_path / "p.html").read_text("utf-8")
     assert "keep no single queries: lists, tables and intervals are missing" in text
     assert "Not compared: " in text
+    assert "histogram and ROC are missing: the rules that the result was scored by" in text
+
+
+def test_a_page_finds_the_rules_that_a_result_was_scored_by(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "standard"', "utf-8")
+    named = {"evaluation": {"protocols": [str(file)]}}
+    mine = Protocol("standard")
+    cases = {
+        "built-in": (None, STANDARD.text, STANDARD),
+        "of-a-file": (named, mine.text, mine),
+        "first-version": (None, None, STANDARD),
+        "changed-since": (named, NO_CAMERA.text, None),
+    }
+    for name, (config, rules, expected) in cases.items():
+        found = read_folder(stored_run(tmp_path / name, [1, 2, 3, 4], config, rules=rules))
+        assert pages._rules(found, found.stored.result("standard")) == expected, name
+
+
+@pytest.mark.parametrize("without_cameras", [False, True])
+def test_pairs_of_tracklets_are_those_that_were_scored(
+    without_cameras: bool, reid_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load_toy_tracklets(DataRequest("toy", "tracklets", "tiny", None, reid_cache))
+    if without_cameras:
+        sides = ([replace(s, camid=0) for s in side] for side in (dataset.query, dataset.gallery))
+        dataset = replace(dataset, query=tuple(next(sides)), gallery=tuple(next(sides)))
+    changes = {"protocol": TRACKLET_POOLS.name, "rules": TRACKLET_POOLS.text}
+    folder = read_folder(stored_run(tmp_path / "run", [1, 2, 3, 4], **changes))
+    Embedder.from_encoder(NoEncoder(), (64, 32)).save(tmp_path / "run" / "embedder.safetensors")
+    counted: list[Pairs] = []
+
+    def noted(pairs: Pairs) -> Any:
+        counted.append(pairs)
+        return count_pairs(pairs)
+
+    monkeypatch.setattr(pages, "count_pairs", noted)
+    told: list[int] = []
+    found = pages._of_features(
+        folder,
+        folder.stored.result(TRACKLET_POOLS.name),
+        dataset,
+        pages.Options(attention=0, methods=(), device="cpu"),
+        Album(1000),
+        lambda name, total: nullcontext(told.append),
+    )
+    # Frames are embedded one by one, and a tracklet's are one image of the ranking.
+    assert counted[0].search.query_pools is not None
+    assert len(counted[0].search.query_pools.rows) == sum(len(s.images) for s in dataset.query)
+    assert counted[0].shape == (len(dataset.query), len(dataset.gallery))
+    assert sum(told) == len(dataset.query) + len(dataset.gallery)
+    assert len(found["scores"]) == (0 if without_cameras else 2)
+    assert ("all images are of one camera" in found["without_scores"]) == without_cameras
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from reid_core import ConfigError, DataError, DataSet, find_protocol, load_embedder
+from reid_core.errors import own_errors
 from reid_core.evaluation.extraction import extract
+from reid_core.evaluation.frames import Side, pools_frames
 from reid_core.images import read_image, resize_image
 from reid_core.machine.devices import choose_device
+from reid_retrieval import Protocol
 from reid_retrieval.features import FeatureSet
-from reid_retrieval.labels import Labels
 from reid_search.calibration.counting import count_pairs
 from reid_search.calibration.curves import Roc, area_under
 from reid_search.calibration.pairs import Pairs
@@ -225,6 +227,7 @@ def _run(
         "lists": [],
         "left_out": 0,
         "scores": [],
+        "without_scores": "",
         "maps": [],
         "attention": [],
         "config": run.config,
@@ -313,9 +316,24 @@ def _of_features(
     place = choose_device(options.device)
     embedder = load_embedder(run.stored.path, place)
     some = some_people(dataset, options.images)
-    query, gallery = _embedded(run, embedder, some, place, progress)
+    rules = _rules(run, result)
+    asked, offered = pools_frames(rules, some.query, some.gallery) if rules else (False, False)
+    sides = (
+        Side.of(some.query, some.query_fields, asked),
+        Side.of(some.gallery, some.query_fields, offered),
+    )
+    query, gallery = _embedded(run, embedder, some, sides, place, progress)
+    scores, reason = [], "the rules that the result was scored by are found neither by their name "
+    reason += "nor in a file that the run names"
+    if rules is not None:
+        try:
+            scores, reason = _scores(query, gallery, rules), ""
+        except DataError as error:  # among some of the people nobody may have two cameras
+            reason = str(error)
     samples = (*some.query, *some.gallery)
-    features = np.concatenate([query.rows, gallery.rows])
+    pooling = "mean" if rules is None else rules.pooling
+    whole = [side.whole(one, pooling) for side, one in zip(sides, (query, gallery), strict=True)]
+    features = np.concatenate([one.rows for one in whole])
     people = [sample.pid for sample in samples]
     known = sorted({pid for pid in people if pid >= 0})
     step = max(len(known) // _SHOWN_PEOPLE, 1)
@@ -327,39 +345,66 @@ def _of_features(
         shown = known[::step][:_SHOWN_PEOPLE]
         maps.append({"title": title, "svg": charts.scatter(points, people, shown, title=title)})
     return {
-        "scores": _scores(result, query, gallery),
+        "scores": scores,
+        "without_scores": reason,
         "of": f"{len(some.query)} queries and {len(some.gallery)} gallery images",
         "maps": maps,
         "attention": _attention(result, dataset, embedder, options, album),
     }
 
 
+def _rules(run: RunFolder, result: StoredResult) -> Protocol | None:
+    """Return the protocol that a result was scored by; None where it is not found any more.
+
+    Another one may be of its name: results say which rules they are of, but those of version 1.
+    """
+    name, rules = result.content["protocol"], result.content.get("rules")
+    config = run.stored.config
+    for one in (name, *(config.evaluation.protocols if config else ())):
+        try:
+            found = find_protocol(one)
+        except (ConfigError, DataError):
+            continue
+        if found.text == rules or (rules is None and found.name == name):
+            return found
+    return None
+
+
 def _embedded(
-    run: RunFolder, embedder: Embedder, dataset: DataSet, place: torch.device, progress: Bars
+    run: RunFolder,
+    embedder: Embedder,
+    dataset: DataSet,
+    sides: tuple[Side, Side],
+    place: torch.device,
+    progress: Bars,
 ) -> tuple[FeatureSet, FeatureSet]:
+    """Return the features of what the sides show, as the run was evaluated."""
     settings = run.stored.config.evaluation if run.stored.config else None
     vector = None if settings is None or settings.vector == "declared" else settings.vector
     sets = []
     with progress(run.name, len(dataset.query) + len(dataset.gallery)) as advance:
-        for samples in (dataset.query, dataset.gallery):
+        for side in sides:
             rows = extract(
                 embedder,
-                samples,
+                side.samples,
                 place,
+                specs=dataset.query_fields,
                 flip=settings.flip if settings else "off",
                 vector=vector,
-                advance=advance,
+                advance=side.told(advance),
             )
-            sets.append(FeatureSet(rows, Labels.of_samples(samples)))
+            sets.append(FeatureSet(rows, side.labels))
     return sets[0], sets[1]
 
 
-def _scores(result: StoredResult, query: FeatureSet, gallery: FeatureSet) -> list[dict[str, str]]:
-    """Return histogram and ROC of the pairs that the protocol counts."""
-    try:
-        counts = count_pairs(Pairs(query, gallery, find_protocol(result.content["protocol"]))).all
-    except DataError:  # among some of the people nobody may have two cameras
-        return []
+@own_errors()
+def _scores(query: FeatureSet, gallery: FeatureSet, rules: Protocol) -> list[dict[str, str]]:
+    """Return histogram and ROC of the pairs that a protocol counts.
+
+    Raises:
+        DataError: it counts none, or lacks a label.
+    """
+    counts = count_pairs(Pairs(query, gallery, rules)).all
     curve = Roc.of(counts)
     area = float(area_under(curve.fpr, curve.tpr))
     thin = curve.thinned()
