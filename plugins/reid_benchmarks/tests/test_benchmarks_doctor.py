@@ -25,7 +25,14 @@ from reid_core.contract.samples import Counts, DataRequest, DataSet, Sample, Sou
 from reid_core.data.encoding import image_bytes
 from reid_core.data.folder import load_folder
 from reid_core.testing.fixtures import RunReid
-from reid_retrieval.protocols import CROSS_CLOTHES, NO_CAMERA, STANDARD, JunkRule, Protocol
+from reid_retrieval.protocols import (
+    CROSS_CLOTHES,
+    NO_CAMERA,
+    STANDARD,
+    TRACKLET_POOLS,
+    JunkRule,
+    Protocol,
+)
 
 Doctor = Callable[..., tuple[int, list[str]]]
 
@@ -284,6 +291,26 @@ def test_a_protocol_of_another_data_set_is_a_problem() -> None:
     assert "needs the label 'tracklet' of every query image" in found.text
     levels = [f.level for f in check_labels(dataset, {}, (STANDARD, NO_CAMERA, CROSS_CLOTHES))]
     assert levels.count("problem") == 1
+
+
+def test_tracklets_are_checked_as_they_are_scored(tmp_path: Path) -> None:
+    write(tmp_path, tuple(f"track{n}/{frame}.png" for n in range(3) for frame in range(2)))
+    tracks = [tuple(sorted((tmp_path / f"track{n}").iterdir())) for n in range(3)]
+    query, own, copy = (
+        Sample(frames[0], 1, camid, split=split, frames=frames)
+        for frames, camid, split in zip(
+            (tracks[0], tracks[1], tracks[0]),
+            (0, 1, 1),
+            ("query", "gallery", "gallery"),
+            strict=True,
+        )
+    )
+    dataset = DataSet("x", Source("main", ()), (query,), (own, copy))
+    found = check_queries(dataset, TRACKLET_POOLS)
+    assert found.level == "ok", found.text
+    assert "1 of 1 queries valid, in 2 images; of a valid one 2.00 matches" in found.text
+    twins = list(check_files(dataset, read_files(dataset, 1), (TRACKLET_POOLS,)))
+    assert any("1 queries count as their own match" in finding.text for finding in twins)
 
 
 def test_a_file_that_is_query_and_gallery_is_read_once(tmp_path: Path) -> None:

@@ -15,14 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_benchmarks.doctor.labels import Finding, short_name, some, span
+from reid_benchmarks.doctor.labels import Finding, search_of, short_name, some, span
 from reid_core.contract.samples import DataSet, Sample
 from reid_core.data.counts import splits_of
 from reid_core.data.damage import damaged_files, image_files, side_cars
 from reid_retrieval.errors import RetrievalError
-from reid_retrieval.labels import Labels
 from reid_retrieval.protocols import Protocol
-from reid_retrieval.searching import Search
 
 _SHOWN = 3
 """How many errors a finding lists."""
@@ -159,16 +157,15 @@ def _answered_by_themselves(
     dataset: DataSet, protocol: Protocol, twins: Mapping[int, Sequence[int]]
 ) -> int | None:
     """Count the queries that find themselves; None where the protocol does not fit the data."""
-    queries, gallery = Labels.of_samples(dataset.query), Labels.of_samples(dataset.gallery)
     try:
-        search = Search(protocol, queries, gallery)
+        search, rows, others = search_of(dataset, protocol)
     except RetrievalError:
         return None
     count = 0
-    for query, row in enumerate(search.query_rows.tolist()):
+    for query, row in enumerate(rows.tolist()):
         if row in twins:
             own, junk = search.own(query)
-            kept = set(search.gallery_rows[own[~junk]].tolist())
+            kept = set(others[own[~junk]].tolist())
             count += any(twin in kept for twin in twins[row])
     return count
 

@@ -13,8 +13,9 @@ from typing import Literal
 
 from reid_core.contract.samples import Counts, DataSet, Sample
 from reid_core.data.counts import compared, counts_of, people_of
+from reid_core.evaluation.frames import Side, pools_frames
 from reid_retrieval.errors import DataError
-from reid_retrieval.labels import Labels
+from reid_retrieval.labels import IntArray
 from reid_retrieval.protocols import Protocol
 from reid_retrieval.searching import Search
 
@@ -120,16 +121,34 @@ def check_people(dataset: DataSet) -> Iterator[Finding]:
         yield Finding("people", "nobody is in training and in test")
 
 
+def search_of(dataset: DataSet, protocol: Protocol) -> tuple[Search, IntArray, IntArray]:
+    """Apply a protocol as an evaluation does: what pools by tracklet sees frames.
+
+    Returns:
+        The search, and int64 ``Q`` and ``G``, which samples its queries and gallery images are.
+
+    Raises:
+        DataError: of reid-retrieval; the protocol does not fit the data.
+    """
+    asked, offered = pools_frames(protocol, dataset.query, dataset.gallery)
+    query = Side.of(dataset.query, dataset.query_fields, asked)
+    gallery = Side.of(dataset.gallery, dataset.query_fields, offered)
+    search = Search(protocol, query.labels, gallery.labels)
+    rows, others = (
+        found if side.rows is None else side.rows[found]
+        for side, found in ((query, search.query_rows), (gallery, search.gallery_rows))
+    )
+    return search, rows, others
+
+
 def check_queries(dataset: DataSet, protocol: Protocol) -> Finding:
     """Say how many queries of a protocol can be answered, and why others cannot."""
     try:
-        search = Search(
-            protocol, Labels.of_samples(dataset.query), Labels.of_samples(dataset.gallery)
-        )
+        search, rows, _ = search_of(dataset, protocol)
     except DataError as error:
         return Finding("queries", str(error), "problem")
     unknown, only_junk, matches, dropped = [], [], 0, 0
-    for query, row in enumerate(search.query_rows.tolist()):
+    for query, row in enumerate(rows.tolist()):
         own, junk = search.own(query)
         name = short_name(dataset.query[row])
         if not own.size:
