@@ -219,7 +219,7 @@ def test_multi_query_averages_the_images_of_a_person_and_camera() -> None:
     assert (single.total_queries, single.cmc[0]) == (1, 0.0)
     multi = evaluate(queries, gallery, NAMED["market1501/multi-query"], distance="euclidean")
     assert (multi.total_queries, multi.cmc[0]) == (1, 1.0)
-    with pytest.raises(DataError, match="averages features of queries, which ready distances"):
+    with pytest.raises(DataError, match="pools features of several images, which ready distances"):
         evaluate_distances(
             np.zeros((3, 3)), queries.labels, gallery.labels, NAMED["market1501/multi-query"]
         )
