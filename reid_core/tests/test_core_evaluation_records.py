@@ -9,11 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from reid_core.contract.samples import DataSet, Sample, Source
-from reid_core.evaluation.records import image_names, results_text, stored_results
+from reid_core.evaluation.records import (
+    image_names,
+    plain_results,
+    read_results,
+    results_text,
+    stored_results,
+)
 from reid_retrieval.features import FeatureSet
 from reid_retrieval.labels import Labels
 from reid_retrieval.protocols import STANDARD, SingleShot
-from reid_retrieval.results import Evaluation
+from reid_retrieval.results import Evaluation, Provenance
 from reid_retrieval.retrieval import evaluate_all
 
 
@@ -76,3 +82,11 @@ def test_a_record_stands_on_one_line() -> None:
     assert json.loads(text) == content
     assert text.splitlines().count('    {"file": "é.png", "AP": 0.5},') == 29
     assert '  "short": [1, 2],' in text.splitlines()
+
+
+def test_results_come_back_from_plain_data(tmp_path: Path) -> None:
+    _, queries, gallery = small(tmp_path)
+    protocols = [STANDARD, replace(STANDARD, name="shots", single_shot=SingleShot(trials=2))]
+    results = evaluate_all(queries, gallery, protocols, provenance=Provenance("sum", "f", "unit"))
+    assert results[1].spread is not None
+    assert read_results(json.loads(json.dumps(plain_results(results)))) == results

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from reid_core import DataRequest, DataSet, Sample
 from reid_core.config import EvaluationSection
 from reid_core.errors import ConfigError, DataError
+from reid_core.evaluation import evaluating
 from reid_core.evaluation.evaluating import Evaluator
 from reid_core.evaluation.extraction import extract
 from reid_core.evaluation.frames import Side
@@ -23,6 +27,9 @@ from reid_core.testing.tiny import tiny_assembly
 from reid_core.testing.toy.making import load_toy_tracklets
 from reid_retrieval import evaluate
 from reid_retrieval.protocols import CAMERA_POOLS, STANDARD, TRACKLET_POOLS
+from reid_retrieval.retrieval import RankedQuery
+
+Floats = npt.NDArray[np.float32]
 
 CPU = torch.device("cpu")
 
@@ -86,6 +93,38 @@ def test_frames_are_embedded_as_images_and_pooled_by_the_protocol(
     closest = int(np.argmax((query[0] / np.linalg.norm(query[0])) @ _shown(dataset, gallery).T))
     assert Path(record[0]["first"][0]).name == dataset.gallery[closest].path.name
     assert evaluator.picture(found, tmp_path / "lists.png", "pooled") is not None
+
+
+@pytest.mark.parametrize("sides", [("pool", "gallery_pool"), ("pool",), ("gallery_pool",)])
+def test_the_picture_shows_the_ranking_that_is_scored(
+    dataset: DataSet,
+    embedder: Embedder,
+    sides: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def extracted(embedder: Embedder, samples: Sequence[Sample], *_: Any, **__: Any) -> Floats:
+        return np.random.default_rng(len(samples)).standard_normal((len(samples), 3), np.float32)
+
+    def draw(query: object, gallery: object, ranked: list[RankedQuery], *_: Any, **__: Any) -> None:
+        drawn.extend(ranked)
+
+    drawn: list[RankedQuery] = []
+    monkeypatch.setattr(evaluating, "extract", extracted)
+    monkeypatch.setattr(evaluating, "ranked_list_picture", draw)
+    # By the Euclidean distance the length of a mean counts, which a second pooling would undo.
+    emptied: dict[str, Any] = dict.fromkeys({"pool", "gallery_pool"} - {*sides}, ())
+    protocol = replace(TRACKLET_POOLS, **emptied)
+    settings = EvaluationSection(distance="euclidean", ranked_list=len(dataset.query))
+    evaluator = Evaluator(dataset, (protocol,), settings, CPU)
+    found = evaluator.evaluate(embedder, heads=10)
+    evaluator.picture(found, tmp_path / "lists.png", "")
+    scores = found.results[0].per_query
+    assert scores is not None
+    heads = dict(zip(scores.rows.tolist(), scores.heads, strict=True))
+    assert {one.query for one in drawn} == {*heads}
+    for one in drawn:
+        np.testing.assert_array_equal(one.gallery, heads[one.query].gallery)
 
 
 def _shown(dataset: DataSet, gallery: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ from reid_core.model.layouts import Layout
 from reid_core.model.pretrained import fill_weights, read_weights
 from reid_core.model.stored import load_embedder
 from reid_core.model.trunks import adapted
+from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
 from reid_core.testing.fixtures import RunReid
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
@@ -262,3 +264,20 @@ def test_a_pooling_that_rounds_down_may_double_to_one_row_more() -> None:
     with torch.device("meta"):
         encoder = TimmEncoder("densenet121", (208, 104))
     assert encoder.taps[-1].stride == 16
+
+
+@pytest.mark.parametrize(
+    ("importer", "pretrained", "message"),
+    [
+        ("solder", False, r"no importer 'solder'"),
+        ("plain", False, r"importer = 'plain' needs a file .* -s model\.pretrained=FILE"),
+        ("plain", True, r"importer = 'plain' needs a file"),
+    ],
+)
+def test_an_importer_that_reads_nothing_is_refused_before_the_work(
+    importer: str, pretrained: bool, message: str
+) -> None:
+    model = {"importer": importer, "pretrained": pretrained}
+    resolved = resolve(tiny_flags([], {"data": {"name": "nowhere"}, "model": model}))
+    with pytest.raises(ConfigError, match=message):
+        assemble(resolved)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from reid_core import load_embedder
+from reid_core.cli.run import gains
 from reid_core.errors import CheckpointError, ConfigError, DataError, PluginError
 from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.runs import running
@@ -46,7 +47,7 @@ def test_a_run_leaves_these_files(finished: RunSummary) -> None:
     left = {path.name for path in finished.folder.iterdir()}
     assert left == {
         "checkpoint.pt", "config.toml", "embedder.json", "embedder.safetensors", "metrics.jsonl",
-        "ranked_lists.png", "results.json", "run.json", "tensorboard",
+        "ranked_lists.png", "results.json", "run.json", "tensorboard", "untrained.json",
     }  # fmt: skip
     assert any((finished.folder / "tensorboard").iterdir())
     assert (finished.folder / "ranked_lists.png").read_bytes().startswith(b"\x89PNG")
@@ -204,15 +205,19 @@ def test_a_run_goes_on_where_it_was_stopped(
     interrupted_after: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = run(tmp_path / "whole", reid_cache)
+    shown = {"evaluation": {"untrained": steps == 3}}
+    whole = run(tmp_path / "whole", reid_cache, **shown)
     interrupted_after(steps)
     with pytest.raises(Interrupted, match=rf"step .*{steps} steps.*--resume --out .*parts"):
-        run(tmp_path / "parts", reid_cache)
+        run(tmp_path / "parts", reid_cache, **shown)
     monkeypatch.undo()
     (end,) = lines_of(tmp_path / "parts", "end")
     assert end["outcome"] == "interrupted"
     rest = running.run(resume=True, out=tmp_path / "parts", cache=reid_cache, say=lambda line: None)
     assert [r.to_json() for r in rest.results] == [r.to_json() for r in whole.results]
+    assert [r.to_json() for r in rest.untrained] == [r.to_json() for r in whole.untrained]
+    said = gains(rest.untrained, rest.results) if rest.untrained else []
+    assert len(said) == (steps == 3)
     ours, theirs = (
         {line["iteration"]: line["total/main"] for line in lines_of(tmp_path / name, "step")}
         for name in ("whole", "parts")

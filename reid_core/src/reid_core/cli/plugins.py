@@ -146,7 +146,7 @@ def check(names: str, **options: Any) -> None:
         # Six stripes of a map at stride 16 need 96 rows.
         "data": {"height": 96, "width": 48, "batch_size": 8, "instances": 2},
         "schedule": {"iterations_per_epoch": 1, "epochs": 1, "warmup_epochs": 0},
-        "model": {"pretrained": False},
+        "model": {"pretrained": False, "importer": "auto"},
     }
     for section, values in tiny.items():
         flags[section] = {**values, **flags.get(section, {})}

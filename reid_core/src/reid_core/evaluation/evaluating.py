@@ -17,7 +17,7 @@ from reid_core.contract.samples import DataSet
 from reid_core.contract.words import unknown_name
 from reid_core.errors import ConfigError, DataError, PluginError, did_you_mean, own_errors
 from reid_core.evaluation.extraction import extract, extract_output
-from reid_core.evaluation.frames import Frames, Side, of_samples, pools_frames
+from reid_core.evaluation.frames import Frames, Side, after_pooling, of_samples, pools_frames
 from reid_core.evaluation.pictures import choose_queries, ranked_list_picture
 from reid_core.machine.ranks import broadcast, gather_objects, world
 from reid_core.model.embedder import Embedder, reader_of
@@ -267,7 +267,7 @@ class Evaluator:
             evaluation.query,
             evaluation.gallery,
             rows,
-            self.protocols[0],
+            after_pooling(self.protocols[0], self._frames()[0]),
             distance=self.settings.distance,
         )
         query, gallery = self.dataset.query, self.dataset.gallery

@@ -31,6 +31,21 @@ def pools_frames(protocol: Protocol, query: Sequence[Sample], gallery: Sequence[
     )
 
 
+def after_pooling(protocol: Protocol, frames: Frames) -> Protocol:
+    """Return a protocol for features of which some sides are pooled already (`Side.whole`).
+
+    Args:
+        protocol: says how they were pooled.
+        frames: the sides that are, those whose frames it pools.
+    """
+    pool, gallery_pool = (
+        () if pooled else keys
+        for pooled, keys in zip(frames, (protocol.pool, protocol.gallery_pool), strict=True)
+    )
+    pooling = protocol.pooling if pool or gallery_pool else "mean"
+    return replace(protocol, pool=pool, gallery_pool=gallery_pool, pooling=pooling)
+
+
 @dataclass(frozen=True)
 class Side:
     """The images of one side, as protocols see them.

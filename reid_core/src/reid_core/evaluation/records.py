@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from reid_core.contract.samples import DataSet, Sample
-from reid_retrieval.results import Evaluation, RankedHead, RetrievalResult
+from reid_retrieval.results import Evaluation, Provenance, RankedHead, RetrievalResult, Spread
 
 VERSION = 2
 """Of a stored result; those of version 1 have no key ``version``, and no queries."""
@@ -32,6 +33,28 @@ def stored_results(evaluation: Evaluation, dataset: DataSet) -> list[dict[str, A
         {"version": VERSION, **result.to_json(), "queries": _queries(result, dataset)}
         for result in evaluation.results
     ]
+
+
+def plain_results(results: Sequence[RetrievalResult]) -> list[dict[str, Any]]:
+    """Return all of some results but the scores of single queries, for `read_results`."""
+    return [asdict(replace(result, per_query=None)) for result in results]
+
+
+def read_results(content: Sequence[Mapping[str, Any]]) -> tuple[RetrievalResult, ...]:
+    """Return what `plain_results` made plain data of, as JSON gives it back."""
+    return tuple(
+        RetrievalResult(
+            **{
+                **one,
+                "ranks": tuple(one["ranks"]),
+                "cmc": tuple(one["cmc"]),
+                "provenance": Provenance(**one["provenance"]),
+                "spread": one["spread"]
+                and Spread(tuple(one["spread"]["cmc"]), one["spread"]["mean_ap"]),
+            }
+        )
+        for one in content
+    )
 
 
 def image_folder(dataset: DataSet) -> Path:

@@ -83,6 +83,36 @@ class Filled:
         return f"weights {self.weights.origin}{named}: {'; '.join(told)}"
 
 
+def check_importer(importer: str, pretrained: bool | Path) -> None:
+    """Refuse an importer that nothing would read a file by.
+
+    Args:
+        importer, pretrained: of the section ``model``.
+
+    Raises:
+        ConfigError: nobody knows it, or there is no file.
+    """
+    if importer == "auto":
+        return
+    _known(importer)
+    if not isinstance(pretrained, Path):
+        raise ConfigError(
+            f"model.importer = '{importer}' needs a file to import: give one with "
+            "-s model.pretrained=FILE, or set model.importer to 'auto'"
+        )
+
+
+def _known(importer: str) -> dict[str, Layout]:
+    """Return the layouts by name, among them the importer's."""
+    known = layouts()
+    if importer not in known:
+        raise ConfigError(
+            f"there is no importer '{importer}'{did_you_mean(importer, known)} (there are: auto, "
+            f"{', '.join(known)}{_more(known)})"
+        )
+    return known
+
+
 def read_weights(given: Path, encoder: str, importer: str = "auto") -> WeightsFile:
     """Read the encoder's weights from a file, without running code of it.
 
@@ -95,12 +125,7 @@ def read_weights(given: Path, encoder: str, importer: str = "auto") -> WeightsFi
         ConfigError: there is no such file, it cannot be read, or it is of another layout.
     """
     path = weights_file(given)
-    known = {} if importer == "auto" else layouts()
-    if importer != "auto" and importer not in known:
-        raise ConfigError(
-            f"there is no importer '{importer}'{did_you_mean(importer, known)} (there are: auto, "
-            f"{', '.join(known)}{_more(known)})"
-        )
+    known = {} if importer == "auto" else _known(importer)
     try:
         description = description_of(path)
     except CheckpointError as error:

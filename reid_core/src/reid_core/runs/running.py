@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
@@ -18,7 +19,13 @@ from reid_core.contract.events import RunBegan, RunEnded
 from reid_core.data.joining import trained_on
 from reid_core.data.people import learnt_from, seen_before
 from reid_core.errors import ConfigError, own_errors
-from reid_core.evaluation.records import HEAD, results_text, stored_results
+from reid_core.evaluation.records import (
+    HEAD,
+    plain_results,
+    read_results,
+    results_text,
+    stored_results,
+)
 from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.machine.devices import choose_device, device_errors
 from reid_core.machine.randomness import deterministic
@@ -33,6 +40,10 @@ from reid_retrieval.results import RetrievalResult
 if TYPE_CHECKING:
     from reid_core.loop.assembly import Assembly
     from reid_retrieval.results import Evaluation
+
+
+UNTRAINED = "untrained.json"
+"""Holds the results before the first step, for the run that goes on after an interruption."""
 
 
 class Progress(Protocol):
@@ -152,6 +163,10 @@ def _run(
             with bars("untrained encoder", test_images) as advance:
                 before = trainer.evaluate("untrained", advance)
             untrained = _all_results(before)
+            if leads:
+                write_json(folder / UNTRAINED, plain_results(untrained))
+        elif config.evaluation.untrained:
+            untrained = _stored_untrained(folder)
         epochs = config.schedule.epochs - assembly.ctx.progress.epoch
         images = epochs * (config.schedule.iterations_per_epoch or 0) * config.data.batch_size
         with bars("training", images) as trainer.advance, _stop_on_interrupt(trainer.interrupt):
@@ -160,6 +175,9 @@ def _run(
         with bars("evaluation", test_images) as advance:
             final = trainer.evaluate("final", advance, HEAD)
         results = _all_results(final)
+        if untrained and [*map(_measured, untrained)] != [*map(_measured, results)]:
+            untrained = ()
+            say("the untrained encoder was evaluated otherwise, and is not shown beside this")
         with trainer.weights():
             if config.evaluation.weights:
                 trainer.calibrate()
@@ -181,6 +199,17 @@ def _run(
         trainer.emit(RunEnded(folder, outcome, spent))
     say(closing_line(spent))
     return RunSummary(folder, results, untrained, _all_metrics(assembly, final))
+
+
+def _stored_untrained(folder: Path) -> tuple[RetrievalResult, ...]:
+    """Return what a run that goes on found before its first step."""
+    path = folder / UNTRAINED
+    return read_results(json.loads(path.read_text("utf-8"))) if path.is_file() else ()
+
+
+def _measured(result: RetrievalResult) -> tuple[object, ...]:
+    """Return how a result was measured; those that agree in it are compared."""
+    return result.label, result.text, result.provenance
 
 
 def _all_results(found: Evaluation | None) -> tuple[RetrievalResult, ...]:

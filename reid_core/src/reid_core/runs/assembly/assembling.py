@@ -43,6 +43,7 @@ from reid_core.machine.ranks import (
 )
 from reid_core.model.embedder import embedder_of
 from reid_core.model.graph import ReidModel
+from reid_core.model.pretrained import check_importer
 from reid_core.outputs import write_text
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.providers import Providers
@@ -111,6 +112,8 @@ def assemble(
         ReidError: anything that cannot work, in one line, before the first second of training.
     """
     plugins, calls = resolved.plugins, resolved.calls
+    if dataset is None:  # a stage inherits the importer, and may leave the file out
+        check_importer(resolved.config.model.importer, resolved.config.model.pretrained)
     cache = cache or cache_folder()
     ctx, held_out, tested = _context(resolved, folder, cache, say, dataset)
     ctx.rehearsal, ctx.trial, ctx.stages = rehearsal, trial, stages
