@@ -6,7 +6,7 @@ within a fifth of the way from the middle of the shoulders to that of the hips (
 within a tenth of the longer side of the box around the joints (PCK@0.1); hidden joints count, too.
 A silhouette is compared with where the true parts are.
 
-    pip download mediapipe==0.10.21 --no-deps
+    pip download mediapipe==0.10.21 --no-deps --python-version 3.12 --only-binary=:all:
     python benchmarks/joints.py [--mediapipe WHEEL] [--onnx FILE ...] [--images N] [--json FILE]
 
 The people are rendered: the figures say nothing about photographs, on which MediaPipe has learnt.
@@ -60,7 +60,7 @@ def of_joints(found: Found, samples: Sequence[Sample]) -> dict[str, Any]:
         there = np.flatnonzero(truth[:, 2] > 0)
         for joint, right in zip(there, correct_joints(joints, truth, 0.2, "torso"), strict=False):
             near[COCO_JOINTS[joint]].append(bool(right))
-    each = {name: round(100 * float(np.mean(values)), 1) for name, values in near.items()}
+    each = {name: round(100 * float(np.mean(v)), 1) for name, v in near.items() if v}
     whole = {k: round(100 * v, 1) for k, v in measure_joints(found, samples).items()}
     return {**whole, "PCK@0.2 torso by joint": each}
 

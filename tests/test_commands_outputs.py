@@ -15,7 +15,13 @@ READ = {"--data-root", "--generator", "--identity", "--images", "--inception"}
 """Options that name what is read; every other option that takes a path names what is written."""
 
 WITHOUT_SUFFIX = {"--json"}
-SUFFIXES = {"export": ".onnx", "train": ".safetensors", "poses": ".json", "report": ".html"}
+SUFFIXES = {
+    "export": ".onnx",
+    "imagenet": ".safetensors",
+    "train": ".safetensors",
+    "poses": ".json",
+    "report": ".html",
+}
 FOLDERS = {
     ("run", "--out"),
     ("calibrate", "--out"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,13 @@ def test_files_that_are_not_there_or_not_known(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read '\.txt'; known are \.npz, \.npy"):
         read_features(tmp_path / "notes.txt")
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and nothing more")
+    with pytest.raises(DataError, match=r"broken\.npz: cannot be read"):
+        read_features(tmp_path / "broken.npz")
+    np.savez_compressed(tmp_path / "broken.npz", qf=ROWS)
+    damaged = bytearray((tmp_path / "broken.npz").read_bytes())
+    name, extra = struct.unpack("<HH", damaged[26:30])
+    damaged[30 + name + extra] |= 0b110  # no block of deflated data is of that kind
+    (tmp_path / "broken.npz").write_bytes(damaged)
     with pytest.raises(DataError, match=r"broken\.npz: cannot be read"):
         read_features(tmp_path / "broken.npz")
     (tmp_path / "broken.mat").write_bytes(b"no")

@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from reid_core.contract.samples import Sample
 from reid_core.errors import CheckpointError, ConfigError
 from reid_core.testing import conformance_suite
 from reid_core.testing.tiny import tiny_assembly
@@ -18,6 +19,7 @@ from reid_parsing.augmentation import Placing
 from reid_parsing.body import BODY_CHANNELS, FORMAT, load_body
 from reid_parsing.commands import parsing
 from reid_parsing.joints import correct_joints, found_joints, joint_cross_entropy, mirrored_joints
+from reid_parsing.labelling import joints_told, measure_joints
 from reid_parsing.networks.light import LightParser
 from reid_parsing.plugin import Parsing, ParsingSettings
 
@@ -108,6 +110,38 @@ def test_correct_joints_are_near_for_the_figure() -> None:
     found = np.array([[9, 0, 1], [0, 111, 1], [50, 50, 1]], np.float32)
     assert correct_joints(found, truth).tolist() == [True, False]
     assert correct_joints(found, truth * 0).size == 0
+
+
+def test_correct_joints_are_near_for_the_torso() -> None:
+    truth = np.zeros((17, 3), np.float32)
+    truth[:, 2] = 1
+    # From (10, 10), the shoulders' middle, to (10, 110), that of the hips: 100 pixels.
+    truth[5, :2], truth[6, :2] = (30, 5), (-10, 15)
+    truth[11, :2], truth[12, :2] = (20, 110), (0, 110)
+    truth[9, :2], truth[10, :2] = (50, 60), (-30, 60)
+    found = truth.copy()
+    found[9, 0] += 19
+    found[10, 1] += 21
+    near = correct_joints(found, truth, 0.2, "torso")
+    assert near.sum() == 16
+    assert not near[10]
+    truth[12, 2] = 0
+    assert correct_joints(found, truth, 0.2, "torso").size == 0
+
+
+def test_what_no_picture_can_be_measured_by_is_left_out(tmp_path: Path) -> None:
+    truth = np.zeros((17, 3), np.float32)
+    truth[:2] = [[5, 5, 1], [25, 5, 1]]
+    np.save(tmp_path / "a.npy", truth)
+    sample = Sample(tmp_path / "a.png", 0, 0, "query", fields={"keypoints": tmp_path / "a.npy"})
+    near = measure_joints([truth], [sample])
+    assert near == {"PCK@0.1": 1.0}
+    told = (
+        "PCK@0.1 100.0, no PCK@0.2 torso (no picture has a place for both shoulders and both hips)"
+    )
+    assert joints_told(near) == told
+    np.save(tmp_path / "a.npy", 0 * truth)
+    assert joints_told(measure_joints([truth], [sample])).startswith("no PCK@0.1 (no joint has a")
 
 
 def test_it_trains_on_all_three_fields(reid_cache: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from math import exp, log
+from math import cos, exp, log, sin
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
+from reid_core.contract.fields import COCO_JOINTS
 from reid_core.errors import CheckpointError, ConfigError
 from reid_core.testing.tiny import tiny_assembly
 from reid_parsing.commands import parsing
@@ -30,9 +31,6 @@ from reid_parsing.detectors.mediapipe import (
 )
 from reid_parsing.detectors.opening import key_of, open_joints
 
-schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
-flatbuffers = pytest.importorskip("flatbuffers")
-
 PICTURE = np.full((96, 48, 3), 90, np.uint8)
 ANCHOR = 28 * 28 * 2 + 14 * 14 * 2 + 6 * (3 * 7 + 3)
 """The middle of the coarsest grid."""
@@ -40,6 +38,8 @@ ANCHOR = 28 * 28 * 2 + 14 * 14 * 2 + 6 * (3 * 7 + 3)
 
 def answering(taken: Sequence[int], gives: Sequence[NDArray[np.float32]]) -> bytes:
     """Return a network that gives the same, whatever it sees."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    flatbuffers = pytest.importorskip("flatbuffers")
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.buffers, model.operatorCodes = 3, [schema.BufferT()], []
     graph.tensors, graph.operators = [], []
@@ -83,8 +83,8 @@ def answers(sure: float = 5.0, there: float = 1.0, seen: float = 2.0) -> dict[st
     }
 
 
-def wheel(path: Path, networks: Mapping[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as file:
+def wheel(path: Path, networks: Mapping[str, bytes], compression: int = 0) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as file:
         for name, content in networks.items():
             file.writestr(f"mediapipe/modules/{name}", content)
     return path
@@ -129,6 +129,122 @@ def test_joints_are_mediapipe_s_landmarks_in_the_picture(given: Path) -> None:
     assert np.allclose(joints[:, 2], 1 / (1 + exp(-2)))
     mirrored = found.joints(PICTURE, mirror=True)
     assert mirrored[0, 0] == pytest.approx(23.5), "a nose that does not care for the mirror"
+
+
+BODY: Mapping[str, tuple[float, float]] = {
+    "nose": (0, -34),
+    **{f"{side} eye": (sign * 4, -38) for side, sign in (("left", 1), ("right", -1))},
+    **{f"{side} ear": (sign * 9, -31) for side, sign in (("left", 1), ("right", -1))},
+    **{f"{side} shoulder": (sign * 12, -22) for side, sign in (("left", 1), ("right", -1))},
+    **{f"{side} elbow": (sign * 19, -13) for side, sign in (("left", 1), ("right", -1))},
+    "left wrist": (26, -4),
+    "right wrist": (-22, -4),
+    **{f"{side} hip": (sign * 9, 0) for side, sign in (("left", 1), ("right", -1))},
+    **{f"{side} knee": (sign * 11, 17) for side, sign in (("left", 1), ("right", -1))},
+    "left ankle": (12, 36),
+    "right ankle": (-8, 36),
+}
+"""Pixels from the hips' middle of somebody who faces the camera: their left is on the right."""
+
+LANDMARK_NUMBERS = {
+    "nose": 0,
+    "left eye": 2,
+    "right eye": 5,
+    "left ear": 7,
+    "right ear": 8,
+    "left shoulder": 11,
+    "right shoulder": 12,
+    "left elbow": 13,
+    "right elbow": 14,
+    "left wrist": 15,
+    "right wrist": 16,
+    "left hip": 23,
+    "right hip": 24,
+    "left knee": 25,
+    "right knee": 26,
+    "left ankle": 27,
+    "right ankle": 28,
+}
+"""As MediaPipe documents them."""
+
+KINDS = list(dict.fromkeys(name.split()[-1] for name in BODY))
+
+
+def lying(slant: float) -> tuple[NDArray[np.uint8], dict[str, tuple[float, float]]]:
+    """Draw dots, both of a kind alike, of somebody turned by an angle from x towards y."""
+    image = np.zeros((120, 120, 3), np.uint8)
+    rows, columns = np.mgrid[:120, :120]
+    places = {}
+    for name, (right, down) in BODY.items():
+        x = 59 + right * cos(slant) - down * sin(slant)
+        y = 61 + right * sin(slant) + down * cos(slant)
+        places[name] = x, y
+        dot = np.hypot(columns - x, rows - y) <= 2.2
+        image[dot] = 20 + 25 * KINDS.index(name.split()[-1]), 250, 0
+    return image, places
+
+
+def seen_dots(seen: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+    """Return where dots are in what a network sees, 0..1; the one on the right is a left one."""
+    shares = seen[:, :, 0] / np.maximum(seen[:, :, 1], 1e-6)
+    found = {}
+    for number, kind in enumerate(KINDS):
+        mask = (seen[:, :, 1] > 0.5) & (np.abs(shares - (20 + 25 * number) / 250) < 0.04)
+        rows, columns = np.nonzero(mask)
+        middle = (columns.min() + columns.max()) / 2
+        sides = {f"left {kind}": columns > middle, f"right {kind}": columns < middle}
+        for name, half in sides.items() if kind != "nose" else [(kind, columns >= 0)]:
+            found[name] = np.array([columns[half].mean() + 0.5, rows[half].mean() + 0.5])
+    return found
+
+
+def find_person(seen: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+    dots = seen_dots((seen + 1) / 2)
+    boxes, logits = np.zeros((2254, 12), np.float32), np.full((2254, 1), -9, np.float32)
+    middle = (dots["left hip"] + dots["right hip"]) / 2
+    logits[ANCHOR] = 5
+    boxes[ANCHOR, :8] = 0, 0, 112, 112, *(middle - 112), *(2 * (dots["nose"] - middle) * 0.7)
+    boxes[ANCHOR, 6:8] += middle - 112
+    return [boxes, logits]
+
+
+def find_landmarks(seen: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+    """See the better, the more upright somebody is."""
+    dots = seen_dots(seen)
+    points = np.zeros((39, 5), np.float32)
+    for name, place in dots.items():
+        points[LANDMARK_NUMBERS[name], :2] = place
+    up = (dots["left hip"] + dots["right hip"]) / 2 - dots["nose"]
+    points[:, 3] = 4 * up[1] / np.hypot(*up)
+    return [points.reshape(195), np.ones(1, np.float32), np.full((64, 64, 39), -9, np.float32)]
+
+
+@pytest.mark.parametrize("slant", [0.0, 1.1, -1.1])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_left_is_left_however_somebody_lies(slant: float, mirror: bool) -> None:
+    image, places = lying(slant)
+    found = MediaPipePose(find_person, find_landmarks)
+    assert found.frames(image)[1].angle == pytest.approx(slant, abs=0.02)
+    joints = found.joints(image, mirror)
+    assert np.allclose(joints[:, :2], [places[name] for name in COCO_JOINTS], atol=0.8)
+    assert np.allclose(joints[9:11, :2], [places["left wrist"], places["right wrist"]], atol=0.8)
+    # Upright in the square around them, and seen the better for it than in the whole picture.
+    assert np.allclose(joints[:, 2], 1 / (1 + exp(-4)), atol=2e-3)
+
+
+def test_the_whole_picture_counts_where_it_shows_more() -> None:
+    image, places = lying(0.0)
+
+    def astray(seen: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        boxes, logits = find_person(seen)
+        boxes[ANCHOR, 6:8] = boxes[ANCHOR, 4:6] + [70, 0]  # as if the head lay on the right
+        return [boxes, logits]
+
+    found = MediaPipePose(astray, find_landmarks)
+    assert found.frames(image)[1].angle == pytest.approx(np.pi / 2, abs=0.02)
+    joints = found.joints(image)
+    assert np.allclose(joints[:, :2], [places[name] for name in COCO_JOINTS], atol=0.8)
+    assert np.allclose(joints[:, 2], 1 / (1 + exp(-4)), atol=2e-3)
 
 
 def test_whom_the_network_does_not_see_has_no_score(tmp_path: Path) -> None:
@@ -190,11 +306,18 @@ def test_wheels_of_another_kind_are_one_line(
     other = wheel(tmp_path / "other.whl", swapped)
     text = tmp_path / "text.whl"
     text.write_text("no archive")
+    deflated = wheel(tmp_path / "deflated.whl", answers(), zipfile.ZIP_DEFLATED)
+    content = bytearray(deflated.read_bytes())
+    with zipfile.ZipFile(deflated) as file:
+        first = file.infolist()[0]
+    content[first.header_offset + 30 + len(first.filename)] |= 0b110  # there is no such block
+    deflated.write_bytes(content)
     for path, reason in (
         (newer, r"holds no pose_detection\.tflite, as MediaPipe's wheels do up to 0\.10\.21; pip"),
         (broken, r"pose_detection\.tflite is no network of LiteRT"),
         (other, r"takes \[\(1, 256, 256, 3\)\] and gives .* another network than that"),
-        (text, r"text\.whl is no wheel of MediaPipe"),
+        (text, r"text\.whl is no wheel, or a damaged one \(.*\); pip download mediapipe"),
+        (deflated, r"deflated\.whl is no wheel, or a damaged one \(Error -3"),
         (tmp_path / "nowhere.whl", "there is no wheel of MediaPipe at"),
         (tmp_path, r"holds no pose_detection\.tflite"),
     ):

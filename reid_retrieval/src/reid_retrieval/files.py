@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,15 @@ def _read(file: Path, labels: str | Path | None) -> dict[str, _Table]:
     try:
         found: dict[str, _Table] = _READERS[kind](file)
         return found
-    except (OSError, ValueError, KeyError, NotImplementedError, BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        RuntimeError,  # of an archive with a password; NotImplementedError is one, too
+        BadZipFile,
+        zlib.error,
+    ) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{file}: cannot be read: {error}") from error

@@ -153,7 +153,13 @@ def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
     """
     from reid_core.errors import DataError
     from reid_core.machine.randomness import deterministic
-    from reid_parsing.labelling import compared, measure, measure_joints, true_silhouettes
+    from reid_parsing.labelling import (
+        compared,
+        joints_told,
+        measure,
+        measure_joints,
+        true_silhouettes,
+    )
 
     ctx, plugin = open_context(data, data_root, options)
     field, dataset = options["field"], ctx.dataset
@@ -166,8 +172,7 @@ def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
     if field == JOINTS:
         with deterministic(ctx.device.type == "cpu"):
             near = measure_joints(plugin.joints_in(ctx, samples), samples)
-        shown = ", ".join(f"{name} {100 * value:.1f}" for name, value in near.items())
-        click.echo(f"{field} on {len(samples)} images of {data}: {shown}")
+        click.echo(f"{field} on {len(samples)} images of {data}: {joints_told(near)}")
         return
     with deterministic(ctx.device.type == "cpu"):
         if field == SILHOUETTE:

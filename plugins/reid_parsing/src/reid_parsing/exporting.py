@@ -20,13 +20,11 @@ from reid_core.errors import ConfigError, DataError
 from reid_core.images import read_image
 from reid_core.runs.assembly.labelling import make_field
 from reid_parsing.fields import JOINTS, SILHOUETTE
-from reid_parsing.joints import correct_joints
-from reid_parsing.labelling import compared, label_maps
+from reid_parsing.labelling import compared, joints_told, label_maps, measure_joints
 from reid_parsing.pictures import overlay_sheet
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
-    from reid_core.contract.samples import FieldValue
     from reid_parsing.plugin import Parsing
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -101,7 +99,8 @@ def export_labels(
     yield f"{len(files)} {made_of}: {out}; {advice}"
     if not spec.classes:
         if truth:
-            yield _near(truth, files, spec)
+            near = measure_joints((read_field(file, spec) for file in files), samples)
+            yield f"against the truth that the data set carries: {joints_told(near)}"
         return
     yield f"contact sheet: {_sheet(samples, files, spec, sheet_beside(out))}"
     if truth:
@@ -111,17 +110,6 @@ def export_labels(
             f"against the truth that the data set carries: pixel accuracy "
             f"{100 * scores.pixel_accuracy:.1f} %, mIoU {100 * scores.mean_iou:.1f}"
         )
-
-
-def _near(truth: Sequence[FieldValue], files: Sequence[Path], spec: FieldSpec) -> str:
-    near = [
-        correct_joints(read_field(made, spec), read_field(true, spec))
-        for true, made in zip(truth, files, strict=True)
-    ]
-    return (
-        "against the truth that the data set carries: "
-        f"{100 * np.concatenate(near).mean():.1f} % of the joints within a tenth of the figure"
-    )
 
 
 def export_pictures(

@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core.contract.fields import COCO_JOINTS, SHARED_FIELDS
+from reid_core.contract.fields import COCO_JOINTS
 from reid_core.contract.samples import Source
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
 from reid_core.machine.devices import autocast_of
+from reid_parsing.detectors.heatmaps import mirrored_order
 from reid_parsing.inference import image_size
 
 if TYPE_CHECKING:
@@ -95,10 +96,7 @@ def found_joints(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 def mirrored_joints(logits: Tensor) -> Tensor:
     """Return heatmaps ``B J h w`` of a mirrored image as those of the image itself."""
-    order = list(range(JOINTS))
-    for left, right in SHARED_FIELDS["keypoints"].flip_pairs:
-        order[left], order[right] = right, left
-    return logits.flip(3)[:, order]
+    return logits.flip(3)[:, mirrored_order()]
 
 
 @torch.inference_mode()

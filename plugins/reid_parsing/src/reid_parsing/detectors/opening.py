@@ -25,15 +25,22 @@ class FindsJoints(Protocol):
         """Return float32 ``17 3`` of an image ``h w 3``: x, y in its pixels, and a score."""
 
 
-def open_joints(given: Path, threads: int = 1) -> FindsJoints:
+def open_joints(
+    given: Path, threads: int = 1, say: Callable[[str], None] | None = None
+) -> FindsJoints:
     """Open what finds joints: ``.onnx`` of RTMPose or ViTPose, otherwise MediaPipe's wheel.
+
+    Args:
+        given: the file, or MediaPipe's folder.
+        threads: to compute with.
+        say: see `open_pose`.
 
     Raises:
         ConfigError: what runs it is not installed.
         CheckpointError: it is none of them.
     """
     if given.suffix.lower() == ".onnx":
-        return open_pose(given, threads)
+        return open_pose(given, threads, say)
     return mediapipe.MediaPipePose.opened(given, threads)
 
 

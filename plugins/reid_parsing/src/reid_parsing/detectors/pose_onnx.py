@@ -125,17 +125,20 @@ class PoseNetwork:
         return outputs
 
 
-def open_pose(path: Path, threads: int = 1) -> PoseNetwork:
+def open_pose(
+    path: Path, threads: int = 1, say: Callable[[str], None] | None = None
+) -> PoseNetwork:
     """Open an ONNX file of RTMPose (``simcc_x``, ``simcc_y``) or of ViTPose (heatmaps).
 
     Size, channels' place and type are the input's own. Mean and deviation are those of the file's
     metadata (``mean``, ``std``), of mmdeploy's ``pipeline.json`` or of Hugging Face's
-    ``preprocessor_config.json`` beside it; otherwise ImageNet's, with which both projects train.
-    What comes out is looked at once.
+    ``preprocessor_config.json`` beside it (see `described_beside`); otherwise ImageNet's, with
+    which both projects train. What comes out is looked at once.
 
     Args:
         path: the file.
         threads: to compute with.
+        say: is told in a line who says how pictures are prepared.
 
     Raises:
         ConfigError: ONNX Runtime is not installed.
@@ -157,7 +160,8 @@ def open_pose(path: Path, threads: int = 1) -> PoseNetwork:
         )
     except Exception as error:
         raise _foreign(path, f"ONNX Runtime cannot read it ({_short(error)})") from None
-    contract = _contract(path, session.get_inputs(), _described(path, session))
+    described, teller = _described(path, session)
+    contract = _contract(path, session.get_inputs(), described)
     name = session.get_inputs()[0].name
     try:
         blank = np.zeros((*contract.size, 3), np.float32)
@@ -167,6 +171,9 @@ def open_pose(path: Path, threads: int = 1) -> PoseNetwork:
     names = [one.name for one in session.get_outputs()]
     shapes = {n: np.shape(value) for n, value in zip(names, tried, strict=True)}
     kind, wanted, ratio = _layout(path, shapes, contract.size)
+
+    if say is not None:
+        say(f"{path}: pictures are prepared as {teller}")
 
     def compute(batch: NDArray[Any]) -> Arrays:
         return [np.asarray(one, np.float32) for one in session.run(wanted, {name: batch})]
@@ -239,28 +246,32 @@ def _contract(path: Path, inputs: Sequence[Any], described: Mapping[str, Any]) -
     return Contract((found[0], found[1]), last, _TYPES[given.type], **more)
 
 
-def _described(path: Path, session: Any) -> dict[str, Any]:
-    """Return size, mean, deviation and order of channels, where the file or its neighbours tell."""
+def _described(path: Path, session: Any) -> tuple[dict[str, Any], str]:
+    """Return size, mean, deviation and order of channels as far as they are told, and by whom."""
     metadata = session.get_modelmeta().custom_metadata_map
     if "mean" in metadata or "std" in metadata:
-        return _pixels(path, metadata.get("mean"), metadata.get("std"))
+        return _pixels(path, metadata.get("mean"), metadata.get("std")), "its metadata say"
     for beside in described_beside(path):
         try:
-            return _BESIDE[beside.name](beside, json.loads(beside.read_text("utf-8")))
+            told = _BESIDE[beside.name](beside, json.loads(beside.read_text("utf-8")))
+            return told, f"{beside} says"
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise CheckpointError(
                 f"{beside} does not say how pictures are prepared ({_short(error)})"
             ) from None
-    return {}
+    return {}, "for ImageNet: nothing beside it says otherwise"
 
 
 def described_beside(path: Path) -> list[Path]:
     """Return the file that says how a network's pictures are prepared, or none.
 
     Args:
-        path: the network; Hugging Face keeps it in a folder of its own.
+        path: the network. The folder above is looked at only where its own is named ``onnx``, as
+            Hugging Face keeps networks: anywhere else it may hold another network's.
     """
-    files = (folder / name for folder in (path.parent, path.parent.parent) for name in _BESIDE)
+    own = path.absolute().parent
+    folders = (own, own.parent) if own.name == "onnx" else (own,)
+    files = (folder / name for folder in folders for name in _BESIDE)
     return [file for file in files if file.is_file()][:1]
 
 

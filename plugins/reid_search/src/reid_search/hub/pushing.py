@@ -6,13 +6,14 @@ import json
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from reid_core import CheckpointError, RunConfig, checked_folder
 from reid_core.data.joining import trained_on
 from reid_core.evaluation.records import results_text
+from reid_core.weights import shipped_weights
 from reid_search.comparing.stored import read_run
 from reid_search.hub.addresses import FILES, Address, endpoint, hub_errors
 from reid_search.hub.card import card_text, licence_of
@@ -55,7 +56,7 @@ def prepare(
     description = json.loads((run / FILES[1]).read_text("utf-8"))
     # Also what the weights had learnt from that the run began with.
     learnt = (description.get("learnt_from") or {}).get("data", ())
-    data = list(dict.fromkeys([*learnt, *trained_on(config)]))
+    data = list(dict.fromkeys([*learnt, *trained_on(config), *_untold_start(config, learnt)]))
     terms = licence_of(data, data_licence)
     results = [
         {key: value for key, value in one.content.items() if key != "queries"}
@@ -118,6 +119,21 @@ def push(
                 commit_message="Upload an embedder with its model card",
             )
     return Address(address.name, commit.oid)
+
+
+def _untold_start(config: RunConfig, learnt: Sequence[str]) -> list[str]:
+    """Return what to call the weights that a run began with where nobody says whose data they saw.
+
+    Args:
+        config: of the run.
+        learnt: the data that its embedder is known to have learnt from, those weights' included.
+    """
+    given = config.model.pretrained
+    if given is False or (given is not True and given.as_posix() in shipped_weights()):
+        return []
+    if given is not True and not {*learnt} <= {*trained_on(config)}:
+        return []
+    return [f"published {config.model.backbone}" if given is True else f"weights {given.name}"]
 
 
 def _start(config: RunConfig) -> str:
