@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
-from reid_core.errors import CheckpointError
+from reid_core.errors import CheckpointError, ConfigError
 from reid_core.model.encoder import TimmEncoder
 from reid_weights.commands import weights
 from reid_weights.imagenet import MEMBER, NETWORK
@@ -118,3 +118,10 @@ def test_other_files_are_one_line(tmp_path: Path, published: nn.Module) -> None:
             raise done.exception
         assert "\n" not in str(done.exception)
         assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_both_files_places_are_looked_at_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "out.json").mkdir()
+    done = invoke("nowhere.whl", "--out", tmp_path / "out.safetensors")
+    assert isinstance(done.exception, ConfigError), done.output
+    assert "out.json: is a folder" in str(done.exception)
