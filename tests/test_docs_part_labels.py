@@ -15,7 +15,7 @@ from PIL import Image
 
 from reid_core.testing.tiny import Recorder, tiny_assembly
 from reid_core.testing.toy.making import make_toy
-from reid_parsing.commands import parsing
+from reid_parsing.commands import open_context, parsing
 
 PAGE = (ROOT / "docs" / "part_labels.md").read_text("utf-8")
 SCRIPT = re.search(r"```python file=label_with_onnx.py\n(.*?)```", PAGE, re.DOTALL)
@@ -65,6 +65,19 @@ def test_labels_of_an_onnx_network(photos: Path, tmp_path: Path, reid_cache: Pat
     assert 1 < len(found) <= 7
     trainer = trained(photos, tmp_path / "parts", reid_cache)
     assert all(step["main:partaware/parts"] > 0 for step in trainer.trace)
+
+
+def test_the_parser_to_train_is_measured_on_people_it_has_not_seen(reid_cache: Path) -> None:
+    """The page's line that trains one, in the smallest size, as far as the division."""
+    (data,) = re.findall(r"^reid parsing train --data (\S+):full .*$", PAGE, re.MULTILINE)
+    ctx, plugin = open_context(None, None, {"settings": [f'parsing.labelled="{data}:tiny"']})
+    labelled = plugin.labelled(ctx, "parts")
+    kept, out = (
+        {s.extra["who"] for s in some} for some in (labelled.train.samples, labelled.held_out)
+    )
+    assert kept
+    assert out
+    assert not kept & out
 
 
 def test_labels_of_the_parser_that_comes_along(

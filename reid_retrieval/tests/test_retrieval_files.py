@@ -209,7 +209,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"qf": ROWS, "q_pids": PIDS, "gf": ROWS, "g_pids": PIDS / 2},
         "gallery: label 'pid' must be one integer per image",
     ),
-    ({"qf": np.array([object()])}, "cannot be read: Object arrays"),
+    (
+        {"qf": np.array([object()])},
+        "cannot be read: it is no file of NumPy's, or holds Python objects",
+    ),
 ]
 
 
@@ -238,6 +241,14 @@ def test_files_that_are_not_there_or_not_known(tmp_path: Path) -> None:
     (tmp_path / "broken.npz").write_bytes(damaged)
     with pytest.raises(DataError, match=r"broken\.npz: cannot be read"):
         read_features(tmp_path / "broken.npz")
+    (tmp_path / "text.npz").write_text("pid,camid", "utf-8")
+    with pytest.raises(DataError, match=r"text\.npz: cannot be read: it is no file of N") as caught:
+        read_features(tmp_path / "text.npz")
+    assert "pickle" not in str(caught.value)
+    np.save(tmp_path / "array.npy", ROWS)
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    with pytest.raises(DataError, match=r"array\.npz: .* one array: end its name in \.npy"):
+        read_features(tmp_path / "array.npz")
     (tmp_path / "broken.mat").write_bytes(b"no")
     with pytest.raises(DataError, match=r"broken\.mat: cannot be read"):
         read_features(tmp_path / "broken.mat")
@@ -266,7 +277,7 @@ def test_tables_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"all\.csv: cannot be read"):
         read_features(tmp_path / "all.npy")
     (tmp_path / "all.npy").write_bytes(b"no")
-    with pytest.raises(DataError, match=r"all\.npy: cannot be read"):
+    with pytest.raises(DataError, match=r"all\.npy: cannot be read: it is no file of NumPy's"):
         read_features(tmp_path / "all.npy")
 
 
@@ -361,9 +372,12 @@ def test_results_that_cannot_be_written_are_refused_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The features are not even looked for.
-    place = tmp_path / "nowhere" / "results.json"
-    assert main(["evaluate", str(tmp_path / "none.npz"), "--json", str(place)]) == 2
-    said = capsys.readouterr().err
-    assert "nowhere" in said
-    assert "No such file or directory" in said
-    assert said.count("\n") == 1
+    nowhere = tmp_path / "nowhere"
+    for place, reason in (
+        (nowhere / "results.json", f"nothing can be written to {nowhere}: No such file or direct"),
+        (tmp_path, "is a folder; name a file in it"),
+    ):
+        assert main(["evaluate", str(tmp_path / "none.npz"), "--json", str(place)]) == 2
+        said = capsys.readouterr().err
+        assert f"--json {place}: {reason}" in said
+        assert said.count("\n") == 1

@@ -149,8 +149,12 @@ def test_a_file_of_rules_says_everything_that_a_protocol_can(tmp_path: Path) -> 
         ("query = []", "query must be a table"),
         ("[gallery]\nextra = [1]", "gallery: 'extra' must be a table"),
         ("single_shot = 3", "single_shot must be a table"),
-        ("name = 3", "needs a name, which is text"),
+        ("name = 3\nversion = 2", "needs a name, which is text"),
         ("ranks = [", "cannot read the protocol"),
+        ("", "says nothing of who is searched for"),
+        ('name = "mine"', "says nothing of who is searched for"),
+        ('name = "standard"\npool = ["split"]', "'standard' is a known protocol with other rules"),
+        ('name = "market1501"\nranks = [1]', "'market1501' is a known protocol with other rules"),
     ],
 )
 def test_what_is_no_rule_names_the_file(text: str, message: str, tmp_path: Path) -> None:
@@ -159,6 +163,12 @@ def test_what_is_no_rule_names_the_file(text: str, message: str, tmp_path: Path)
     with pytest.raises(ConfigError, match=message) as found:
         find_protocol(file)
     assert "wrong.toml" in str(found.value)
+
+
+def test_a_file_may_repeat_a_known_protocol(tmp_path: Path) -> None:
+    file = tmp_path / "standard.toml"
+    file.write_text('junk.same = ["camid"]', "utf-8")
+    assert find_protocol(file) == find_protocol("standard")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

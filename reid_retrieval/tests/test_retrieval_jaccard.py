@@ -249,6 +249,7 @@ def test_neighbourhoods_of_the_variants() -> None:
     ("settings", "message"),
     [
         ({"k1": 0}, "k1 of at least 1, not 0"),
+        ({"k2": 2.5}, r"a whole k2, not 2\.5"),
         ({"k2": 0}, "k2 of at least 1, not 0"),
         ({"variant": "zong"}, "unknown variant 'zong' .* did you mean 'zhong'"),
         ({"at_most": 1.5}, "at_most cannot be 1.5"),

@@ -295,6 +295,8 @@ def test_what_does_not_fit() -> None:
         nearest(FEATURES, FEATURES, 5)
     with pytest.raises(DataError, match=r"4 neighbours .* among 3 other gallery images"):
         nearest(FEATURES, FEATURES, 4, exclude_self=True)
+    with pytest.raises(DataError, match=r"k, must be a whole number, not 2\.5"):
+        nearest(np.eye(4), np.eye(4), 2.5)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="0 neighbours cannot be found"):
         nearest(FEATURES, FEATURES, 0)
     with pytest.raises(DataError, match="4 queries are not the 2 gallery images themselves"):

@@ -99,6 +99,9 @@ def test_without_identities_outfits_or_else_images_are_held_out():
     kept, out = hold_out(replace(dressed, samples=people, identities=False), 0.5, 0)
     assert len(out) == 4
     assert len({s.extra["person"] for s in out}) == 1
+    nobody = tuple(replace(s, extra={"person": -1}) for s in dressed.samples)
+    kept, out = hold_out(replace(dressed, samples=nobody, identities=False), 0.25, 0)
+    assert len({s.clothes for s in out}) == 1, "nobody is no person"
     bare = samples_of(8, pid=[-1] * 8, camid=[0] * 8)
     kept, out = hold_out(replace(bare, identities=False), 0.25, 0)
     assert (len(kept), len(out)) == (6, 2)

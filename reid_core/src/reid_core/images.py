@@ -170,6 +170,8 @@ def as_rgb(image: Image.Image) -> NDArray[np.uint8]:
 def one_line(error: BaseException) -> str:
     """Return a decoder's message as one line."""
     text = " ".join(str(error).split()) or type(error).__name__
+    # NumPy advises to unpickle, which runs the code of whoever wrote the file.
+    text = text.split(" If you trust the file")[0]
     # Pillow prints the object that it read from; its address helps nobody.
     return text.split(" <_io.BytesIO")[0].replace(os.linesep, " ")
 

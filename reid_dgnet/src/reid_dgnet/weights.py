@@ -30,7 +30,7 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(
             f"{path} does not hold tensors alone, and nothing else of it is read: {reason}"
         ) from None

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_retrieval.errors import RetrievalError
+from reid_retrieval.errors import ConfigError, RetrievalError
 from reid_retrieval.finding import PUBLISHED, find_protocol, offered_protocols
 from reid_retrieval.protocols import GENERIC_PROTOCOLS
 
@@ -57,14 +57,25 @@ def _list_protocols() -> None:
         print(f"{name}: {text}")
 
 
+def _require_writable(file: Path) -> None:
+    if file.is_dir():
+        raise ConfigError(f"--json {file}: is a folder; name a file in it")
+    try:
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--json {file}: nothing can be written to {file.parent}: {error.strerror}"
+        ) from error
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     # Not above: `--help` and the list of protocols need no NumPy.
     from reid_retrieval.files import read_features
     from reid_retrieval.public import evaluate
 
-    if options.json:  # before the work whose result it shall hold
-        with tempfile.TemporaryFile(dir=options.json.parent):
-            pass
+    if options.json:
+        _require_writable(options.json)  # before the work whose result it shall hold
     names = options.protocol or ["standard"]
     protocols = [find_protocol(name) for name in names]
     query, gallery = read_features(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,27 @@ def _read(file: Path, labels: str | Path | None) -> dict[str, _Table]:
 
 
 def _of_archive(file: Path) -> dict[str, _Table]:
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        return _of_names(file, {name: archive[name] for name in archive.files})
+    with file.open("rb") as stream, _numpy_only():
+        archive = np.load(stream, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it holds one array: end its name in .npy")
+        with archive:
+            arrays = {name: archive[name] for name in archive.files}
+    return _of_names(file, arrays)
+
+
+@contextmanager
+def _numpy_only() -> Iterator[None]:
+    """Say what is wrong with other files than NumPy's without NumPy's advice to unpickle them."""
+    try:
+        yield
+    except ValueError as error:
+        if "pickle" not in str(error):
+            raise
+        raise ValueError(
+            "it is no file of NumPy's, or holds Python objects, which are not read; save arrays "
+            "of numbers or text"
+        ) from None
 
 
 def _of_matlab(file: Path) -> dict[str, _Table]:
@@ -247,7 +267,8 @@ def _checked(table: _Table, file: Path) -> _Table:
 def _of_array(file: Path, labels: str | Path | None) -> _Table:
     table = Path(labels) if labels is not None else file.with_suffix(".csv")
     try:
-        features = np.load(file, mmap_mode="r", allow_pickle=False)
+        with _numpy_only():
+            features = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: cannot be read: {error}") from error
     if not table.exists():
@@ -308,7 +329,8 @@ def _of_folder(folder: Path) -> dict[str, _Table]:
             raise DataError(
                 f"{file}: the name does not begin with identity and camera, as 0002_c1s1_000451"
             )
-        row = np.load(file, allow_pickle=False).reshape(-1)
+        with _numpy_only():
+            row = np.load(file, allow_pickle=False).reshape(-1)
         if rows and row.size != rows[0].size:
             raise DataError(f"{file}: {row.size} numbers, the files before have {rows[0].size}")
         rows.append(row)

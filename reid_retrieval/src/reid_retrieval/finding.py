@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -102,16 +102,36 @@ def read_protocol(path: Path) -> Protocol:
     """Return the protocol that a TOML file describes.
 
     Raises:
-        ConfigError: the file cannot be read, or as `protocol_of` does; names the file.
+        ConfigError: the file cannot be read, says nothing, has other rules than the known protocol
+            of its name, or as `protocol_of` does; names the file.
     """
+    protocol = _described(path)
+    if _known_otherwise(protocol):
+        raise ConfigError(
+            f"{path}: '{protocol.name}' is a known protocol with other rules; give these another "
+            "name (name = ...)"
+        )
+    return protocol
+
+
+def _described(path: Path) -> Protocol:
     try:
         described = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read the protocol {path}: {error}") from error
     try:
+        if not described.keys() - {"name"}:
+            raise ConfigError("says nothing of who is searched for, or what does not count")
         return protocol_of({"name": path.stem, **described})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _known_otherwise(protocol: Protocol) -> bool:
+    """Return whether results would stand under a known name whose rules are others."""
+    known = {one.name: one for one in (*offered_protocols(), *GENERIC_PROTOCOLS)}
+    own = known.get(protocol.name) or known.get(PUBLISHED.get(protocol.name, ""))
+    return own is not None and replace(own, name=protocol.name) != protocol
 
 
 def protocol_of(described: Mapping[str, Any]) -> Protocol:

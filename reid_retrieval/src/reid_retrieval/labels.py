@@ -129,6 +129,11 @@ class Labels:
         """Names of the labels that every image has."""
         return frozenset(self._columns)
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Names of the labels that some image has: without ``clothes`` where no outfit is known."""
+        return self.keys - {"clothes"} if (self.column("clothes") == -1).all() else self.keys
+
     def column(self, key: str) -> Column:
         """Return a label's values: ``pid``, ``camid``, ``clothes``, ``split`` or an extra one.
 

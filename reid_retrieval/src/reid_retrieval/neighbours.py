@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -259,6 +260,8 @@ def _require_fit(queries: FloatArray, gallery: tuple[int, ...], k: int, exclude_
             "exclude_self needs"
         )
     images = gallery[0] - exclude_self
+    if not isinstance(k, Integral):
+        raise DataError(f"the number of neighbours, k, must be a whole number, not {k!r}")
     if not 1 <= k <= images:
         others = " other" if exclude_self else ""
         raise DataError(f"{k} neighbours cannot be found among {images}{others} gallery images")

@@ -214,7 +214,8 @@ def _first(multiply: Multiply, queries: FloatArray, gallery: FloatArray, out: Fl
     try:
         seconds = _time(multiply, queries, gallery, out)
     except (RuntimeError, AttributeError) as error:
-        return Trial(np.inf, np.inf, f"it fails here ({str(error).splitlines()[0]})")
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return Trial(np.inf, np.inf, f"it fails here ({reason})")
     some, others = slice(0, 32), slice(0, 256)
     asked, offered = queries[some].astype(np.float64), gallery[others].astype(np.float64)
     norms = np.linalg.norm(asked, axis=1)[:, None] * np.linalg.norm(offered, axis=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -75,6 +76,8 @@ class Neighbourhood:
         for name, size in (("k1", self.k1), ("k2", self.k2)):
             if size < 1:
                 raise ConfigError(f"k-reciprocal encoding needs {name} of at least 1, not {size}")
+            if not isinstance(size, Integral):
+                raise ConfigError(f"k-reciprocal encoding needs a whole {name}, not {size}")
 
     @property
     def full(self) -> int:

@@ -112,8 +112,8 @@ class Search:
         if missing:
             raise DataError(
                 f"protocol '{self.protocol.name}' needs the label '{missing[0]}' of every {side} "
-                f"image, but they carry {', '.join(sorted(labels.keys))}; choose protocols that "
-                "fit the data set with --protocol or evaluation.protocols"
+                f"image, but they carry {', '.join(sorted(labels.known))}; choose a protocol that "
+                "fits them (--protocol)"
             )
 
     def _rows(self, side: str, labels: Labels, subset: Subset) -> IntArray:

@@ -222,5 +222,5 @@ def _made(cls: type, kwargs: Mapping[str, Any], filled: Mapping[str, int] | None
     try:
         return cls(**given)
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ConfigError(f"{cls.__name__} of pytorch-metric-learning refuses: {reason}") from None

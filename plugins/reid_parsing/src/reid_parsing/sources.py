@@ -126,7 +126,7 @@ def hold_out(source: Source, share: float, seed: int) -> tuple[Source, tuple[Sam
     """Divide a source by identity, by person or outfit where it has none, or else by image.
 
     Persons are ``extra["person"]``, with which a source without identities can say that images show
-    the same one.
+    the same one; below 0 it is nobody.
 
     Args:
         source: what to divide.
@@ -158,6 +158,7 @@ def _group(source: Source, row: int) -> tuple[str, int]:
     if source.identities and sample.pid >= 0:
         return "pid", sample.pid
     # Sources without identities may still say which images show one person.
-    if isinstance(sample.extra.get("person"), int):
-        return "person", sample.extra["person"]
+    person = sample.extra.get("person")
+    if isinstance(person, int) and person >= 0:
+        return "person", person
     return ("clothes", sample.clothes) if sample.clothes >= 0 else ("image", row)

@@ -228,7 +228,8 @@ def _sample(
         row.split,
         fields,
         extra={
-            "person": row.pid,
+            # Of a source without identities nobody is tested: the figure tells its people apart.
+            "person": row.pid if row.pid != -1 else row.person,
             "who": name_of(seed, row.person),
             "figure": row.person,
             "outfit": row.outfit,

@@ -55,7 +55,7 @@ def read_wheel(given: Path) -> dict[str, Tensor]:
             f"{given} holds more than tensors, or is no file of torch.save; no code of it is run"
         ) from None
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise CheckpointError(f"the weights in {given} cannot be read: {reason}") from None
     tensors = isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())
     if not tensors or not state:
