@@ -113,6 +113,7 @@ def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path) -> None
         ("core", "the core has names or a section"),
         ("encoder", "the core has names or a section"),
         ("data", "the core has names or a section"),
+        ("class", "it is a keyword of Python"),
         ("branch", "its class would be 'Branch'"),
         ("loss_term", "its class would be 'LossTerm'"),
         ("none", "its class would be 'None'"),

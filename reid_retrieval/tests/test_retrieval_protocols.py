@@ -109,6 +109,8 @@ def test_protocols_are_plain_frozen_data() -> None:
             {"pool": ("pid",), "pooling": "median"},
             r"pooling must be one of \('mean', 'unit-mean', 'max'\), not median",
         ),
+        ({"pool": ("pid", "pid")}, "pool names a label twice: pid, pid"),
+        ({"gallery_pool": ("pid", "pid")}, "gallery_pool names a label twice: pid, pid"),
         ({"pooling": "max"}, "pooling 'max' needs labels to pool by: pool, gallery_pool"),
     ],
 )

@@ -166,6 +166,10 @@ def test_cross_entropy_stands_beside_what_does_not_classify(reid_cache: Path) ->
         ({"loss": "RankedListLoss"}, r"RankedListLoss cannot do without margin, Tn"),
         ({"loss": "TripletMarginLoss", "loss_kwargs": {"swap": 1}}, r"takes true or false"),
         ({"miner": "BatchHardMine"}, r"did you mean 'BatchHardMiner'"),
+        ({"miner": "TripletMarginMiner", "miner_kwargs": {"type_of_triplets": "nonsense"}},
+         r"type_of_triplets = 'nonsense': TripletMarginMiner takes one of: all, easy, semihard"),
+        ({"loss": "TripletMarginLoss", "loss_kwargs": {"triplets_per_anchor": "some"}},
+         r"triplets_per_anchor = 'some': .* takes one of: all, or a whole number above 0"),
         ({"miner_kwargs": {"epsilon": 1}}, r"miner_kwargs is given, and metric\.miner is not"),
         ({"miner": "MultiSimilarityMiner", "miner_kwargs": {"epsilom": 1}}, r"did you mean 'epsil"),
     ],
@@ -181,6 +185,7 @@ def test_what_the_library_does_not_have_is_refused_in_one_line(
 def test_parts_go_by_their_class() -> None:
     made = criterion(loss="TripletMarginLoss", loss_kwargs={"distance": "CosineSimilarity"})
     assert type(made.loss.distance).__name__ == "CosineSimilarity"
+    criterion(loss="TripletMarginLoss", loss_kwargs={"triplets_per_anchor": 5})
 
 
 def test_without_the_library_the_line_that_installs_it_is_told(

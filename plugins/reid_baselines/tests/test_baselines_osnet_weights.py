@@ -268,7 +268,15 @@ def test_weights_of_another_network_are_named_by_what_does_not_fit(tmp_path: Pat
     more = {**state, "conv2.0.IN.weight": torch.ones(64)}
     assert "conv2.0.IN.weight is unknown to it" in refusal(path, more)
     assert "conv1.conv.weight is missing" in refusal(path, {"layer1.weight": torch.ones(2)})
-    assert "no tensors where files of the layout 'plain' have them" in refusal(path, [1, 2])
+    for nothing in ([1, 2], {}, torch.ones(2)):
+        assert "it holds no tensors by name, as a network's state" in refusal(path, nothing)
+    name = "conv5.conv.weight"
+    assert f"{name} is of int8, not of floating" in refusal(
+        path, {**state, name: state[name].char()}
+    )
+    for value in (float("nan"), float("inf")):
+        wrong = {**state, name: torch.full_like(state[name], value)}
+        assert f"{name} is not finite" in refusal(path, wrong)
     odd = {**state, "conv5.conv.weight": torch.ones(3, 3, 1, 1)}
     assert "do not fit 'osnet_x0_25'" in refusal(path, odd)
 
@@ -281,3 +289,7 @@ def test_a_file_that_is_missing_or_no_weights_is_one_line(
         load_encoder(OsnetEncoder(WIDTHS["osnet_x0_25"]), "osnet_x0_25", tmp_path / "nowhere.pth")
     assert "w.pth do not fit" in refusal(tmp_path / "w.pth", {"conv1.conv.weight": Payload()})
     assert not (tmp_path / "unpickled").exists(), "loading weights ran code"
+    for text in ("", "i am no weights", "hello"):
+        (tmp_path / "t.pth").write_text(text, "utf-8")
+        with pytest.raises(ConfigError, match=r"t\.pth do not fit .*it is no file of torch\.save"):
+            load_encoder(OsnetEncoder(WIDTHS["osnet_x0_25"]), "osnet_x0_25", tmp_path / "t.pth")

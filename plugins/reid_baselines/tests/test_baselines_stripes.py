@@ -58,6 +58,14 @@ def test_exactly_the_heights_that_do_not_divide_are_refused(rows: int, stripes: 
         assert 16 * rows < height < 16 * (rows + stripes)
 
 
+@pytest.mark.parametrize("cuts", [(6,), (7,), (1, 3)])
+def test_a_height_that_the_stride_does_not_divide_is_refused(cuts: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"its 6\.25 rows \(100 pixels at stride 16\)") as caught:
+        check_stripes("pcb", MAP, 100, cuts)
+    check_stripes("pcb", MAP, int(str(caught.value).rpartition("=")[2]), cuts)
+    check_stripes("pcb", MAP, 100, (1,))
+
+
 def test_a_refusal_says_what_to_set() -> None:
     with pytest.raises(ConfigError) as caught:
         check_stripes("pcb", MAP, 256, (6,))

@@ -172,15 +172,15 @@ def test_training_images_in_test_and_images_of_two_people(doctor: Doctor, root: 
     code, lines = doctor()
     assert code == 1
     assert (
-        "problem duplicates 1 training images are in test, too: train/0001_c1_0.png; results would "
+        "problem duplicates 1 training image is in test, too: train/0001_c1_0.png; results would "
         "be too good"
     ) in lines
     assert (
-        "problem duplicates 1 images are there as two people in test: gallery/0005_c2_9.png = "
+        "problem duplicates 1 image is there as two people in test: gallery/0005_c2_9.png = "
         "gallery/0006_c2_9.png"
     ) in lines
     assert (
-        "note duplicates gallery: 1 images are there more than once: gallery/0006_c2_9.png" in lines
+        "note duplicates gallery: 1 image is there more than once: gallery/0006_c2_9.png" in lines
     )
     assert lines[-1] == "folder: 2 problems (duplicates), 1 note"
 

@@ -102,6 +102,6 @@ def test_somebody_in_training_and_in_test_is_found(doctor: Doctor) -> None:
         "problem people 1 people are in training and in test: 3; results would be too good" in lines
     )
     assert any(
-        "problem duplicates 1 training images are in test, too: bounding_box_train/0003" in line
+        "problem duplicates 1 training image is in test, too: bounding_box_train/0003" in line
         for line in lines
     )

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import platformdirs
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -203,6 +203,13 @@ class ModelSection(Section):
     start_batch_size: Count | None = None
     """Rows of its batches, two views of each image; none takes ``data.batch_size``."""
 
+    @field_validator("pretrained", mode="before")
+    @classmethod
+    def _pretrained_is_said(cls, value: object) -> object:
+        if value == "":  # as a path it would be the current folder
+            raise ValueError("is empty: name a file, a run's folder or shipped weights, or false")
+        return value
+
     @model_validator(mode="after")
     def _dim_needs_fc(self) -> ModelSection:
         if self.dim is not None and not self.neck.startswith("fc"):
@@ -287,7 +294,8 @@ class EngineSection(Section):
     """Where and how it runs."""
 
     device: str = "auto"
-    """``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``."""
+    """``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:N``, ``mps`` (Apple) or ``xpu``
+    (Intel)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Mixed precision; ``auto`` is bf16 on CUDA and on CPUs that multiply it (AVX512_BF16, AMX),
     fp32 elsewhere."""

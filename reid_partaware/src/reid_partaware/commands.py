@@ -32,7 +32,7 @@ def _data_options(function: _F) -> _F:
 
 
 _OUT = click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Picture.")
-_DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+_DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
 
 
 @partaware.command()

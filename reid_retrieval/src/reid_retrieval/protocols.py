@@ -172,6 +172,9 @@ class Protocol:
             raise self._wrong(f"denominator must be one of {DENOMINATORS}, not {self.denominator}")
         if isinstance(self.single_shot, SingleShot) and self.single_shot.trials < 1:
             raise self._wrong(f"trials must be 1 or more, not {self.single_shot.trials}")
+        for name, keys in (("pool", self.pool), ("gallery_pool", self.gallery_pool)):
+            if len(set(keys)) < len(keys):
+                raise self._wrong(f"{name} names a label twice: {', '.join(keys)}")
         if self.pooling not in POOLED:
             raise self._wrong(f"pooling must be one of {tuple(POOLED)}, not {self.pooling}")
         if self.pooling != "mean" and not (self.pool or self.gallery_pool):

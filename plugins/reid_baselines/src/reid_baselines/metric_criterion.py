@@ -39,6 +39,15 @@ _PARTS: Mapping[str, tuple[Any, str]] = {
 }
 """Arguments that are objects: where their classes are, and whose kind they are."""
 
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "type_of_triplets": ("all", "easy", "semihard", "hard"),
+    "triplets_per_anchor": ("all",),
+}
+"""Arguments whose words the library does not check itself, and the words."""
+
+_COUNTS = ("triplets_per_anchor",)
+"""Those that may be a whole number above 0, too."""
+
 
 def known_losses() -> dict[str, type]:
     """Return the losses over embeddings and labels by name."""
@@ -200,6 +209,15 @@ def _check_kwargs(where: str, name: str, cls: type, kwargs: Mapping[str, Any]) -
                 raise ConfigError(
                     f"{where}.{key} = '{value}': there is no such class"
                     f"{did_you_mean(str(value), parts)} (there are: {', '.join(parts)})"
+                )
+            continue
+        if key in _WORDS:
+            count = key in _COUNTS and type(value) is int and value > 0
+            if value not in _WORDS[key] and not count:
+                words = ", ".join(_WORDS[key])
+                raise ConfigError(
+                    f"{where}.{key} = {value!r}: {name} takes one of: {words}"
+                    f"{', or a whole number above 0' if key in _COUNTS else ''}"
                 )
             continue
         usual = known[key].default

@@ -52,21 +52,22 @@ def check_stripes(plugin: str, tap: Tap, height: int, cuts: Sequence[int]) -> No
         cuts: into how many stripes.
 
     Raises:
-        ConfigError: the tap is a vector, or its height is no multiple of a cut; with the nearest
-            larger input height that fits.
+        ConfigError: the tap is a vector, or its height is no multiple of a cut, or not surely, as
+            the input's is no multiple of the stride; with the nearest larger input height that
+            fits.
     """
     if not tap.stride:
         raise ConfigError(
             f"plugin '{plugin}' cuts a map into stripes, but '{tap.name}' is a vector; name a map "
             "of the encoder or of another plugin"
         )
-    rows = round(height / tap.stride)
-    for stripes in cuts:
+    rows = height / tap.stride  # encoders round it up or down
+    for stripes in (cut for cut in cuts if cut > 1):  # the whole map has any number of rows
         if rows % stripes:
             unit = math.lcm(*cuts)
             fitting = math.ceil(rows / unit) * unit * tap.stride
             raise ConfigError(
                 f"plugin '{plugin}' cuts '{tap.name}' into {stripes} stripes of equal height, "
-                f"which its {rows} rows ({height} pixels at stride {tap.stride}) do not allow: set "
-                f"-s data.height={fitting}"
+                f"which its {rows:.4g} rows ({height} pixels at stride {tap.stride}) do not allow: "
+                f"set -s data.height={fitting}"
             )

@@ -36,7 +36,7 @@ def _field_option(*fields: str) -> Callable[[_F], _F]:
 
 
 _OPTIONS: tuple[Callable[[_F], _F], ...] = (
-    click.option("--device", metavar="DEV", help="auto, cpu, cuda or cuda:N."),
+    click.option("--device", metavar="DEV", help="auto, cpu, cuda, cuda:N, mps or xpu."),
     click.option("--seed", type=click.IntRange(0), help="Seed of a parser's training."),
     click.option(
         "--set",

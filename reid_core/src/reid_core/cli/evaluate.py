@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     help="Take for unknown what the model reads beside the image (camid, on other cameras).",
 )
 @click.option("--rerank", is_flag=True, help="Report k-reciprocal re-ranking, too.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16"]),

@@ -32,7 +32,7 @@ _RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
     click.option("--backbone", "-b", metavar="NAME", help="Encoder of a plugin or of timm."),
     click.option("--epochs", type=click.IntRange(1), help="Length of the training."),
     click.option("--seed", type=click.IntRange(0), help="Seed of everything random."),
-    click.option("--device", metavar="DEV", help="auto, cpu, cuda or cuda:N."),
+    click.option("--device", metavar="DEV", help="auto, cpu, cuda, cuda:N, mps or xpu."),
     click.option("--embed", metavar="A,B", help="Embeddings to evaluate and export."),
     click.option(
         "--label",

@@ -166,6 +166,11 @@ def check_name(scaffold: Scaffold) -> None:
             f"'{name}' cannot be the name of a plugin: it begins with a small letter and goes on "
             f"with small letters, digits and single '_'{_proposal(name)}"
         )
+    if keyword.iskeyword(name):
+        raise ConfigError(
+            f"'{name}' cannot be the name of a plugin: it is a keyword of Python; choose "
+            "another one"
+        )
     if name in _OWNERS or name in RunConfig.model_fields:
         raise ConfigError(
             f"'{name}' cannot be the name of a plugin: the core has names or a section of the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -153,6 +154,15 @@ _NOT_FOLLOWED = {
 }
 """Schedulers of torch.optim and timm that need more than where the run stands, and why."""
 
+_COUNTS = {
+    *("step_size", "step_size_up", "step_size_down", "total_steps"),
+    *("total_iters", "T_max", "T_0", "T_mult"),
+}
+"""Options of torch.optim's schedulers that are numbers of epochs, or multiply them."""
+
+_ROUNDING = 1e-9
+"""How far below 0 a recursion of torch.optim may round."""
+
 
 def schedulers() -> dict[str, type[torch.optim.lr_scheduler.LRScheduler]]:
     """Return the schedulers of torch.optim that need nothing but where the run stands, by class."""
@@ -161,7 +171,10 @@ def schedulers() -> dict[str, type[torch.optim.lr_scheduler.LRScheduler]]:
     return {
         name: kind
         for name, kind in vars(torch.optim.lr_scheduler).items()
-        if inspect.isclass(kind) and issubclass(kind, base) and name not in left_out
+        if inspect.isclass(kind)
+        and issubclass(kind, base)
+        and name not in left_out
+        and not name.startswith("_")
     }
 
 
@@ -173,7 +186,8 @@ def check_decay(schedule: ScheduleSection, own: Sequence[str]) -> None:
         own: names of the core's.
 
     Raises:
-        ConfigError: an unknown name, an unknown setting, or one that is missing or wrong.
+        ConfigError: an unknown name, an unknown setting, or one that is missing or wrong; or
+            factors that are negative or not finite.
     """
     name, options = schedule.decay, schedule.options
     if name in own:
@@ -195,10 +209,21 @@ def check_decay(schedule: ScheduleSection, own: Sequence[str]) -> None:
     kind = known[name] if name in known else _timm("scheduler").create_scheduler_v2
     takes = [key for key in inspect.signature(kind).parameters if key not in ("optimizer", "sched")]
     _check_options("schedule.options", name, options, takes)
+    for key in _COUNTS & options.keys():
+        if isinstance(options[key], int | float) and options[key] <= 0:
+            raise ConfigError(
+                f"schedule.options.{key} = {options[key]}: '{name}' takes what is above 0"
+            )
     try:
-        factors_of(name, tuple(sorted(options.items())), schedule.epochs + 2)
-    except (TypeError, ValueError) as error:
+        factors = factors_of(name, tuple(sorted(options.items())), schedule.epochs + 2)
+    except Exception as error:  # whatever a library says to values that are not its own
         raise ConfigError(f"schedule.decay = '{name}': {error}; see schedule.options") from error
+    for epoch, factor in enumerate(factors):
+        if not math.isfinite(factor) or factor < -_ROUNDING:
+            raise ConfigError(
+                f"schedule.decay = '{name}' multiplies the learning rate of epoch {epoch} by "
+                f"{factor:g}, which must be finite and not negative; see schedule.options"
+            )
 
 
 @lru_cache

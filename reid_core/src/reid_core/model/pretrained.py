@@ -151,9 +151,10 @@ def read_weights(given: Path, encoder: str, importer: str = "auto") -> WeightsFi
     layout = layout_of(content) if importer == "auto" else known[importer]
     state = _tensors(layout.unpacked(content, _FOLDERS))
     if not state:
-        raise misfit(
-            encoder, given, f"no tensors where files of the layout '{layout.name}' have them"
-        )
+        reason = f"no tensors where files of the layout '{layout.name}' have them"
+        if importer == "auto" and layout == PLAIN:
+            reason = "it holds no tensors by name, as a network's state dict does"
+        raise misfit(encoder, given, reason)
     if layout.required and not any(layout.required in name for name in state):
         raise misfit(
             encoder,
@@ -185,8 +186,8 @@ def fill_weights(
         adapt: brings entries to the network's sizes, and says which.
 
     Raises:
-        ConfigError: an entry that the network needs is missing or has another shape, or the file
-            has entries that nobody knows.
+        ConfigError: an entry that the network needs is missing, has another shape, or is not of
+            finite floating numbers; or the file has entries that nobody knows.
     """
     wanted = module.state_dict()
     rename = None if weights.own else rename
@@ -194,6 +195,9 @@ def fill_weights(
     state, left = (
         (dict(weights.state), []) if weights.own else weights.layout.stripped(weights.state, names)
     )
+    for own, name in names.items():
+        if name in state and (fault := _fault(state[name], wanted[own])):
+            raise misfit(encoder, weights.origin, f"{name} {fault}")
     found, resampled = adapt(state) if adapt else (state, ())
     # Files from before PyTorch 0.4.1 lack batch norm's counters, which nothing here reads.
     missing = [n for o, n in names.items() if n not in found and not o.endswith(_COUNTER)]
@@ -228,6 +232,15 @@ def fill_weights(
     return Filled(weights, taken, tuple(left), tuple(resampled))
 
 
+def _fault(value: Tensor, wanted: Tensor) -> str:
+    if not wanted.is_floating_point():
+        return ""
+    if not value.is_floating_point():
+        kind = str(value.dtype).removeprefix("torch.")
+        return f"is of {kind}, not of floating numbers: give the weights before quantisation"
+    return "" if value.to(wanted.dtype).isfinite().all() else "is not finite (NaN or infinite)"
+
+
 def some(names: Iterable[str]) -> str:
     """Return the first few of many names."""
     listed = list(names)
@@ -251,7 +264,7 @@ def _content(path: Path, encoder: str) -> dict[str, Any]:
             return dict(load_file(path))
         with torch.serialization.safe_globals(_plain_numbers()):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:
+    except (UnpicklingError, LookupError, EOFError):
         # What torch says here advises to run the file's code.
         reason = "it is no file of torch.save, or holds more than tensors, and no code of it is run"
         raise misfit(encoder, path, reason) from None

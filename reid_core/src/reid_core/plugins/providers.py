@@ -96,7 +96,8 @@ class Providers:
         """Return the encoder that a plugin offers under a name, or None where none does.
 
         Raises:
-            ConfigError: a distribution that is not installed offers it.
+            ConfigError: a distribution that is not installed offers it, or timm does not have it
+                either.
         """
         provider = self.backbone(name)
         if provider is not None:
@@ -104,6 +105,17 @@ class Providers:
         known = known_offer("backbones", name)
         if known is not None and known.name not in installed():
             raise ConfigError(f"encoder '{name}' is not installed: {known.install}")
+        import timm
+
+        if not timm.is_model(name.partition(".")[0]):
+            offers: list[tuple[str, EncoderProvider]] = self._of_all("backbones")
+            names = {one.name for _, one in offers}.union(
+                *(one.offers.get("backbones", ()) for one in catalogue().values())
+            )
+            raise ConfigError(
+                f"there is no encoder '{name}' among plugins or timm's models"
+                f"{did_you_mean(name, [*names, *timm.list_models()])}"
+            )
         return None
 
     def build_encoder(self, ctx: RunContext) -> Encoder:
@@ -221,7 +233,7 @@ def parse_data_name(text: str) -> tuple[str, str | None, str | None]:
     head, colon, size = text.partition(":")
     name, slash, variant = head.partition("/")
     if not name or (colon and not size) or (slash and not variant):
-        raise DataError(f"--data {text}: expected NAME[/VARIANT][:SIZE]")
+        raise DataError(f"'{text}' is no name of a data set: expected NAME[/VARIANT][:SIZE]")
     return name, variant or None, size or None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,12 +79,20 @@ def _check_reading(reading: Reading) -> Finding:
     if reading.errors:
         listed = "; ".join(list(reading.errors.values())[:_SHOWN])
         more = "; ..." if len(reading.errors) > _SHOWN else ""
-        text = f"{len(reading.errors):,} files cannot be read: {listed}{more}"
+        text = f"{_many(reading.errors, 'file')} cannot be read: {listed}{more}"
         return Finding("files", f"{text}. Extract them again", "problem")
     heights, widths = zip(*reading.sizes, strict=True) if reading.sizes else ((0,), (0,))
-    text = f"{len(reading.digests):,} images can be read"
+    text = f"{_many(reading.digests, 'image')} can be read"
     text += f" and {reading.side_cars:,} files of fields" if reading.side_cars else ""
     return Finding("files", f"{text}; {span(heights)} pixels high, {span(widths)} wide")
+
+
+def _images(found: Sized, kind: str = "") -> str:
+    return f"{_many(found, f'{kind}image')} {'is' if len(found) == 1 else 'are'}"
+
+
+def _many(found: Sized, what: str) -> str:
+    return f"{len(found):,} {what}{'' if len(found) == 1 else 's'}"
 
 
 def _check_people_of_duplicates(dataset: DataSet, reading: Reading) -> Iterator[Finding]:
@@ -102,7 +110,7 @@ def _check_people_of_duplicates(dataset: DataSet, reading: Reading) -> Iterator[
                 names[digest].append(short_name(sample))
         torn = [digest for digest, pids in shown.items() if len(pids) > 1]
         if torn:
-            text = f"{len(torn):,} images are there as two people in {where}: "
+            text = f"{_images(torn)} there as two people in {where}: "
             text += " = ".join(dict.fromkeys(names[torn[0]]))
             yield Finding("duplicates", f"{text}{', ...' if len(torn) > 1 else ''}", "problem")
 
@@ -113,7 +121,7 @@ def _check_copies(dataset: DataSet, reading: Reading) -> Iterator[Finding]:
         again = [rows[-1] for rows in _by_digest(samples, reading).values() if len(rows) > 1]
         if again:
             names = some([short_name(samples[row]) for row in again])
-            text = f"{split}: {len(again):,} images are there more than once: {names}"
+            text = f"{split}: {_images(again)} there more than once: {names}"
             yield Finding("duplicates", text, "note")
 
 
@@ -121,7 +129,7 @@ def _check_training(dataset: DataSet, reading: Reading) -> Finding:
     tested = _by_digest((*dataset.query, *dataset.gallery), reading)
     both = [short_name(s) for s in dataset.train.samples if reading.digests.get(s.path) in tested]
     if both:
-        text = f"{len(both):,} training images are in test, too: {some(both)}"
+        text = f"{_images(both, 'training ')} in test, too: {some(both)}"
         return Finding("duplicates", f"{text}; results would be too good", "problem")
     return Finding("duplicates", "no training image is in test")
 

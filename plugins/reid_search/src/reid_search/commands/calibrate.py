@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     help="How often people are drawn anew for the intervals.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of these draws.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
 @click.option(
     "--out",
     "-o",

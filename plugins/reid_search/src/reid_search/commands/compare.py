@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--data", "-d", metavar="NAME", help="Evaluate all anew on NAME[/VARIANT][:SIZE].")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Those to compare by.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything.")
 @click.option(
     "--picture",

@@ -30,7 +30,7 @@ from reid_search.models import is_model
     help="How a new gallery says what its rows show: JSON lines (the default), or Parquet shards.",
 )
 @click.option("--every", type=click.IntRange(1), default=1, help="Of videos, every so many frames.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16"]),

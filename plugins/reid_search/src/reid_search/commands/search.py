@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 )
 @click.option("--model", help="Where the gallery's embedder is now, if it has moved.")
 @click.option("--every", type=click.IntRange(1), default=1, help="Of videos, every so many frames.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
 def search(
     gallery: Path,
     queries: tuple[str, ...],
