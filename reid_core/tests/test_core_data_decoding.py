@@ -220,10 +220,11 @@ def test_read_field_fixed_and_scalar(tmp_path: Path) -> None:
 def test_broken_npy_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "k.npy", np.zeros((17, 3)))
     data = (tmp_path / "k.npy").read_bytes()
-    for broken in (data[:-8], data[:40], b"", b"\x80\x04N."):
+    for broken in (data[:-8], data[:40], b"", b"\x80\x04N.", b"x,y\n"):
         (tmp_path / "k.npy").write_bytes(broken)
-        with pytest.raises(DataError, match=r"k\.npy"):
+        with pytest.raises(DataError, match=r"k\.npy") as caught:
             read_field(tmp_path / "k.npy", SHARED_FIELDS["keypoints"])
+        assert "unsafe" not in str(caught.value), "advice to run the code of a file"
 
 
 def test_threads_read_headers_of_arrays_one_after_the_other(

@@ -279,6 +279,9 @@ def test_tables_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "all.npy").write_bytes(b"no")
     with pytest.raises(DataError, match=r"all\.npy: cannot be read: it is no file of NumPy's"):
         read_features(tmp_path / "all.npy")
+    (tmp_path / "all.npy").write_bytes(b"")
+    with pytest.raises(DataError, match=r"all\.npy: cannot be read: \w+"):
+        read_features(tmp_path / "all.npy")
 
 
 def test_folders_that_do_not_fit(tmp_path: Path) -> None:

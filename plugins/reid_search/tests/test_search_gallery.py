@@ -41,6 +41,10 @@ def test_vectors_grow_in_place_and_what_is_half_written_goes(tmp_path: Path):
         vectors.read(file, 7, 3)
     with pytest.raises(DataError, match=r"gone\.npy: cannot be read as vectors"):
         vectors.read(tmp_path / "gone.npy", 1, 3)
+    file.write_text("x,y,z")
+    with pytest.raises(DataError, match=r"vectors \(.*\)$") as caught:
+        vectors.read(file, 1, 3)
+    assert "unsafe" not in str(caught.value), "advice to run the code of a file"
 
 
 @pytest.mark.parametrize("kind", FORMATS)

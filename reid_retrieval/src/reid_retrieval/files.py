@@ -269,7 +269,7 @@ def _of_array(file: Path, labels: str | Path | None) -> _Table:
     try:
         with _numpy_only():
             features = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{file}: cannot be read: {error}") from error
     if not table.exists():
         raise DataError(f"{file}: its labels are missing: {table} (a table with a column 'pid')")

@@ -11,6 +11,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from reid_core import DataError
+from reid_core.images import one_line
 
 
 def create(path: Path, dim: int) -> None:
@@ -54,8 +55,8 @@ def read(path: Path, count: int, dim: int) -> NDArray[np.float32]:
         if count == 0:
             return np.empty((0, dim), np.float32)
         rows: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as vectors ({error})") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read as vectors ({one_line(error)})") from error
     if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != dim or len(rows) < count:
         raise DataError(
             f"{path}: holds {rows.dtype} {rows.shape}, but the gallery says {count} rows of {dim} "
