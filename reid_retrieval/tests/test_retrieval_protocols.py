@@ -194,7 +194,7 @@ def test_a_subset_of_an_unknown_label() -> None:
         Search(replace(STANDARD, query=Subset(splits=("query",))), labels, labels)
     assert str(error.value) == (
         "protocol 'standard' needs the label 'split' of every query image, but they carry camid, "
-        "pid; choose a protocol that fits them (--protocol)"
+        "pid; choose a protocol that fits them"
     )
     tracklets = Labels([1], [0], extra={"tracklet": [7]})
     with pytest.raises(DataError, match=r"label 'tracklet' of every gallery image"):

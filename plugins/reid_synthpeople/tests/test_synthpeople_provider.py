@@ -411,6 +411,8 @@ def test_scenes_of_strange_files_are_refused(tmp_path: Path, toy_tiny: DataSet) 
 def test_everybody_is_shown_in_the_outfit_of_their_template(reid_cache: Path) -> None:
     source = open_source("synthpeople-redressed:tiny", cache=reid_cache)
     by_path = {sample.path: sample for sample in source.samples}
+    assert len({s.extra["person"] for s in by_path.values()}) > 1
+    assert not source.people, "it has no identities"
     world = world_behind(source.samples[0].path)
 
     def read(sample: Sample, name: str) -> np.ndarray:

@@ -113,7 +113,7 @@ class Search:
             raise DataError(
                 f"protocol '{self.protocol.name}' needs the label '{missing[0]}' of every {side} "
                 f"image, but they carry {', '.join(sorted(labels.known))}; choose a protocol that "
-                "fits them (--protocol)"
+                "fits them"
             )
 
     def _rows(self, side: str, labels: Labels, subset: Subset) -> IntArray:

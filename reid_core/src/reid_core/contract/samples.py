@@ -85,7 +85,9 @@ class Source:
 
         For reports: pids of a training source are counted from 0, and a labeler may make others.
         """
-        return {s.pid: s.extra["person"] for s in self.samples if "person" in s.extra}
+        return {
+            s.pid: s.extra["person"] for s in self.samples if s.pid >= 0 and "person" in s.extra
+        }
 
     @property
     def num_identities(self) -> int:
