@@ -210,10 +210,9 @@ def check_decay(schedule: ScheduleSection, own: Sequence[str]) -> None:
     takes = [key for key in inspect.signature(kind).parameters if key not in ("optimizer", "sched")]
     _check_options("schedule.options", name, options, takes)
     for key in _COUNTS & options.keys():
-        if isinstance(options[key], int | float) and options[key] <= 0:
-            raise ConfigError(
-                f"schedule.options.{key} = {options[key]}: '{name}' takes what is above 0"
-            )
+        count = options[key]
+        if isinstance(count, int | float) and count <= 0:
+            raise ConfigError(f"schedule.options.{key} = {count}: '{name}' takes what is above 0")
     try:
         factors = factors_of(name, tuple(sorted(options.items())), schedule.epochs + 2)
     except Exception as error:  # whatever a library says to values that are not its own
