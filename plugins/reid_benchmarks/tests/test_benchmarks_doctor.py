@@ -190,7 +190,7 @@ def test_people_in_training_and_in_test(doctor: Doctor, root: Path) -> None:
     code, lines = doctor()
     assert code == 1
     assert (
-        "problem people 1 people are in training and in test: 5; results would be too good" in lines
+        "problem people 1 person is in training and in test: 5; results would be too good" in lines
     )
     assert lines[0] == "note notice 1 identities are in training and in test"
 

@@ -99,7 +99,7 @@ def test_somebody_in_training_and_in_test_is_found(doctor: Doctor) -> None:
 
     _, lines = doctor("market1501", spoil=spoil)
     assert (
-        "problem people 1 people are in training and in test: 3; results would be too good" in lines
+        "problem people 1 person is in training and in test: 3; results would be too good" in lines
     )
     assert any(
         "problem duplicates 1 training image is in test, too: bounding_box_train/0003" in line

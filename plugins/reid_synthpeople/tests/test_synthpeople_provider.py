@@ -322,7 +322,7 @@ def test_a_training_image_among_the_test_images_is_noticed(tiny: Tiny) -> None:
     moved = [replace(s, pid=s.extra["person"], split="gallery") for s in dataset.train.samples[:2]]
     assert "nobody is" in next(check_people(dataset)).text
     wrong = replace(dataset, gallery=(*dataset.gallery, *moved))
-    assert next(check_people(wrong)).text.startswith("1 people are in training and in test: 1;")
+    assert next(check_people(wrong)).text.startswith("1 person is in training and in test: 1;")
 
 
 def test_pretraining_shows_people_whom_no_other_set_has(tmp_path: Path, tiny: Tiny) -> None:

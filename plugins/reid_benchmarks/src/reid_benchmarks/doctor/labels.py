@@ -115,7 +115,8 @@ def check_people(dataset: DataSet) -> Iterator[Finding]:
     trained = {sample.extra[PERSON] for sample in train.samples}
     shared = sorted(people_of(tested) & trained)
     if shared:
-        text = f"{len(shared):,} people are in training and in test: {some(shared)}"
+        who = "person is" if len(shared) == 1 else "people are"
+        text = f"{len(shared):,} {who} in training and in test: {some(shared)}"
         yield Finding("people", f"{text}; results would be too good", "problem")
     else:
         yield Finding("people", "nobody is in training and in test")
