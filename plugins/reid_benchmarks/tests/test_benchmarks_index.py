@@ -111,7 +111,7 @@ def test_a_test_set_alone_is_checked(run_reid: RunReid, tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("path,pid,split\na.png,1,gallery\n")
     code, out, err = run_reid("data", "check", "index", "--data-root", tmp_path)
     assert code == 0, err
-    assert "1 images can be read" in out
+    assert "1 image can be read" in out
 
 
 CELLS = st.one_of(
