@@ -210,9 +210,9 @@ def test_results_of_the_first_version_still_make_a_page(
 
 def test_a_page_finds_the_rules_that_a_result_was_scored_by(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text('name = "standard"', "utf-8")
+    file.write_text('name = "mine"\ngallery_pool = ["pid", "camid"]', "utf-8")
     named = {"evaluation": {"protocols": [str(file)]}}
-    mine = Protocol("standard")
+    mine = Protocol("mine", gallery_pool=("pid", "camid"))
     cases = {
         "built-in": (None, STANDARD.text, STANDARD),
         "of-a-file": (named, mine.text, mine),
