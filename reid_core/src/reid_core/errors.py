@@ -14,6 +14,16 @@ from reid_retrieval import errors as retrieval
 from reid_retrieval.errors import did_you_mean as did_you_mean
 
 
+def reason_of(error: BaseException, most: int | None = None) -> str:
+    """Return what an error says in one line; its type where it says nothing.
+
+    Args:
+        error: of whatever library.
+        most: characters to keep.
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 class ReidError(Exception):
     """Base of all errors that a user can act on.
 

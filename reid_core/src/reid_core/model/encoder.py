@@ -17,7 +17,7 @@ from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLASS_TOKEN, ENCODER_MAP, Tap
 from reid_core.contract.words import check_names
-from reid_core.errors import ConfigError, PluginError, did_you_mean
+from reid_core.errors import ConfigError, PluginError, did_you_mean, reason_of
 from reid_core.model.frames import fitted
 from reid_core.model.modes import evaluating
 from reid_core.model.pretrained import Filled, fill_weights, read_weights
@@ -256,7 +256,7 @@ def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Mod
     try:
         model: nn.Module = timm.create_model(name, **options)
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = reason_of(error, 120)
         raise ConfigError(
             f"timm's '{name}' cannot be built for images of {size[0]} x {size[1]} pixels "
             f"({reason}); choose other ones with data.height and data.width, or another encoder"

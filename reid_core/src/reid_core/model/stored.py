@@ -17,7 +17,7 @@ from torch import nn
 
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import Branch, Embedding
-from reid_core.errors import CheckpointError, ReidError
+from reid_core.errors import CheckpointError, ReidError, reason_of
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import FORMAT, Embedder
 from reid_core.model.inputs import Input
@@ -65,7 +65,7 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
     try:
         embedder.load_state_dict(state)
     except RuntimeError as error:
-        text = " ".join(str(error).split())[:200]
+        text = reason_of(error, 200)
         raise CheckpointError(f"the weights in {weights} do not fit: {text}") from None
     embedder.learnt_from = spec.get("learnt_from") or {}
     return embedder.to(device).eval()

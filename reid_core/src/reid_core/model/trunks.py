@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_core.contract.model import CLASS_TOKEN, ENCODER_MAP
-from reid_core.errors import ConfigError
+from reid_core.errors import ConfigError, reason_of
 from reid_core.model.modes import evaluating
 
 
@@ -32,7 +32,7 @@ def dry_maps(trunk: nn.Module, size: tuple[int, int], name: str) -> tuple[Tensor
         with evaluating(trunk):
             last, maps = trunk.forward_intermediates(blank_image(trunk, size))  # type: ignore[operator]
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = reason_of(error, 120)
         raise ConfigError(
             f"timm's '{name}' does not take images of {size[0]} x {size[1]} pixels ({reason}); try "
             "multiples of 32 for data.height and data.width, or another encoder"

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from reid_core import write_text
-from reid_core.errors import DataError
+from reid_core.errors import DataError, reason_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,7 +128,7 @@ def read_new_protocol(path: Path) -> NewProtocol:
             for key in ("train", "query", "gallery")
         )
     except (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise DataError(
             f"{path}: not the configuration of CUHK03's new protocol ({reason}); get it again"
         ) from error
@@ -155,7 +155,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, KeyError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise DataError(
             f"{path}: not the release's cuhk-03.mat, or a damaged one ({reason}); extract it again"
         ) from error

@@ -20,7 +20,7 @@ from reid_core import SHARED_FIELDS, DataProvider, DataSet, FieldKind, Sample, S
 from reid_core.contract.samples import DataRequest, renumbered
 from reid_core.data.encoding import image_bytes, write_whole
 from reid_core.data.label_store import content_hash
-from reid_core.errors import DataError, did_you_mean
+from reid_core.errors import DataError, did_you_mean, reason_of
 from reid_core.images import read_image
 
 SPLITS = ("train", "query", "gallery")
@@ -135,7 +135,7 @@ def _rows(table: Path, root: Path) -> Iterator[_Row]:
                 known.add(name)
             yield _Row(where, _below(root, values.get("path"), where), values)
     except (OSError, csv.Error, ValueError) as error:
-        raise DataError(f"{table}: cannot be read ({' '.join(str(error).split())})") from error
+        raise DataError(f"{table}: cannot be read ({reason_of(error)})") from error
 
 
 def _csv_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.errors import DataError
+from reid_core.errors import DataError, reason_of
 
 
 def read_matrix(path: Path, name: str, columns: int | None = None) -> NDArray[np.int64]:
@@ -31,7 +31,7 @@ def read_matrix(path: Path, name: str, columns: int | None = None) -> NDArray[np
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; the copy is incomplete") from None
     except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = reason_of(error, 100)
         raise DataError(f"{path}: no matrix '{name}' ({reason}); extract the file again") from None
     whole = found.dtype.kind in "iuf" and bool((matrix == found).all())
     if not whole or matrix.ndim != 2 or not matrix.size or columns not in (None, matrix.shape[1]):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core.errors import CheckpointError, ConfigError
+from reid_core.errors import CheckpointError, ConfigError, reason_of
 from reid_parsing.archives import read_member
 from reid_parsing.detectors.frames import Frame, around
 from reid_parsing.detectors.heatmaps import mirrored_order
@@ -118,7 +118,7 @@ def open_network(
         interpreter.allocate_tensors()
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = reason_of(error, 160)
         raise CheckpointError(f"{where} is no network of LiteRT: {reason}") from None
     shapes = [tuple(int(n) for n in one["shape"]) for one in outputs]
     if [tuple(one["shape"]) for one in inputs] != [taken] or not set(gives) <= set(shapes):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
-from reid_core.errors import CheckpointError, ConfigError
+from reid_core.errors import CheckpointError, ConfigError, reason_of
 from reid_parsing.detectors.frames import around
 from reid_parsing.detectors.heatmaps import (
     joints_of_heatmaps,
@@ -159,7 +159,7 @@ def open_pose(
             str(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise _foreign(path, f"ONNX Runtime cannot read it ({_short(error)})") from None
+        raise _foreign(path, f"ONNX Runtime cannot read it ({reason_of(error, 160)})") from None
     described, teller = _described(path, session)
     contract = _contract(path, session.get_inputs(), described)
     name = session.get_inputs()[0].name
@@ -167,7 +167,7 @@ def open_pose(
         blank = np.zeros((*contract.size, 3), np.float32)
         tried = session.run(None, {name: contract.batch(blank)})
     except Exception as error:
-        raise _foreign(path, f"it does not compute ({_short(error)})") from None
+        raise _foreign(path, f"it does not compute ({reason_of(error, 160)})") from None
     names = [one.name for one in session.get_outputs()]
     shapes = {n: np.shape(value) for n, value in zip(names, tried, strict=True)}
     kind, wanted, ratio = _layout(path, shapes, contract.size)
@@ -257,7 +257,7 @@ def _described(path: Path, session: Any) -> tuple[dict[str, Any], str]:
             return told, f"{beside} says"
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise CheckpointError(
-                f"{beside} does not say how pictures are prepared ({_short(error)})"
+                f"{beside} does not say how pictures are prepared ({reason_of(error, 160)})"
             ) from None
     return {}, "for ImageNet: nothing beside it says otherwise"
 
@@ -326,7 +326,3 @@ def _pixels(path: Path, mean: Any, deviation: Any) -> dict[str, Any]:
 
 def _foreign(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(f"{path} is no pose network of RTMPose or ViTPose: {reason}")
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core import ConfigError, DataError
+from reid_core.errors import reason_of
 
 VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
 
@@ -82,4 +83,4 @@ def _opened(path: Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (av.error.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from None
+        raise DataError(f"{path}: cannot be decoded ({reason_of(error)})") from None

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core import CheckpointError, ConfigError, DataError
+from reid_core.errors import reason_of
 from reid_search.engines.exporting import require_engine, unit_blocks
 from reid_search.gallery.gallery import Found, Gallery
 
@@ -208,7 +209,7 @@ def opened(text: str) -> Iterator[Collection]:
     try:
         yield Collection(client, address.collection, bool(address.folder))
     except ApiException as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = reason_of(error, 160)
         raise ConfigError(f"{text}: Qdrant does not answer ({reason})") from None
     finally:
         client.close()

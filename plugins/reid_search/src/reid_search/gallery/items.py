@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core import ConfigError, DataError
+from reid_core.errors import reason_of
 from reid_search.embedding.inputs import Item
 
 PARQUET = "parquet"
@@ -157,7 +158,7 @@ class ParquetShards:
             except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
                 raise DataError(
                     f"the column '{name}' has values of several kinds and cannot be Parquet "
-                    f"({' '.join(str(error).split())}); keep the items as JSON lines"
+                    f"({reason_of(error)}); keep the items as JSON lines"
                 ) from None
         part = self.path / f".{count:09d}.part"
         parquet.write_table(pyarrow.table(columns), part)

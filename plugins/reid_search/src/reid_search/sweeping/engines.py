@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reid_core import ConfigError, ReidError, run_once, write_json
+from reid_core.errors import reason_of
 
 if TYPE_CHECKING:
     from submitit import AutoExecutor, Job
@@ -133,7 +134,7 @@ def _executor(folder: Path, resources: dict[str, Any]) -> AutoExecutor:
         executor = submitit.AutoExecutor(folder, cluster=cluster)
         executor.update_parameters(name="reid-sweep", **resources)
     except (NameError, TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise ConfigError(f"submitit refuses: {_one_line(error)}") from None
+        raise ConfigError(f"submitit refuses: {reason_of(error, 300)}") from None
     return executor
 
 
@@ -195,7 +196,7 @@ def run_on_ray(tasks: Sequence[Task], out: Path, resources: dict[str, Any], say:
     except (ValueError, TypeError, ConnectionError) as error:
         if started:
             ray.shutdown()
-        raise ConfigError(f"Ray refuses: {_one_line(error)}") from None
+        raise ConfigError(f"Ray refuses: {reason_of(error, 300)}") from None
     say(f"{len(tasks)} runs sent to Ray, in {out}")
     problems: dict[Task, str] = {}
     try:
@@ -205,7 +206,7 @@ def run_on_ray(tasks: Sequence[Task], out: Path, resources: dict[str, Any], say:
             try:
                 problems[task] = ray.get(done)
             except ray.exceptions.RayError as error:
-                problems[task] = _one_line(error)
+                problems[task] = reason_of(error, 300)
             say(f"{task.title}: {'failed' if problems[task] else 'finished'}")
     except BaseException:
         for reference in waiting:
@@ -226,10 +227,6 @@ ENGINES: Mapping[str, Callable[[Sequence[Task], Path, dict[str, Any], Say], None
 
 def _call(task: Task) -> str:
     return task()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _refuse_failed(problems: Mapping[Task, str]) -> None:
