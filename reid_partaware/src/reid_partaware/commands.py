@@ -10,6 +10,7 @@ import click
 
 from reid_core import FIGURE_SUFFIXES, PICTURE_SUFFIXES, checked_output, write_json
 from reid_core.cli.comparison import comparison_options
+from reid_core.cli.options import DEVICES
 
 if TYPE_CHECKING:
     from reid_core import DataSet
@@ -32,7 +33,7 @@ def _data_options(function: _F) -> _F:
 
 
 _OUT = click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Picture.")
-_DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
+_DEVICE = click.option("--device", default="auto", help=DEVICES)
 
 
 @partaware.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from reid_core import checked_folder, checked_output
+from reid_core.cli.options import DEVICES
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_parsing.fields import FIELDS, JOINTS, SILHOUETTE
 
@@ -36,7 +37,7 @@ def _field_option(*fields: str) -> Callable[[_F], _F]:
 
 
 _OPTIONS: tuple[Callable[[_F], _F], ...] = (
-    click.option("--device", metavar="DEV", help="auto, cpu, cuda, cuda:N, mps or xpu."),
+    click.option("--device", metavar="DEV", help=DEVICES),
     click.option("--seed", type=click.IntRange(0), help="Seed of a parser's training."),
     click.option(
         "--set",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reid_core.cli.comparison import comparison_options
+from reid_core.cli.options import DEVICES
 from reid_core.errors import ConfigError
 from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_json, write_text
 
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     help="Take for unknown what the model reads beside the image (camid, on other cameras).",
 )
 @click.option("--rerank", is_flag=True, help="Report k-reciprocal re-ranking, too.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
+@click.option("--device", default="auto", help=DEVICES)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16"]),

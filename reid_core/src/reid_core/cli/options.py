@@ -13,6 +13,9 @@ from reid_core.errors import ConfigError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+DEVICES = "auto, cpu, cuda, cuda:N, mps or xpu."
+"""What ``--device`` takes, for its help."""
+
 _RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
     click.option("--plugins", "-p", metavar="A,B", help="Plugins to run, in any order."),
     click.option(
@@ -32,7 +35,7 @@ _RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
     click.option("--backbone", "-b", metavar="NAME", help="Encoder of a plugin or of timm."),
     click.option("--epochs", type=click.IntRange(1), help="Length of the training."),
     click.option("--seed", type=click.IntRange(0), help="Seed of everything random."),
-    click.option("--device", metavar="DEV", help="auto, cpu, cuda, cuda:N, mps or xpu."),
+    click.option("--device", metavar="DEV", help=DEVICES),
     click.option("--embed", metavar="A,B", help="Embeddings to evaluate and export."),
     click.option(
         "--label",

@@ -19,6 +19,7 @@ from reid_core import (
     open_dataset,
     write_json,
 )
+from reid_core.cli.options import DEVICES
 from reid_core.weights import EMBEDDER
 from reid_search.models import (
     DEFAULT_MODEL,
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
     help="How often people are drawn anew for the intervals.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of these draws.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
+@click.option("--device", default="auto", help=DEVICES)
 @click.option(
     "--out",
     "-o",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reid_core import PICTURE_SUFFIXES, checked_output, write_text
+from reid_core.cli.options import DEVICES
 
 if TYPE_CHECKING:
     from reid_core import DataSet
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--data", "-d", metavar="NAME", help="Evaluate all anew on NAME[/VARIANT][:SIZE].")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Those to compare by.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
+@click.option("--device", default="auto", help=DEVICES)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything.")
 @click.option(
     "--picture",

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from reid_core import ConfigError, checked_folder
+from reid_core.cli.options import DEVICES
 from reid_search.models import is_model
 
 
@@ -30,7 +31,7 @@ from reid_search.models import is_model
     help="How a new gallery says what its rows show: JSON lines (the default), or Parquet shards.",
 )
 @click.option("--every", type=click.IntRange(1), default=1, help="Of videos, every so many frames.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
+@click.option("--device", default="auto", help=DEVICES)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16"]),

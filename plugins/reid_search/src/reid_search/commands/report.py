@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from reid_core import checked_output, write_text
+from reid_core.cli.options import DEVICES
 from reid_search.commands.numbers import Finite
 
 
@@ -26,7 +27,7 @@ from reid_search.commands.numbers import Finite
 @click.option("--attention", type=click.IntRange(0), default=6, help="Pairs with Grad-CAM.")
 @click.option("--map", "maps", multiple=True, metavar="METHOD", help="pca, tsne or umap.")
 @click.option("--megabytes", type=Finite(0.1), default=8.0, help="What all images may take.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
+@click.option("--device", default="auto", help=DEVICES)
 def report(
     runs: tuple[Path, ...],
     out: Path,

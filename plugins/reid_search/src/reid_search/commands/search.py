@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from reid_core import PICTURE_SUFFIXES, ConfigError, checked_output
+from reid_core.cli.options import DEVICES
 from reid_search.commands.numbers import Finite
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 )
 @click.option("--model", help="Where the gallery's embedder is now, if it has moved.")
 @click.option("--every", type=click.IntRange(1), default=1, help="Of videos, every so many frames.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
+@click.option("--device", default="auto", help=DEVICES)
 def search(
     gallery: Path,
     queries: tuple[str, ...],
