@@ -15,9 +15,9 @@ from reid_core.machine.randomness import scoped
 from reid_core.machine.ranks import gather
 from reid_core.model.embedder import Embedder
 from reid_core.model.encoder import verify_taps
-from reid_core.plugins.providers import Providers, check_request, parse_data_name
+from reid_core.plugins.providers import Providers
 from reid_core.plugins.slots import assign_slots
-from reid_core.runs.assembly.datasets import load_dataset, load_source
+from reid_core.runs.assembly.datasets import load_dataset, load_source, requested
 from reid_core.runs.resolve import resolve
 from reid_core.runs.stages import Stages
 
@@ -49,12 +49,7 @@ def find_provider(
     name: str, root: Path | None = None, cache: Path | None = None
 ) -> tuple[DataProvider, DataRequest]:
     """Return who offers a data set or source, and what to ask of it; see `open_dataset`."""
-    providers = Providers(resolve().calls)
-    title, variant, size = parse_data_name(name)
-    provider = providers.dataset(title)
-    request = DataRequest(title, variant, size, root, cache or cache_folder())
-    check_request(provider, request)
-    return provider, request
+    return requested(name, root, cache or cache_folder(), Providers(resolve().calls))
 
 
 def find_protocol(name: str) -> Protocol:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reid_core.config import RunConfig
 from reid_core.contract.context import Lookup
-from reid_core.contract.samples import DataRequest, DataSet, Source
+from reid_core.contract.samples import DataProvider, DataRequest, DataSet, Source
 from reid_core.data.counts import load_counted
 from reid_core.data.joining import set_names
 from reid_core.errors import ConfigError, DataError
@@ -99,10 +99,22 @@ def load_source(name: str, root: Path | None, cache: Path, providers: Lookup) ->
 def _load(
     name: str, root: Path | None, cache: Path, providers: Lookup, pattern: str | None = None
 ) -> DataSet | Source:
+    return load_counted(*requested(name, root, cache, providers, pattern))
+
+
+def requested(
+    name: str, root: Path | None, cache: Path, providers: Lookup, pattern: str | None = None
+) -> tuple[DataProvider, DataRequest]:
+    """Return who offers a data set or source, and what is asked of it.
+
+    Raises:
+        ConfigError: a pattern of names for another data set than ``folder``.
+        DataError: nobody offers it, or not in this variant or size.
+    """
     title, variant, size = parse_data_name(name)
     if pattern is not None and title != "folder":
         raise ConfigError(f"data.pattern is of names in the data set 'folder', not in '{title}'")
     provider = providers.dataset(title)
     request = DataRequest(title, variant, size, root, cache, pattern)
     check_request(provider, request)
-    return load_counted(provider, request)
+    return provider, request
