@@ -56,39 +56,34 @@ def ensure() -> None:
 
 
 def _execute(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-    try:
-        execute(module)
-    except RuntimeError as error:
-        if not _lacks_operator(error):
-            raise
-        _declare_and_retry(execute, module)
-
-
-def _lacks_operator(error: RuntimeError) -> bool:
-    return "operator torchvision::" in str(error)
-
-
-def _declare_and_retry(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-    library = import_module("torch").library.Library(_GUARDED, "FRAGMENT")
-    _libraries.append(library)
-    for schema in _SCHEMAS:
-        for name in [n for n in sys.modules if n.startswith(f"{_GUARDED}.")]:
-            del sys.modules[name]
-        library.define(schema)
+    """Execute torchvision, as it is and then with one schema more each time that it lacks one."""
+    for schema in (None, *_SCHEMAS):
+        if schema is not None:
+            _declare(schema)
         try:
             execute(module)
         except RuntimeError as error:
-            if not _lacks_operator(error):
+            if "operator torchvision::" not in str(error):
                 raise
-            continue
-        break
+        else:
+            break
     else:
         raise ImportError(
             "torchvision does not load beside this torch; install the pair that constraints.txt "
             "names"
         )
-    warnings.warn(
-        "torchvision's binary does not load beside this build of torch; its detection operators "
-        "(nms) are unavailable, everything else works",
-        stacklevel=3,
-    )
+    if schema is not None:
+        warnings.warn(
+            "torchvision's binary does not load beside this build of torch; its detection "
+            "operators (nms) are unavailable, everything else works",
+            stacklevel=2,
+        )
+
+
+def _declare(schema: str) -> None:
+    """Declare an operator; what the failed import has left half done is imported anew."""
+    for name in [n for n in sys.modules if n.startswith(f"{_GUARDED}.")]:
+        del sys.modules[name]
+    library = import_module("torch").library.Library(_GUARDED, "FRAGMENT")
+    _libraries.append(library)
+    library.define(schema)
