@@ -85,7 +85,7 @@ def _of_timm(
     options: Mapping[str, Any],
     where: str,
 ) -> torch.optim.Optimizer:
-    optim = _timm("optim")
+    optim: Any = import_module("timm.optim")
     names = [str(one) for one in optim.list_optimizers()]
     info = optim.get_optimizer_info(name) if name in names else None
     why = _NOT_STEPPED_SO.get(name) if info is None else None
@@ -115,10 +115,6 @@ def _of_timm(
     if len(made.param_groups) != 1:
         raise ConfigError(f"{where}: timm's optimiser '{name}' divides its parameters into groups")
     return made
-
-
-def _timm(room: str) -> Any:
-    return import_module(f"timm.{room}")
 
 
 def _check_options(where: str, name: str, given: Mapping[str, Any], takes: Iterable[str]) -> None:
@@ -206,7 +202,7 @@ def check_decay(schedule: ScheduleSection, own: Sequence[str]) -> None:
             f"schedule.decay = '{name}': there is no such decay{did_you_mean(name, names)} "
             f"({', '.join(names)})"
         )
-    kind = known[name] if name in known else _timm("scheduler").create_scheduler_v2
+    kind = known[name] if name in known else import_module("timm.scheduler").create_scheduler_v2
     takes = [key for key in inspect.signature(kind).parameters if key not in ("optimizer", "sched")]
     _check_options("schedule.options", name, options, takes)
     for key in _COUNTS & options.keys():
@@ -238,7 +234,9 @@ def factors_of(name: str, options: tuple[tuple[str, Any], ...], epochs: int) -> 
     group = optimiser.param_groups[0]
     if name in TIMM_DECAYS:
         given = {"num_epochs": epochs - 2, "warmup_epochs": 0, **dict(options)}
-        made, _ = _timm("scheduler").create_scheduler_v2(optimiser, sched=name, **given)
+        made, _ = import_module("timm.scheduler").create_scheduler_v2(
+            optimiser, sched=name, **given
+        )
         return tuple(_after(made.step, epoch, group) for epoch in range(epochs))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no optimiser was stepped before
