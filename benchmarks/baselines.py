@@ -91,7 +91,10 @@ def _processor() -> str:
 
 def read_rows(path: Path = RESULTS) -> list[dict[str, Any]]:
     """Return the rows in the order of the recipes, by seed."""
-    rows = json.loads(path.read_text("utf-8")) if path.exists() else []
+    return _in_order(json.loads(path.read_text("utf-8")) if path.exists() else [])
+
+
+def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     order = {name: place for place, name in enumerate(recipes())}
     return sorted(rows, key=lambda row: (order.get(row["recipe"], len(order)), row["seed"]))
 
@@ -100,8 +103,7 @@ def keep(row: Mapping[str, Any], path: Path = RESULTS) -> None:
     """Put a row in the place of an older one of the same recipe and seed."""
     same = (row["recipe"], row["seed"])
     rows = [one for one in read_rows(path) if (one["recipe"], one["seed"]) != same]
-    path.write_text(json.dumps([*rows, row], indent=1) + "\n", "utf-8")
-    path.write_text(json.dumps(read_rows(path), indent=1) + "\n", "utf-8")
+    path.write_text(json.dumps(_in_order([*rows, dict(row)]), indent=1) + "\n", "utf-8")
 
 
 def measure(recipe: str, seed: int, work: Path) -> dict[str, Any]:
