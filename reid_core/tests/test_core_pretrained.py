@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reid_core.data.people import learnt_from, people_in, seen_before
 from reid_core.errors import CheckpointError, ConfigError
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.trainer import Trainer
 from reid_core.model.embedder import embedder_of
 from reid_core.model.encoder import TimmEncoder
@@ -37,6 +38,15 @@ def resnet_state() -> dict[str, Tensor]:
 
 def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {prefix + name: value for name, value in state.items()}
+
+
+def saved_embedder(assembly: Assembly, folder: Path, data: str) -> Path:
+    """Save an assembly's embedder as having learnt from three people of a data set."""
+    embedder = embedder_of(assembly.model, assembly.config.data.size)
+    embedder.learnt_from = {"data": [data], "people": [f"{data}/0/3-5"]}
+    file = folder / "embedder.safetensors"
+    embedder.save(file)
+    return file
 
 
 CLASSIFIER = {"classifier.weight": torch.ones(7, 96), "fc.weight": torch.ones(7, 96)}
@@ -132,10 +142,7 @@ def test_embedders_runs_and_names_start_an_encoder(
     tmp_path: Path, reid_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assembly = tiny_assembly(cache=reid_cache)
-    embedder = embedder_of(assembly.model, assembly.config.data.size)
-    embedder.learnt_from = {"data": ["zebras"], "people": ["zebras/0/3-5"]}
-    file = tmp_path / "embedder.safetensors"
-    embedder.save(file)
+    file = saved_embedder(assembly, tmp_path, "zebras")
     wanted = assembly.model.encoder.state_dict()
     monkeypatch.setattr("reid_core.weights.shipped_weights", lambda: {"people/tiny": file})
     monkeypatch.setattr("reid_core.weights.shipped_weights", lambda: {"people/tiny": file})
@@ -209,10 +216,7 @@ def test_runs_and_evaluations_say_whom_weights_have_met(
     tmp_path: Path, reid_cache: Path, run_reid: RunReid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assembly = tiny_assembly(cache=reid_cache)
-    embedder = embedder_of(assembly.model, assembly.config.data.size)
-    embedder.learnt_from = {"data": ["zoo"], "people": ["zoo/0/3-5"]}
-    file = tmp_path / "embedder.safetensors"
-    embedder.save(file)
+    file = saved_embedder(assembly, tmp_path, "zoo")
 
     class Met(Exception):
         pass
