@@ -1,14 +1,16 @@
 """What the framework costs per training step, and what its switches gain: ratios in one run.
 
-    python benchmarks/step.py [--rounds N] [--json FILE]
+    python benchmarks/step.py [--rounds N] [--only NAME] [--json FILE]
 
 1. `train_step` against a bare loop around the same model, losses and optimiser;
 2. the same step with channels_last, with bfloat16, and with both;
 3. batch-hard triplet against a loop over anchors;
 4. hook calls with 0, 1, 5 and 10 plugins;
-5. an update for a classifier alone, with a forward of its own and standing on main's.
+5. an update for a classifier alone, with a forward of its own and standing on main's; CAL's.
 
-Figures are CPU seconds of one thread (`process_time`), measured in turns (A B A B), medians.
+``--only updates`` (``step``, ``triplet``, ``hooks``) measures one part and leaves the others in the
+file as they are. Figures are CPU seconds of one thread (`process_time`), measured in turns
+(A B A B), medians.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,6 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor, nn
 
+from reid_baselines.cal import Cal
 from reid_core import (
     Branch,
     LossTerm,
@@ -70,9 +73,10 @@ def assembled(
     size: tuple[int, int],
     batch: int,
     plugin: type[Plugin] | None = None,
+    settings: Mapping[str, Any] | None = None,
     **engine: Any,
 ) -> Assembly:
-    """Assemble the baseline on the toy data set."""
+    """Assemble the baseline, or a plugin with its settings beside it, on the toy data set."""
     flags = {
         "data": {
             "name": "toy:tiny",
@@ -86,6 +90,7 @@ def assembled(
         "schedule": {"iterations_per_epoch": 1, "warmup_epochs": 0},
     }
     classes = {} if plugin is None else {"outfits": plugin}
+    flags["plugins"] = {name: dict(settings or {}) for name in classes}
     resolved = resolve({**flags, "run": {"plugins": list(classes)}}, classes=classes)
     return assemble(resolved, cache=cache, say=lambda line: None, stages=Stages())
 
@@ -178,16 +183,45 @@ class CheapOutfits(Outfits):
     again = Pass("outfits/again", of="main", detached=True)
 
 
-def updates(rounds: int) -> dict[str, dict[str, float]]:
-    """Compare a step without, with, and with a cheap update of a classifier."""
-    with TemporaryDirectory() as folder:
-        base = (Path(folder), "resnet18", (128, 64), 64)
-        contenders = {"main alone": framework_step(assembled(*base))}
-        for label, kind in (("own forward", Outfits), ("of main", CheapOutfits)):
-            contenders[label] = framework_step(assembled(*base, plugin=kind))
-        times = medians(contenders, rounds)
-    alone = times["main alone"]
-    return {label: {"seconds": value, "more": value / alone - 1} for label, value in times.items()}
+class AdversaryAlone(Cal):
+    """CAL whose classifier never learns: all of its step but the update."""
+
+    @hookimpl
+    def reid_schedule(self, ctx: Any, params: Any) -> Schedule:
+        """Add no update."""
+        return Schedule()
+
+
+def updates(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Compare steps without and with an update of a classifier, and CAL's step with and without."""
+    plain: dict[str, tuple[type[Plugin] | None, dict[str, Any]]] = {
+        "main alone": (None, {}),
+        "own forward": (Outfits, {}),
+        "of main": (CheapOutfits, {}),
+    }
+    begun = {"begin": 0}
+    found = {}
+    for title, backbone, batch, kinds in (
+        ("ResNet-18 128x64 B 64", "resnet18", 64, plain),
+        (
+            "CAL, OSNet x0.25 128x64 B 32",
+            "osnet_x0_25",
+            32,
+            {"without the update": (AdversaryAlone, begun), "cal": (Cal, begun)},
+        ),
+    ):
+        with TemporaryDirectory() as folder:
+            base = (Path(folder), backbone, (128, 64), batch)
+            contenders = {
+                label: framework_step(assembled(*base, plugin=kind, settings=settings))
+                for label, (kind, settings) in kinds.items()
+            }
+            times = medians(contenders, rounds)
+        alone = next(iter(times.values()))
+        found[title] = {
+            label: {"seconds": value, "more": value / alone - 1} for label, value in times.items()
+        }
+    return found
 
 
 def triplets(rounds: int) -> dict[str, dict[str, float]]:
@@ -282,10 +316,36 @@ def processor() -> str:
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
+def tell(results: Mapping[str, Any]) -> None:
+    """Print what there is of the triplet loss, the hooks and the updates."""
+    if "triplet" in results:
+        print("\nbatch-hard triplet, forward and backward")
+    for label, row in results.get("triplet", {}).items():
+        print(
+            f"  {label:<6} loop {1e3 * row['loop']:6.2f} ms, ours {1e3 * row['ours']:6.2f} ms: "
+            f"{row['ratio']:.1f}x (difference {row['difference']:.0e})"
+        )
+    if "hooks" in results:
+        print("\nhook calls of one step (microseconds, random scopes included)")
+    for label, value in results.get("hooks", {}).items():
+        print(f"  {label:<11} {value:7.1f}  ({value / 200:.2f} % of a 20 ms step)")
+    for title, rows in results.get("updates", {}).items():
+        print(f"\na classifier's update behind main ({title})")
+        for label, row in rows.items():
+            print(f"  {label:<18} {row['seconds']:6.3f} s a step, {100 * row['more']:+5.1f} %")
+
+
 def main() -> None:
-    """Run everything and print the ratios."""
+    """Run everything, or one part, and print the ratios."""
+    parts: dict[str, Callable[[int], Any]] = {
+        "step": steps,
+        "triplet": triplets,
+        "hooks": lambda rounds: hooks(),
+        "updates": updates,
+    }
     parser = argparse.ArgumentParser(description="Cost of the framework per training step.")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", choices=parts, help="one part; the file keeps the others")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results: dict[str, Any] = {
@@ -295,25 +355,15 @@ def main() -> None:
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         },
-        "step": steps(options.rounds),
-        "triplet": triplets(options.rounds),
-        "hooks": hooks(),
-        "updates": updates(options.rounds),
     }
-    print("\nbatch-hard triplet, forward and backward")
-    for label, row in results["triplet"].items():
-        print(
-            f"  {label:<6} loop {1e3 * row['loop']:6.2f} ms, ours {1e3 * row['ours']:6.2f} ms: "
-            f"{row['ratio']:.1f}x (difference {row['difference']:.0e})"
-        )
-    print("\nhook calls of one step (microseconds, random scopes included)")
-    for label, value in results["hooks"].items():
-        print(f"  {label:<11} {value:7.1f}  ({value / 200:.2f} % of a 20 ms step)")
-    print("\na classifier's update behind main (ResNet-18 128x64 B 64)")
-    for label, row in results["updates"].items():
-        print(f"  {label:<11} {row['seconds']:6.3f} s a step, {100 * row['more']:+5.1f} %")
+    for name in [options.only] if options.only else parts:
+        results[name] = parts[name](options.rounds)
+    tell(results)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        kept = {}
+        if options.only and options.json.exists():
+            kept = json.loads(options.json.read_text("utf-8"))
+        options.json.write_text(json.dumps({**kept, **results}, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

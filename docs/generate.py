@@ -13,8 +13,10 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 DOCS = Path(__file__).resolve().parent
@@ -116,28 +118,33 @@ def baselines_table() -> str:
     """Return what the quick recipes of the baselines learn, and what is particular of a row."""
     read = read_rows()
 
-    def shown(scores: dict[str, dict[str, float]], protocol: str) -> str:
-        found = scores.get(protocol)
-        return f"{100 * found['rank1']:.1f} / {100 * found['mAP']:.1f}" if found else ""
+    def shown(scores: Sequence[Mapping[str, Mapping[str, float]]], protocol: str) -> str:
+        found = [one[protocol] for one in scores if protocol in one]
+        means = [100 * fmean(one[name] for one in found) for name in ("rank1", "mAP") if found]
+        return " / ".join(f"{value:.1f}" for value in means)
 
     def rows() -> Iterator[tuple[str, ...]]:
-        for row in read:
-            start = "" if row["start"] == "random" else f", {row['start']}"
+        for recipe, found in groupby(read, key=lambda row: row["recipe"]):
+            seeds = list(found)
+            first, scores = seeds[0], [row["scores"] for row in seeds]
+            start = "" if first["start"] == "random" else f", {first['start']}"
+            commits = dict.fromkeys(
+                f"`{row['commit'][:7]}`" + (r" \*" if "note" in row else "") for row in seeds
+            )
             yield (
-                f"`{row['command']}`",
-                f"`{row['data']}`",
-                f"{row['backbone']}{start}, {' x '.join(map(str, row['size']))}",
-                f"{row['steps']}",
-                shown(row["untrained"], "standard"),
-                shown(row["scores"], "standard"),
-                shown(row["scores"], "same-clothes"),
-                shown(row["scores"], "cross-clothes"),
-                f"{row['cpu_seconds']:.0f}",
-                f"`{row['commit'][:7]}`" + (r" \*" if "note" in row else ""),
+                f"`{recipe}`",
+                f"`{first['data']}`",
+                f"{first['backbone']}{start}, {' x '.join(map(str, first['size']))}",
+                f"{first['steps']}",
+                shown([row["untrained"] for row in seeds], "standard"),
+                "; ".join(f"{row['seed']}: {shown([row['scores']], 'standard')}" for row in seeds),
+                *(shown(scores, each) for each in ("standard", "same-clothes", "cross-clothes")),
+                f"{fmean(row['cpu_seconds'] for row in seeds):.0f}",
+                ", ".join(commits),
             )
 
-    head = ("command", "data", "encoder, start, size", "steps", "untrained")
-    head = (*head, "`standard`: rank-1 / mAP", "`same-clothes`", "`cross-clothes`")
+    head = ("recipe", "data", "encoder, start, size", "steps", "untrained")
+    head = (*head, "`standard` by seed: rank-1 / mAP", "mean", "`same-clothes`", "`cross-clothes`")
     notes = [f"\\* `{r['recipe']}`, seed {r['seed']}: {r['note']}." for r in read if "note" in r]
     return "\n\n".join([table((*head, "CPU s", "commit"), rows()), *notes])
 
