@@ -32,7 +32,7 @@ from reid_retrieval.protocols import (
 from reid_retrieval.ranks import positive_ranks, ranks_of_many
 from reid_retrieval.results import RetrievalResult
 from reid_retrieval.retrieval import _screened, evaluate, evaluate_all
-from reid_retrieval.screening import Asked, Screening, Settled
+from reid_retrieval.screening import Asked, Doubts, Screening, Settled
 from reid_retrieval.searching import Search
 from reid_retrieval.similarities import COSINE, METRICS, compare, metric_of
 
@@ -121,6 +121,7 @@ def as_data(results: tuple[RetrievalResult, ...]) -> list[Any]:
     chunk=st.sampled_from([None, 5]),
     doubtful=st.sampled_from([1 / 32, 0.3, 1.0]),
     crowded=st.sampled_from([1 / 8, 0.5, 1.0]),
+    pairs=st.sampled_from([0, 40, 1 << 18]),
 )
 def test_ties_and_near_ties_are_those_of_float32(
     kind: tuple[Any, str],
@@ -130,6 +131,7 @@ def test_ties_and_near_ties_are_those_of_float32(
     chunk: int | None,
     doubtful: float,
     crowded: float,
+    pairs: int,
 ) -> None:
     asked, offered = sides(kind[0], queries, gallery, seed)
     # Copies of other people's images, so that matches tie with what is no match.
@@ -138,6 +140,7 @@ def test_ties_and_near_ties_are_those_of_float32(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screening, "_DOUBTFUL", doubtful)
         patch.setattr(screening, "_CROWDED", crowded)
+        patch.setattr(passes, "_PAIRS_AT_ONCE", pairs)
         results = [
             evaluate_all(
                 *(asked, offered, PROTOCOLS[:6]),
@@ -189,7 +192,7 @@ def settled_row(
     search.fill(0, codes)
     before = codes.copy()
     asked = Asked.of([0], [(np.array(own), np.isin(own, junk or []))])
-    settled = search.settle(0, codes, asked)
+    (settled,) = search.settle([search.doubts(0, codes, asked)])
     assert np.array_equal(codes, before)
     return settled, search.row(codes[0], None)
 
@@ -198,15 +201,15 @@ def test_only_what_is_in_doubt_is_compared_again(monkeypatch: pytest.MonkeyPatch
     # A match at 0.5: within the margin 0.5001 and 0.499; 0.6, 0.7 and 0.4 are not.
     values = np.array([0.6, 0.5, 0.5001, 0.499, 0.4, 0.7], np.float32)
     settled, row = settled_row(values, [1], monkeypatch)
-    assert settled.places.tolist() == [1, 2, 3]
+    assert settled.doubts.places.tolist() == [1, 2, 3]
     assert settled.similarities == pytest.approx(values[[1, 2, 3]], abs=1e-6)
-    assert settled.closer.tolist() == [2]
+    assert settled.doubts.closer.tolist() == [2]
     ((ranks, tied),) = settled.ranks()
     assert (ranks.tolist(), tied) == ([4], False)
     assert row.tolist() == torch.tensor(values).bfloat16().float().tolist()
     # Beside a second match at 0.65, 0.7 is surely closer than both, 0.6 than one of them.
     settled, _ = settled_row(np.append(values, np.float32(0.65)), [1, 6], monkeypatch)
-    assert settled.closer.tolist() == [1, 2]
+    assert settled.doubts.closer.tolist() == [1, 2]
     assert settled.ranks()[0][0].tolist() == [2, 5]
 
 
@@ -215,16 +218,55 @@ def test_junk_behind_all_matches_is_compared_like_the_rest_of_its_identity(
 ) -> None:
     values = np.array([0.6, 0.5, 0.1, 0.8], np.float32)
     settled, _ = settled_row(values, [1, 2, 3], monkeypatch, junk=[2, 3])
-    assert settled.places.tolist() == [1, 2, 3]
+    assert settled.doubts.places.tolist() == [1, 2, 3]
     assert settled.ranks()[0][0].tolist() == [2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**20), rows=st.integers(1, 5), least=st.sampled_from([-900.0, -0.2, 0.1])
+)
+def test_nothing_in_doubt_is_missed_and_nothing_sure_is_counted_twice(
+    seed: int, rows: int, least: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    parts: list[Any] = []
+    for _ in range(rows):
+        images, matches = int(rng.integers(1, 40)), int(rng.integers(1, 6))
+        values = np.float32(least) + rng.random(images).astype(np.float32)
+        wide = rng.choice([0, 1e-6, 0.02], matches)
+        middle = np.sort(rng.choice(values, matches))
+        lows = np.sort(np.nextafter(middle - wide, -np.inf, dtype=np.float32))
+        highs = np.sort(np.nextafter(middle + wide, np.inf, dtype=np.float32))
+        own = np.flatnonzero(rng.random(images) < 0.1)
+        parts.append((values, lows, highs, own))
+    values, lows, highs, _ = (np.concatenate(column) for column in zip(*parts, strict=True))
+    counts = np.array([len(part[0]) for part in parts])
+    matches = np.array([len(part[1]) for part in parts])
+    own = np.concatenate([part[3] for part in parts]) + np.repeat(
+        counts.cumsum() - counts, [len(part[3]) for part in parts]
+    )
+    doubtful, closer = screening._doubtful(values, counts, own, lows, highs, matches)
+    assert doubtful[own].all()
+    ends, last = counts.cumsum(), matches.cumsum()
+    for (some, froms, tos, mine), end, stop in zip(parts, ends, last, strict=True):
+        found = doubtful[end - len(some) : end]
+        inside = ((some[:, None] >= froms) & (some[:, None] <= tos)).any(1)
+        assert (found | ~inside).all()
+        # What is in doubt without need is near a bound: within a step of the row's values.
+        step = (tos[-1] - froms[0]) / screening._STEPS * 1.01 + 1e-4 * abs(least)
+        close = ((some[:, None] >= froms - step) & (some[:, None] <= tos + step)).any(1)
+        assert (close | ~found | np.isin(np.arange(len(some)), mine)).all()
+        expected = (some[~found][:, None] > tos).sum(0)[::-1]
+        assert closer[stop - len(tos) : stop].tolist() == expected.tolist()
 
 
 def test_a_row_full_of_doubt_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.linspace(0.499, 0.501, 64).astype(np.float32)
     settled, _ = settled_row(values, [3], monkeypatch, limit=0.25)
-    assert len(settled.asked.places) == len(settled.ranks()) == 0
+    assert len(settled.doubts.asked.places) == len(settled.ranks()) == 0
     settled, _ = settled_row(values, [3], monkeypatch)
-    assert settled.places.tolist() == list(range(64))
+    assert settled.doubts.places.tolist() == list(range(64))
     assert settled.similarities == pytest.approx(values, abs=1e-6)
 
 
@@ -237,8 +279,8 @@ def test_a_crowded_row_waits_beside_one_that_does_not(monkeypatch: pytest.Monkey
     search.fill(0, codes)
     # The first query's match is the second of all, the other's the last but two.
     matches = [(np.array([one]), np.zeros(1, np.bool_)) for one in (1, 1)]
-    settled = search.settle(0, codes, Asked.of([0, 1], matches))
-    assert settled.asked.places.tolist() == [0]
+    (settled,) = search.settle([search.doubts(0, codes, Asked.of([0, 1], matches))])
+    assert settled.doubts.asked.places.tolist() == [0]
     assert [ranks.tolist() for ranks, _ in settled.ranks()] == [[2]]
 
 
@@ -343,7 +385,7 @@ def test_wrong_products_are_noticed_and_everything_is_compared_in_float32(
     codes = np.empty((20, 90), np.int16)
     search.fill(0, codes)
     with pytest.raises(MarginExceededError):
-        search.settle(0, codes, Asked.of([0], [(np.array([0, 3]), np.zeros(2, np.bool_))]))
+        search.doubts(0, codes, Asked.of([0], [(np.array([0, 3]), np.zeros(2, np.bool_))]))
     # In the second chunk: what the first one has found is forgotten, too.
     calls: list[int] = []
 
@@ -430,18 +472,18 @@ def test_rows_that_wait_share_one_product_in_float32(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(screening, "_DOUBTFUL", 1.0)
     monkeypatch.setattr(screening, "_CROWDED", 1.0)
     asked, offered = sides(spread, 40, 200, 5)
-    settle = Screening.settle
+    doubts = Screening.doubts
     exact: list[list[int]] = []
     fill = Screening.fill_exactly
 
-    def sometimes(self: Screening, start: int, block: Any, some: Asked, *rest: Any) -> Settled:
-        return settle(self, start, block, some.take(some.places % 8 != 1), *rest)
+    def sometimes(self: Screening, start: int, block: Any, some: Asked, *rest: Any) -> Doubts:
+        return doubts(self, start, block, some.take(some.places % 8 != 1), *rest)
 
     def counted(self: Screening, rows: Any, out: FloatArray) -> None:
         exact.append(rows.tolist())
         fill(self, rows, out)
 
-    monkeypatch.setattr(Screening, "settle", sometimes)
+    monkeypatch.setattr(Screening, "doubts", sometimes)
     monkeypatch.setattr(Screening, "fill_exactly", counted)
     for chunk, shared in ((None, [[1, 9, 17, 25, 33]]), (10, [[1, 9, 17], [25, 33]])):
         exact.clear()

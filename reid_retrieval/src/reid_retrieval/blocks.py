@@ -310,7 +310,8 @@ def pairs_similarities(
     starts = np.searchsorted(asked, np.arange(first, last + 1))
     shape = (last - first, len(gallery.features))
     # Image by image, so that each is read once: its queries stay in the cache.
-    by_image = csr_array((np.arange(len(asked)), offered, starts), shape).tocsc()
+    numbered = np.arange(len(asked), dtype=np.int32)
+    by_image = csr_array((numbered, offered.astype(np.int32), starts), shape).tocsc()
     wanted, numbers = by_image.data, by_image.indices
     some, others = tensor_of(gallery.features), tensor_of(queries.features[first:last])
     with warnings.catch_warnings():

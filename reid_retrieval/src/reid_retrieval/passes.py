@@ -17,13 +17,16 @@ from reid_retrieval.screening import Asked
 from reid_retrieval.similarities import Block, Similarities, SimilarityMaker, maker_of
 
 if TYPE_CHECKING:
-    from reid_retrieval.screening import Codes, Screening
+    from reid_retrieval.screening import Codes, Doubts, Screening
 
 CHUNK = 256
 """Queries compared at once, at most."""
 
 _CELLS_AT_ONCE = 24 << 20
 """Similarities held at once: 96 MiB. Beyond 98 000 gallery images chunks have fewer queries."""
+
+_PAIRS_AT_ONCE = 3 << 16
+"""Pairs in doubt that wait for more: the images of the gallery are read once for all of them."""
 
 
 @dataclass(frozen=True)
@@ -66,31 +69,40 @@ class Member:
             row = block[self.queries[query] - start]
             self.scorer.add(query, row if self.gallery is None else row[self.gallery])
 
-    def add_screened(self, start: int, block: Codes, screening: Screening) -> IntArray:
-        """Score queries of a chunk of screened similarities; return those that have to wait.
+    def screen(
+        self, start: int, block: Codes, screening: Screening
+    ) -> tuple[Doubts | None, IntArray]:
+        """Find out what is in doubt of its queries in a chunk of screened similarities.
 
         Returns:
-            int64, its queries of which too much is in doubt: they need similarities in float32.
+            What float32 has to decide, if anything is left to be decided later, and int64, its
+            queries of which too much is in doubt: they need whole rows in float32.
         """
         search = self.scorer.search
         first, last = np.searchsorted(self.queries, (start, start + len(block)))
         images = [search.own(query) for query in range(first, last)]
         numbers: IntArray = first + np.flatnonzero([not junk.all() for _, junk in images])
         if not len(numbers):
-            return numbers
+            return None, numbers
         places = self.queries[numbers]
         asked = Asked.of(places, [images[query - first] for query in numbers])
-        settled = screening.settle(start, block, asked, self.gallery)
-        answered = np.isin(places, settled.asked.places)
+        doubts = screening.doubts(start, block, asked, self.gallery)
+        waiting = numbers[~np.isin(places, doubts.asked.places)]
         if search.shows_everything:
-            for query, (ranks, tied) in zip(numbers[answered], settled.ranks(), strict=True):
-                self.scorer.add_ranks(int(query), ranks, tied)
-        else:
-            for query, (exact, values) in zip(numbers[answered], settled.rows(), strict=True):
-                row = screening.row(block[self.queries[query] - start], self.gallery)
-                row[exact] = values
-                self.scorer.add(int(query), row)
-        return np.asarray(numbers[~answered])
+            return doubts, waiting
+        (settled,) = screening.settle([doubts])
+        for place, (exact, values) in zip(doubts.asked.places, settled.rows(), strict=True):
+            row = screening.row(block[place - start], self.gallery)
+            row[exact] = values
+            self.scorer.add(int(np.searchsorted(self.queries, place)), row)
+        return None, waiting
+
+    def settle(self, parts: Sequence[Doubts], screening: Screening) -> None:
+        """Score queries once float32 has decided what is in doubt."""
+        for settled in screening.settle(parts):
+            numbers = np.searchsorted(self.queries, settled.doubts.asked.places)
+            for query, (ranks, tied) in zip(numbers.tolist(), settled.ranks(), strict=True):
+                self.scorer.add_ranks(query, ranks, tied)
 
 
 @dataclass(frozen=True)
@@ -135,10 +147,12 @@ class Pass:
             member.add(start, block)
 
     def _run_screened(self, screening: Screening, starts: range, buffer: FloatArray) -> None:
-        """Screen the queries, and compare in float32 those of which too much is in doubt."""
+        """Screen the queries, and compare in float32 what is in doubt."""
         count, screened = self.similarities.shape[0], True
-        codes = np.empty(buffer.shape, np.int16)
+        # In the memory of the rows in float32: those are compared when the chunk is done.
+        codes = buffer.reshape(-1).view(np.int16)[: buffer.size].reshape(buffer.shape)
         waiting: list[IntArray] = [np.empty(0, np.int64) for _ in self.members]
+        doubts: list[list[Doubts]] = [[] for _ in self.members]
         for start in starts:
             size = min(len(buffer), count - start)
             if not screened:
@@ -146,7 +160,15 @@ class Pass:
                 continue
             products = codes[:size]
             screening.fill(start, products)
-            found = [member.add_screened(start, products, screening) for member in self.members]
+            found = []
+            for member, open_ones in zip(self.members, doubts, strict=True):
+                some, queries = member.screen(start, products, screening)
+                found.append(queries)
+                if some is not None:
+                    open_ones.append(some)
+                if sum(len(one.places) for one in open_ones) > _PAIRS_AT_ONCE:
+                    member.settle(open_ones, screening)
+                    open_ones.clear()
             # Where most queries are compared twice, screening only costs: it ends here.
             screened = 2 * len(self._places(found)) <= size
             waiting = [np.append(*both) for both in zip(waiting, found, strict=True)]
@@ -155,6 +177,8 @@ class Pass:
                 self._compare_waiting(screening, waiting, buffer)
                 waiting = [some[:0] for some in waiting]
         self._compare_waiting(screening, waiting, buffer)
+        for member, open_ones in zip(self.members, doubts, strict=True):
+            member.settle(open_ones, screening)
 
     def _places(self, queries: Sequence[IntArray]) -> IntArray:
         """Return the places in the pass of some queries of its members, ascending."""

@@ -43,6 +43,9 @@ _LARGEST = 0x7F7F
 _CROWDED = 1 / 8
 """Share of the gallery that may be about as close as a match, or closer, before the same holds."""
 
+_STEPS = 512
+"""Into how many steps the values of a query's row are divided where something may be in doubt."""
+
 _ROWS_AT_ONCE = 8
 """Rows whose closest images are looked for at once: what stays in the cache."""
 
@@ -89,16 +92,17 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What a chunk of screened rows says of the matches.
+class Doubts:
+    """What a chunk of screened rows leaves open of the ranks of matches.
 
     Args:
-        asked: the queries that could be settled; in the rows of the others so many images are in
-            doubt that all have to be compared.
-        counts: int64 ``q``, how many places of each row float32 had to decide.
+        asked: the queries whose rows do; in those of the others so many images are in doubt that
+            all have to be compared.
+        counts: int64 ``q``, how many places of each row float32 has to decide.
         places: int64 ``n``, those places, query by query, ascending; those of the query's own
             images are among them.
-        similarities: float32 ``n``, theirs.
+        images: int64 ``n``, which gallery images are there.
+        screened: float32 ``n``, their screened similarities.
         closer: int64, how many images at other places are closer than each match: query by query,
             from the closest match on.
     """
@@ -106,24 +110,39 @@ class Settled:
     asked: Asked
     counts: IntArray
     places: IntArray
-    similarities: FloatArray
+    images: IntArray
+    screened: FloatArray
     closer: IntArray
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What screening comes to once float32 has decided.
+
+    Args:
+        doubts: what was open.
+        similarities: float32 ``n``, in float32.
+    """
+
+    doubts: Doubts
+    similarities: FloatArray
 
     def rows(self) -> list[tuple[IntArray, FloatArray]]:
         """Return the places of every row that float32 had to decide, and their similarities."""
-        return [(self.places[some], self.similarities[some]) for some in _slices(self.counts)]
+        doubts = self.doubts
+        return [(doubts.places[some], self.similarities[some]) for some in _slices(doubts.counts)]
 
     def ranks(self) -> list[tuple[IntArray, bool]]:
         """Return the ranks of every query's matches, and whether one of them ties."""
-        asked = self.asked
+        doubts, asked = self.doubts, self.doubts.asked
         if not len(asked.places):
             return []
-        step = int(self.places.max()) + 1
-        cells = np.repeat(np.arange(len(asked.counts)) * step, self.counts) + self.places
+        step = int(doubts.places.max()) + 1
+        cells = np.repeat(np.arange(len(asked.counts)) * step, doubts.counts) + doubts.places
         own = np.repeat(np.arange(len(asked.counts)) * step, asked.counts) + asked.own
         found = np.searchsorted(cells, own)
         return ranks_of_many(
-            self.similarities, self.counts, found, asked.counts, ~asked.matches, self.closer
+            self.similarities, doubts.counts, found, asked.counts, ~asked.matches, doubts.closer
         )
 
 
@@ -146,6 +165,11 @@ class Screening:
         # The cosine's features were normalised before they were rounded.
         self._shifts = None if metric is COSINE else self._gallery.terms
         self._least_shift = 0.0 if self._shifts is None else float(self._shifts.min())
+
+    @property
+    def terms(self) -> tuple[FloatArray, FloatArray]:
+        """The metric's terms of the queries and of the gallery."""
+        return self._queries.terms, self._gallery.terms
 
     def fill(self, start: int, out: Codes) -> None:
         """Write the products of the queries from ``start`` on, ``n G``, in bfloat16.
@@ -171,10 +195,10 @@ class Screening:
         some = codes if images is None else codes[images]
         return self._screened(some, np.arange(len(some)), len(some), images)
 
-    def settle(
+    def doubts(
         self, start: int, block: Codes, asked: Asked, images: IntArray | None = None
-    ) -> Settled:
-        """Find out what it takes to rank the matches of queries exactly.
+    ) -> Doubts:
+        """Find out what float32 has to decide so that the matches of queries are ranked exactly.
 
         Args:
             start: number of the first query of the block.
@@ -189,7 +213,11 @@ class Screening:
             block = np.take(block, images, axis=1)
         width = block.shape[1]
         own = np.repeat((asked.places - start) * width, asked.counts) + asked.own
-        lows, highs = self._bounds(asked, self._compared(start, block, own, images))
+        screened = self._screened(block.reshape(-1)[own], own, width, images)
+        places = np.repeat(asked.places, asked.counts)
+        lows, highs = self._bounds(
+            asked, self._compared(places, _images(asked.own, images), screened)
+        )
         count = asked.match_counts
         near, counts = self._reaching(block, asked.places - start, lows[starts_of(count)], own)
         fits = counts > 0  # the own images of a query are always near, unless it is crowded
@@ -198,28 +226,41 @@ class Screening:
         count, counts = count[fits], counts[fits]
 
         screened = self._screened(block.reshape(-1)[near], near, width, images)
-        surely = np.empty(len(near), np.int64)
-        for some, matches in zip(_slices(counts), _slices(count), strict=True):
-            surely[some] = np.searchsorted(highs[matches], screened[some])
-        # In doubt is what reaches the bound of the first match that it is not surely closer than.
-        after = np.insert(lows, np.cumsum(count), np.float32(np.inf))
-        doubtful = screened >= after[np.repeat(starts_of(count + 1), counts) + surely]
-        doubtful[np.searchsorted(near, own)] = True
-
-        # An image that is surely closer than n matches is so than the n least close ones.
-        bins = np.repeat(np.cumsum(count + 1) - 1, counts) - surely
-        sure = np.cumsum(np.bincount(bins[~doubtful], minlength=int((count + 1).sum())))
-        before = np.append(0, sure)[starts_of(count + 1)]
-        numbers = np.arange(len(count))
-        closer = sure[np.arange(len(lows)) + np.repeat(numbers, count)] - np.repeat(before, count)
-
-        doubts = np.bincount(np.repeat(numbers, counts)[doubtful], minlength=len(count))
-        fits = doubts <= max(width * _DOUBTFUL, 1) + asked.counts
-        cells = near[doubtful & np.repeat(fits, counts)]
-        values = self._compared(start, block, cells, images)
-        return Settled(
-            asked.take(fits), doubts[fits], cells % width, values, closer[np.repeat(fits, count)]
+        doubtful, closer = _doubtful(
+            screened, counts, np.searchsorted(near, own), lows, highs, count
         )
+        doubts = counts
+        if len(counts):
+            doubts = np.add.reduceat(doubtful, starts_of(counts), dtype=np.int64)
+        fits = doubts <= max(width * _DOUBTFUL, 1) + asked.counts
+        if not fits.all():
+            doubtful &= np.repeat(fits, counts)
+        places = near[doubtful] % width
+        return Doubts(
+            asked.take(fits),
+            doubts[fits],
+            places,
+            _images(places, images),
+            screened[doubtful],
+            closer[np.repeat(fits, count)],
+        )
+
+    def settle(self, parts: Sequence[Doubts]) -> list[Settled]:
+        """Decide in float32 what chunks leave open, in the order of their queries.
+
+        Raises:
+            MarginExceededError: the products were not computed as bfloat16's should be.
+        """
+        if not parts:
+            return []
+        queries = np.concatenate([np.repeat(one.asked.places, one.counts) for one in parts])
+        images = np.concatenate([one.images for one in parts])
+        screened = np.concatenate([one.screened for one in parts])
+        values = self._compared(queries, images, screened)
+        lengths = np.array([len(one.places) for one in parts])
+        return [
+            Settled(one, values[some]) for one, some in zip(parts, _slices(lengths), strict=True)
+        ]
 
     def _bounds(self, asked: Asked, values: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the screened values from and to which an image may be as close as a match.
@@ -294,21 +335,68 @@ class Screening:
             values -= self._shifts[_images(cells % width, images)]
         return values
 
-    def _compared(
-        self, start: int, block: Codes, cells: IntArray, images: IntArray | None
-    ) -> FloatArray:
+    def _compared(self, queries: IntArray, images: IntArray, screened: FloatArray) -> FloatArray:
         """Return similarities in float32, after a look at how far off the screened ones are.
 
         Args:
-            start, block, images: as for `settle`, ``images`` those of the block.
-            cells: int64, which of the block, ascending.
+            queries, images: int64, of whom: queries ascending, and the images of each.
+            screened: float32, their screened similarities.
         """
-        rows, places = np.divmod(cells, block.shape[1])
-        queries, offered = rows + start, _images(places, images)
-        values = pairs_similarities(self._queries, queries, self._gallery, offered, self._metric)
-        screened = self._screened(block.reshape(-1)[cells], cells, block.shape[1], images)
+        values = pairs_similarities(self._queries, queries, self._gallery, images, self._metric)
         require_within(values, screened, self._margins[queries] + self._share * np.abs(screened))
         return values
+
+
+def _doubtful(
+    screened: FloatArray,
+    counts: IntArray,
+    own: IntArray,
+    lows: FloatArray,
+    highs: FloatArray,
+    matches: IntArray,
+) -> tuple[BoolArray, IntArray]:
+    """Return which images may be on either side of a match, or are the query's own.
+
+    Values are compared by steps between a query's least low and largest high. A step grows with
+    the value, so at worst an image is in doubt that need not be.
+
+    Args:
+        screened: float32, of images: query by query.
+        counts: int64 ``q``, how many each query has.
+        own: int64, which of them are the query's own, ascending.
+        lows, highs: float32, from and to which value an image may be as close as a match: query
+            by query, from the least close match on.
+        matches: int64 ``q``, how many each query has.
+
+    Returns:
+        bool, of every image; and int64, how many of those that are not in doubt are closer than
+        each match: query by query, from the closest match on.
+    """
+    first, ends = starts_of(matches), np.cumsum(matches)
+    base = lows[first]
+    scales = np.float32(_STEPS) / np.maximum(highs[ends - 1] - base, np.float32(1e-30))
+    width = _STEPS + 3
+    rows = np.arange(len(counts)) * width
+
+    def steps_of(values: FloatArray, counts: IntArray) -> IntArray:
+        steps = values - np.repeat(base, counts)
+        steps *= np.repeat(scales, counts)
+        steps += 1
+        np.clip(steps, 0, width - 1, out=steps)
+        found = np.repeat(rows, counts)
+        found += steps.astype(np.int32)
+        return found
+
+    steps = steps_of(screened, counts)
+    froms, tos = steps_of(lows, matches), steps_of(highs, matches)
+    size = len(counts) * width
+    edges = np.bincount(froms, minlength=size + 1) - np.bincount(tos + 1, minlength=size + 1)
+    open_steps = np.cumsum(edges[:-1]) > 0
+    doubtful = open_steps[steps]
+    doubtful[own] = True
+    sure = np.cumsum(np.bincount(steps[~doubtful], minlength=size))
+    above = np.repeat(sure[rows + width - 1], matches) - sure[tos]
+    return doubtful, above[np.repeat(first + ends - 1, matches) - np.arange(len(above))]
 
 
 def _images(places: IntArray, images: IntArray | None) -> IntArray:

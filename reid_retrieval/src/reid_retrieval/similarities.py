@@ -99,15 +99,14 @@ def compare(metric: Metric, queries: Rows, gallery: Rows, screened: bool = False
         return compare_on_device(metric, queries, gallery, "cuda")
     asked, offered = as_float32(queries), as_float32(gallery)
     multiply = host_multiply(library)
-    query_terms, gallery_terms = metric.terms(asked), metric.terms(offered)
+    screening = Screening(asked, offered, metric) if screened else None
+    terms = screening.terms if screening else (metric.terms(asked), metric.terms(offered))
+    query_terms, gallery_terms = terms
 
     def fill(start: int, stop: int, out: Block) -> None:
         multiply(asked[start:stop], offered, out)
         metric.apply(out, query_terms[start:stop, None], gallery_terms)
 
-    screening = None
-    if screened:
-        screening = Screening(asked, offered, metric)
     shape = len(asked), len(offered)
     return Similarities(shape, fill, metric.name, products=library, screening=screening)
 
