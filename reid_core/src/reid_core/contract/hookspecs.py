@@ -94,7 +94,6 @@ def reid_backbones() -> Sequence[EncoderProvider]:
     Returns:
         Providers; ``build`` is called only for the one that was chosen.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -108,7 +107,6 @@ def reid_poolings() -> Sequence[PoolingProvider]:
     Returns:
         Providers; ``build`` is called only for the one that was chosen.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -124,7 +122,6 @@ def reid_backbone(ctx: RunContext) -> Encoder:
     Returns:
         An encoder with named taps whose channels and strides a dry forward pass verifies.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -145,7 +142,6 @@ def reid_auxiliary_branches(ctx: RunContext, taps: Mapping[str, Tap]) -> Sequenc
         that writes its input, and all that this one reads, into the exported embedder. Who claims
         the slot ``embedding`` replaces the core's global embedding.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -169,7 +165,6 @@ def reid_embedding_branches(
         (``self.own(f"head/{embedding.name}")``); they may read its vectors
         (``f"{embedding.name}:raw"``) and declare embeddings with ``at_test=False``.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -189,7 +184,6 @@ def reid_identity(
     Returns:
         A criterion; its terms are named after the embedding (``core/global/ce``).
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -212,7 +206,6 @@ def reid_losses(ctx: RunContext, step: StepView) -> Sequence[LossTerm]:
     Returns:
         Terms named ``owner/name``, scalars with their graph.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -234,7 +227,6 @@ def reid_data_synthesis(
     Returns:
         Images, each with the rows that lend it geometry and identity; an empty list for none.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -247,7 +239,6 @@ def reid_datasets() -> Sequence[DataProvider]:
     Returns:
         Providers of data sets, and of sources (``kind="source"``).
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -265,7 +256,6 @@ def reid_pseudo_labels(ctx: RunContext) -> Sequence[Labeler]:
     Returns:
         Labelers; one that nobody needs is never called.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -284,7 +274,6 @@ def reid_schedule(ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Sched
     Returns:
         Groups, updates and passes of this plugin alone; empty parts change nothing.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -318,7 +307,6 @@ def reid_weights(ctx: RunContext) -> Sequence[Weights]:
     Returns:
         Weights, named ``owner/name``; none before there are any.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -330,7 +318,6 @@ def reid_evaluation_protocols() -> Sequence[Protocol]:
     Returns:
         Protocols; ``evaluation.protocols`` and data sets name those to report.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -348,7 +335,6 @@ def reid_metrics(ctx: RunContext, evaluation: EvaluationView) -> Sequence[Metric
     Returns:
         Numbers named ``owner/name``; an empty list where there is nothing to measure.
     """
-    raise AssertionError("a specification is never called")
 
 
 @_hookspec(since="0.1")
@@ -364,22 +350,5 @@ def reid_observe(event: Event, ctx: RunContext) -> None:
     """
 
 
-HOOKS = (
-    "reid_backbones",
-    "reid_poolings",
-    "reid_backbone",
-    "reid_auxiliary_branches",
-    "reid_embedding_branches",
-    "reid_identity",
-    "reid_losses",
-    "reid_data_synthesis",
-    "reid_datasets",
-    "reid_pseudo_labels",
-    "reid_schedule",
-    "reid_after_step",
-    "reid_weights",
-    "reid_evaluation_protocols",
-    "reid_metrics",
-    "reid_observe",
-)
+HOOKS = tuple(LIFETIMES)
 """All hooks, by kind: the encoder, the model, the step, data and labels, schedule, evaluation."""
