@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 from reid_core.runs.stages import Stages
@@ -40,6 +41,7 @@ from reid_core import (
     LossTerm,
     Pass,
     Plugin,
+    RunConfig,
     Schedule,
     StepView,
     Update,
@@ -49,7 +51,6 @@ from reid_core import (
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.step import train_step
 from reid_core.loop.trainer import Trainer
-from reid_core.machine.randomness import StepScopes
 from reid_core.plugins.calls import HookCalls
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
@@ -267,13 +268,17 @@ def hooks(steps: int = 2000) -> dict[str, float]:
     found = {}
     step = StepView(Update("main", terms=("*",)), 0, 0, {})
     nothing: Any = None
+    progress = SimpleNamespace(iteration=0)
+    ctx: Any = SimpleNamespace(
+        config=RunConfig(), device=torch.device("cpu"), progress=progress, rank=0
+    )
     for count in (0, 1, 5, 10):
         calls = HookCalls({f"silent{n}": Silent(f"silent{n}") for n in range(count)})
         began = time.process_time()
         for _ in range(steps):
             for _ in range(2):
-                calls.data_synthesis(nothing, nothing, None, "main", StepScopes(0, 0))
-            calls.losses(nothing, step, StepScopes(0, 0))
+                calls.data_synthesis(ctx, nothing, None, "main")
+            calls.losses(ctx, step)
         found[f"{count} plugins"] = 1e6 * (time.process_time() - began) / steps
     return found
 

@@ -24,10 +24,9 @@ from reid_core.errors import PluginError
 from reid_core.loop.batchnorm import pass_mode
 from reid_core.loop.plan import StepPlan
 from reid_core.loop.synthesis import check_synthetic, joined, labelled
-from reid_core.machine.randomness import StepScopes
 from reid_core.machine.ranks import gather
 from reid_core.model.graph import ReidModel, gathered
-from reid_core.plugins.calls import HookCalls
+from reid_core.plugins.calls import HookCalls, scopes_of
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,13 @@ class UpdateForward(nn.Module):
         batch = batches[first.source]
         views: dict[str, PassView] = {}
         identity: dict[str, IdentityTerm] = {}
-        generated = calls.data_synthesis(ctx, batch, None, update.name, self._scopes())
+        generated = calls.data_synthesis(ctx, batch, None, update.name)
         longer, soft = joined(batch, self._checked(generated, batch, before=True))
         for one in update.passes:
             rows = longer if one is first else batches[one.source]
             views[one.name], terms = self._pass(one, rows, soft if one is first else None)
             identity |= terms
-        generated = calls.data_synthesis(ctx, batch, dict(views), update.name, self._scopes())
+        generated = calls.data_synthesis(ctx, batch, dict(views), update.name)
         for synthetic in self._checked(generated, batch, before=False):
             views[synthetic.name], terms = self._generated(synthetic, batch)
             identity |= terms
@@ -174,14 +173,15 @@ class UpdateForward(nn.Module):
         soft: Tensor | None,
     ) -> tuple[Any, ...]:
         fields = {**batch.readable, CLEAN_IMAGE: batch.image}
-        return image, fields, batch.source, branches, self._scopes(), labels, soft, batch.frames
+        scopes = scopes_of(self._ctx)
+        return image, fields, batch.source, branches, scopes, labels, soft, batch.frames
 
     def _terms(self, step: StepView, identity: Mapping[str, IdentityTerm]) -> dict[str, LossTerm]:
         terms: dict[str, LossTerm] = {}
         for name, term in identity.items():
             weight = weight_at(self.model.embeddings[term.embedding].weight, step.iteration)
             terms[name] = LossTerm(name, term.value, weight * term.factor)
-        for owner, loss in self._calls.losses(self._ctx, step, self._scopes()):
+        for owner, loss in self._calls.losses(self._ctx, step):
             if not isinstance(loss, LossTerm):
                 raise PluginError(
                     f"plugin '{owner}': reid_losses must return LossTerm objects, got "
@@ -244,11 +244,6 @@ class UpdateForward(nn.Module):
                 )
             seen.add(synthetic.name)
         return sorted((s for _, s in generated), key=lambda s: s.name)
-
-    def _scopes(self) -> StepScopes:
-        config, ctx = self._ctx.config, self._ctx
-        cuda = ctx.device.type == "cuda"
-        return StepScopes(config.run.seed, ctx.progress.iteration, ctx.rank, cuda)
 
 
 def _detached(view: PassView) -> PassView:

@@ -108,9 +108,7 @@ class HookCalls:
         chosen = found if only is None else {only: found[only]} if only in found else {}
         for name, implementation in chosen.items():
             with _named(name, hook):
-                answer = implementation.function(
-                    *[arguments[key] for key in implementation.argnames]
-                )
+                answer = _called(implementation, arguments)
             yield name, answer
 
     def _lists(
@@ -122,11 +120,19 @@ class HookCalls:
         return pairs
 
     def _slot(self, hook: str, owner: str, kind: type[T], arguments: Mapping[str, Any]) -> T:
-        for _, answer in self._each(hook, arguments, only=owner):
-            if not isinstance(answer, kind):
-                raise _wrong_kind(owner, hook, kind, answer)
+        for _, answer in _of_kind(hook, kind, self._each(hook, arguments, only=owner)):
             return answer
         raise PluginError(f"plugin '{owner}' claims a slot but does not implement {hook}")
+
+    def _branches(
+        self, hook: str, ctx: RunContext, arguments: Mapping[str, Any], behind: str = ""
+    ) -> list[tuple[str, Branch]]:
+        """Call a hook that builds, each plugin in a random scope of its name and what is behind."""
+        found: list[tuple[str, Branch]] = []
+        for name in self.implementers(hook):
+            with scoped(ctx.config.run.seed, hook, f"{name}{behind}"):
+                found += self._lists(hook, {"ctx": ctx, **arguments}, only=name)
+        return found
 
     # Providers -------------------------------------------------------------------------------
 
@@ -163,24 +169,14 @@ class HookCalls:
         self, ctx: RunContext, taps: Mapping[str, Tap]
     ) -> list[tuple[str, Branch]]:
         """Call `reid_auxiliary_branches`, each plugin in its own random scope."""
-        found: list[tuple[str, Branch]] = []
-        for name in self.implementers("reid_auxiliary_branches"):
-            with scoped(ctx.config.run.seed, "reid_auxiliary_branches", name):
-                arguments = {"ctx": ctx, "taps": taps}
-                found += self._lists("reid_auxiliary_branches", arguments, only=name)
-        return found
+        return self._branches("reid_auxiliary_branches", ctx, {"taps": taps})
 
     def embedding_branches(
         self, ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
     ) -> list[tuple[str, Branch]]:
         """Call `reid_embedding_branches`, each plugin in its own random scope."""
-        found: list[tuple[str, Branch]] = []
-        hook = "reid_embedding_branches"
-        for name in self.implementers(hook):
-            with scoped(ctx.config.run.seed, hook, f"{name}/{embedding.name}"):
-                arguments = {"ctx": ctx, "embedding": embedding, "dims": dims}
-                found += self._lists(hook, arguments, only=name)
-        return found
+        arguments = {"embedding": embedding, "dims": dims}
+        return self._branches("reid_embedding_branches", ctx, arguments, f"/{embedding.name}")
 
     def identity(
         self, owner: str, ctx: RunContext, embedding: Embedding, dims: Mapping[str, int]
@@ -196,11 +192,8 @@ class HookCalls:
         self, ctx: RunContext, params: Mapping[str, Sequence[str]]
     ) -> list[tuple[str, Schedule]]:
         """Call `reid_schedule`."""
-        found = list(self._each("reid_schedule", {"ctx": ctx, "params": params}))
-        for name, answer in found:
-            if not isinstance(answer, Schedule):
-                raise _wrong_kind(name, "reid_schedule", Schedule, answer)
-        return found
+        answers = self._each("reid_schedule", {"ctx": ctx, "params": params})
+        return list(_of_kind("reid_schedule", Schedule, answers))
 
     def weights(self, ctx: RunContext, owner: str) -> list[tuple[str, Weights]]:
         """Call `reid_weights` on one plugin."""
@@ -208,11 +201,9 @@ class HookCalls:
 
     # The step --------------------------------------------------------------------------------
 
-    def losses(
-        self, ctx: RunContext, step: StepView, scopes: StepScopes
-    ) -> list[tuple[str, LossTerm]]:
+    def losses(self, ctx: RunContext, step: StepView) -> list[tuple[str, LossTerm]]:
         """Call `reid_losses`, each plugin in its own random scope."""
-        return self._scoped("reid_losses", "losses", {"ctx": ctx, "step": step}, scopes)
+        return self._scoped("reid_losses", "losses", ctx, {"step": step})
 
     def data_synthesis(
         self,
@@ -220,37 +211,32 @@ class HookCalls:
         batch: Batch,
         feats: Mapping[str, PassView] | None,
         update: str,
-        scopes: StepScopes,
     ) -> list[tuple[str, Synthetic]]:
         """Call `reid_data_synthesis`, each plugin in its own random scope."""
-        arguments = {"ctx": ctx, "batch": batch, "feats": feats, "update": update}
-        return self._scoped("reid_data_synthesis", "synthesis", arguments, scopes)
+        arguments = {"batch": batch, "feats": feats, "update": update}
+        return self._scoped("reid_data_synthesis", "synthesis", ctx, arguments)
 
     def after_step(self, ctx: RunContext, reports: Mapping[str, UpdateReport]) -> None:
         """Call `reid_after_step`, each plugin in its own random scope."""
-        cuda = ctx.device.type == "cuda"
-        scopes = StepScopes(ctx.config.run.seed, ctx.progress.iteration, ctx.rank, cuda)
-        arguments = {"ctx": ctx, "reports": reports}
-        self._scoped("reid_after_step", "after", arguments, scopes, answers=False)
+        self._scoped("reid_after_step", "after", ctx, {"reports": reports}, answers=False)
 
     def _scoped(
         self,
         hook: str,
         purpose: str,
-        arguments: Mapping[str, Any],
-        scopes: StepScopes,
+        ctx: RunContext,
+        given: Mapping[str, Any],
         answers: bool = True,
     ) -> list[tuple[str, Any]]:
         # Several times in every step, so in one function what the other hooks do in three.
         found: list[tuple[str, Any]] = []
         if self._implementations[hook]:
-            with scopes.several() as begin:
+            arguments = {"ctx": ctx, **given}
+            with scopes_of(ctx).several() as begin:
                 for name, implementation in self._implementations[hook].items():
                     begin(f"{name}/{purpose}")
                     with _named(name, hook):
-                        answer = implementation.function(
-                            *[arguments[key] for key in implementation.argnames]
-                        )
+                        answer = _called(implementation, arguments)
                     if answers:
                         found += _owned(name, hook, answer)
         return found
@@ -258,23 +244,24 @@ class HookCalls:
     def metrics(self, ctx: RunContext, evaluation: EvaluationView) -> list[tuple[str, Metric]]:
         """Call `reid_metrics`."""
         found = self._lists("reid_metrics", {"ctx": ctx, "evaluation": evaluation})
-        for name, metric in found:
-            if not isinstance(metric, Metric):
-                raise _wrong_kind(name, "reid_metrics", Metric, metric)
-        return found
+        return list(_of_kind("reid_metrics", Metric, found))
 
     def observe(self, event: Event, report: Any, ctx: RunContext | None = None) -> None:
         """Call `reid_observe`; an observer that raises is reported once and dropped."""
         arguments = {"event": event, "ctx": ctx}
         for name, implementation in list(self._implementations["reid_observe"].items()):
             try:
-                implementation.function(*[arguments[key] for key in implementation.argnames])
+                _called(implementation, arguments)
             except (ReidError, Exception) as error:
                 del self._implementations["reid_observe"][name]
                 report(
                     f"observer '{name}' failed at {type(event).__name__} and is dropped: "
                     f"{type(error).__name__}: {error}"
                 )
+
+
+def _called(implementation: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
+    return implementation.function(*[arguments[key] for key in implementation.argnames])
 
 
 def _owned(name: str, hook: str, answer: Any) -> list[tuple[str, Any]]:
@@ -287,10 +274,23 @@ def _owned(name: str, hook: str, answer: Any) -> list[tuple[str, Any]]:
     return [(name, item) for item in answer]
 
 
-def _wrong_kind(name: str, hook: str, kind: type, answer: object) -> PluginError:
-    return PluginError(
-        f"plugin '{name}', hook {hook}: must return {kind.__name__}, got {type(answer).__name__}"
-    )
+def _of_kind(
+    hook: str, kind: type[T], answers: Iterable[tuple[str, Any]]
+) -> Iterator[tuple[str, T]]:
+    """Yield answers with their owners, and refuse those of another kind."""
+    for name, answer in answers:
+        if not isinstance(answer, kind):
+            raise PluginError(
+                f"plugin '{name}', hook {hook}: must return {kind.__name__}, got "
+                f"{type(answer).__name__}"
+            )
+        yield name, answer
+
+
+def scopes_of(ctx: RunContext) -> StepScopes:
+    """Return the random scopes of the step that a run is about to do."""
+    cuda = ctx.device.type == "cuda"
+    return StepScopes(ctx.config.run.seed, ctx.progress.iteration, ctx.rank, cuda)
 
 
 class _named:
