@@ -258,19 +258,12 @@ def test_policies_draw_the_same_from_the_same_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "settings", "message"),
+    ("settings", "message"),
     [
-        (ErasingPolicy, {"p": 2}, "erasing: p is a probability"),
-        (ErasingPolicy, {"area": (0.5, 0.2)}, "erasing: area must be"),
-        (ErasingPolicy, {"aspect": (0, 1)}, "erasing: aspect must be"),
-        (PhotometricPolicy, {"contrast": -1}, "contrast must be 0 or more"),
-        (PhotometricPolicy, {"hue": 0.6}, r"hue must lie in 0\.\.0\.5"),
-        (PhotometricPolicy, {"blur_p": 1.2}, "blur_p is a probability"),
-        (PhotometricPolicy, {"blur_sigma": (0, 1)}, "blur_sigma must be"),
+        ({"area": (0.5, 0.2)}, "erasing: area must be"),
+        ({"aspect": (0, 1)}, "erasing: aspect must be"),
     ],
 )
-def test_wrong_policies_are_refused(
-    policy: type, settings: dict[str, object], message: str
-) -> None:
+def test_wrong_ranges_are_refused(settings: dict[str, tuple[float, float]], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        policy(**settings)
+        ErasingPolicy(**settings)

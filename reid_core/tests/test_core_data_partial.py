@@ -102,7 +102,6 @@ def test_the_settings_reach_the_loader(reid_cache: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"partial": 1.5}, "partial is a probability, not 1.5"),
         ({"partial_height": (0.0, 1.0)}, r"partial_height must be \(low, high\) within \(0, 1\]"),
         ({"partial_width": (0.9, 0.5)}, r"partial_width must be \(low, high\)"),
     ],

@@ -45,7 +45,7 @@ class ErasingPolicy:
         fill: values written into the normalised image; 0 is ImageNet's mean colour.
 
     Raises:
-        ConfigError: a value is out of range.
+        ConfigError: a range is none.
     """
 
     p: float = 0.5
@@ -58,8 +58,6 @@ class ErasingPolicy:
     """Uniform numbers per row that `draw` uses."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
-            raise ConfigError(f"erasing: p is a probability, not {self.p}")
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise ConfigError(f"erasing: area must be (low, high) within (0, 1], not {self.area}")
         if not 0 < self.aspect[0] <= self.aspect[1]:
@@ -107,9 +105,6 @@ class PhotometricPolicy:
         grayscale_p: probability of losing all colour.
         blur_p: probability of a Gaussian blur.
         blur_sigma: smallest and largest sigma of the blur, in pixels of the network's input.
-
-    Raises:
-        ConfigError: a value is out of range.
     """
 
     brightness: float = 0.0
@@ -123,20 +118,6 @@ class PhotometricPolicy:
 
     NUMBERS = 8
     """Uniform numbers per row that `draw` uses."""
-
-    def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"photometric: {name} must be 0 or more")
-        if not 0 <= self.hue <= 0.5:
-            raise ConfigError(f"photometric: hue must lie in 0..0.5, not {self.hue}")
-        for name in ("jitter_p", "grayscale_p", "blur_p"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"photometric: {name} is a probability")
-        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
-            raise ConfigError(
-                f"photometric: blur_sigma must be (low, high) above 0, not {self.blur_sigma}"
-            )
 
     def draw(self, uniforms: NDArray[np.float64]) -> NDArray[np.float32]:
         """Draw the changes of every row.

@@ -34,13 +34,6 @@ class Draw:
     positions: NDArray[np.int64]
     frames: NDArray[np.int64] | None = None
 
-    def __post_init__(self) -> None:
-        if self.rows.ndim != 1 or self.rows.shape != self.positions.shape:
-            raise ValueError(
-                f"rows and positions must be lists of one length, not {self.rows.shape} and "
-                f"{self.positions.shape}"
-            )
-
     def __len__(self) -> int:
         return len(self.rows)
 

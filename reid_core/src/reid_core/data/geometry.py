@@ -38,7 +38,7 @@ class GeometryPolicy:
         partial_from: epoch before which images stay whole (fine-tuning on parts).
 
     Raises:
-        ConfigError: a value is out of range, or both ``pad`` and ``enlarge`` ask for a crop.
+        ConfigError: a share is out of range, or both ``pad`` and ``enlarge`` ask for a crop.
     """
 
     flip: float = 0.5
@@ -52,22 +52,12 @@ class GeometryPolicy:
     partial_from: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "enlarge_p", "partial"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ConfigError(f"geometry: {name} is a probability, not {value}")
         for name in ("partial_height", "partial_width"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:
                 raise ConfigError(
                     f"geometry: {name} must be (low, high) within (0, 1], not {(low, high)}"
                 )
-        if self.pad < 0:
-            raise ConfigError(f"geometry: pad must be 0 or more pixels, not {self.pad}")
-        if self.pad_mode not in ("zero", "edge"):
-            raise ConfigError(f"geometry: pad_mode is 'zero' or 'edge', not '{self.pad_mode}'")
-        if self.enlarge < 1:
-            raise ConfigError(f"geometry: enlarge must be 1 or more, not {self.enlarge}")
         if self.pad and self.enlarge > 1:
             raise ConfigError(
                 f"geometry: pad={self.pad} and enlarge={self.enlarge} both ask for a random crop; "

@@ -28,7 +28,7 @@ from reid_core.data.geometry import (
     GeometryPolicy,
     transform_image,
 )
-from reid_core.errors import ConfigError, DataError, DeviceError
+from reid_core.errors import DataError
 from reid_core.images import read_image
 
 _CHUNK = 16
@@ -68,8 +68,6 @@ class BatchLoader:
 
     Raises:
         DataError: the source is empty or lacks a field.
-        ConfigError: a count is out of range.
-        DeviceError: ``pin_memory`` without a CUDA device.
     """
 
     def __init__(
@@ -86,11 +84,6 @@ class BatchLoader:
         photometric: PhotometricPolicy | None = None,
         clips: ClipPolicy | None = None,
     ) -> None:
-        for name, count in (("threads", threads), ("prefetch", prefetch)):
-            if count < 1:
-                raise ConfigError(f"loader: {name} must be 1 or more, not {count}")
-        if pin_memory and not torch.cuda.is_available():
-            raise DeviceError("loader: pin_memory needs a CUDA device, and there is none")
         if not source.samples:
             raise DataError(f"source '{source.name}' has no samples")
         self.source = source

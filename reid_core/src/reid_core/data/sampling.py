@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.data.draws import Draw
-from reid_core.errors import ConfigError, DataError, did_you_mean
+from reid_core.errors import ConfigError, DataError
 from reid_core.moved import former_names
 
 Rows = NDArray[np.int64]
@@ -49,30 +49,19 @@ def make_sampler(
       Identities play no part.
 
     Args:
-        name: see above.
+        name: see above, one of `SAMPLERS`.
         pids: int64 ``N``; rows with pid ``-1`` are never drawn. None for a source without
             identities, which only ``random`` can sample.
         camids: int64 ``N``.
-        batch_size: rows of a global batch, over all ranks.
+        batch_size: rows of a global batch, over all ranks; a multiple of `rows_together`.
         instances: images per identity, for ``pk`` and ``pk_camera``.
         seed: the run's seed.
         epoch_by: what ``pk``, ``pk_camera`` and ``pairs`` go through once per epoch.
 
     Raises:
-        ConfigError: an unknown name, or a batch that cannot be filled.
+        ConfigError: a batch that cannot be filled.
         DataError: no row has an identity, or no identity has two images.
     """
-    if name not in SAMPLERS:
-        raise ConfigError(
-            f"there is no sampler '{name}'{did_you_mean(name, SAMPLERS)} "
-            f"(samplers: {', '.join(SAMPLERS)})"
-        )
-    if epoch_by not in ("images", "identities"):
-        raise ConfigError(f"sampler: epoch_by is 'images' or 'identities', not '{epoch_by}'")
-    if batch_size < 1 or instances < 1:
-        raise ConfigError(
-            f"sampler: batch_size ({batch_size}) and instances ({instances}) must be 1 or more"
-        )
     if name in ("random", "twice"):
         rows = np.arange(len(camids)) if pids is None else np.flatnonzero(pids >= 0)
         return _RandomSampler(rows, batch_size, seed, copies=2 if name == "twice" else 1)
@@ -259,12 +248,6 @@ class _PkSampler(Sampler):
         epoch_by: EpochBy,
         cameras: bool,
     ) -> None:
-        if batch_size % instances:
-            raise ConfigError(
-                f"sampler: a batch of {batch_size} cannot be made of groups of {instances} images; "
-                f"set data.batch_size to a multiple of data.instances, such as "
-                f"-s data.batch_size={max(1, batch_size // instances) * instances}"
-            )
         wanted = batch_size // instances
         if len(identities) < wanted:
             raise ConfigError(
@@ -326,8 +309,6 @@ class _PkSampler(Sampler):
 
 class _RandomSampler(Sampler):
     def __init__(self, rows: Rows, batch_size: int, seed: int, copies: int) -> None:
-        if batch_size % copies:
-            raise ConfigError(f"sampler: a batch of {batch_size} cannot hold {copies} of each row")
         if len(rows) * copies < batch_size:
             raise ConfigError(
                 f"sampler: a batch of {batch_size} cannot be drawn from {len(rows)} images; set "
@@ -349,8 +330,6 @@ class _PairSampler(Sampler):
     def __init__(
         self, identities: _Identities, batch_size: int, seed: int, epoch_by: EpochBy
     ) -> None:
-        if batch_size % 2:
-            raise ConfigError(f"sampler: a batch of pairs must be even, not {batch_size}")
         self._identities = identities
         self._by_images = epoch_by == "images"
         anchors = len(identities.rows) if self._by_images else len(identities)
