@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from reid_core.config import IDLE, RunConfig, differences
 from reid_core.contract.context import RunContext
 from reid_core.contract.model import Branch
-from reid_core.contract.plugin import Plugin
 from reid_core.errors import CheckpointError, ReidError
-from reid_core.loop.optimisers import Optimisers
+from reid_core.loop.assembly import Assembly
 from reid_core.model.graph import ReidModel
 from reid_core.outputs import whole_file
 
@@ -41,42 +40,31 @@ FREE = frozenset(
 """Settings that a run's continuation may have others of; plugins are compared on their own."""
 
 
-def save_checkpoint(
-    path: Path,
-    ctx: RunContext,
-    model: ReidModel,
-    optimisers: Optimisers,
-    plugins: Mapping[str, str],
-    data: Mapping[str, Mapping[str, str]],
-    kept: Mapping[str, Plugin] | None = None,
-) -> None:
+def save_checkpoint(path: Path, assembly: Assembly) -> None:
     """Write a checkpoint; a crash in the middle leaves the previous one whole.
 
     Args:
         path: the file.
-        ctx: the run, for its progress and configuration.
-        model: frozen branches are stored by hash, for they are made again from their own source.
-        optimisers: stored by parameter name.
-        plugins: versions of the run's plugins.
-        data: fingerprints of what is trained on, by source.
-        kept: plugins by name, for what they keep between steps.
+        assembly: the run. Frozen branches are stored by hash, for they are made again from their
+            own source.
 
     Raises:
         OutputError: see `whole_file`.
     """
+    ctx, model = assembly.ctx, assembly.model
     content = {
         "format": FORMAT,
         "progress": dataclasses.asdict(ctx.progress),
-        "plugins": dict(plugins),
-        "data": {name: dict(parts) for name, parts in data.items()},
+        "plugins": assembly.versions(),
+        "data": assembly.fingerprints(),
         "ranks": ctx.world_size,
         "config": ctx.config.model_dump(mode="json"),
         "model": trainable_state(model),
         "conventions": model.encoder.conventions,
         "frozen": frozen_hashes(model),
-        "optimisers": optimisers.state_dict(),
+        "optimisers": assembly.parts.optimisers.state_dict(),
     }
-    states = {name: dict(plugin.checkpoint_state()) for name, plugin in (kept or {}).items()}
+    states = {name: dict(one.checkpoint_state()) for name, one in assembly.plugins.items()}
     if any(states.values()):
         content["kept"] = {name: state for name, state in states.items() if state}
     with whole_file(path) as part, part.open("wb") as file:
@@ -86,26 +74,12 @@ def save_checkpoint(
             raise OSError(str(error).partition("\n")[0]) from error
 
 
-def load_checkpoint(
-    path: Path,
-    ctx: RunContext,
-    model: ReidModel,
-    optimisers: Optimisers,
-    plugins: Mapping[str, str],
-    data: Mapping[str, Mapping[str, str]],
-    kept: Mapping[str, Plugin] | None = None,
-    longer: bool = False,
-) -> None:
-    """Restore model, optimisers and progress from a checkpoint.
+def load_checkpoint(path: Path, assembly: Assembly, longer: bool = False) -> None:
+    """Restore model, optimisers, progress and what plugins keep from a checkpoint.
 
     Args:
         path: the file.
-        ctx: the run; its progress is set.
-        model: built from the same plugins and settings, in any order.
-        optimisers: likewise.
-        plugins: versions of the run's plugins.
-        data: fingerprints of what is trained on, by source.
-        kept: plugins by name, which get back what they keep between steps.
+        assembly: the run, built from the same plugins and settings, in any order.
         longer: whether the schedule may have more epochs than the checkpoint's had.
 
     Raises:
@@ -114,7 +88,7 @@ def load_checkpoint(
     """
     content = read_checkpoint(path)
     try:
-        _restore(path, content, ctx, model, optimisers, plugins, data, kept or {}, longer)
+        _restore(path, content, assembly, longer)
     except ReidError:
         raise
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -122,25 +96,16 @@ def load_checkpoint(
         raise CheckpointError(f"{path} does not hold what a checkpoint holds ({reason})") from error
 
 
-def _restore(
-    path: Path,
-    content: Mapping[str, Any],
-    ctx: RunContext,
-    model: ReidModel,
-    optimisers: Optimisers,
-    plugins: Mapping[str, str],
-    data: Mapping[str, Mapping[str, str]],
-    kept: Mapping[str, Plugin],
-    longer: bool,
-) -> None:
-    theirs, ours = set(content["plugins"]), set(plugins)
+def _restore(path: Path, content: Mapping[str, Any], assembly: Assembly, longer: bool) -> None:
+    ctx, model = assembly.ctx, assembly.model
+    theirs, ours = set(content["plugins"]), set(assembly.versions())
     if theirs != ours:
         raise CheckpointError(
             f"{path} was written with the plugins {_listed(theirs)}, this run has "
             f"{_listed(ours)}; resume with the same --plugins"
         )
     _check_settings(path, content, ctx, longer)
-    _check_data(path, content.get("data"), data, ctx)
+    _check_data(path, content.get("data"), assembly)
     for name, value in frozen_hashes(model).items():
         if content["frozen"].get(name) != value:
             raise CheckpointError(
@@ -161,10 +126,10 @@ def _restore(
             expected[name].copy_(value)
     # A checkpoint of an earlier version has none: its encoder computes as it did.
     model.encoder.follow(content.get("conventions", {}))
-    optimisers.load_state_dict(content["optimisers"])
+    assembly.parts.optimisers.load_state_dict(content["optimisers"])
     for name, state in content.get("kept", {}).items():
-        if name in kept:
-            kept[name].load_checkpoint_state(state)
+        if name in assembly.plugins:
+            assembly.plugins[name].load_checkpoint_state(state)
     for name, value in content["progress"].items():
         setattr(ctx.progress, name, value)
     if content["ranks"] != ctx.world_size:
@@ -201,14 +166,14 @@ def _check_settings(path: Path, content: Mapping[str, Any], ctx: RunContext, lon
 
 
 def _check_data(
-    path: Path,
-    stored: Mapping[str, Mapping[str, str]] | None,
-    data: Mapping[str, Mapping[str, str]],
-    ctx: RunContext,
+    path: Path, stored: Mapping[str, Mapping[str, str]] | None, assembly: Assembly
 ) -> None:
     if stored is None:
-        ctx.say(f"{path} is of an earlier version and does not tell what data it was trained on")
+        assembly.ctx.say(
+            f"{path} is of an earlier version and does not tell what data it was trained on"
+        )
         return
+    data = assembly.fingerprints()
     changed = [
         f"{part} of '{name}'"
         for name in sorted({*stored, *data})

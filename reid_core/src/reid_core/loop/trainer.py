@@ -78,19 +78,8 @@ class Trainer:
         Raises:
             CheckpointError: it cannot be used here.
         """
-        assembly, path = self.assembly, self.checkpoint
-        assert path is not None
-        parts = assembly.parts
-        load_checkpoint(
-            path,
-            assembly.ctx,
-            parts.model,
-            parts.optimisers,
-            assembly.versions(),
-            assembly.fingerprints(),
-            assembly.plugins,
-            longer=longer,
-        )
+        assert self.checkpoint is not None
+        load_checkpoint(self.checkpoint, self.assembly, longer)
 
     def fit(self) -> None:
         """Train from where the run stands to its last epoch.
@@ -104,7 +93,12 @@ class Trainer:
             epoch = progress.epoch
             self.train_epoch()
             if self._stops():
-                self._stop()
+                if self.checkpoint:
+                    self.save()
+                raise Interrupted(
+                    f"stopped after step {progress.step} of epoch {epoch + 1} "
+                    f"({progress.iteration} steps in all)"
+                )
             progress.epoch, progress.step = epoch + 1, 0
             last = progress.epoch == config.schedule.epochs
             if last:
@@ -152,15 +146,6 @@ class Trainer:
     def _stops(self) -> bool:
         """Return whether to end here; ranks end together, for each waits for all in a step."""
         return any_rank(self._interrupted)
-
-    def _stop(self) -> None:
-        progress = self.assembly.ctx.progress
-        if self.checkpoint:
-            self.save()
-        raise Interrupted(
-            f"stopped after step {progress.step} of epoch {progress.epoch + 1} "
-            f"({progress.iteration} steps in all)"
-        )
 
     def train_epoch(self) -> None:
         """Train one epoch, or what is left of it: labels, memories, then the steps."""
@@ -323,17 +308,8 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint."""
         assert self.checkpoint is not None
-        ctx, parts = self.assembly.ctx, self.assembly.parts
-        if ctx.rank == 0:
-            save_checkpoint(
-                self.checkpoint,
-                ctx,
-                parts.model,
-                parts.optimisers,
-                self.assembly.versions(),
-                self.assembly.fingerprints(),
-                self.assembly.plugins,
-            )
+        if self.assembly.ctx.rank == 0:
+            save_checkpoint(self.checkpoint, self.assembly)
         barrier()
 
     def emit(self, event: Event) -> None:
