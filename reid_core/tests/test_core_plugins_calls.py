@@ -16,7 +16,6 @@ from reid_core.contract.events import EpochEnded, Event
 from reid_core.contract.hookspecs import HOOKS, hookimpl
 from reid_core.contract.plugin import Plugin
 from reid_core.errors import PluginError
-from reid_core.machine.randomness import StepScopes
 from reid_core.plugins.calls import HookCalls
 
 marker = pluggy.HookimplMarker("reid")
@@ -27,7 +26,9 @@ def calls_of(*classes: type[Plugin]) -> HookCalls:
 
 
 def context(seed: int = 0) -> Any:
-    return SimpleNamespace(config=SimpleNamespace(run=SimpleNamespace(seed=seed)))
+    config = SimpleNamespace(run=SimpleNamespace(seed=seed))
+    device, progress = SimpleNamespace(type="cpu"), SimpleNamespace(iteration=0)
+    return SimpleNamespace(config=config, device=device, progress=progress, rank=0)
 
 
 def test_every_hook_is_specified_and_documented() -> None:
@@ -107,7 +108,7 @@ def test_one_item_in_place_of_a_list_is_named() -> None:
             return SimpleNamespace(name="zebra/one")
 
     with pytest.raises(PluginError, match=r"'zebra', hook reid_losses:.*list"):
-        calls_of(Zebra).losses(context(), None, StepScopes(0, 0))  # type: ignore[arg-type]
+        calls_of(Zebra).losses(context(), None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("answer", [None, [], {}])
@@ -266,5 +267,5 @@ def test_a_fault_in_a_hook_says_whose_it_is() -> None:
             return [1 / 0]
 
     with pytest.raises(ZeroDivisionError) as caught:
-        calls_of(Zebra).losses(context(), None, StepScopes(0, 0))  # type: ignore[arg-type]
+        calls_of(Zebra).losses(context(), None)  # type: ignore[arg-type]
     assert caught.value.__notes__ == ["in plugin 'zebra', hook reid_losses"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reid_core.config import EvaluationSection
+from reid_core.config import EngineSection, EvaluationSection
 from reid_core.contract.model import SAMPLE_LABELS
 from reid_core.contract.samples import DataSet
 from reid_core.contract.words import unknown_name
@@ -43,8 +43,7 @@ class Evaluator:
         settings: the run's ``evaluation`` section.
         device: where embedders are.
         threads: decoding threads.
-        memory_format: of the images.
-        autocast: opens mixed precision.
+        engine: precision and memory format of the run; see `extract` for None.
         size: height and width of the input, for outputs of a training model.
         unknown: what embedders are to take for unknown, though the images have it.
         label: what its results are called by, where those of several data sets stand together.
@@ -55,8 +54,7 @@ class Evaluator:
     settings: EvaluationSection
     device: torch.device
     threads: int = 2
-    memory_format: torch.memory_format = torch.contiguous_format
-    autocast: Callable[[], AbstractContextManager[None]] | None = None
+    engine: EngineSection | None = None
     size: tuple[int, int] = (256, 128)
     unknown: tuple[str, ...] = ()
     label: str = ""
@@ -194,8 +192,7 @@ class Evaluator:
             flip=self.settings.flip,
             vector=None if self.settings.vector == "declared" else self.settings.vector,
             threads=self.threads,
-            memory_format=self.memory_format,
-            autocast=self.autocast,
+            engine=self.engine,
             advance=advance,
             unknown=self.unknown,
         )
@@ -230,8 +227,7 @@ class Evaluator:
             specs=self.dataset.query_fields,
             batch_size=self.settings.batch_size,
             threads=self.threads,
-            memory_format=self.memory_format,
-            autocast=self.autocast,
+            engine=self.engine,
         )
 
     @contextmanager

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core.config import RunConfig
+from reid_core.config import EngineSection, RunConfig
 from reid_core.contract.batches import Batch
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.model import SAMPLE_LABELS, Vector
@@ -25,7 +25,7 @@ from reid_core.data.clips import clips_in_order
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
 from reid_core.evaluation.tracklets import Gathering, before_pooling, pooled
-from reid_core.machine.devices import memory_format_of
+from reid_core.machine.devices import autocast_of, memory_format_of
 from reid_core.machine.ranks import gather_array, world
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import Embedder, embedder_of
@@ -51,8 +51,7 @@ def extract(
     fields: Sequence[str] = (),
     width: int | None = None,
     threads: int = 2,
-    memory_format: torch.memory_format = torch.contiguous_format,
-    autocast: Callable[[], AbstractContextManager[None]] | None = None,
+    engine: EngineSection | None = None,
     advance: Callable[[int], None] | None = None,
     gather: bool = True,
     unknown: Sequence[str] = (),
@@ -76,8 +75,7 @@ def extract(
             possible where the embedder reads fields.
         vector: which vector of every embedding; None takes the deployed ones.
         threads: decoding threads.
-        memory_format: of the images.
-        autocast: opens mixed precision.
+        engine: precision and memory format of a run; None takes float32, channels first.
         advance: is told how many more samples are done.
         unknown: what the embedder is to take for unknown, though the samples have it.
         gather: whether all ranks return all rows; otherwise each its own.
@@ -87,7 +85,12 @@ def extract(
     source = Source("test", tuple(samples), dict(specs or {}))
     read = sorted({*embedder.fields, *fields} & set(source.fields))
     loader = BatchLoader(source, embedder.size, read, threads=threads)
-    prepare = DeviceAugmentation(memory_format=memory_format).prepare
+    computing: Callable[[], AbstractContextManager[None]]
+    computing = partial(torch.autocast, device.type, enabled=False)
+    layout = torch.contiguous_format
+    if engine is not None:
+        computing, layout = autocast_of(engine, device), memory_format_of(engine)
+    prepare = DeviceAugmentation(memory_format=layout).prepare
     begin: Callable[[], Gathering | _Images]
     if source.tracklets:
         frames = (embedder.clip or 1) if embedder.whole_clips else 1
@@ -99,7 +102,6 @@ def extract(
         begin = partial(_Images, make)
     if width is None:
         width = embedder.width(vector) if vector else embedder.dim
-    computing = autocast or partial(torch.autocast, device.type, enabled=False)
     chunks: list[NDArray[np.float32]] = []
     with evaluating(embedder):
         plain, mirrored = begin(), begin() if flip != "off" else None
@@ -152,11 +154,6 @@ def extract_output(
     """
     shape: list[tuple[int, ...]] = []
 
-    def compute(image: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
-        found = reader.values(image, fields)[name]
-        shape[:] = [tuple(found.shape[1:])]
-        return found.flatten(1) if found.dim() > 1 else found[:, None]
-
     def show(image: Tensor, fields: Mapping[str, Tensor], frames: int) -> list[Tensor]:
         found = reader.values(image, fields, frames)[name]
         shape[:] = [tuple(found.shape[1:])]
@@ -167,7 +164,11 @@ def extract_output(
 
     # One image tells the shape, also to a rank that gets none of the others.
     some: Sequence[Sample] = [samples[0]] * world()[1]
-    how: dict[str, Any] = {"compute": compute, "gathering": gathering, **options}
+    how: dict[str, Any] = {
+        "compute": lambda image, fields: show(image, fields, 1)[0],
+        "gathering": gathering,
+        **options,
+    }
     extract(reader, some, device, width=0, **how, gather=False)
     some, width = samples, int(np.prod(shape[0], dtype=np.int64))
     found = extract(reader, some, device, width=width, **how)
@@ -200,19 +201,12 @@ class EpochFeatures:
         truth: the main source with the data set's own identities.
         config: the run's configuration.
         device: where the model is.
-        autocast: opens mixed precision.
     """
 
     def __init__(
-        self,
-        model: ReidModel,
-        truth: Source,
-        config: RunConfig,
-        device: torch.device,
-        autocast: Callable[[], AbstractContextManager[None]],
+        self, model: ReidModel, truth: Source, config: RunConfig, device: torch.device
     ) -> None:
-        self._model, self._truth, self._config = model, truth, config
-        self._device, self._autocast = device, autocast
+        self._model, self._truth, self._config, self._device = model, truth, config, device
         self._known: dict[str, NDArray[np.float32]] | None = None
 
     def of(self, embedding: str) -> NDArray[np.float32]:
@@ -275,8 +269,7 @@ class EpochFeatures:
             fields=fields,
             width=sum(widths.values()),
             threads=config.data.threads,
-            memory_format=memory_format_of(config.engine),
-            autocast=self._autocast,
+            engine=config.engine,
         )
         ends = np.cumsum(list(widths.values()))
         return dict(zip(widths, np.split(found, ends[:-1], axis=1), strict=True))

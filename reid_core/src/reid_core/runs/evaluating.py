@@ -8,7 +8,7 @@ from pathlib import Path
 from reid_core.config import EngineSection, EvaluationSection
 from reid_core.errors import DataError
 from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
-from reid_core.machine.devices import autocast_of, choose_device, memory_format_of
+from reid_core.machine.devices import choose_device
 from reid_core.runs.finding import find_protocol, open_dataset
 
 
@@ -51,8 +51,7 @@ def open_evaluator(
         chosen_protocols(protocols, dataset, find_protocol),
         settings or EvaluationSection(),
         device,
-        memory_format=memory_format_of(engine),
-        autocast=autocast_of(engine, device),
+        engine=engine,
         unknown=tuple(unknown),
     )
     evaluator.check()

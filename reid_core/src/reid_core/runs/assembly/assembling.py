@@ -180,7 +180,7 @@ def assemble(
             loader_of(ctx, source, tuple(loaders[MAIN].specs)),
             sampler_of(ctx, plugins, source),
         ),
-        lambda: EpochFeatures(model, truth, config, ctx.device, parts.autocast),
+        lambda: EpochFeatures(model, truth, config, ctx.device),
         evaluators,
         validator,
     )

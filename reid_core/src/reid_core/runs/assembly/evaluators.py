@@ -9,7 +9,6 @@ from reid_core.contract.context import RunContext
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.samples import DataSet, Source
 from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
-from reid_core.machine.devices import autocast_of, memory_format_of
 from reid_core.runs.assembly.labelling import make_field
 from reid_core.runs.assembly.needs import labels_in_order
 from reid_retrieval.protocols import Protocol
@@ -32,15 +31,14 @@ def make_evaluator(
     """Return the evaluator of a data set's test split, or None where it has no queries."""
     if not dataset.query:
         return None
-    settings, engine = ctx.config.evaluation, ctx.config.engine
+    config = ctx.config
     evaluator = Evaluator(
         dataset,
         protocols,
-        settings,
+        config.evaluation,
         ctx.device,
-        ctx.config.data.threads,
-        memory_format_of(engine),
-        autocast_of(engine, ctx.device),
+        config.data.threads,
+        config.engine,
         ctx.image_size,
     )
     evaluator.check()
