@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -107,8 +107,13 @@ class Embedder(nn.Module):
     @property
     def embeddings(self) -> dict[str, Embedding]:
         """Declarations of the embeddings by name, in the order of the feature."""
-        heads = cast(Mapping[str, EmbeddingHead], self.heads)
-        return {name: head.declaration for name, head in heads.items()}
+        return {name: self._every[name].declaration for name in self.heads}
+
+    @property
+    def _every(self) -> dict[str, EmbeddingHead]:
+        """All embeddings by name, inner ones included; sorted, as in the training model."""
+        known = {**dict(self.heads.items()), **dict(self.inner.items())}
+        return {name: cast(EmbeddingHead, known[name]) for name in sorted(known)}
 
     def only(self, names: Sequence[str]) -> Embedder:
         """Return an embedder of some of the embeddings, with the same modules.
@@ -119,22 +124,10 @@ class Embedder(nn.Module):
         Raises:
             ConfigError: there is no such embedding, none is named, or one twice.
         """
-        heads = cast(Mapping[str, EmbeddingHead], self.heads)
-        for name in names:
-            if name not in heads:
-                raise ConfigError(
-                    f"there is no embedding '{name}'{did_you_mean(name, heads)} "
-                    f"(there are: {', '.join(heads)})"
-                )
+        _check_known(names, self.embeddings)
         if not names or len(set(names)) < len(names):
-            raise ConfigError(f"name embeddings, each once: {', '.join(heads)}")
-        known = {**dict(self.heads.items()), **dict(self.inner.items())}
-        every = {name: cast(EmbeddingHead, known[name]) for name in sorted(known)}
-        declared = {name: head.declaration for name, head in every.items()}
-        branches, seen = leading_to(declared, self._branches, names)
-        inner = [every[name] for name in declared if name in seen and name not in names]
-        chosen = [every[name] for name in names]
-        found = Embedder(self.encoder, branches, chosen, self.size, inner, self.inputs, self.clip)
+            raise ConfigError(f"name embeddings, each once: {', '.join(self.embeddings)}")
+        found = _part_of(self, self._every, self._branches, self.size, names)
         found.learnt_from = self.learnt_from
         return found.to(self.mean.device).train(self.training)
 
@@ -146,8 +139,7 @@ class Embedder(nn.Module):
     @property
     def whole_clips(self) -> bool:
         """Whether a part of it needs several frames of a tracklet at once, beside the pooling."""
-        heads = (*self.heads.values(), *self.inner.values())
-        reads = [cast(EmbeddingHead, head).declaration.reads for head in heads]
+        reads = [head.declaration.reads for head in self._every.values()]
         return reads_clips(self.encoder, self._branches, reads)
 
     @property
@@ -213,9 +205,8 @@ class Embedder(nn.Module):
         self, image: Tensor, fields: Mapping[str, Tensor] | None = None, frames: int = 1
     ) -> dict[str, Embedded]:
         """Return the vectors of every embedding; see `embed_normalised` for the arguments."""
-        values = self.values(image, fields, frames)
-        found = {name: values.embedded(name) for name in self.heads}
-        return {name: one for name, one in found.items() if one is not None}
+        found = self.values(image, fields, frames).vectors()
+        return {name: found[name] for name in self.heads if name in found}
 
     def values(
         self, image: Tensor, fields: Mapping[str, Tensor] | None = None, frames: int = 1
@@ -229,9 +220,8 @@ class Embedder(nn.Module):
                 given[name] = self._input(name).unknown(rows, image.device)
         known: dict[str, Tensor] = {"image": image, CLEAN_IMAGE: image, **given}
         known |= encoded(self.encoder, image, given, self.inputs, frames, named)
-        heads = {**dict(self.heads.items()), **dict(self.inner.items())}
-        # By name, as in the training model, for `deployed` is a matter of order.
-        declared = {name: cast(EmbeddingHead, heads[name]).declaration for name in sorted(heads)}
+        heads = self._every  # by name, for `deployed` is a matter of order
+        declared = {name: head.declaration for name, head in heads.items()}
         values = Values(known, declared, heads, frames=frames, of_frames=named)
         for branch in self._branches:
             found = [values[name] for name in branch.reads]
@@ -392,21 +382,11 @@ def embedder_of(model: ReidModel, size: tuple[int, int], embed: Sequence[str] = 
         ConfigError: an unknown embedding, or none at test.
     """
     known = model.embeddings
-    for name in embed:
-        if name not in known:
-            raise ConfigError(
-                f"there is no embedding '{name}'{did_you_mean(name, known)} "
-                f"(there are: {', '.join(known)})"
-            )
+    _check_known(embed, known)
     names = list(embed) or [name for name, e in known.items() if e.at_test]
     if not names:
         raise ConfigError("no embedding is declared at_test; name one with --embed")
-    branches, seen = model.leading_to(names)
-    inner = [name for name in known if name in seen and name not in names]
-    heads, within = (
-        [cast(EmbeddingHead, model.heads[name]) for name in some] for some in (names, inner)
-    )
-    return Embedder(model.encoder, branches, heads, size, within, model.inputs, model.clip)
+    return _part_of(model, _heads(model), model.declarations.values(), size, names)
 
 
 def reader_of(model: ReidModel, size: tuple[int, int], name: str) -> Embedder:
@@ -425,9 +405,36 @@ def reader_of(model: ReidModel, size: tuple[int, int], name: str) -> Embedder:
     vectors = embeddings_of(name, model.embeddings)
     if name not in written and not (vectors and set(vectors) <= set(model.embeddings)):
         raise unknown_name(name, written, "output")
-    branches, seen = model.leading_to((), (name,))
-    inner = [cast(EmbeddingHead, model.heads[one]) for one in model.heads if one in seen]
-    return Embedder(model.encoder, branches, (), size, inner, model.inputs, model.clip)
+    return _part_of(model, _heads(model), model.declarations.values(), size, (), (name,))
+
+
+def _heads(model: ReidModel) -> dict[str, EmbeddingHead]:
+    return {name: cast(EmbeddingHead, head) for name, head in model.heads.items()}
+
+
+def _part_of(
+    whole: ReidModel | Embedder,
+    heads: Mapping[str, EmbeddingHead],
+    branches: Iterable[Branch],
+    size: tuple[int, int],
+    names: Sequence[str],
+    outputs: Sequence[str] = (),
+) -> Embedder:
+    """Return an embedder of some embeddings, with what leads to them and to outputs."""
+    declared = {name: head.declaration for name, head in heads.items()}
+    needed, seen = leading_to(declared, branches, names, outputs)
+    inner = [head for name, head in heads.items() if name in seen and name not in names]
+    chosen = [heads[name] for name in names]
+    return Embedder(whole.encoder, needed, chosen, size, inner, whole.inputs, whole.clip)
+
+
+def _check_known(names: Sequence[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"there is no embedding '{name}'{did_you_mean(name, known)} "
+                f"(there are: {', '.join(known)})"
+            )
 
 
 def _describe_head(head: EmbeddingHead) -> dict[str, Any]:

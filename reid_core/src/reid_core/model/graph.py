@@ -113,9 +113,7 @@ class ReidModel(nn.Module):
         the arguments.
         """
         outputs, values = self._run(image, fields, source, patterns, scope, frames)
-        found = {name: values.embedded(name) for name in self.heads}
-        embedded = {name: one for name, one in found.items() if one is not None}
-        identity = {}
+        embedded, identity = values.vectors(), {}
         if labels is not None:
             everybody = gather(labels)
             soft = None if soft_targets is None else gather(soft_targets)
@@ -205,9 +203,7 @@ class ReidModel(nn.Module):
 
     def embed(self, outputs: Mapping[str, Tensor], scope: Scope) -> dict[str, Embedded]:
         """Return the embeddings whose inputs are among the outputs."""
-        values = Values(outputs, self.embeddings, self.heads, scope)
-        found = {name: values.embedded(name) for name in self.heads}
-        return {name: one for name, one in found.items() if one is not None}
+        return Values(outputs, self.embeddings, self.heads, scope).vectors()
 
 
 def gathered(embedded: Embedded) -> Embedded:

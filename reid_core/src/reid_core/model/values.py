@@ -56,6 +56,11 @@ class Values:
             raise UnknownNameError(f"there is no '{name}' to read")
         return value
 
+    def vectors(self) -> dict[str, Embedded]:
+        """Return the vectors of all embeddings whose inputs are there."""
+        found = {name: self.embedded(name) for name in self._heads}
+        return {name: one for name, one in found.items() if one is not None}
+
     def embedded(self, name: str) -> Embedded | None:
         """Return an embedding's vectors, or None where its input is not there."""
         if name not in self._embedded and name in self._embeddings:
