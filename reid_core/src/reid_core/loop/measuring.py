@@ -12,14 +12,15 @@ import torch
 from reid_core.contract.names import check_owned
 from reid_core.contract.views import EvaluationView
 from reid_core.errors import PluginError
-from reid_core.loop.assembly import Assembly, Evaluates
+from reid_core.evaluation.evaluating import Evaluator
+from reid_core.loop.assembly import Assembly
 from reid_core.model.modes import evaluating
 from reid_retrieval.results import Evaluation
 
 
 def measure(
     assembly: Assembly,
-    evaluator: Evaluates,
+    evaluator: Evaluator,
     when: str,
     evaluation: Evaluation,
     results: Mapping[str, Mapping[str, Any]],

@@ -19,7 +19,8 @@ from reid_core.contract.samples import relabelled
 from reid_core.contract.step import MAIN
 from reid_core.data.sampling import shard
 from reid_core.errors import ReidError
-from reid_core.loop.assembly import Assembly, Evaluates
+from reid_core.evaluation.evaluating import Evaluator
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.identities import make_identities
 from reid_core.loop.measuring import measure
 from reid_core.loop.metrics import StepMetrics, check_loss_weights
@@ -274,7 +275,7 @@ class Trainer:
             That of the first test set, with those of the others as ``further``.
         """
         assembly, progress = self.assembly, self.assembly.ctx.progress
-        evaluators: Sequence[Evaluates] = assembly.evaluators
+        evaluators: Sequence[Evaluator] = assembly.evaluators
         if when == "validation":
             evaluators = [assembly.validator] if assembly.validator is not None else []
         found: list[Evaluation] = []

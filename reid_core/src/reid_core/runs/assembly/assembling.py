@@ -24,7 +24,6 @@ from reid_core.data.loading import BatchLoader
 from reid_core.data.sidecars import with_field_folders
 from reid_core.data.validation import split_validation
 from reid_core.errors import DataError, PluginError
-from reid_core.evaluation.extraction import EpochFeatures
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.catalogue import check_decay
 from reid_core.loop.forward import UpdateForward
@@ -180,7 +179,6 @@ def assemble(
             loader_of(ctx, source, tuple(loaders[MAIN].specs)),
             sampler_of(ctx, plugins, source),
         ),
-        lambda: EpochFeatures(model, truth, config, ctx.device),
         evaluators,
         validator,
     )
