@@ -16,8 +16,9 @@ import tomli_w
 import torch
 from fake_distributions import FakeSite, fake_site
 
-from reid_core import make_embedder
+from reid_core import ReidError, make_embedder
 from reid_core.cli import main
+from reid_core.cli.commands import option_of
 from reid_core.model.exporting import Exported
 from reid_core.testing.fixtures import RunReid
 from reid_core.testing.tiny import TINY
@@ -109,6 +110,28 @@ def test_a_command_of_a_distribution_that_is_not_installed_is_answered_with_it(
     code, _, err = reid("sweep", "--seeds", "0")
     assert code == 2
     assert "'sweep' is a command of reid-search: pip install reid-search" in err
+
+
+def test_an_option_of_a_distribution_that_is_not_installed_is_answered_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.modules["reid_core.cli.commands"], "installed", lambda group: {})
+    with pytest.raises(ReidError, match="^--cost comes with reid-search: pip install reid-search$"):
+        option_of("eval.cost")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "name a data set with --data, or ask for --cost"),
+        (["--cost", "--rerank"], "--rerank is about a data set: name one with --data"),
+        (["--cost", "--protocol", "standard"], "--protocol is about a data set"),
+    ],
+)
+def test_options_about_data_need_a_data_set(reid: RunReid, options: list[str], said: str) -> None:
+    code, _, err = reid("eval", "people/osnet_x0_25", *options)
+    assert code == 2
+    assert said in err
 
 
 def test_plugins_are_listed_although_one_is_broken(reid: RunReid, site: FakeSite) -> None:

@@ -8,6 +8,7 @@ One room per job, and no room imports a command:
 - `engines/`: galleries in the form that other engines load or answer from;
 - `calibration/`: which similarity shows the same person;
 - `sweeping/`: runs that differ in a few settings, here or on a cluster;
+- `efficiency`: what an embedder costs;
 - `comparing/`, `reporting/`, `hub/`, `hosts/`: what one does with finished runs;
 - `commands/`: one module per command, named in the entry points ``reid.commands``.
 """

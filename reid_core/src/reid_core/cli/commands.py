@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -47,23 +47,14 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command."""
         if cmd_name in self._own:
-            return _imported(self._own[cmd_name][0])
+            own: click.Command = _imported(self._own[cmd_name][0])
+            return own
         record = self._added().get(cmd_name)
         if record is None:
             return None
         title = record.name.replace(".", " ")
-        if record.unmet:
-            raise ReidError(
-                f"command '{title}' of {record.distribution} {record.version} {record.unmet}: "
-                f"pip install --upgrade reid-core {record.distribution}"
-            )
-        try:
-            return _imported(record.target)
-        except Exception as error:
-            raise ReidError(
-                f"command '{title}' ({record.distribution} {record.version}) cannot be "
-                f"imported: {type(error).__name__}: {error}"
-            ) from error
+        found: click.Command = _added_by(record, f"command '{title}'", click.Command)
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -96,9 +87,43 @@ def _help(record: PluginRecord) -> str:
     return known or record.summary or "a command"
 
 
-def _imported(target: str) -> click.Command:
+def option_of(name: str) -> Callable[..., Any]:
+    """Return what a distribution does for an option of a command: ``eval.cost`` for ``--cost``.
+
+    Raises:
+        ReidError: no installed distribution does; with the line that installs the one that would.
+    """
+    option = f"--{name.rpartition('.')[2]}"
+    record = installed(COMMAND_GROUP).get(name)
+    if record is None:
+        absent = known_commands()[name]
+        raise ReidError(f"{option} comes with {absent}: pip install {absent}")
+    does: Callable[..., Any] = _added_by(record, f"option '{option}'")
+    return does
+
+
+def _added_by(record: PluginRecord, what: str, kind: type = object) -> Any:
+    """Import what a distribution adds to the command line.
+
+    Raises:
+        ReidError: it needs another core, cannot be imported, or is of another kind.
+    """
+    by = f"{record.distribution} {record.version}"
+    if record.unmet:
+        raise ReidError(
+            f"{what} of {by} {record.unmet}: pip install --upgrade reid-core {record.distribution}"
+        )
+    try:
+        return _imported(record.target, kind)
+    except Exception as error:
+        raise ReidError(
+            f"{what} ({by}) cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _imported(target: str, kind: type = click.Command) -> Any:
     module, _, attribute = target.partition(":")
     found = getattr(import_module(module), attribute)
-    if not isinstance(found, click.Command):
+    if not isinstance(found, kind):
         raise ReidError(f"{found!r} is no click command")
     return found

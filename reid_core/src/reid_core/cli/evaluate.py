@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from reid_core.cli.commands import option_of
 from reid_core.cli.comparison import comparison_options
 from reid_core.cli.options import DEVICES
 from reid_core.errors import ConfigError
-from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_json, write_text
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from reid_core.model.embedder import Embedder
+from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
 
 
 @click.command("eval")
@@ -130,7 +125,7 @@ def evaluate(
     if embed:
         embedder = embedder.only([name.strip() for name in embed.split(",")])
     if cost:
-        _measure(embedder, model, Console())
+        option_of("eval.cost")(embedder, model)
     if not names:
         return
     settings = EvaluationSection.model_validate(
@@ -181,13 +176,3 @@ def _refuse_without_data(**options: object) -> None:
         if value:
             option = {"protocols": "--protocol"}.get(name, f"--{name}")
             raise ConfigError(f"{option} is about a data set: name one with --data")
-
-
-def _measure(embedder: Embedder, model: str, console: Console) -> None:
-    """Print what an embedder costs, and keep it in the folder of a run."""
-    from reid_core.evaluation.efficiency import FILE, efficiency_table, measure_efficiency
-
-    found = measure_efficiency(embedder)
-    console.print(efficiency_table(found, f"cost of {model}"))
-    if (Path(model) / "run.json").is_file():
-        write_json(Path(model) / FILE, found.to_json())

@@ -13,10 +13,10 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from reid_core import ConfigError, Embedder, TimmEncoder
+from reid_core import Embedder, TimmEncoder
 from reid_core.cli.main import cli
-from reid_core.evaluation import efficiency
-from reid_core.evaluation.efficiency import Efficiency, Speed, measure_efficiency, multiply_adds
+from reid_search import efficiency
+from reid_search.efficiency import Efficiency, Speed, measure_efficiency, multiply_adds
 
 
 @pytest.fixture(scope="module")
@@ -99,20 +99,6 @@ def test_the_command_prints_it_and_keeps_it_with_a_run(
     assert CliRunner().invoke(cli, call).exit_code == 0
     kept = json.loads((tmp_path / efficiency.FILE).read_text("utf-8"))
     assert kept == json.loads(json.dumps(FOUND.to_json()))
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ([], "name a data set with --data, or ask for --cost"),
-        (["--cost", "--rerank"], "--rerank is about a data set: name one with --data"),
-        (["--cost", "--protocol", "standard"], "--protocol is about a data set"),
-    ],
-)
-def test_options_about_data_need_a_data_set(options: list[str], said: str) -> None:
-    found = CliRunner().invoke(cli, ["eval", "people/osnet_x0_25", *options])
-    assert isinstance(found.exception, ConfigError)
-    assert said in str(found.exception)
 
 
 def test_the_table_names_what_is_left_out() -> None:

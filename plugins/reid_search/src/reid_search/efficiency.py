@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from reid_core.errors import ReidError
+from reid_core import Embedder, ReidError, write_json
 from reid_core.model.deployed import Deployed, InputContract
-from reid_core.model.embedder import Embedder
 from reid_core.model.exporting import export_onnx
 
 FILE = "efficiency.json"
@@ -147,6 +147,19 @@ def _plain_attention() -> Iterator[None]:
 def _images(given: Sequence[Tensor]) -> int:
     """Return how many images the arguments of an embedder show, those of clips included."""
     return int(given[0].shape[:-3].numel())
+
+
+def show_cost(embedder: Embedder, model: str) -> None:
+    """Print what an embedder costs, and keep it in the folder of a run: ``reid eval --cost``.
+
+    Args:
+        embedder: on the device on which torch is to be measured.
+        model: what the user called it by.
+    """
+    found = measure_efficiency(embedder)
+    Console().print(efficiency_table(found, f"cost of {model}"))
+    if (Path(model) / "run.json").is_file():
+        write_json(Path(model) / FILE, found.to_json())
 
 
 def efficiency_table(found: Efficiency, title: str) -> Table:
