@@ -116,7 +116,9 @@ def test_an_option_of_a_distribution_that_is_not_installed_is_answered_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys.modules["reid_core.cli.commands"], "installed", lambda group: {})
-    with pytest.raises(ReidError, match="^--cost comes with reid-search: pip install reid-search$"):
+    with pytest.raises(
+        ReidError, match=r"^--cost comes with reid-search: pip install reid-search$"
+    ):
         option_of("eval.cost")
 
 

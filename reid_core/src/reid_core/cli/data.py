@@ -15,7 +15,6 @@ from reid_core.plugins.offers import InstalledOffers
 
 _OWN = {
     "list": ("reid_core.cli.data:list_data", "List data sets with their fields and layouts."),
-    "make": ("reid_core.cli.data_make:make", "Write a data set that is computed into a folder."),
 }
 
 _LISTED = 8

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reid_core.outputs import checked_folder
+from reid_core import checked_folder
 
 if TYPE_CHECKING:
-    from reid_core.contract.samples import DataProvider
+    from reid_core import DataProvider
 
 
 @click.command("make")
@@ -33,14 +33,13 @@ if TYPE_CHECKING:
     help="A setting of the plugin that makes it: synthpeople.seed=1.",
 )
 def make(name: str, out: Path, settings: tuple[str, ...]) -> None:
-    """Write a data set into a folder, to look at it and to keep it.
+    """Write a data set that is computed into a folder.
 
     NAME is NAME[/VARIANT][:SIZE] of a data set or source that is computed; see `reid data list`.
     """
+    from reid_core import DataError, DataRequest
     from reid_core.cli.progress import Screen
     from reid_core.config import cache_folder
-    from reid_core.contract.samples import DataRequest
-    from reid_core.errors import DataError
     from reid_core.plugins.providers import check_request, parse_data_name
 
     checked_folder(out, empty=False)
@@ -76,17 +75,16 @@ def _maker_of(title: str, settings: Sequence[str]) -> tuple[DataProvider, Callab
         ConfigError: a setting is wrong, or is not of the plugin that offers the name.
         DataError: nobody offers the name, or its files are not computed.
     """
+    from reid_core import ConfigError, DataError, open_context
     from reid_core.cli.options import to_flags
-    from reid_core.errors import ConfigError, DataError
-    from reid_core.plugins.providers import Providers
-    from reid_core.runs.resolve import resolve
 
     flags = to_flags({"settings": settings})
     named = flags.pop("plugins", {})
     run = {"plugins": sorted(named)}
-    providers = Providers(resolve({"run": run, "plugins": named}).calls)
-    provider = providers.dataset(title)
-    owners = {owner for owner, offer in providers.datasets() if offer.name == title}
+    ctx, _ = open_context({"run": run, "plugins": named}, with_data=False)
+    provider = ctx.providers.dataset(title)
+    offers = ctx.providers.datasets()
+    owners = {owner for owner, offer in offers if offer.name == title}
     idle = [*flags, *(plugin for plugin in named if plugin not in owners)]
     if idle:
         raise ConfigError(
@@ -94,7 +92,7 @@ def _maker_of(title: str, settings: Sequence[str]) -> tuple[DataProvider, Callab
             "offers it and on nothing else"
         )
     if provider.make is None:
-        made = [offer.name for _, offer in providers.datasets() if offer.make is not None]
+        made = [offer.name for _, offer in offers if offer.make is not None]
         raise DataError(
             f"'{title}' is read from files that somebody has and cannot be made "
             f"(these can: {', '.join(made)})"
