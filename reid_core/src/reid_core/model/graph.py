@@ -365,7 +365,10 @@ def tap_of(name: str, feature: Tensor, height: int) -> Tap:
 
 
 def dry_outputs(
-    branch: Branch, known: Mapping[str, Tensor], frames: int = 1, names: Iterable[str] = ()
+    branch: Branch,
+    known: Mapping[str, Tensor] | Values,
+    frames: int = 1,
+    names: Iterable[str] = (),
 ) -> dict[str, Tensor]:
     """Run one branch in evaluation mode without gradient, to learn its outputs' shapes.
 

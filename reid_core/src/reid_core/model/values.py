@@ -50,6 +50,9 @@ class Values:
             return None
         return vector_from(name, self.embedded, self._embeddings)
 
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
     def __getitem__(self, name: str) -> Tensor:
         value = self.get(name)
         if value is None:
@@ -63,7 +66,7 @@ class Values:
 
     def embedded(self, name: str) -> Embedded | None:
         """Return an embedding's vectors, or None where its input is not there."""
-        if name not in self._embedded and name in self._embeddings:
+        if name not in self._embedded and name in self._heads:
             read = self._embeddings[name].reads
             raw = self.get(read)
             if raw is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 from torch import Tensor, nn
 
@@ -17,12 +16,10 @@ from reid_core.contract.model import (
     Branch,
     Embedding,
     Tap,
-    Vector,
 )
 from reid_core.contract.names import check_unique
 from reid_core.contract.step import MAIN
-from reid_core.contract.vectors import DEPLOYED, Embedded, joined
-from reid_core.contract.words import words_of
+from reid_core.contract.vectors import vector_of
 from reid_core.errors import PluginError
 from reid_core.machine.randomness import scoped
 from reid_core.model.blocks import EmbeddingHead
@@ -31,6 +28,7 @@ from reid_core.model.frames import FramePool, names_of_frames, of_frames, reads_
 from reid_core.model.graph import ReidModel, dry_outputs, order_branches, tap_of
 from reid_core.model.inputs import encoded, inputs_of
 from reid_core.model.modes import evaluating
+from reid_core.model.values import Values
 from reid_core.plugins.calls import HookCalls
 
 
@@ -58,18 +56,13 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
     ordered = order_branches(owned, taps, fields)
     named = set(names_of_frames(encoder, (), spatial))
     frames = {source: batch.frames for source, batch in batches.items()}
-    making = _Making(ctx, taps, {}, frames, named)
+    making = _Making(ctx, taps, frames, named)
     with evaluating(encoder):
+        offered = inputs_of(encoder, (), main.readable, named)
         for source, batch in batches.items():
-            making.known[source] = {
-                "image": batch.image,
-                CLEAN_IMAGE: batch.image,
-                **batch.readable,
-            }
-            offered = inputs_of(encoder, (), main.readable, named)
-            making.known[source] |= encoded(
-                encoder, batch.image, batch.readable, offered, batch.frames, named
-            )
+            read = batch.readable
+            maps = encoded(encoder, batch.image, read, offered, batch.frames, named)
+            making.begin(source, {"image": batch.image, CLEAN_IMAGE: batch.image, **read, **maps})
     built = making.branches(ordered)
     making.check_heads()
     for embedding, dims in making.deployed():
@@ -96,25 +89,36 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
 
 @dataclass
 class _Making:
-    """A model in the making.
+    """A model in the making, run on two rows of every source.
 
     Args:
         ctx: the run.
-        taps: what is known of outputs and vectors so far.
-        known: values of two rows of every source.
+        taps: what is known of outputs so far.
         frames: of the rows of every source.
         of_frames: names of what has a row per frame.
+        known: values of every source.
         heads: embeddings so far.
         declared: those of the branches so far, by name.
     """
 
     ctx: RunContext
     taps: dict[str, Tap]
-    known: dict[str, dict[str, Tensor]]
     frames: dict[str, int]
     of_frames: set[str]
+    known: dict[str, Values] = field(default_factory=dict)
     heads: dict[str, EmbeddingHead] = field(default_factory=dict)
     declared: dict[str, Embedding] = field(default_factory=dict)
+
+    def begin(self, source: str, values: Mapping[str, Tensor]) -> None:
+        """Begin with what the data and the encoder give."""
+        self.known[source] = Values(
+            values,
+            self.declared,
+            self.heads,
+            lambda name: evaluating(self.heads[name]),
+            self.frames[source],
+            self.of_frames,
+        )
 
     def branches(self, ordered: Sequence[Branch]) -> list[Branch]:
         """Build branches, and embeddings as soon as their input is there."""
@@ -144,54 +148,31 @@ class _Making:
                 )
 
     def _settle(self) -> None:
-        """Build the heads whose inputs are there, and add their vectors to what is known."""
-        waiting = [name for name in sorted(self.declared) if name not in self.heads]
+        """Build the heads whose inputs are there, those that read other embeddings included."""
         made = True
         while made:
             made = False
-            for name in [name for name in waiting if name not in self.heads]:
+            for name in sorted(self.declared.keys() - self.heads.keys()):
                 embedding = self.declared[name]
                 with_it = [s for s, known in self.known.items() if embedding.reads in known]
                 if with_it:
                     with scoped(self.ctx.config.run.seed, "embedding", name):
                         self.heads[name] = self._head(embedding, with_it[-1])
                     made = True
-                    self._add_vectors(name)
-        test = {name: e for name, e in sorted(self.declared.items()) if e.at_test}
-        if test and test.keys() <= self.heads.keys():
-            for outputs in self.known.values():
-                self._add_deployed(outputs, test)
 
-    def _add_vectors(self, name: str) -> None:
-        head = self.heads[name]
-        for source, outputs in self.known.items():
-            if head.declaration.reads in outputs:
-                with evaluating(head):
-                    vectors = head(*self._read(head.declaration, source))
-                for kind in words_of(Vector):
-                    self._add(outputs, f"{name}:{kind}", getattr(vectors, kind))
-
-    def _add_deployed(self, outputs: dict[str, Tensor], test: Mapping[str, Embedding]) -> None:
-        if DEPLOYED in outputs or not all(f"{name}:raw" in outputs for name in test):
-            return
-        vectors = {
-            name: Embedded(*(outputs[f"{name}:{kind}"] for kind in ("raw", "neck", "unit")))
-            for name in test
-        }
-        self._add(outputs, DEPLOYED, joined(vectors, test))
-        for kind in words_of(Vector):
-            self._add(outputs, f"{DEPLOYED}:{kind}", joined(vectors, test, cast(Vector, kind)))
-
-    def _add(self, outputs: dict[str, Tensor], name: str, value: Tensor) -> None:
-        outputs[name] = value
-        self.taps[name] = tap_of(name, value, self.ctx.image_size[0])
+    def _tap(self, name: str) -> Tap | None:
+        """Describe an output or a vector; None for an image, a field, and what is not there."""
+        if name in self.taps or vector_of(name) is None:
+            return self.taps.get(name)
+        found = [known[name] for known in self.known.values() if name in known]
+        return tap_of(name, found[-1], self.ctx.image_size[0]) if found else None
 
     def _built(self, branch: Branch) -> Branch:
-        module, taps = branch.module, self.taps
+        module = branch.module
         if not isinstance(module, nn.Module):
-            told = (*branch.reads, *branch.sizes)
+            told = {name: self._tap(name) for name in (*branch.reads, *branch.sizes)}
             with scoped(self.ctx.config.run.seed, "branch", branch.name):
-                module = module({name: taps[name] for name in told if name in taps})
+                module = module({name: tap for name, tap in told.items() if tap is not None})
             if not isinstance(module, nn.Module):
                 raise PluginError(
                     f"branch '{branch.name}': its factory returned a {type(module).__name__}, "
@@ -199,28 +180,25 @@ class _Making:
                 )
         # A stage's model lies on the run's device; everything is tried out on the CPU.
         branch = replace(branch, module=module.cpu())
-        for source, outputs in self.known.items():
+        for source, known in self.known.items():
             wanted = branch.sources is None or source in branch.sources
-            if branch.reads and wanted and all(read in outputs for read in branch.reads):
-                frames = self.frames[source]
-                for name, tensor in dry_outputs(branch, outputs, frames, self.of_frames).items():
-                    self._add(outputs, name, tensor)
+            if branch.reads and wanted and all(read in known for read in branch.reads):
+                written = dry_outputs(branch, known, self.frames[source], self.of_frames)
+                known.add(written)
+                height = self.ctx.image_size[0]
+                self.taps |= {name: tap_of(name, value, height) for name, value in written.items()}
         if of_frames(branch, self.of_frames):
             self.of_frames.update(branch.writes)
         return branch
 
-    def _read(self, embedding: Embedding, source: str) -> tuple[Tensor, int | None]:
-        """Return what an embedding reads of a source, and how many frames it pools."""
-        frames = self.frames[source] if embedding.reads in self.of_frames else None
-        return self.known[source][embedding.reads], frames
-
     def _head(self, embedding: Embedding, source: str) -> EmbeddingHead:
-        raw, frames = self._read(embedding, source)
+        raw = self.known[source][embedding.reads]
         if raw.flatten(1).shape[1] != raw.shape[1]:
             raise PluginError(
                 f"embedding '{embedding.name}' reads '{embedding.reads}' of shape "
                 f"{tuple(raw.shape)}; it needs vectors, so pool the map first"
             )
+        frames = self.frames[source] if embedding.reads in self.of_frames else None
         pool = None
         if frames is not None and self.ctx.main.tracklets:
             pool = frame_pooling(self.ctx, raw.shape[1])
