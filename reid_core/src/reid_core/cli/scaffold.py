@@ -160,33 +160,23 @@ def check_name(scaffold: Scaffold) -> None:
     Raises:
         ConfigError: in one line, with what to do.
     """
-    name = scaffold.name
+    name, cls, reason = scaffold.name, scaffold.cls, ""
     if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"'{name}' cannot be the name of a plugin: it begins with a small letter and goes on "
-            f"with small letters, digits and single '_'{_proposal(name)}"
-        )
+        reason = "it begins with a small letter and goes on with small letters, digits and single "
+        raise ConfigError(f"{_refusal(name)}: {reason}'_'{_proposal(name)}")
     if keyword.iskeyword(name):
-        raise ConfigError(
-            f"'{name}' cannot be the name of a plugin: it is a keyword of Python; choose "
-            "another one"
-        )
-    if name in _OWNERS or name in RunConfig.model_fields:
-        raise ConfigError(
-            f"'{name}' cannot be the name of a plugin: the core has names or a section of the "
-            "configuration that are called so; choose another one"
-        )
-    cls = scaffold.cls
-    if (
-        keyword.iskeyword(cls)
-        or hasattr(builtins, cls)
-        or cls in {*reid_core.__all__, *_IN_TEMPLATE}
-    ):
-        raise ConfigError(
-            f"'{name}' cannot be the name of a plugin here: its class would be '{cls}', which is a "
-            "name of Python or of reid_core; choose another one"
-        )
+        reason = ": it is a keyword of Python"
+    elif name in _OWNERS or name in RunConfig.model_fields:
+        reason = ": the core has names or a section of the configuration that are called so"
+    elif cls in {*keyword.kwlist, *dir(builtins), *reid_core.__all__, *_IN_TEMPLATE}:
+        reason = f" here: its class would be '{cls}', which is a name of Python or of reid_core"
+    if reason:
+        raise ConfigError(f"{_refusal(name)}{reason}; choose another one")
     _check_free(scaffold)
+
+
+def _refusal(name: str) -> str:
+    return f"'{name}' cannot be the name of a plugin"
 
 
 def _proposal(name: str) -> str:

@@ -75,19 +75,17 @@ class Batch:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=non_blocking)
 
-        return replace(
+        moved = replace(
             self,
-            image=move(self.image),
-            pid=move(self.pid),
-            camid=move(self.camid),
-            clothes=move(self.clothes),
-            index=move(self.index),
-            origin=move(self.origin),
             fields={name: move(value) for name, value in self.fields.items()},
             draws={name: move(value) for name, value in self.draws.items()},
             erased=None if self.erased is None else move(self.erased),
         )
+        return replace(moved, **{name: move(getattr(self, name)) for name in OF_ROWS})
 
+
+OF_ROWS = ("image", "pid", "camid", "clothes", "index", "origin")
+"""The tensors that every batch has, by attribute."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's RGB channels, of pixels in 0..1."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from reid_core.contract.batches import Batch
+from reid_core.contract.batches import OF_ROWS, Batch
 from reid_core.contract.fields import FieldKind
 from reid_core.contract.step import Synthetic
 from reid_core.errors import PluginError
@@ -79,21 +79,13 @@ def joined(batch: Batch, synthetics: Sequence[Synthetic]) -> tuple[Batch, Tensor
     if not synthetics:
         return batch, None
     parts = [batch, *(labelled(synthetic, batch) for synthetic in synthetics)]
-
-    def stack(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts])
-
+    rows = {name: torch.cat([getattr(part, name) for part in parts]) for name in OF_ROWS}
     erased = None
     if batch.erased is not None:
         erased = torch.cat([batch.erased, *(part.image for part in parts[1:])])
     longer = replace(
         batch,
-        image=stack("image"),
-        pid=stack("pid"),
-        camid=stack("camid"),
-        clothes=stack("clothes"),
-        index=stack("index"),
-        origin=stack("origin"),
+        **rows,
         fields={n: torch.cat([part.fields[n] for part in parts]) for n in batch.fields},
         draws={},
         erased=erased,

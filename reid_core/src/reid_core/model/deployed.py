@@ -124,11 +124,8 @@ class Deployed(nn.Module):
             for size in ((images.shape[2], width), (height, width)):
                 images = functional.interpolate(images, size, mode="bilinear", antialias=True)
                 images = (images * 255 + 0.501).floor() / 255
-        if embedder.clip is not None:
-            normalised = (images - embedder.mean) / embedder.std
-            return embedder.embed_normalised(normalised, fields, frames=frames)
-        features: Tensor = embedder(images, fields)
-        return features
+        normalised = (images - embedder.mean) / embedder.std
+        return embedder.embed_normalised(normalised, fields, frames=frames)
 
     def given(self, images: Tensor) -> Tensor:
         """Return RGB images in ``[0, 1]`` as the contract wants them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -156,12 +157,8 @@ def read_weights(given: Path, encoder: str, importer: str = "auto") -> WeightsFi
             reason = "it holds no tensors by name, as a network's state dict does"
         raise misfit(encoder, given, reason)
     if layout.required and not any(layout.required in name for name in state):
-        raise misfit(
-            encoder,
-            given,
-            f"names in files of the layout '{layout.name}' hold '{layout.required}', this one has "
-            f"{some(state)}",
-        )
+        reason = f"names in files of the layout '{layout.name}' hold '{layout.required}'"
+        raise misfit(encoder, given, f"{reason}, this one has {some(state)}")
     told = description.get("learnt_from") or {}
     return WeightsFile(str(given), state, layout, learnt_from=told)
 
@@ -189,6 +186,7 @@ def fill_weights(
         ConfigError: an entry that the network needs is missing, has another shape, or is not of
             finite floating numbers; or the file has entries that nobody knows.
     """
+    refused = partial(misfit, encoder, weights.origin)
     wanted = module.state_dict()
     rename = None if weights.own else rename
     names = {own: rename(own) if rename else own for own in wanted}
@@ -197,29 +195,23 @@ def fill_weights(
     )
     for own, name in names.items():
         if name in state and (fault := _fault(state[name], wanted[own])):
-            raise misfit(encoder, weights.origin, f"{name} {fault}")
+            raise refused(f"{name} {fault}")
     found, resampled = adapt(state) if adapt else (state, ())
     # Files from before PyTorch 0.4.1 lack batch norm's counters, which nothing here reads.
     missing = [n for o, n in names.items() if n not in found and not o.endswith(_COUNTER)]
     if missing:
-        raise misfit(
-            encoder,
-            weights.origin,
+        raise refused(
             f"{missing[0]} is missing ({len(missing)} of {len(names)}; the file has "
-            f"{some(list(state) or list(weights.state))}){_more(layouts())}",
+            f"{some(list(state) or list(weights.state))}){_more(layouts())}"
         )
     known = set(names.values())
     beside = (*heads, *weights.layout.heads)
     foreign = sorted(k for k in set(found) - known if not k.startswith(beside))
     if foreign:
-        raise misfit(encoder, weights.origin, f"{foreign[0]} is unknown to it")
+        raise refused(f"{foreign[0]} is unknown to it")
     for own, name in names.items():
         if name in found and found[name].shape != wanted[own].shape:
-            raise misfit(
-                encoder,
-                weights.origin,
-                f"{name} is {_shape(found[name])}, not {_shape(wanted[own])}",
-            )
+            raise refused(f"{name} is {_shape(found[name])}, not {_shape(wanted[own])}")
     # Half precision on disk becomes what the network computes in.
     module.load_state_dict(
         {

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from reid_core.contract.step import Update
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.trainer import Trainer
+from reid_core.runs.describing import describe
 from reid_core.runs.reach import Reach, follow_terms
 
 
@@ -17,7 +18,7 @@ def report_lines(assembly: Assembly) -> Iterator[str]:
     sum, for each term the passes that it is computed on and what it trains, parameters per group,
     parameters deployed.
     """
-    ctx, model, plan = assembly.ctx, assembly.model, assembly.parts.plan
+    ctx, model, facts = assembly.ctx, assembly.model, describe(assembly)
     yield "slots:"
     for slot, owner in ctx.slots.items():
         yield f"  {slot}: {owner}"
@@ -37,16 +38,14 @@ def report_lines(assembly: Assembly) -> Iterator[str]:
     reaches = follow_terms(assembly)
     Trainer(assembly).train_epoch()
     yield "updates, in order:"
-    for update in plan.updates:
+    for update in assembly.parts.plan.updates:
         # A term that is due in several of the steps is one term.
         terms = {one.term: one for one in reaches if one.update == update.name}
         yield from _lines_of(update, [terms[name] for name in sorted(terms)])
     yield "parameters per group:"
-    for name, group in plan.groups.items():
-        count = sum(model.get_parameter(parameter).numel() for parameter in group.parameters)
+    for name, count in facts["groups"].items():
         yield f"  {name}: {count:,}"
-    deployed = sum(parameter.numel() for parameter in assembly.embedder().parameters())
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total, deployed = facts["parameters"], facts["parameters_deployed"]
     yield f"parameters: {total:,} in training, {deployed:,} deployed"
 
 
