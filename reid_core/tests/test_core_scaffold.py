@@ -81,12 +81,6 @@ def test_a_bare_one_is_one_hook_and_one_test_that_passes(
     assert subject.skipped == []
 
 
-def test_all_templates_are_used() -> None:
-    folder = Path(scaffold.__file__).parent / "template"
-    there = {path.name.removesuffix(".in") for path in folder.iterdir()}
-    assert there == {*scaffold._FILES.values(), *scaffold._BARE.values()}
-
-
 def test_no_class_can_hide_what_the_template_imports() -> None:
     text = files_of(Scaffold("two_words"))["src/reid_two_words/plugin.py"]
     imports = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 
 import reid_core
@@ -21,29 +21,8 @@ from reid_core.errors import ConfigError
 from reid_core.outputs import write_text
 from reid_core.plugins.discovery import catalogue, installed
 
-_FILES = {
-    "pyproject.toml": "pyproject.toml",
-    "README.md": "README.md",
-    "CHANGELOG.md": "CHANGELOG.md",
-    "LICENSE": "LICENSE",
-    "src/{{package}}/__init__.py": "init.py",
-    "src/{{package}}/plugin.py": "plugin.py",
-    "src/{{package}}/heads.py": "heads.py",
-    "src/{{package}}/losses.py": "losses.py",
-    "src/{{package}}/reid_plugin.json": "reid_plugin.json",
-    "src/{{package}}/recipes/{{name}}/quick.toml": "quick.toml",
-    "tests/test_{{name}}_conformance.py": "test_conformance.py",
-    "tests/test_{{name}}_distribution.py": "test_distribution.py",
-    "tests/test_{{name}}_losses.py": "test_losses.py",
-}
-"""Files of the distribution, and the template of each; ``py.typed`` is empty."""
-
-_BARE = {
-    "pyproject.toml": "bare_pyproject.toml",
-    "{{package}}.py": "bare_plugin.py",
-    "test_{{name}}.py": "test_conformance.py",
-}
-"""Files of a bare one: a hook, a test, and what installs them."""
+_TEMPLATE = Path(__file__).with_name("template")
+"""What it writes, by path: ``full`` or ``bare``, with ``.in`` behind every name."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
@@ -104,19 +83,16 @@ class Scaffold:
 
 def files_of(scaffold: Scaffold) -> dict[str, str]:
     """Return the files of a distribution: their content by path within its folder."""
-    template = resources.files("reid_core.cli") / "template"
-    words = scaffold.words()
+    template, words = _TEMPLATE / ("bare" if scaffold.bare else "full"), scaffold.words()
 
     def filled(text: str) -> str:
         return re.sub(r"\{\{(\w+)\}\}", lambda found: words[found[1]], text)
 
     files = {
-        filled(path): filled((template / f"{source}.in").read_text("utf-8"))
-        for path, source in (_BARE if scaffold.bare else _FILES).items()
+        filled(source.relative_to(template).with_suffix("").as_posix()): source.read_text("utf-8")
+        for source in template.rglob("*.in")
     }
-    if not scaffold.bare:
-        files[f"src/{scaffold.package}/py.typed"] = ""
-    return dict(sorted(files.items()))
+    return {path: filled(text) for path, text in sorted(files.items())}
 
 
 def write_distribution(scaffold: Scaffold, into: Path) -> Path:
