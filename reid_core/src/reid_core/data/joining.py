@@ -10,16 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.config import RunConfig
 from reid_core.contract.samples import DataSet, Sample, Source
 from reid_core.errors import ConfigError, DataError, did_you_mean
-
-if TYPE_CHECKING:
-    from reid_core.config import RunConfig
 
 
 def set_names(texts: Iterable[str]) -> list[str]:

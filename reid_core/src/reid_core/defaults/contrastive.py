@@ -8,25 +8,21 @@ projection that is thrown away afterwards. No identity, camera or outfit is look
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
+from reid_core.contract.context import RunContext
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import Branch, Tap
 from reid_core.contract.plugin import Plugin, Settings
 from reid_core.contract.stages import Stage
 from reid_core.contract.step import LossTerm
+from reid_core.contract.views import StepView
 from reid_core.model.precision import inner_products
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from reid_core.contract.context import RunContext
-    from reid_core.contract.views import StepView
 
 
 class ContrastiveSettings(Settings):

@@ -6,9 +6,14 @@ Its answers to slots count only when nobody claims them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from reid_core.contract.events import RunBegan
+from torch import nn
+
+from reid_core.config import RunConfig
+from reid_core.contract.context import RunContext
+from reid_core.contract.criterion import IdentityCriterion
+from reid_core.contract.encoder import Encoder
+from reid_core.contract.events import Event, RunBegan
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import ENCODER_MAP, POOLINGS, Branch, Embedding, Supervision, Tap
 from reid_core.contract.plugin import Plugin
@@ -20,17 +25,7 @@ from reid_core.defaults.observers import JsonLines, TensorBoard
 from reid_core.model.blocks import GlobalPool
 from reid_core.model.criteria import CrossEntropyTriplet
 from reid_core.model.encoder import TimmEncoder
-from reid_retrieval.protocols import GENERIC_PROTOCOLS
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from reid_core.config import RunConfig
-    from reid_core.contract.context import RunContext
-    from reid_core.contract.criterion import IdentityCriterion
-    from reid_core.contract.encoder import Encoder
-    from reid_core.contract.events import Event
-    from reid_retrieval.protocols import Protocol
+from reid_retrieval.protocols import GENERIC_PROTOCOLS, Protocol
 
 _NECK = "heads.core/global.neck.running_*"
 """Statistics of the neck ``bn``: that of a started encoder fits its vectors."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.contract.context import RunContext
 from reid_core.contract.labelers import FeatureMaker, LabelContext, Labeler
 from reid_core.contract.samples import Source
 from reid_core.errors import DataError, PluginError
 from reid_core.machine.ranks import broadcast
-
-if TYPE_CHECKING:
-    from reid_core.contract.context import RunContext
 
 
 def make_identities(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,6 @@ from reid_core.contract.model import Embedding
 from reid_core.contract.vectors import Embedded
 from reid_core.errors import PluginError
 from reid_core.model.losses import batch_hard_triplet, identity_cross_entropy
-
-if TYPE_CHECKING:
-    pass
 
 
 class CrossEntropyTriplet(IdentityCriterion):

@@ -10,7 +10,7 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,9 +19,7 @@ from reid_core.errors import ConfigError
 from reid_core.plugins.discovery import versions_of
 from reid_core.runs import running
 from reid_core.runs.resolve import Resolved, resolve
-
-if TYPE_CHECKING:
-    from reid_core.runs.running import Progress
+from reid_core.runs.running import Progress
 
 IDLE_IN_TABLES = frozenset(
     {

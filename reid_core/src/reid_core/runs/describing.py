@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from reid_core.config import RunConfig
-
-if TYPE_CHECKING:
-    from reid_core.loop.assembly import Assembly
+from reid_core.loop.assembly import Assembly
 
 
 def describe(assembly: Assembly) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from reid_core.config import cache_folder
 from reid_core.contract.context import RunContext
+from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataProvider, DataRequest, DataSet, Source
 from reid_core.defaults.core import Core
 from reid_core.machine.devices import choose_device
@@ -20,10 +21,7 @@ from reid_core.plugins.slots import assign_slots
 from reid_core.runs.assembly.datasets import load_dataset, load_source, requested
 from reid_core.runs.resolve import resolve
 from reid_core.runs.stages import Stages
-
-if TYPE_CHECKING:
-    from reid_core.contract.plugin import Plugin
-    from reid_retrieval.protocols import Protocol
+from reid_retrieval.protocols import Protocol
 
 
 def open_dataset(name: str, root: Path | None = None, cache: Path | None = None) -> DataSet:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
 
 from reid_core.model import stored
+from reid_core.model.embedder import Embedder
 from reid_core.runs.running import restore
-
-if TYPE_CHECKING:
-    import torch
-
-    from reid_core.model.embedder import Embedder
 
 
 def load_embedder(

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from reid_core.config import RunConfig
 from reid_core.contract.events import RunBegan, RunEnded
@@ -26,6 +26,7 @@ from reid_core.evaluation.records import (
     results_text,
     stored_results,
 )
+from reid_core.loop.assembly import Assembly
 from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.machine.devices import choose_device, device_errors
 from reid_core.machine.randomness import deterministic
@@ -35,12 +36,7 @@ from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.describing import closing_line, cost, describe, opening_line
 from reid_core.runs.resolve import Resolved, resolve
 from reid_core.runs.stages import Stages
-from reid_retrieval.results import RetrievalResult
-
-if TYPE_CHECKING:
-    from reid_core.loop.assembly import Assembly
-    from reid_retrieval.results import Evaluation
-
+from reid_retrieval.results import Evaluation, RetrievalResult
 
 UNTRAINED = "untrained.json"
 """Holds the results before the first step, for the run that goes on after an interruption."""

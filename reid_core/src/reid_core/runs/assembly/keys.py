@@ -13,23 +13,21 @@ import json
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from reid_core.config import IDLE
+from reid_core.contract.context import RunContext
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Plugin
 from reid_core.data.label_store import content_hash
+from reid_core.loop.assembly import Assembly
 from reid_core.machine.devices import precision_of
 from reid_core.plugins.discovery import versions_of
 from reid_core.weights import shipped_weights
-
-if TYPE_CHECKING:
-    from reid_core.contract.context import RunContext
-    from reid_core.loop.assembly import Assembly
 
 
 def stage_contents(assembly: Assembly) -> dict[str, Any]:

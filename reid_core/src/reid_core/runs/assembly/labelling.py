@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.contract.context import RunContext
 from reid_core.contract.fields import SPATIAL
 from reid_core.contract.labelers import OF_SAMPLE, FeatureMaker, LabelContext, Labeler
 from reid_core.contract.samples import Source
@@ -16,9 +16,6 @@ from reid_core.data.label_store import LabelStore
 from reid_core.errors import DataError, PluginError
 from reid_core.machine.ranks import barrier
 from reid_core.runs.assembly.keys import label_contents, text_of
-
-if TYPE_CHECKING:
-    from reid_core.contract.context import RunContext
 
 
 def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) -> Source:
