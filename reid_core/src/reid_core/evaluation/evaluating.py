@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -187,16 +188,22 @@ class Evaluator:
             embedder,
             side.samples,
             self.device,
-            specs=self.dataset.query_fields,
-            batch_size=self.settings.batch_size,
             flip=self.settings.flip,
             vector=None if self.settings.vector == "declared" else self.settings.vector,
-            threads=self.threads,
-            engine=self.engine,
             advance=advance,
             unknown=self.unknown,
+            **self._extraction(),
         )
         return FeatureSet(features, side.labels)
+
+    def _extraction(self) -> dict[str, Any]:
+        """Return how features and outputs are extracted alike."""
+        return {
+            "specs": self.dataset.query_fields,
+            "batch_size": self.settings.batch_size,
+            "threads": self.threads,
+            "engine": self.engine,
+        }
 
     def output(self, model: ReidModel, split: str, name: str) -> NDArray[np.float32]:
         """Return an output of a training model for all images of a split, in their order.
@@ -219,16 +226,7 @@ class Evaluator:
                 f"output '{name}' is made of {', '.join(lacking)}, which the query and gallery "
                 f"images of '{self.dataset.name}' do not carry"
             )
-        return extract_output(
-            reader,
-            name,
-            splits[split],
-            self.device,
-            specs=self.dataset.query_fields,
-            batch_size=self.settings.batch_size,
-            threads=self.threads,
-            engine=self.engine,
-        )
+        return extract_output(reader, name, splits[split], self.device, **self._extraction())
 
     @contextmanager
     def _multiplying(self) -> Iterator[None]:

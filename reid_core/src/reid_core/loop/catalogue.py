@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -40,30 +40,22 @@ def make_optimiser(
     """
     name, extra = wanted.name, dict(wanted.options)
     options: dict[str, Any] = {"lr": wanted.lr, "weight_decay": wanted.weight_decay}
+    betas = (float(wanted.betas[0]), float(wanted.betas[1]))
     if name in OPTIMISERS and extra:
         raise ConfigError(
             f"{where}: the optimiser '{name}' takes no options ({', '.join(extra)}); they are for "
             "others of torch.optim and timm"
         )
-    betas = (float(wanted.betas[0]), float(wanted.betas[1]))
-    if name == "sgd":
-        return torch.optim.SGD(
-            values, **options, momentum=wanted.momentum, nesterov=wanted.nesterov
-        )
-    if name == "adamw":
-        return torch.optim.AdamW(values, **options, betas=betas)
+    kind = {"amsgrad": torch.optim.Adam, **_of_torch()}.get(name)
+    if kind is None:
+        return _of_timm(values, name, wanted, {**options, **extra}, where)
+    takes = inspect.signature(kind).parameters
+    _check_options(where, name, extra, takes)
+    options |= {"momentum": wanted.momentum, "betas": betas}
     if name in OPTIMISERS:
-        return torch.optim.Adam(values, **options, betas=betas, amsgrad=name == "amsgrad")
-    known = _of_torch()
-    if name in known:
-        kind = known[name]
-        takes = inspect.signature(kind).parameters
-        _check_options(where, name, extra, takes)
-        usual = {"momentum": wanted.momentum, "betas": betas}
-        options |= {key: value for key, value in usual.items() if key in takes}
-        options = {key: value for key, value in options.items() if key in takes}
-        return kind(values, **{**options, **extra})
-    return _of_timm(values, name, wanted, {**options, **extra}, where)
+        options |= {"nesterov": wanted.nesterov, "amsgrad": name == "amsgrad"}
+    options = {key: value for key, value in options.items() if key in takes}
+    return kind(values, **{**options, **extra})
 
 
 @lru_cache
@@ -73,7 +65,7 @@ def _of_torch() -> dict[str, type[torch.optim.Optimizer]]:
         for name, kind in vars(torch.optim).items()
         if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)
     }
-    for name in (*OPTIMISERS, *_NOT_STEPPED_SO, "optimizer"):
+    for name in (*_NOT_STEPPED_SO, "optimizer"):
         kinds.pop(name, None)
     return kinds
 
@@ -97,11 +89,12 @@ def _of_timm(
             f"such as {OPTIMISERS[0]}"
         )
     if info is None:
-        known = [*OPTIMISERS, *_of_torch(), *names]
+        others = sorted(_of_torch().keys() - {*OPTIMISERS})
+        known = [*OPTIMISERS, *others, *names]
         raise ConfigError(
             f"{where}: neither the core nor torch.optim nor timm has an optimiser '{name}'"
             f"{did_you_mean(name, known)} (core: {', '.join(OPTIMISERS)}; torch.optim: "
-            f"{', '.join(sorted(_of_torch()))}; timm: see timm.optim.list_optimizers())"
+            f"{', '.join(others)}; timm: see timm.optim.list_optimizers())"
         )
     given = dict(options)
     if info.has_momentum:
@@ -237,7 +230,11 @@ def factors_of(name: str, options: tuple[tuple[str, Any], ...], epochs: int) -> 
         made, _ = import_module("timm.scheduler").create_scheduler_v2(
             optimiser, sched=name, **given
         )
-        return tuple(_after(made.step, epoch, group) for epoch in range(epochs))
+        factors = []
+        for epoch in range(epochs):
+            made.step(epoch)
+            factors.append(float(group["lr"]))
+        return tuple(factors)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no optimiser was stepped before
         scheduler = schedulers()[name](optimiser, **dict(options))
@@ -246,8 +243,3 @@ def factors_of(name: str, options: tuple[tuple[str, Any], ...], epochs: int) -> 
             scheduler.step()
             factors.append(float(group["lr"]))
     return tuple(factors)
-
-
-def _after(step: Callable[[int], None], epoch: int, group: Mapping[str, Any]) -> float:
-    step(epoch)
-    return float(group["lr"])

@@ -66,26 +66,12 @@ class ReidModel(nn.Module):
             if branch.frozen:
                 self.branches[branch.name].requires_grad_(False).eval()
         test = [name for name, one in self.embeddings.items() if one.at_test]
-        self._deployed = {branch.name for branch in self.leading_to(test)[0]}
+        self._deployed = {one.name for one in leading_to(self.embeddings, branches, test)[0]}
 
     @property
     def embeddings(self) -> dict[str, Embedding]:
         """Declarations of the embeddings by name."""
         return {name: head.declaration for name, head in self.heads.items()}  # type: ignore[misc]
-
-    def leading_to(
-        self, embeddings: Iterable[str], outputs: Iterable[str] = ()
-    ) -> tuple[list[Branch], list[str]]:
-        """Return what leads to embeddings and outputs.
-
-        Args:
-            embeddings: their names.
-            outputs: of branches, or of vectors.
-
-        Returns:
-            The branches, in the order in which they run, and all embeddings on the way.
-        """
-        return leading_to(self.embeddings, self.declarations.values(), embeddings, outputs)
 
     def train(self, mode: bool = True) -> ReidModel:
         """Set training mode everywhere but in frozen branches, which stay in evaluation mode."""
@@ -131,17 +117,13 @@ class ReidModel(nn.Module):
 
         Parts are ``encoder``, every branch, ``<embedding>/neck`` and ``<embedding>/identity``.
         """
-        parts: dict[str, nn.Module] = {"encoder": self.encoder, **self.branches}
-        prefixes = {"encoder": "encoder", **{name: f"branches.{name}" for name in self.branches}}
-        for suffix, modules, root in (
-            ("neck", self.heads, "heads"),
-            ("identity", self.criteria, "criteria"),
-        ):
-            parts |= {f"{name}/{suffix}": module for name, module in modules.items()}
-            prefixes |= {f"{name}/{suffix}": f"{root}.{name}" for name in modules}
+        prefixes = {"encoder": "encoder"}
+        for root, suffix in (("branches", ""), ("heads", "/neck"), ("criteria", "/identity")):
+            prefixes |= {f"{name}{suffix}": f"{root}.{name}" for name in getattr(self, root)}
+        trained = [name for name, one in self.named_parameters() if one.requires_grad]
         return {
-            part: [f"{prefixes[part]}.{n}" for n, p in module.named_parameters() if p.requires_grad]
-            for part, module in parts.items()
+            part: [name for name in trained if name.startswith(f"{prefix}.")]
+            for part, prefix in prefixes.items()
         }
 
     def run(
@@ -217,12 +199,16 @@ def leading_to(
     embeddings: Iterable[str],
     outputs: Iterable[str] = (),
 ) -> tuple[list[Branch], list[str]]:
-    """Return what leads to embeddings and outputs, as `ReidModel.leading_to` does.
+    """Return what leads to embeddings and outputs.
 
     Args:
         declared: all embeddings by name.
         branches: all branches, in the order in which they run.
-        embeddings, outputs: what is wanted.
+        embeddings: what is wanted.
+        outputs: what else is wanted, of branches or of vectors.
+
+    Returns:
+        The branches, in the order in which they run, and all embeddings on the way.
     """
     order = list(branches)
     writers = {name: branch for branch in order for name in branch.writes}

@@ -24,7 +24,7 @@ def load_dataset(
         ConfigError: a pattern of names for another data set than ``folder``.
         DataError: nobody offers it, or it cannot be read.
     """
-    found = _load(name, root, cache, providers, pattern)
+    found = load_counted(*requested(name, root, cache, providers, pattern))
     if not isinstance(found, DataSet):
         raise DataError(
             f"'{name}' is a training source and no data set; plugins ask for sources themselves"
@@ -92,14 +92,8 @@ def load_source(name: str, root: Path | None, cache: Path, providers: Lookup) ->
     Raises:
         DataError: nobody offers it, or it cannot be read.
     """
-    found = _load(name, root, cache, providers)
+    found = load_counted(*requested(name, root, cache, providers))
     return found.train if isinstance(found, DataSet) else found
-
-
-def _load(
-    name: str, root: Path | None, cache: Path, providers: Lookup, pattern: str | None = None
-) -> DataSet | Source:
-    return load_counted(*requested(name, root, cache, providers, pattern))
 
 
 def requested(
