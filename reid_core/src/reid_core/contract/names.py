@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from reid_core.errors import ConflictError, PluginError, ReidError
@@ -28,6 +28,22 @@ def check_owned(owner: str, kind: str, name: str) -> None:
         rule = f"'{owner}/' and then letters, digits, '_' or '-'"
         advice = f"call it '{proposed}'" if fits else f"a name is {rule}"
         raise PluginError(f"plugin '{owner}': {kind} '{name}' is outside its own names; {advice}")
+
+
+def check_declared(kind: str, owned: Sequence[tuple[str, str]]) -> None:
+    """Refuse names outside their owners' spaces, and names that are declared twice.
+
+    Args:
+        kind: what is named, for the message.
+        owned: pairs of owner and name.
+
+    Raises:
+        PluginError: see `check_owned`.
+        ConflictError: see `check_unique`.
+    """
+    for owner, name in owned:
+        check_owned(owner, kind, name)
+    check_unique(kind, owned)
 
 
 def check_unique(kind: str, owned: Iterable[tuple[str, str]]) -> None:

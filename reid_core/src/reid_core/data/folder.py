@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
 from reid_core.data.decoding import read_field
+from reid_core.data.sidecars import laid_out
 from reid_core.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -221,13 +222,7 @@ def _fields(root: Path) -> list[FieldSpec]:
                 f"{folder / name}: there is no field '{name}'{did_you_mean(name, SHARED_FIELDS)} "
                 f"(fields: {', '.join(SHARED_FIELDS)})"
             )
-        layout = folder / name / "layout.txt"
-        spec = SHARED_FIELDS[name]
-        specs.append(
-            replace(spec, layout=layout.read_text("utf-8", "replace").strip())
-            if layout.exists()
-            else spec
-        )
+        specs.append(laid_out(SHARED_FIELDS[name], folder / name))
     return specs
 
 

@@ -129,6 +129,14 @@ def _last_of(name: Name, whole: Container[Name]) -> set[Name]:
     return set(islice((one for one in shorter if one in whole), 1))
 
 
+def laid_out(spec: FieldSpec, folder: Path) -> FieldSpec:
+    """Return a field with the layout that stands in ``layout.txt`` of its folder, where one is."""
+    layout = folder / "layout.txt"
+    if not layout.is_file():
+        return spec
+    return replace(spec, layout=layout.read_text("utf-8", "replace").strip())
+
+
 def with_field_folders(dataset: DataSet, folders: Mapping[str, Path]) -> tuple[DataSet, list[str]]:
     """Return a data set with fields read from the user's folders (``--field FIELD=DIR``).
 
@@ -154,9 +162,7 @@ def with_field_folders(dataset: DataSet, folders: Mapping[str, Path]) -> tuple[D
             )
         if not folder.is_dir():
             raise ConfigError(f"--field {name}={folder}: there is no such folder")
-        spec, layout = SHARED_FIELDS[name], folder / "layout.txt"
-        if layout.is_file():
-            spec = replace(spec, layout=layout.read_text("utf-8", "replace").strip())
+        spec = laid_out(SHARED_FIELDS[name], folder)
         cars = SideCars(folder, spec, names)
         where = f"--field {name}={folder}"
         values = _all_files(where, cars, dataset.train.samples, names, spec)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reid_core.config import ScheduleSection
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
 from reid_core.contract.step import MAIN, Update
@@ -30,7 +29,6 @@ class StepParts:
         forward: `UpdateForward`, bare or wrapped for several ranks.
         plan: groups and updates.
         optimisers: of all groups.
-        schedule: warm-up and decay.
         autocast: opens the run's mixed precision.
         clip: clips gradients in place.
         after: what plugins do after the last update of a step; None where none does anything.
@@ -41,7 +39,6 @@ class StepParts:
     forward: Callable[[Update, Mapping[str, Batch]], tuple[Tensor, UpdateReport]] | nn.Module
     plan: StepPlan
     optimisers: Optimisers
-    schedule: ScheduleSection
     autocast: Callable[[], AbstractContextManager[None]]
     clip: Callable[[list[nn.Parameter]], None]
     after: Callable[[RunContext, Mapping[str, UpdateReport]], None] | None = None
@@ -66,7 +63,7 @@ def train_step(
         A report per update that ran.
     """
     progress, optimisers = parts.ctx.progress, parts.optimisers
-    factor = rate_factor(parts.schedule, progress.epoch, share)
+    factor = rate_factor(parts.ctx.config.schedule, progress.epoch, share)
     reports: dict[str, UpdateReport] = {}
     due = parts.plan.due(progress.iteration, progress.epoch)
     early = {

@@ -235,7 +235,7 @@ class Trainer:
     def _log(self, done: int, share: float, elapsed: float, waiting: float) -> None:
         assembly, progress = self.assembly, self.assembly.ctx.progress
         parts = assembly.parts
-        factor = rate_factor(parts.schedule, progress.epoch, share)
+        factor = rate_factor(assembly.config.schedule, progress.epoch, share)
         scalars = self.metrics.take()
         for update in parts.plan.updates:
             for group, _ in parts.optimisers.stepped(update, progress.epoch):

@@ -11,7 +11,7 @@ from reid_core.contract.criterion import IdentityOutput
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.model import CLEAN_IMAGE, SAMPLE_LABELS, Branch, Embedding, Tap
-from reid_core.contract.names import check_owned, check_unique, in_order
+from reid_core.contract.names import check_declared, check_owned, in_order
 from reid_core.contract.vectors import DEPLOYED, Embedded, embeddings_of
 from reid_core.contract.views import matches
 from reid_core.errors import ConflictError, PluginError, did_you_mean
@@ -262,20 +262,12 @@ def order_branches(
         PluginError: a name outside its owner's space, an unknown read, a cycle.
         ConflictError: two writers of one output.
     """
-    for owner, branch in owned:
-        embeddings = [e.name for e in branch.embeddings]
-        for kind, names in (
-            ("branch", [branch.name]),
-            ("output", branch.writes),
-            ("embedding", embeddings),
-        ):
-            for name in names:
-                check_owned(owner, kind, name)
-    check_unique("branch", [(owner, branch.name) for owner, branch in owned])
-    check_unique("embedding", [(o, e.name) for o, b in owned for e in b.embeddings])
+    check_declared("branch", [(owner, branch.name) for owner, branch in owned])
+    check_declared("embedding", [(o, e.name) for o, b in owned for e in b.embeddings])
     writers: dict[str, str] = dict.fromkeys(taps, "encoder")
     for owner, branch in owned:
         for name in branch.writes:
+            check_owned(owner, "output", name)
             if name in writers:
                 raise ConflictError(
                     f"output '{name}' is written by '{writers[name]}' and by '{branch.name}' of "

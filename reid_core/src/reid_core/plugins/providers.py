@@ -84,8 +84,7 @@ class Providers:
 
         Installed plugins that offer some are imported.
         """
-        others = self._of_others("datasets", self._names("datasets"))
-        return sorted([*self._calls.datasets(), *others], key=lambda pair: pair[1].name)
+        return sorted(self._of_all("datasets"), key=lambda pair: pair[1].name)
 
     def backbone(self, name: str) -> EncoderProvider | None:
         """Return the provider of an encoder, or None where no plugin offers the name."""

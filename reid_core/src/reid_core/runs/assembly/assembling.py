@@ -14,7 +14,7 @@ from reid_core.contract.context import RunContext, StageMaker
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataSet, Source, SourceRequest, relabelled
-from reid_core.contract.stages import Stage, Start
+from reid_core.contract.stages import Start
 from reid_core.contract.step import MAIN
 from reid_core.contract.words import several
 from reid_core.data.augmentation import DeviceAugmentation
@@ -126,7 +126,8 @@ def assemble(
     evaluators = make_evaluators(ctx, tested)
     # The published protocols speak of the test split; held-out people take the plain one.
     validator = None if held_out is None else make_evaluator(ctx, held_out, (STANDARD,))
-    made = _needed(config, plugins, makers)
+    needed = {need.what for plugin in plugins.values() for need in plugin.needs}
+    made = {name: makers[name] for name in labels_in_order(makers, {*needed, *config.labels})}
     coming = {name: labeler.spec for name, (_, labeler) in made.items()}
     add_sources(ctx, plugins, {**ctx.main.fields, **coming})
     samplers = {
@@ -136,8 +137,9 @@ def assemble(
     }
     if trial:
         # Those that the run starts from may need the labels, and are tried with the model.
-        for stage in _stages_of(made):
-            ctx.stage(stage)
+        for _, labeler in made.values():
+            if labeler.stage is not None:
+                ctx.stage(labeler.stage)
     truth = _make_labels(ctx, made, "pid" in makers)
     model = _model(ctx, calls, starts)
     check_fields_of_frames(plugins, model, ctx.main, config.data.frames)
@@ -330,22 +332,6 @@ def _makers(
     return field_makers(owned, ctx.slots, chosen, ctx.main.fields)
 
 
-def _needed(
-    config: RunConfig,
-    plugins: Mapping[str, Plugin],
-    makers: Mapping[str, tuple[str, Labeler]],
-) -> dict[str, tuple[str, Labeler]]:
-    """Return who makes the fields that are made once and that somebody wants."""
-    needed = {need.what for plugin in plugins.values() for need in plugin.needs}
-    names = labels_in_order(makers, {*needed, *config.labels})
-    return {name: makers[name] for name in names}
-
-
-def _stages_of(made: Mapping[str, tuple[str, Labeler]]) -> list[Stage]:
-    """Return the stages that labelers are made of."""
-    return [labeler.stage for _, labeler in made.values() if labeler.stage is not None]
-
-
 def _make_labels(
     ctx: RunContext, made: Mapping[str, tuple[str, Labeler]], identities: bool
 ) -> Source:
@@ -468,7 +454,6 @@ def _step_parts(ctx: RunContext, calls: HookCalls, model: ReidModel) -> StepPart
         wrapped(UpdateForward(model, ctx, calls, plan)),
         plan,
         Optimisers(plan, parameters, config.optim),
-        config.schedule,
         autocast_of(config.engine, ctx.device),
         global_norm_clipper(config.optim.clip_norm),
         calls.after_step if calls.implementers("reid_after_step") else None,

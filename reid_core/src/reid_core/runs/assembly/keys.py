@@ -22,7 +22,6 @@ from torch.nn.modules.dropout import _DropoutNd
 from reid_core.config import IDLE
 from reid_core.contract.context import RunContext
 from reid_core.contract.labelers import Labeler
-from reid_core.contract.plugin import Plugin
 from reid_core.data.label_store import content_hash
 from reid_core.loop.assembly import Assembly
 from reid_core.machine.devices import precision_of
@@ -33,7 +32,10 @@ from reid_core.weights import shipped_weights
 def stage_contents(assembly: Assembly) -> dict[str, Any]:
     """Return everything that a stage's result depends on, as plain data."""
     ctx, config = assembly.ctx, assembly.config
-    files = _named_files(config) | _files_of(assembly.plugins)
+    files = _named_files(config)
+    for name, plugin in assembly.plugins.items():
+        if isinstance(plugin.settings, BaseModel):
+            files |= _named_files(plugin.settings, f"plugins.{name}.")
     # Where files are does not count: what is in them does, and what is in the data is hashed.
     places = {*files, "data.root", "data.also"}
     settings = {
@@ -89,14 +91,6 @@ def _named_files(settings: BaseModel, prefix: str = "") -> dict[str, str]:
             file = value if value.is_file() else shipped_weights().get(value.as_posix())
             if file is not None:
                 found[f"{prefix}{name}"] = content_hash(file)
-    return found
-
-
-def _files_of(plugins: Mapping[str, Plugin]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, plugin in plugins.items():
-        if isinstance(plugin.settings, BaseModel):
-            found |= _named_files(plugin.settings, f"plugins.{name}.")
     return found
 
 

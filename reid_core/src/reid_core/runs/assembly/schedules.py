@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from reid_core.contract.names import check_owned, check_unique, in_order
+from reid_core.contract.names import check_declared, in_order
 from reid_core.contract.plugin import CORE
 from reid_core.contract.step import MAIN, MAIN_PASS, Group, Pass, Schedule, Update
 from reid_core.contract.vectors import DEPLOYED
@@ -33,17 +33,9 @@ def merge_schedules(
         PluginError: a name outside its owner's space, or one that nobody declares.
         ConflictError: two groups want one parameter, two updates one group; both are named.
     """
-    for owner, schedule in owned:
-        for kind, names in (
-            ("group", [g.name for g in schedule.groups]),
-            ("update", [u.name for u in schedule.updates]),
-            ("pass", [p.name for p in _passes_of(schedule)]),
-        ):
-            for name in names:
-                check_owned(owner, kind, name)
-    check_unique("group", [(o, g.name) for o, s in owned for g in s.groups])
-    check_unique("update", [(o, u.name) for o, s in owned for u in s.updates])
-    check_unique("pass", [(o, p.name) for o, s in owned for p in _passes_of(s)])
+    check_declared("group", [(o, g.name) for o, s in owned for g in s.groups])
+    check_declared("update", [(o, u.name) for o, s in owned for u in s.updates])
+    check_declared("pass", [(o, p.name) for o, s in owned for p in _passes_of(s)])
     groups = _groups(owned, params, new_layers_scale)
     updates = _updates(owned, groups, params)
     updates = _standing(updates)
