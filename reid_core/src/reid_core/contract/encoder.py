@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -56,28 +56,6 @@ class Encoder(nn.Module):
         """Take over the conventions of the weights that are loaded into it."""
 
 
-class Modules(Protocol):
-    """Modules by name, as ``torch.nn.ModuleDict`` has them."""
-
-    def __getitem__(self, key: str, /) -> nn.Module:
-        """Return a module."""
-
-    def __contains__(self, key: str, /) -> bool:
-        """Return whether there is a module of the name."""
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield the names."""
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-
-    def keys(self) -> KeysView[str]:
-        """Return the names."""
-
-    def items(self) -> ItemsView[str, nn.Module]:
-        """Return the names with their modules."""
-
-
 class TrainedModel(Protocol):
     """What a run's model shows to plugins; it is a ``torch.nn.Module``."""
 
@@ -86,11 +64,11 @@ class TrainedModel(Protocol):
         """The encoder."""
 
     @property
-    def branches(self) -> Modules:
+    def branches(self) -> nn.ModuleDict:
         """The modules of all branches by name."""
 
     @property
-    def criteria(self) -> Modules:
+    def criteria(self) -> nn.ModuleDict:
         """The identity criteria by embedding."""
 
     @property

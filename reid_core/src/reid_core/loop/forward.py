@@ -74,7 +74,10 @@ class UpdateForward(nn.Module):
             batches: a prepared batch of every source that the update's passes name.
         """
         if any(one.of is not None for one in update.passes):
-            return self._again(update)
+            # It stands on what earlier updates of the step computed.
+            shown = {one.name: self._shown[str(one.of)] for one in update.passes}
+            again = {name: replace(view, name=name, shared=False) for name, view in shown.items()}
+            return self._seen(update, again, {})
         ctx, calls, first = self._ctx, self._calls, update.passes[0]
         batch = batches[first.source]
         views: dict[str, PassView] = {}
@@ -92,14 +95,6 @@ class UpdateForward(nn.Module):
         for name in self._plan.shown_again & views.keys():
             self._shown[name] = _detached(views[name])
         return self._seen(update, views, identity)
-
-    def _again(self, update: Update) -> tuple[StepView, dict[str, LossTerm]]:
-        """Return an update that stands on what earlier ones of the step computed."""
-        views = {
-            one.name: replace(self._shown[str(one.of)], name=one.name, shared=False)
-            for one in update.passes
-        }
-        return self._seen(update, views, {})
 
     def _seen(
         self, update: Update, views: Mapping[str, PassView], identity: Mapping[str, IdentityTerm]

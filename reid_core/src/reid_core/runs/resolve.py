@@ -216,7 +216,8 @@ def _wishes(plugins: Mapping[str, Plugin], ruled: Mapping[str, Any]) -> dict[str
                 raise PluginError(
                     f"plugin '{name}' wants the unknown key '{key}'{_nearest(key, known_keys())}"
                 )
-            if _given(ruled, key):
+            section, _, leaf = key.partition(".")
+            if leaf in ruled.get(section, {}):
                 continue
             other = wanted.setdefault(key, (name, value))
             if other[1] != value:
@@ -229,8 +230,3 @@ def _wishes(plugins: Mapping[str, Plugin], ruled: Mapping[str, Any]) -> dict[str
         section, _, leaf = key.partition(".")
         nested.setdefault(section, {})[leaf] = value
     return nested
-
-
-def _given(values: Mapping[str, Any], key: str) -> bool:
-    section, _, leaf = key.partition(".")
-    return leaf in values.get(section, {})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ def assemble(
     ctx, held_out, tested = _context(resolved, folder, cache, say, dataset)
     ctx.rehearsal, ctx.trial, ctx.stages = rehearsal, trial, stages
     if not trial and not rehearsal:
-        ctx.try_out = try_out or _Trial(resolved, cache, dataset, stages)
+        ctx.try_out = try_out or _trial_of(resolved, cache, dataset, stages)
     config = ctx.config
     makers = _makers(ctx, plugins, calls)
     if dataset is None:
@@ -393,37 +394,26 @@ class _Untried(Exception):
     """What stands behind this place cannot be tried out without training."""
 
 
-@dataclass
-class _Trial:
-    """Assemble a run once as it would be, with stages that are not trained.
+def _trial_of(
+    resolved: Resolved, cache: Path, dataset: DataSet | None, stages: StageMaker | None
+) -> Callable[[], None]:
+    """Return what assembles a run once as it would be, with stages that are not trained.
+
+    It raises what assembling would raise after the training of its stages.
 
     Args:
         resolved: configuration and plugins, of which the trial makes new instances.
         cache: the user's cache folder.
         dataset, stages: see `assemble`.
-        done: whether it was tried already.
     """
 
-    resolved: Resolved
-    cache: Path
-    dataset: DataSet | None
-    stages: StageMaker | None
-    done: bool = False
-
-    def __call__(self) -> None:
-        """Raise what assembling it would raise after the training of its stages."""
-        if self.done:
-            return
-        self.done = True
+    @functools.cache
+    def try_out() -> None:
+        fresh = resolved.renewed()
         with suppress(_Untried):
-            assemble(
-                self.resolved.renewed(),
-                cache=self.cache,
-                say=_silent,
-                dataset=self.dataset,
-                stages=self.stages,
-                trial=True,
-            )
+            assemble(fresh, cache=cache, say=_silent, dataset=dataset, stages=stages, trial=True)
+
+    return try_out
 
 
 def _silent(line: str) -> None:

@@ -78,7 +78,7 @@ def apply_starts(ctx: RunContext, owned: Sequence[tuple[str, Start]], model: Rei
     for owner, start in owned:
         trained = ctx.stage(start.stage).model
         theirs = trained.state_dict()
-        fitting = {name for name, value in theirs.items() if _fits(value, ours.get(name))}
+        fitting = {n for n in ours.keys() & theirs.keys() if ours[n].shape == theirs[n].shape}
         for pattern in start.entries:
             if not fnmatch.filter(fitting, pattern):
                 raise PluginError(
@@ -112,10 +112,6 @@ def apply_starts(ctx: RunContext, owned: Sequence[tuple[str, Start]], model: Rei
                 ours[name].copy_(theirs[name])
         if any(name.startswith("encoder.") for name in names):
             model.encoder.follow(trained.encoder.conventions)
-
-
-def _fits(value: Tensor, other: Tensor | None) -> bool:
-    return other is not None and other.shape == value.shape
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
