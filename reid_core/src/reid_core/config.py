@@ -393,10 +393,10 @@ class RunConfig(Section):
     """Each plugin's validated settings."""
 
     @model_validator(mode="after")
-    def _selection_has_identities(self) -> RunConfig:
-        chosen = self.evaluation.select
+    def _sections_fit(self) -> RunConfig:
+        data, chosen = self.data, self.evaluation.select
         if chosen != "last":
-            if not self.data.validation:
+            if not data.validation:
                 raise ValueError(
                     f"evaluation.select = '{chosen}' needs identities to validate on: set "
                     "data.validation to their share, 0.1 say"
@@ -406,20 +406,11 @@ class RunConfig(Section):
                     f"evaluation.select = '{chosen}' needs evaluations to select from: set "
                     "evaluation.every to a number of epochs"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _padding_is_less_than_the_image(self) -> RunConfig:
-        if self.augment.pad >= min(self.data.size):
+        if self.augment.pad >= min(data.size):
             raise ValueError(
                 f"augment.pad = {self.augment.pad} would show windows without any image: it must "
-                f"be less than data.height and data.width ({self.data.height} x {self.data.width})"
+                f"be less than data.height and data.width ({data.height} x {data.width})"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _batches_fit(self) -> RunConfig:
-        data = self.data
         if data.sampler.startswith("pk") and data.batch_size % data.instances:
             raise ValueError(
                 f"data.batch_size = {data.batch_size} is not a multiple of data.instances = "

@@ -38,13 +38,10 @@ def list_data() -> None:
         kind = "" if provider.kind == "dataset" else " (training source)"
         title = f"{provider.name}{variants}{sizes}{kind}: {provider.summary} [{owner}]"
         click.echo(_wrapped(title, width, indent=""))
-        if provider.fields:
-            click.echo(_wrapped(f"fields: {', '.join(provider.fields)}", width, indent="    "))
-        if provider.layout:
-            first, *clauses = provider.layout.split("; ")
-            click.echo(_wrapped(f"layout: {first}", width, indent="    "))
-            for clause in clauses:
-                click.echo(_wrapped(clause, width, indent="    "))
+        facts = [f"fields: {', '.join(provider.fields)}"] if provider.fields else []
+        facts += f"layout: {provider.layout}".split("; ") if provider.layout else []
+        for fact in facts:
+            click.echo(_wrapped(fact, width, indent="    "))
         click.echo()
     for plugin, reason in known.broken.items():
         click.echo(f"not searched: {plugin}: {reason}", err=True)

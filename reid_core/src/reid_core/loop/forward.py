@@ -183,18 +183,15 @@ class UpdateForward(nn.Module):
                     f"{type(loss).__name__}"
                 )
             check_owned(owner, "loss term", loss.name)
+            wrong = ""
             if loss.name in terms:
-                raise PluginError(f"plugin '{owner}': loss term '{loss.name}' is returned twice")
-            if not isinstance(loss.value, Tensor):
-                raise PluginError(
-                    f"plugin '{owner}': loss term '{loss.name}' is a "
-                    f"{type(loss.value).__name__}; it must be a scalar tensor"
-                )
-            if loss.value.dim():
-                raise PluginError(
-                    f"plugin '{owner}': loss term '{loss.name}' has shape "
-                    f"{tuple(loss.value.shape)}; it must be a scalar"
-                )
+                wrong = "is returned twice"
+            elif not isinstance(loss.value, Tensor):
+                wrong = f"is a {type(loss.value).__name__}; it must be a scalar tensor"
+            elif loss.value.dim():
+                wrong = f"has shape {tuple(loss.value.shape)}; it must be a scalar"
+            if wrong:
+                raise PluginError(f"plugin '{owner}': loss term '{loss.name}' {wrong}")
             terms[loss.name] = loss
         wanted = {name: term for name, term in sorted(terms.items()) if step.wants(name)}
         if not wanted:
