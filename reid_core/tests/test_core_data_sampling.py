@@ -189,14 +189,6 @@ def test_shards_are_the_whole_batch(name: str, world: int, epoch: int) -> None:
                 assert (groups == groups[:, :1]).all()
 
 
-def test_a_batch_that_cannot_be_divided_is_refused() -> None:
-    sampler = make_sampler("random", PIDS, CAMIDS, 16)
-    with pytest.raises(
-        ConfigError, match="16 rows cannot be divided over 3 processes; set batch_size"
-    ):
-        next(shard(sampler.epoch(0), 0, 3))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

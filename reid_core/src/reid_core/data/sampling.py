@@ -110,19 +110,11 @@ def shard(batches: Iterable[Rows], rank: int, world: int) -> Iterator[Draw]:
     them whole where `check_shares` does not refuse it.
 
     Args:
-        batches: global batches of one epoch, in order.
+        batches: global batches of one epoch, in order, of multiples of ``world`` rows.
         rank, world: which share of how many.
-
-    Raises:
-        ConfigError: a batch cannot be divided evenly.
     """
     start = 0
     for rows in batches:
-        if len(rows) % world:
-            raise ConfigError(
-                f"a batch of {len(rows)} rows cannot be divided over {world} processes; set "
-                f"batch_size to a multiple of {world}"
-            )
         share = len(rows) // world
         own = slice(rank * share, (rank + 1) * share)
         positions = np.arange(start, start + len(rows), dtype=np.int64)

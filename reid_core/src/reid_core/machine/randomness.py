@@ -19,13 +19,12 @@ def scope_seed(seed: int, *scope: str | int) -> int:
 
 
 @contextmanager
-def scoped(seed: int, *scope: str | int, cuda: bool = False) -> Iterator[None]:
+def scoped(seed: int, *scope: str | int) -> Iterator[None]:
     """Run a block with torch, NumPy and Python random streams of its own; restore them after.
 
     Args:
         seed: the run's seed.
         scope: what the randomness is for.
-        cuda: whether the current CUDA device's stream is scoped as well.
     """
     import random
 
@@ -34,10 +33,8 @@ def scoped(seed: int, *scope: str | int, cuda: bool = False) -> Iterator[None]:
 
     value = scope_seed(seed, *scope)
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(value)
-        if cuda:
-            torch.cuda.manual_seed(value)
         random.seed(value)
         np.random.seed(value & 0xFFFFFFFF)
         try:

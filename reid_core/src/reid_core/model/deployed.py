@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
@@ -149,6 +150,14 @@ class Deployed(nn.Module):
         if self.beside:
             shapes["read"] = tuple({0: free[0]} for _ in self.beside)
         return shapes
+
+    def program(self) -> torch.export.ExportedProgram:
+        """Return it as a program of ``torch.export`` with its free axes."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(
+                self, self.arguments(2), dynamic_shapes=self.dynamic_shapes()
+            )
 
     def arguments(self, rows: int) -> tuple[Tensor, ...]:
         """Return arguments for some images: noise, and of the rest what stands for unknown."""

@@ -128,10 +128,7 @@ def write_program(model: Deployed, path: Path, stated: str) -> Callable[..., Ten
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(
-            model, model.arguments(2), dynamic_shapes=model.dynamic_shapes()
-        )
-        torch.export.save(program, path, extra_files={f"{KEY}.json": stated})
+        torch.export.save(model.program(), path, extra_files={f"{KEY}.json": stated})
         compute: Callable[..., Tensor] = torch.export.load(path).module()
     return compute
 

@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from reid_core.contract.encoder import Encoder
-from reid_core.contract.model import CLEAN_IMAGE, FRAME_POOLINGS, Branch
+from reid_core.contract.model import CLEAN_IMAGE, Branch
 from reid_core.contract.vectors import vector_of
-from reid_core.errors import PluginError, did_you_mean
 
 IMAGES = ("image", CLEAN_IMAGE)
 """Names of what an encoder or a branch sees of every frame."""
@@ -20,16 +19,11 @@ class FramePool(nn.Module):
     """Pool the vectors of a tracklet's frames ``B T D`` to one ``B D``.
 
     Args:
-        kind: ``mean`` or ``max``.
+        kind: one of `FRAME_POOLINGS`: ``mean`` or ``max``.
     """
 
     def __init__(self, kind: str = "mean") -> None:
         super().__init__()
-        if kind not in FRAME_POOLINGS:
-            raise PluginError(
-                f"there is no pooling of frames '{kind}'{did_you_mean(kind, FRAME_POOLINGS)} "
-                f"({', '.join(FRAME_POOLINGS)})"
-            )
         self.kind = kind
 
     def forward(self, vectors: Tensor) -> Tensor:

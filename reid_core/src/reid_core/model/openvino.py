@@ -24,10 +24,7 @@ def write_openvino(model: Deployed, path: Path, stated: str) -> Callable[..., Te
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(
-            model, model.arguments(2), dynamic_shapes=model.dynamic_shapes()
-        )
-        converted = openvino.convert_model(program)
+        converted = openvino.convert_model(model.program())
     for given, name in zip(converted.inputs, model.names(), strict=True):
         given.get_tensor().set_names({name})
     converted.outputs[0].get_tensor().set_names({"features"})

@@ -24,7 +24,7 @@ from reid_core.data.joining import joined, set_names, set_number
 from reid_core.data.loading import BatchLoader
 from reid_core.data.sidecars import with_field_folders
 from reid_core.data.validation import split_validation
-from reid_core.errors import DataError, PluginError
+from reid_core.errors import DataError
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.catalogue import check_decay
 from reid_core.loop.forward import UpdateForward
@@ -430,10 +430,6 @@ def _step_parts(ctx: RunContext, calls: HookCalls, model: ReidModel) -> StepPart
             one.weights, calls.implementers("reid_weights"), f"pass '{one.name}': weights"
         )
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    grouped = {name for group in plan.groups.values() for name in group.parameters}
-    stray = sorted(set(parameters) - grouped)
-    if stray:
-        raise PluginError(f"parameter '{stray[0]}' is in no optimiser group")
     if config.engine.compile:
         model.encoder.compile()
     if ctx.world_size > 1:
