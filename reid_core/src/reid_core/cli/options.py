@@ -16,6 +16,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 DEVICES = "auto, cpu, cuda, cuda:N, mps or xpu."
 """What ``--device`` takes, for its help."""
 
+
+def _pairs(form: str, explanation: str, *names: str) -> Callable[[_F], _F]:
+    """Return an option that takes pairs, as many as one likes."""
+    return click.option(*names, multiple=True, metavar=form, help=explanation)
+
+
 _RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
     click.option("--plugins", "-p", metavar="A,B", help="Plugins to run, in any order."),
     click.option(
@@ -37,40 +43,18 @@ _RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
     click.option("--seed", type=click.IntRange(0), help="Seed of everything random."),
     click.option("--device", metavar="DEV", help=DEVICES),
     click.option("--embed", metavar="A,B", help="Embeddings to evaluate and export."),
-    click.option(
-        "--label",
-        "labels",
-        multiple=True,
-        metavar="FIELD=PLUGIN",
-        help="Who makes a field, even where the data set has it.",
+    _pairs(
+        "FIELD=PLUGIN", "Who makes a field, even where the data set has it.", "--label", "labels"
     ),
-    click.option(
-        "--field",
-        "fields",
-        multiple=True,
-        metavar="FIELD=DIR",
-        help="Folder of side-car files of a field.",
-    ),
-    click.option(
-        "--source",
-        "sources",
-        multiple=True,
-        metavar="NAME=PROVIDER",
-        help="Who provides a further training source.",
-    ),
-    click.option(
-        "--own",
-        multiple=True,
-        metavar="SLOT=PLUGIN",
-        help="Who fills a slot that two plugins claim.",
-    ),
-    click.option(
+    _pairs("FIELD=DIR", "Folder of side-car files of a field.", "--field", "fields"),
+    _pairs("NAME=PROVIDER", "Who provides a further training source.", "--source", "sources"),
+    _pairs("SLOT=PLUGIN", "Who fills a slot that two plugins claim.", "--own"),
+    _pairs(
+        "KEY=VALUE",
+        "Any key: optim.lr=1e-3, or a plugin's: san.weight=0.5.",
         "--set",
         "-s",
         "settings",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Any key: optim.lr=1e-3, or a plugin's: san.weight=0.5.",
     ),
 )
 
