@@ -143,6 +143,7 @@ class PhotometricPolicy:
         return np.stack([*factors, hue, grey, sigma], axis=1).astype(np.float32)
 
 
+@dataclass(frozen=True)
 class DeviceAugmentation:
     """Make device batches of the loader's host batches.
 
@@ -152,15 +153,9 @@ class DeviceAugmentation:
         memory_format: memory format of the images.
     """
 
-    def __init__(
-        self,
-        photometric: PhotometricPolicy | None = None,
-        erasing: ErasingPolicy | None = None,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> None:
-        self.photometric = photometric
-        self.erasing = erasing
-        self.memory_format = memory_format
+    photometric: PhotometricPolicy | None = None
+    erasing: ErasingPolicy | None = None
+    memory_format: torch.memory_format = torch.contiguous_format
 
     def prepare(self, host_batch: Batch, device: torch.device) -> Batch:
         """Move a batch to the device, change its colours, normalise it and make ``erased``.

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class _Filling:
     tasks: list[Future[None]] = field(default_factory=list)
 
 
+@dataclass(eq=False, repr=False)
 class BatchLoader:
     """Load batches of one source.
 
@@ -70,33 +71,23 @@ class BatchLoader:
         DataError: the source is empty or lacks a field.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        size: tuple[int, int],
-        fields: Sequence[str] = (),
-        policy: GeometryPolicy | None = None,
-        threads: int = 2,
-        prefetch: int = 3,
-        seed: int = 0,
-        pin_memory: bool = False,
-        erasing: ErasingPolicy | None = None,
-        photometric: PhotometricPolicy | None = None,
-        clips: ClipPolicy | None = None,
-    ) -> None:
+    source: Source
+    size: tuple[int, int]
+    fields: InitVar[Sequence[str]] = ()
+    policy: GeometryPolicy | None = None
+    threads: int = 2
+    prefetch: int = 3
+    seed: int = 0
+    pin_memory: bool = False
+    erasing: ErasingPolicy | None = None
+    photometric: PhotometricPolicy | None = None
+    clips: ClipPolicy | None = None
+
+    def __post_init__(self, fields: Sequence[str]) -> None:
+        source = self.source
         if not source.samples:
             raise DataError(f"source '{source.name}' has no samples")
-        self.source = source
-        self.size = size
         self.specs: dict[str, FieldSpec] = {name: _spec(source, name) for name in fields}
-        self.policy = policy
-        self.threads = threads
-        self.prefetch = prefetch
-        self.seed = seed
-        self.pin_memory = pin_memory
-        self.erasing = erasing
-        self.photometric = photometric
-        self.clips = clips
         self.seconds_waited = 0.0
         """Time that consumers of all `load` calls have spent waiting for a batch."""
         self._labels = {
