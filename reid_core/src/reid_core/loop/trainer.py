@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,6 +40,7 @@ class Interrupted(ReidError):
     exit_code = 130
 
 
+@dataclass(eq=False)
 class Trainer:
     """Train an assembled run.
 
@@ -49,20 +50,17 @@ class Trainer:
         advance: is told after every step how many images it took (a progress bar).
     """
 
-    def __init__(
-        self,
-        assembly: Assembly,
-        checkpoint: Path | None = None,
-        advance: Callable[[int], None] = lambda images: None,
-    ) -> None:
-        self.assembly = assembly
-        self.checkpoint = checkpoint
-        self.advance = advance
+    assembly: Assembly
+    checkpoint: Path | None = None
+    advance: Callable[[int], None] = lambda images: None
+
+    def __post_init__(self) -> None:
         self.metrics = StepMetrics()
         self.selection: Selection | None = None
         self.selected: Selected | None = None
-        if checkpoint is not None and assembly.config.evaluation.validates_on is not None:
-            self.selection = Selection(checkpoint.parent)
+        selects = self.assembly.config.evaluation.validates_on is not None
+        if self.checkpoint is not None and selects:
+            self.selection = Selection(self.checkpoint.parent)
         self.images = 0
         self.seconds = 0.0
         self.waited = 0.0

@@ -185,7 +185,7 @@ class ReidModel(nn.Module):
 
     def embed(self, outputs: Mapping[str, Tensor], scope: Scope) -> dict[str, Embedded]:
         """Return the embeddings whose inputs are among the outputs."""
-        return Values(outputs, self.embeddings, self.heads, scope).vectors()
+        return Values(dict(outputs), self.embeddings, self.heads, scope).vectors()
 
 
 def gathered(embedded: Embedded) -> Embedded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from reid_core.contract.vectors import Embedded, vector_from, vector_of
 from reid_core.errors import UnknownNameError
 
 
+@dataclass
 class Values:
     """Values by name.
 
@@ -24,31 +26,25 @@ class Values:
         of_frames: names of what has a row per frame; the rest has one per sample.
     """
 
-    def __init__(
-        self,
-        known: Mapping[str, Tensor],
-        embeddings: Mapping[str, Embedding],
-        heads: Mapping[str, nn.Module] | nn.ModuleDict,
-        scope: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
-        frames: int = 1,
-        of_frames: Collection[str] = (),
-    ) -> None:
-        self._known = dict(known)
-        self._embeddings, self._heads, self._scope = embeddings, heads, scope
-        self._embedded: dict[str, Embedded] = {}
-        self._frames, self._of_frames = frames, of_frames
+    known: dict[str, Tensor]
+    embeddings: Mapping[str, Embedding]
+    heads: Mapping[str, nn.Module] | nn.ModuleDict
+    scope: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()
+    frames: int = 1
+    of_frames: Collection[str] = ()
+    _embedded: dict[str, Embedded] = field(default_factory=dict)
 
     def add(self, outputs: Mapping[str, Tensor]) -> None:
         """Add outputs."""
-        self._known.update(outputs)
+        self.known.update(outputs)
 
     def get(self, name: str) -> Tensor | None:
         """Return a value, or None where there is none of the name."""
-        if name in self._known:
-            return self._known[name]
+        if name in self.known:
+            return self.known[name]
         if vector_of(name) is None:
             return None
-        return vector_from(name, self.embedded, self._embeddings)
+        return vector_from(name, self.embedded, self.embeddings)
 
     def __contains__(self, name: str) -> bool:
         return self.get(name) is not None
@@ -61,17 +57,17 @@ class Values:
 
     def vectors(self) -> dict[str, Embedded]:
         """Return the vectors of all embeddings whose inputs are there."""
-        found = {name: self.embedded(name) for name in self._heads}
+        found = {name: self.embedded(name) for name in self.heads}
         return {name: one for name, one in found.items() if one is not None}
 
     def embedded(self, name: str) -> Embedded | None:
         """Return an embedding's vectors, or None where its input is not there."""
-        if name not in self._embedded and name in self._heads:
-            read = self._embeddings[name].reads
+        if name not in self._embedded and name in self.heads:
+            read = self.embeddings[name].reads
             raw = self.get(read)
             if raw is None:
                 return None
-            frames = self._frames if read in self._of_frames else None
-            with self._scope(name):
-                self._embedded[name] = self._heads[name](raw, frames)
+            frames = self.frames if read in self.of_frames else None
+            with self.scope(name):
+                self._embedded[name] = self.heads[name](raw, frames)
         return self._embedded.get(name)

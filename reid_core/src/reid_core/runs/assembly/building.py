@@ -109,7 +109,7 @@ class _Making:
     heads: dict[str, EmbeddingHead] = field(default_factory=dict)
     declared: dict[str, Embedding] = field(default_factory=dict)
 
-    def begin(self, source: str, values: Mapping[str, Tensor]) -> None:
+    def begin(self, source: str, values: dict[str, Tensor]) -> None:
         """Begin with what the data and the encoder give."""
         self.known[source] = Values(
             values,
