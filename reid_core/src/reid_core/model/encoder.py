@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,6 @@ from reid_core.model.trunks import (
     blank_image,
     class_of,
     covers,
-    densest_last_stride,
     dry_maps,
     has_class_token,
     remove_last_stride,
@@ -171,7 +171,10 @@ class TimmEncoder(Encoder):
         if last_stride == 1:
             remove_last_stride(self.trunk, name, size)
         elif last_stride == "auto":
-            last_stride = densest_last_stride(self.trunk, name, size)
+            last_stride = 2
+            with suppress(ConfigError):
+                remove_last_stride(self.trunk, name, size)
+                last_stride = 1
         self.spec = {"name": name, "size": list(size), "last_stride": last_stride}
         self.taps = self._declare_taps(name, size, maps)
 

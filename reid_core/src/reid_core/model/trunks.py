@@ -164,49 +164,30 @@ def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> No
             "patches; set -s model.last_stride=2"
         )
     for label in touched:
-        module = strided[label]
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)
-        else:
-            _replace(trunk, label, nn.Identity())
+        _set_stride(trunk, label, strided[label], 1)
+    wrong = ""
     try:
         _, after = dry_maps(trunk, size, name)
-    except ConfigError as error:
-        _restore(trunk, strided, touched)
-        raise ConfigError(
-            f"model.last_stride = 1 is not possible with '{name}', whose last map is put together "
-            "of parts that reduce in several ways; set -s model.last_stride=2"
-        ) from error
-    # Of an odd number of rows convolutions made one half of them rounded up, poolings down.
-    if abs(after[-1].shape[2] - 2 * before[-1].shape[2]) > 1:
-        _restore(trunk, strided, touched)
-        raise ConfigError(
-            f"model.last_stride = 1 did not double the last map of '{name}' "
-            f"({before[-1].shape[2]} to {after[-1].shape[2]} rows); set -s model.last_stride=2"
-        )
-
-
-def densest_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> int:
-    """Remove the last reduction where that is possible; return 1 there, and 2 elsewhere."""
-    try:
-        remove_last_stride(trunk, name, size)
+        rows, dense = before[-1].shape[2], after[-1].shape[2]
+        # Of an odd number of rows convolutions made one half of them rounded up, poolings down.
+        if abs(dense - 2 * rows) > 1:
+            wrong = f"did not double the last map of '{name}' ({rows} to {dense} rows)"
     except ConfigError:
-        return 2
-    return 1
+        parts = "whose last map is put together of parts that reduce in several ways"
+        wrong = f"is not possible with '{name}', {parts}"
+    if wrong:
+        for label in touched:
+            _set_stride(trunk, label, strided[label], 2)
+        raise ConfigError(f"model.last_stride = 1 {wrong}; set -s model.last_stride=2")
 
 
-def _replace(trunk: nn.Module, label: str, module: nn.Module) -> None:
-    parent, _, leaf = label.rpartition(".")
-    setattr(trunk.get_submodule(parent), leaf, module)
-
-
-def _restore(trunk: nn.Module, strided: Mapping[str, nn.Module], touched: Sequence[str]) -> None:
-    for label in touched:
-        module = strided[label]
-        if isinstance(module, nn.Conv2d):
-            module.stride = (2, 2)
-        else:
-            _replace(trunk, label, module)
+def _set_stride(trunk: nn.Module, label: str, module: nn.Module, stride: int) -> None:
+    """Let a strided convolution be dense and a pooling be gone, or be as they were."""
+    if isinstance(module, nn.Conv2d):
+        module.stride = (stride, stride)
+    else:
+        parent, _, leaf = label.rpartition(".")
+        setattr(trunk.get_submodule(parent), leaf, nn.Identity() if stride == 1 else module)
 
 
 def adapted(
