@@ -34,10 +34,8 @@ _RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
         "--data", "-d", metavar="NAME", help="NAME[/VARIANT][:SIZE]; see `reid data list`."
     ),
     click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set."),
-    click.option(
-        "--also", multiple=True, metavar="NAME[=DIR]", help="A further data set to train on."
-    ),
-    click.option("--test", multiple=True, metavar="NAME[=DIR]", help="A data set to evaluate on."),
+    _pairs("NAME[=DIR]", "A further data set to train on.", "--also"),
+    _pairs("NAME[=DIR]", "A data set to evaluate on.", "--test"),
     click.option("--backbone", "-b", metavar="NAME", help="Encoder of a plugin or of timm."),
     click.option("--epochs", type=click.IntRange(1), help="Length of the training."),
     click.option("--seed", type=click.IntRange(0), help="Seed of everything random."),

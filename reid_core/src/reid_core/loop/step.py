@@ -31,7 +31,7 @@ class StepParts:
         optimisers: of all groups.
         autocast: opens the run's mixed precision.
         clip: clips gradients in place.
-        after: what plugins do after the last update of a step; None where none does anything.
+        after: what plugins do after the last update of a step.
     """
 
     ctx: RunContext
@@ -41,7 +41,7 @@ class StepParts:
     optimisers: Optimisers
     autocast: Callable[[], AbstractContextManager[None]]
     clip: Callable[[list[nn.Parameter]], None]
-    after: Callable[[RunContext, Mapping[str, UpdateReport]], None] | None = None
+    after: Callable[[RunContext, Mapping[str, UpdateReport]], None]
 
 
 def train_step(
@@ -87,9 +87,8 @@ def train_step(
                     if name in report.embedded:
                         criterion.update(report.embedded[name], report.labels)  # type: ignore[operator]
         reports[update.name] = report
-    if parts.after is not None:
-        with torch.no_grad():
-            parts.after(parts.ctx, reports)
+    with torch.no_grad():
+        parts.after(parts.ctx, reports)
     progress.iteration += 1
     progress.step += 1
     return reports

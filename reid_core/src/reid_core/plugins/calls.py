@@ -84,15 +84,10 @@ class HookCalls:
                     f"plugin '{name}', hook {hook}: {', '.join(used)} is not allowed; the core "
                     "orders plugins by name and by what they read and write"
                 )
-            defaults = [
-                p.name
-                for p in inspect.signature(implementation.function).parameters.values()
-                if p.default is not inspect.Parameter.empty
-            ]
-            if defaults:
+            if implementation.kwargnames:
                 raise PluginError(
-                    f"plugin '{name}', hook {hook}: argument '{defaults[0]}' has a default; "
-                    "a default would hide what the core passes"
+                    f"plugin '{name}', hook {hook}: argument '{implementation.kwargnames[0]}' has "
+                    "a default; a default would hide what the core passes"
                 )
             found[name] = implementation
         return found  # in the order in which they were registered

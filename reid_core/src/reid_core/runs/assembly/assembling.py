@@ -363,8 +363,7 @@ def _make_labels(
 
 def _model(ctx: RunContext, calls: HookCalls, starts: Sequence[tuple[str, Start]]) -> ReidModel:
     config = ctx.config
-    everything = sorted({f for source in ctx.sources.values() for f in source.fields})
-    probes = {name: two_rows(ctx, source, everything) for name, source in ctx.sources.items()}
+    probes = {name: two_rows(ctx, source) for name, source in ctx.sources.items()}
     model = build_model(ctx, calls, probes)
     if model.criteria and ctx.num_identities == 1:
         raise DataError(
@@ -442,5 +441,5 @@ def _step_parts(ctx: RunContext, calls: HookCalls, model: ReidModel) -> StepPart
         Optimisers(plan, parameters, config.optim),
         autocast_of(config.engine, ctx.device),
         global_norm_clipper(config.optim.clip_norm),
-        calls.after_step if calls.implementers("reid_after_step") else None,
+        calls.after_step,
     )

@@ -275,17 +275,18 @@ def loader_of(
     )
 
 
-def two_rows(ctx: RunContext, source: Source, fields: Iterable[str]) -> Batch:
-    """Return the first two rows of a source as a prepared batch on the CPU.
+def two_rows(ctx: RunContext, source: Source) -> Batch:
+    """Return the first two rows of a source with all fields, as a prepared batch on the CPU.
 
     Raises:
         DataError: there are fewer than two.
     """
-    wanted = [name for name in fields if name in source.fields]
     if len(source) < 2:
         raise DataError(f"source '{source.name}' has {len(source)} images; two are the least")
     clips = clips_of(ctx.config, source)
-    loader = BatchLoader(source, ctx.config.data.size, wanted, threads=1, clips=clips)
+    loader = BatchLoader(
+        source, ctx.config.data.size, sorted(source.fields), threads=1, clips=clips
+    )
     rows = np.arange(2)
     host = next(loader.load([Draw(rows, rows)], 0))
     return DeviceAugmentation().prepare(host, torch.device("cpu"))
