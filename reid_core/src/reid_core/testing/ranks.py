@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from multiprocessing import set_forkserver_preload
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
+from reid_core.contract.context import RunContext
 from reid_core.contract.step import Update
 from reid_core.contract.views import UpdateReport
+from reid_core.loop import forward
 from reid_core.loop.assembly import Assembly
-from reid_core.loop.forward import UpdateForward
 from reid_core.loop.state import trainable_state
 from reid_core.machine.randomness import StepScopes
+from reid_core.plugins import calls
 from reid_core.testing.subject import Shared, Subject
 from reid_core.testing.tiny import Recorder
 
@@ -143,9 +147,9 @@ def _trained(subject: Subject, other_draws: bool = False) -> dict[str, Any]:
     trainer.metrics.add = keep  # type: ignore[method-assign]
     gradients = _hold_still(assembly)
     if other_draws:
-        _draw_otherwise(assembly)
         assembly.model.train()
-        trainer.train_epoch()
+        with _drawing_otherwise():
+            trainer.train_epoch()
     else:
         trainer.fit()
     state = {name: value.clone() for name, value in trainable_state(assembly.model).items()}
@@ -188,14 +192,15 @@ def _hold_still(assembly: Assembly) -> dict[str, Tensor]:
     return gradients
 
 
-def _draw_otherwise(assembly: Assembly) -> None:
-    forward, ctx = assembly.parts.forward, assembly.ctx
-    assert isinstance(forward, UpdateForward)
+@contextmanager
+def _drawing_otherwise() -> Iterator[None]:
+    """Let all parts of a step draw other numbers than a run of this seed does."""
 
-    def scopes() -> StepScopes:
-        return StepScopes(assembly.config.run.seed + 1, ctx.progress.iteration, ctx.rank)
+    def other(ctx: RunContext) -> StepScopes:
+        return StepScopes(ctx.config.run.seed + 1, ctx.progress.iteration, ctx.rank)
 
-    forward._scopes = scopes  # type: ignore[method-assign]
+    with patch.object(calls, "scopes_of", other), patch.object(forward, "scopes_of", other):
+        yield
 
 
 def _file(subject: Subject, rank: int) -> str:
