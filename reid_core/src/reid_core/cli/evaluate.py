@@ -152,11 +152,10 @@ def evaluate(
         met = seen_before(evaluator.dataset, embedder.learnt_from)
         if met:
             click.echo(met)
-    found = []
     total = sum(len(one.dataset.query) + len(one.dataset.gallery) for one in evaluators)
     with Screen().bar("evaluation", total) as advance:
-        for evaluator in evaluators:
-            found.append(evaluator.evaluate(embedder, advance, HEAD if json_path else 0))
+        heads = HEAD if json_path else 0
+        found = [evaluator.evaluate(embedder, advance, heads) for evaluator in evaluators]
     title = f"{model} on {', '.join(names)}"
     Console().print(results_table([result for one in found for result in one.results], title))
     if json_path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reid_core.contract.words import ByName
 
@@ -81,7 +81,8 @@ class Batch:
             draws={name: move(value) for name, value in self.draws.items()},
             erased=None if self.erased is None else move(self.erased),
         )
-        return replace(moved, **{name: move(getattr(self, name)) for name in OF_ROWS})
+        rows: dict[str, Any] = {name: move(getattr(self, name)) for name in OF_ROWS}
+        return replace(moved, **rows)
 
 
 OF_ROWS = ("image", "pid", "camid", "clothes", "index", "origin")

@@ -46,16 +46,16 @@ def make_optimiser(
             f"{where}: the optimiser '{name}' takes no options ({', '.join(extra)}); they are for "
             "others of torch.optim and timm"
         )
-    kind = {"amsgrad": torch.optim.Adam, **_of_torch()}.get(name)
-    if kind is None:
+    known = _of_torch()
+    if name not in known:
         return _of_timm(values, name, wanted, {**options, **extra}, where)
-    takes = inspect.signature(kind).parameters
+    takes = inspect.signature(known[name]).parameters
     _check_options(where, name, extra, takes)
     options |= {"momentum": wanted.momentum, "betas": betas}
     if name in OPTIMISERS:
         options |= {"nesterov": wanted.nesterov, "amsgrad": name == "amsgrad"}
     options = {key: value for key, value in options.items() if key in takes}
-    return kind(values, **{**options, **extra})
+    return known[name](values, **{**options, **extra})
 
 
 @lru_cache
@@ -67,7 +67,7 @@ def _of_torch() -> dict[str, type[torch.optim.Optimizer]]:
     }
     for name in (*_NOT_STEPPED_SO, "optimizer"):
         kinds.pop(name, None)
-    return kinds
+    return {**kinds, "amsgrad": torch.optim.Adam}
 
 
 def _of_timm(

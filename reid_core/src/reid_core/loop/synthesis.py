@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,7 +80,9 @@ def joined(batch: Batch, synthetics: Sequence[Synthetic]) -> tuple[Batch, Tensor
     if not synthetics:
         return batch, None
     parts = [batch, *(labelled(synthetic, batch) for synthetic in synthetics)]
-    rows = {name: torch.cat([getattr(part, name) for part in parts]) for name in OF_ROWS}
+    rows: dict[str, Any] = {
+        name: torch.cat([getattr(part, name) for part in parts]) for name in OF_ROWS
+    }
     erased = None
     if batch.erased is not None:
         erased = torch.cat([batch.erased, *(part.image for part in parts[1:])])

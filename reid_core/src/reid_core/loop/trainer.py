@@ -91,7 +91,7 @@ class Trainer:
         while progress.epoch < config.schedule.epochs:
             epoch = progress.epoch
             self.train_epoch()
-            if self._stops():
+            if any_rank(self._interrupted):
                 if self.checkpoint:
                     self.save()
                 raise Interrupted(
@@ -142,10 +142,6 @@ class Trainer:
         """Ask `fit` to end after the current step."""
         self._interrupted = True
 
-    def _stops(self) -> bool:
-        """Return whether to end here; ranks end together, for each waits for all in a step."""
-        return any_rank(self._interrupted)
-
     def train_epoch(self) -> None:
         """Train one epoch, or what is left of it: labels, memories, then the steps."""
         assembly, progress = self.assembly, self.assembly.ctx.progress
@@ -168,8 +164,9 @@ class Trainer:
                     elapsed = time.perf_counter() - began
                     waiting = (self._waited() - waited) / max(elapsed, 1e-9)
                     self._log(step + 1 - first, step / steps, elapsed, waiting)
-                # Asking all ranks waits for the device, as logging does; one process need not ask.
-                if (logs or assembly.ctx.world_size == 1) and self._stops():
+                # Ranks end together, for each waits for all in a step. Asking all of them waits for
+                # the device, as logging does; one process need not ask.
+                if (logs or assembly.ctx.world_size == 1) and any_rank(self._interrupted):
                     break
         finally:
             for stream in streams.values():

@@ -273,7 +273,14 @@ def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Mod
         try:
             model = timm.create_model(name, pretrained=True, **options)
         except Exception as error:
-            raise _no_weights(name, error) from error
+            from huggingface_hub.constants import HF_HUB_CACHE as home
+
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            raise ConfigError(
+                f"pretrained weights of '{name}' are neither in {home} nor reachable: copy them "
+                "there, give a file with -s model.pretrained=FILE, or train from random weights "
+                f"with -s model.pretrained=false ({reason})"
+            ) from error
     return model
 
 
@@ -297,17 +304,6 @@ def load_weights(trunk: nn.Module, name: str, path: Path, importer: str = "auto"
     classifier = config.get("classifier", "fc")
     heads = tuple(f"{h}." for h in ([classifier] if isinstance(classifier, str) else classifier))
     return fill_weights(trunk, weights, name, heads=heads, adapt=partial(adapted, trunk))
-
-
-def _no_weights(name: str, error: Exception) -> ConfigError:
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    from huggingface_hub.constants import HF_HUB_CACHE as home
-
-    return ConfigError(
-        f"pretrained weights of '{name}' are neither in {home} nor reachable: copy them there, "
-        f"give a file with -s model.pretrained=FILE, or train from random weights with "
-        f"-s model.pretrained=false ({reason})"
-    )
 
 
 def verify_taps(

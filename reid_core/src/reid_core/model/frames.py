@@ -86,18 +86,16 @@ def fitted(
             anything is of frames, what is of samples is repeated for them.
         names: of what is of frames.
     """
-    found = list(values)
-    if clips:
-        return [
-            value.unflatten(0, (-1, frames)) if name in names else value
-            for name, value in zip(reads, found, strict=True)
-        ]
-    if frames == 1 or set(reads).isdisjoint(names):
-        return found
-    return [
-        value if name in names else _for_every_frame(value, frames)
-        for name, value in zip(reads, found, strict=True)
-    ]
+    if not clips and (frames == 1 or set(reads).isdisjoint(names)):
+        return list(values)
+    found = []
+    for name, value in zip(reads, values, strict=True):
+        if clips and name in names:
+            value = value.unflatten(0, (-1, frames))
+        elif not clips and name not in names:
+            value = _for_every_frame(value, frames)
+        found.append(value)
+    return found
 
 
 def _for_every_frame(value: Tensor, frames: int) -> Tensor:

@@ -162,7 +162,9 @@ def _run(
             if leads:
                 write_json(folder / UNTRAINED, plain_results(untrained))
         elif config.evaluation.untrained:
-            untrained = _stored_untrained(folder)
+            kept = folder / UNTRAINED
+            if kept.is_file():
+                untrained = read_results(json.loads(kept.read_text("utf-8")))
         epochs = config.schedule.epochs - assembly.ctx.progress.epoch
         images = epochs * (config.schedule.iterations_per_epoch or 0) * config.data.batch_size
         with bars("training", images) as trainer.advance, _stop_on_interrupt(trainer.interrupt):
@@ -195,12 +197,6 @@ def _run(
         trainer.emit(RunEnded(folder, outcome, spent))
     say(closing_line(spent))
     return RunSummary(folder, results, untrained, _all_metrics(assembly, final))
-
-
-def _stored_untrained(folder: Path) -> tuple[RetrievalResult, ...]:
-    """Return what a run that goes on found before its first step."""
-    path = folder / UNTRAINED
-    return read_results(json.loads(path.read_text("utf-8"))) if path.is_file() else ()
 
 
 def _measured(result: RetrievalResult) -> tuple[object, ...]:

@@ -65,8 +65,9 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
             making.begin(source, {"image": batch.image, CLEAN_IMAGE: batch.image, **read, **maps})
     built = making.branches(ordered)
     making.check_heads()
-    for embedding, dims in making.deployed():
-        more = calls.embedding_branches(ctx, embedding, dims)
+    deployed = [head for _, head in sorted(making.heads.items()) if head.declaration.at_test]
+    for head in deployed:
+        more = calls.embedding_branches(ctx, head.declaration, dims_of(head))
         _check_further(more)
         given = {name: head.declaration for name, head in making.heads.items()}
         built += making.branches(order_branches(more, making.taps, fields, given))
@@ -129,14 +130,6 @@ class _Making:
             built.append(self._built(branch))
             self._settle()
         return built
-
-    def deployed(self) -> list[tuple[Embedding, dict[str, int]]]:
-        """Return what is declared for the test, with the lengths of its vectors."""
-        return [
-            (head.declaration, dims_of(head))
-            for _, head in sorted(self.heads.items())
-            if head.declaration.at_test
-        ]
 
     def check_heads(self) -> None:
         """Refuse an embedding whose input nobody wrote."""
