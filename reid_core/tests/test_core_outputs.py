@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,20 @@ def test_a_device_is_written_to_where_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("tempfile.TemporaryFile", never)
     assert checked_output(Path("/dev/null")) == Path("/dev/null")
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="has no streams as files")
+def test_text_for_stdout_follows_its_lines_wherever_it_goes(tmp_path: Path) -> None:
+    link, out = tmp_path / "stdout", tmp_path / "out.txt"
+    link.symlink_to("/dev/stdout")  # what is wrong must not replace the machine's own
+    code = (
+        "import sys, pathlib; from reid_core.outputs import checked_output, write_json; "
+        "print('before'); path = checked_output(pathlib.Path(sys.argv[1])); write_json(path, [1])"
+    )
+    with out.open("w") as file:
+        subprocess.run([sys.executable, "-c", code, str(link)], check=True, stdout=file)
+    assert link.is_symlink()
+    assert out.read_text().split() == ["before", "[", "1", "]"]
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:

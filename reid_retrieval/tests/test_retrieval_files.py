@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +364,36 @@ def test_a_published_name_says_by_which_rule_it_is_scored(
     lines = capsys.readouterr().out.splitlines()
     assert "market1501: the rule 'standard'" in lines
     assert any(line.startswith("cross-clothes: cross-clothes v1: query all;") for line in lines)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes as files")
+def test_pipes_are_written_to_and_stay(
+    both: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "results.json"
+    os.mkfifo(pipe)
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.append(pipe.read_text("utf-8")), daemon=True)
+    reader.start()
+    assert main(["evaluate", str(both), "--json", str(pipe)]) == 0
+    assert pipe.is_fifo()
+    reader.join(10)
+    (stored,) = json.loads(said[0])
+    assert stored["protocol"] == "standard"
+    assert not list(tmp_path.glob(".part*"))
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="has no streams as files")
+def test_results_for_stdout_follow_its_lines_wherever_it_goes(both: Path, tmp_path: Path) -> None:
+    link, out = tmp_path / "stdout", tmp_path / "out.txt"
+    link.symlink_to("/dev/stdout")  # what is wrong must not replace the machine's own
+    words = [sys.executable, "-m", "reid_retrieval", "evaluate", str(both), "--json", str(link)]
+    with out.open("w") as file:
+        subprocess.run(words, check=True, stdout=file)
+    assert link.is_symlink()
+    first, _, rest = out.read_text("utf-8").partition("\n[")
+    assert "mAP" in first
+    assert len(json.loads("[" + rest)) == 1
 
 
 def test_errors_are_one_line_and_exit_code_2(

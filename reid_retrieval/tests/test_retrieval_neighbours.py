@@ -272,8 +272,13 @@ def test_a_bad_row_of_a_later_block_keeps_its_number() -> None:
 def test_features_that_float32_cannot_compare(precision: Precision) -> None:
     with pytest.raises(DataError, match=r"queries 0 to 3 are not finite: .* too large"):
         nearest(FEATURES * 1e30, FEATURES * 1e30, 1, precision=precision)
-    with pytest.raises(DataError, match=r"not finite: .* nearly zero; scale them"):
-        nearest(FEATURES, FEATURES * 1e-42, 1, precision=precision)
+    for tiny in (1e-42, 1e-38, 1e-20):
+        with pytest.raises(DataError, match=r"the smallest norm .* nearly zero; scale them"):
+            nearest(FEATURES, FEATURES * tiny, 1, precision=precision)
+        with pytest.raises(DataError, match=r"the largest norm .* nearly zero; scale them"):
+            nearest(
+                *(FEATURES * tiny, FEATURES * tiny, 1), distance="euclidean", precision=precision
+            )
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

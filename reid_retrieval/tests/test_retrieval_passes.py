@@ -272,9 +272,16 @@ def test_features_of_norm_0_on_both_sides() -> None:
     assert result.per_query.first_hit.tolist() == [2]
     (line,) = ranked_rows(queries, gallery, [0])
     assert line.similarities.tolist() == [0, 0, 0]
-    tiny = FeatureSet(np.eye(3) * 1e-42, gallery.labels)
-    with pytest.raises(DataError, match="nearly zero; scale them"):
-        evaluate(queries, tiny)
+    for size in (1e-42, 1e-38, 1e-25, 9e-16):
+        tiny = FeatureSet(np.eye(3) * size, gallery.labels)
+        with pytest.raises(DataError, match="nearly zero; scale them"):
+            evaluate(queries, tiny)
+    # Above, cosines are those of the features at any size; of Euclidean ones the largest counts.
+    small = FeatureSet(np.array([[2, 1, 0], [9, 1, 0], [0, 1, 0]]) * 2.0**-49, gallery.labels)
+    asked = FeatureSet(np.array([[1, 0, 0]]) * 2.0**-49, queries.labels)
+    (line,) = ranked_rows(asked, small, [0])
+    assert line.gallery.tolist() == [1, 0, 2]
+    evaluate(queries, FeatureSet(np.diag([1, 1, 1e-30]), gallery.labels), distance="euclidean")
 
 
 @pytest.mark.parametrize("products", ["numpy", "torch"])

@@ -98,6 +98,19 @@ def test_gallery_images_without_an_identity_are_in_no_pool() -> None:
     assert search.offered(np.array([[1, 0], [9, 9], [0, 1]], np.float32)).tolist() == [[0.5, 0.5]]
 
 
+def test_distractors_of_one_number_are_not_one_person() -> None:
+    offered = Labels([-2, 1, -2, 1, -2], [1] * 5, extra={"tracklet": ["d", "a", "e", "a", "d"]})
+    asked = Labels([1], [0], extra={"tracklet": ["b"]})
+    features = np.arange(10, dtype=np.float32).reshape(5, 2)
+    search = Search(replace(CAMERA_POOLS, pooling="mean"), asked, offered)
+    assert search.gallery.pids.tolist() == [-2, 1, -2, -2]
+    assert search.offered(features).tolist() == [[0, 1], [4, 5], [4, 5], [8, 9]]
+    # Those of one tracklet are.
+    search = Search(replace(TRACKLET_POOLS, pooling="mean"), asked, offered)
+    assert search.gallery_rows.tolist() == [0, 1, 2]
+    assert search.offered(features).tolist() == [[4, 5], [4, 5], [4, 5]]
+
+
 def test_pools_that_cannot_be_made() -> None:
     asked = Labels([1, 1], [0, 0], extra={"tracklet": [7, 7]})
     with pytest.raises(DataError) as error:

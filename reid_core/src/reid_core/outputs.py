@@ -6,10 +6,11 @@ import errno
 import json
 import os
 import stat
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def checked_output(path: Path, suffixes: Iterable[str] = (), *, option: str = "-
         if path.exists() and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         # Devices and pipes, such as /dev/stdout, are written to where they are.
-        if path.is_file() or not path.exists():
+        if not _in_place(path):
             _try_folder(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -87,12 +88,24 @@ def checked_folder(path: Path, *, empty: bool = True, option: str = "--out") -> 
     return path
 
 
+def _in_place(path: Path) -> bool:
+    """Return whether a file is a device, a pipe, or where this process's own output goes."""
+    if not path.exists():
+        return False
+    there = path.stat()
+    for number in (1, 2):
+        with suppress(OSError):  # it may be closed
+            if os.path.samestat(there, os.fstat(number)):
+                return True
+    return not path.is_file()
+
+
 @contextmanager
 def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Write a file whole: readers see all of it or what was there before, whatever happens.
 
     Its folder is made where there is none. The file has the permissions of the umask, whoever
-    writes it. Devices and pipes are written to directly.
+    writes it. Devices, pipes and what the process's own output goes to are written to directly.
 
     Args:
         path: the file.
@@ -106,7 +119,8 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
         OutputError: no space, no permission, no such place; what was there stays.
     """
     try:
-        if path.exists() and not path.is_file():
+        if _in_place(path):
+            sys.stdout.flush()  # what was printed comes first, if that is where this goes
             yield path
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,8 +153,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: see `whole_file`.
     """
-    with whole_file(path) as part:
-        part.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with whole_file(path) as part, part.open("ab") as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:

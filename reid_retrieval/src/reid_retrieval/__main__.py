@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from reid_retrieval.errors import ConfigError, RetrievalError
@@ -57,9 +58,23 @@ def _list_protocols() -> None:
         print(f"{name}: {text}")
 
 
+def _in_place(file: Path) -> bool:
+    """Return whether a file is a device, a pipe, or where this process's own output goes."""
+    if not file.exists():
+        return False
+    there = file.stat()
+    for number in (1, 2):
+        with suppress(OSError):  # it may be closed
+            if os.path.samestat(there, os.fstat(number)):
+                return True
+    return not file.is_file()
+
+
 def _require_writable(file: Path) -> None:
     if file.is_dir():
         raise ConfigError(f"--json {file}: is a folder; name a file in it")
+    if _in_place(file):
+        return
     try:
         with tempfile.TemporaryFile(dir=file.parent):
             pass
@@ -105,10 +120,15 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(result.summary())
         print(f"  {result.text}")
     if options.json:
-        data = [result.to_json() for result in results]
+        text = json.dumps([result.to_json() for result in results], indent=2) + "\n"
+        if _in_place(options.json):
+            sys.stdout.flush()  # the lines above come first, if that is where this goes
+            with options.json.open("a", encoding="utf-8") as file:
+                file.write(text)
+            return
         part = options.json.with_name(f".part-{os.getpid()}.json")
         try:
-            part.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+            part.write_text(text, encoding="utf-8")
             part.replace(options.json)
         finally:
             part.unlink(missing_ok=True)

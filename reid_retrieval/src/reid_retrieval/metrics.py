@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reid_retrieval.errors import ConfigError, did_you_mean
+from reid_retrieval.errors import ConfigError, DataError, did_you_mean
 from reid_retrieval.features import FloatArray, inverse_norms, squared_norms
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Metric:
 
     Args:
         name: for the record.
-        terms: of features ``N D``, one number each, float32.
+        terms: of features ``N D``, one number each, float32; refuses (`DataError`) features so
+            small that float32 cannot hold their products.
         apply: ``apply(products, query_terms, gallery_terms)`` turns products into similarities in
             place; arrays, or tensors of one device, the terms shaped to fit the products.
     """
@@ -35,14 +36,35 @@ class Metric:
     apply: Callable[[Any, Any, Any], None]
 
 
+_SMALLEST = 1e-15
+"""Norm below which products of two features come near 1e-38, where float32 loses their digits."""
+
+
 def _scales(features: Rows) -> FloatArray:
-    with np.errstate(over="ignore"):  # of a norm below 1e-38; what becomes infinite is refused
-        return inverse_norms(squared_norms(features)).astype(np.float32)
+    squared = squared_norms(features)
+    _require_not_tiny(float(squared.min(where=squared > 0, initial=np.inf)), "the smallest")
+    return inverse_norms(squared).astype(np.float32)
 
 
 def _half_norms(features: Rows) -> FloatArray:
+    squared = squared_norms(features)
+    # Beside larger ones, small features are what they are: close to nothing.
+    _require_not_tiny(float(squared.max(initial=0)), "the largest")
     with np.errstate(over="ignore"):
-        return (squared_norms(features) / 2).astype(np.float32)
+        return (squared / 2).astype(np.float32)
+
+
+def _require_not_tiny(squared: float, which: str) -> None:
+    """Refuse features whose products would all be 0, and so ties, in float32.
+
+    Raises:
+        DataError: the norm is above 0 and too small.
+    """
+    if 0 < squared < _SMALLEST**2:
+        raise DataError(
+            f"{which} norm of the features is {squared**0.5:.1e}: float32 cannot tell products of "
+            f"features below {_SMALLEST:.0e} apart, they are nearly zero; scale them"
+        )
 
 
 def _scale(products: Any, query_terms: Any, gallery_terms: Any) -> None:

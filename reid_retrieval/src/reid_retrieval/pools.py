@@ -15,6 +15,9 @@ from reid_retrieval.labels import IntArray, Labels
 if TYPE_CHECKING:
     from reid_retrieval.features import FloatArray
 
+TRACKLET = "tracklet"
+"""The label that says which images are frames of one track."""
+
 _ROWS_AT_ONCE = 4096
 """Images whose features are pooled at a time, unless a single pool has more."""
 
@@ -35,6 +38,9 @@ class Pools:
     def of(cls, labels: Labels, rows: IntArray, keys: Sequence[str]) -> Pools:
         """Group images that agree in all of some labels.
 
+        Identities below 0 are nobody's: what shares such a number (distractors do) is not one
+        person, so these images stay apart unless they are grouped by their tracklets.
+
         Args:
             labels: of all images.
             rows: those that take part, ascending.
@@ -42,7 +48,12 @@ class Pools:
         """
         numbers: dict[tuple[object, ...], int] = {}
         values = zip(*(labels.column(key)[rows].tolist() for key in keys), strict=True)
-        group = np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
+        alone = labels.pids[rows] < 0 if TRACKLET not in keys else np.zeros(len(rows), np.bool_)
+        named = (
+            (None, place) if single else value
+            for place, (value, single) in enumerate(zip(values, alone.tolist(), strict=True))
+        )
+        group = np.array([numbers.setdefault(value, len(numbers)) for value in named], np.int64)
         order = np.argsort(group, kind="stable")
         return cls(rows[order], np.searchsorted(group[order], np.arange(len(numbers))))
 
