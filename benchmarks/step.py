@@ -22,6 +22,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -184,44 +185,53 @@ class CheapOutfits(Outfits):
     again = Pass("outfits/again", of="main", detached=True)
 
 
-class AdversaryAlone(Cal):
-    """CAL whose classifier never learns: all of its step but the update."""
+def timed_step(assembly: Assembly) -> Callable[[], tuple[float, float]]:
+    """Return a step of two updates, main's and another's, that tells the seconds of each."""
+    trainer = Trainer(assembly)
+    assembly.model.train()
+    trainer.begin_epoch()
+    batches = _one_batch(trainer)
+    began: list[float] = []
 
-    @hookimpl
-    def reid_schedule(self, ctx: Any, params: Any) -> Schedule:
-        """Add no update."""
-        return Schedule()
+    def forward(update: Update, given: Mapping[str, Any]) -> Any:
+        began.append(time.process_time())
+        return assembly.parts.forward(update, given)
+
+    parts = replace(assembly.parts, forward=forward)
+
+    def step() -> tuple[float, float]:
+        began.clear()
+        train_step(parts, batches, 0.0)
+        main, other = began
+        return other - main, time.process_time() - other
+
+    return step
 
 
 def updates(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Compare steps without and with an update of a classifier, and CAL's step with and without."""
-    plain: dict[str, tuple[type[Plugin] | None, dict[str, Any]]] = {
-        "main alone": (None, {}),
-        "own forward": (Outfits, {}),
-        "of main": (CheapOutfits, {}),
-    }
-    begun = {"begin": 0}
-    found = {}
+    """Time a classifier's update within its step: CAL's, and one with a forward of its own."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for title, backbone, batch, kinds in (
-        ("ResNet-18 128x64 B 64", "resnet18", 64, plain),
         (
-            "CAL, OSNet x0.25 128x64 B 32",
-            "osnet_x0_25",
-            32,
-            {"without the update": (AdversaryAlone, begun), "cal": (Cal, begun)},
+            "ResNet-18 128x64 B 64",
+            "resnet18",
+            64,
+            {"own forward": Outfits, "of main": CheapOutfits},
         ),
+        ("OSNet x0.25 128x64 B 32", "osnet_x0_25", 32, {"cal": Cal}),
     ):
-        with TemporaryDirectory() as folder:
-            base = (Path(folder), backbone, (128, 64), batch)
-            contenders = {
-                label: framework_step(assembled(*base, plugin=kind, settings=settings))
-                for label, (kind, settings) in kinds.items()
+        for label, kind in kinds.items():
+            settings = {"begin": 0} if kind is Cal else {}
+            with TemporaryDirectory() as folder:
+                base = (Path(folder), backbone, (128, 64), batch)
+                step = timed_step(assembled(*base, plugin=kind, settings=settings))
+                times = [step() for _ in range(rounds + 1)][1:]
+            main, update = map(statistics.median, zip(*times, strict=True))
+            found.setdefault(title, {})[label] = {
+                "main": main,
+                "update": update,
+                "share": update / (main + update),
             }
-            times = medians(contenders, rounds)
-        alone = next(iter(times.values()))
-        found[title] = {
-            label: {"seconds": value, "more": value / alone - 1} for label, value in times.items()
-        }
     return found
 
 
@@ -337,7 +347,10 @@ def tell(results: Mapping[str, Any]) -> None:
     for title, rows in results.get("updates", {}).items():
         print(f"\na classifier's update behind main ({title})")
         for label, row in rows.items():
-            print(f"  {label:<18} {row['seconds']:6.3f} s a step, {100 * row['more']:+5.1f} %")
+            print(
+                f"  {label:<11} {1e3 * row['main']:7.1f} ms and {1e3 * row['update']:6.1f} ms: "
+                f"{100 * row['share']:.1f} % of a step"
+            )
 
 
 def main() -> None:
