@@ -153,8 +153,34 @@ def test_plugins_are_listed_although_one_is_broken(reid: RunReid, site: FakeSite
     assert out.endswith("* installed, ! cannot be used\n")
     (line,) = (line for line in out.splitlines() if "zz_broken" in line)
     assert line.startswith("* ")
-    for word in ("Cannot be imported", "reid-broken 9.8"):
-        assert word in line
+    assert line.endswith("Cannot be imported  [reid-broken 9.8; no manifest: imported on use]")
+    assert all("no manifest" not in line for line in out.splitlines() if "[reid-core" in line)
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import sys\nsys.exit('two\\nlines')", "SystemExit: two lines"),
+        ("from typing import nothing", "ImportError: cannot import name 'nothing' from 'typing'"),
+    ],
+)
+def test_a_plugin_that_fails_at_import_is_named_where_it_is_imported(
+    module: str, reason: str, reid: RunReid, site: FakeSite
+) -> None:
+    site.add("reid-broken", {"zz_broken": "broken_module:X"}, modules={"broken_module": module})
+    code, out, err = reid("plugins", "list", "--json")
+    assert (code, err) == (0, "")
+    (row,) = (row for row in json.loads(out) if row["name"] == "zz_broken")
+    assert row["broken"].startswith(f"fails at import: {reason}")
+    assert not row["manifest"]
+    code, _, err = reid("plugins", "check", "zz_broken")
+    assert code == 2
+    (line,) = err.splitlines()
+    assert (
+        f"plugin 'zz_broken' (reid-broken 1.2, broken_module:X) cannot be imported: {reason}"
+        in line
+    )
 
 
 def test_plugins_are_listed_as_json(reid: RunReid, site: FakeSite) -> None:
@@ -164,7 +190,8 @@ def test_plugins_are_listed_as_json(reid: RunReid, site: FakeSite) -> None:
     code, out, _ = reid("plugins", "list", "--json")
     assert code == 0
     rows = {row["name"]: row for row in json.loads(out)}
-    assert "No module named 'zebra_module'" in rows["zz_zebra"].pop("broken")
+    broken = rows["zz_zebra"].pop("broken")
+    assert broken == "fails at import: ModuleNotFoundError: No module named 'zebra_module'"
     assert rows["zz_zebra"] == {
         "name": "zz_zebra",
         "installed": True,
@@ -172,7 +199,9 @@ def test_plugins_are_listed_as_json(reid: RunReid, site: FakeSite) -> None:
         "version": "0.3",
         "summary": "Stripes",
         "unmet": "its package zebra_module is not there: install reid-zebra anew",
+        "manifest": False,
     }
+    assert rows["toy"]["manifest"]
     assert rows["toy"]["hooks"] == ["reid_datasets"]
     assert [one["name"] for one in rows["toy"]["datasets"]] == ["toy", "toy-pairs"]
     assert rows["toy"]["claims"] == rows["toy"]["recipes"] == []

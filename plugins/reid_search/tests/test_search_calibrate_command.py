@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from reid_core import DataError
+from reid_core import DataError, load_embedder, open_dataset
+from reid_core.evaluation.extraction import extract
 from reid_core.testing.tiny import tiny_assembly
 from reid_search import models
+from reid_search.calibration import measuring
 from reid_search.calibration.probability import Calibration
 from reid_search.calibration.trained import check_not_trained_on
 
@@ -194,3 +198,40 @@ def test_folders_of_pictures_are_compared_by_their_files(tmp_path):
     line = check_not_trained_on(gone, open_dataset("folder", first), "folder", first)
     assert line.startswith("whether anybody in 'folder' was trained on cannot be told")
     assert str(Path(tmp_path / "gone")) in line
+
+
+@pytest.mark.parametrize("protocol", ["standard", "standard/tracklet-pools"])
+def test_of_a_tracklet_all_frames_are_embedded_as_an_evaluation_does(
+    protocol, model, run_reid, monkeypatch
+):
+    measured = []
+
+    def measure(*sides, **options):
+        measured.extend(sides)
+        raise DataError("enough")
+
+    monkeypatch.setattr(measuring, "calibrate", measure)
+    words = ("--data", "toy/tracklets:tiny", "--no-store", "--protocol", protocol)
+    assert "reid: enough" in run_reid("calibrate", model, *words)[2]
+    embedder, dataset = load_embedder(model), open_dataset("toy/tracklets:tiny")
+    plain = extract(embedder, dataset.query, torch.device("cpu"), specs=dataset.query_fields)
+    first = [replace(sample, frames=(), fields={}) for sample in dataset.query]
+    frames = [len(sample.frames) for sample in dataset.query]
+    assert max(frames) > 1
+    if protocol == "standard":
+        assert np.allclose(measured[0], plain, atol=1e-5)
+        assert not np.allclose(
+            measured[0], extract(embedder, first, torch.device("cpu")), atol=1e-3
+        )
+    else:
+        # The protocol pools: what it gets are the frames, and which tracklet each is of.
+        assert len(measured[0]) == sum(frames)
+        assert len(set(measured[2].column("tracklet"))) == len(dataset.query)
+
+
+def test_a_frame_that_was_trained_on_is_found_wherever_it_stands(tmp_path, toy_tiny):
+    run = config(tmp_path, "toy:tiny")
+    seen, sample = toy_tiny.train.samples[0].path, toy_tiny.gallery[0]
+    tracklet = replace(sample, extra={}, pid=77, frames=(sample.path, seen))
+    with pytest.raises(DataError, match=r"were trained on \(77\)"):
+        check_not_trained_on(run, replace(toy_tiny, gallery=(tracklet,)), "toy:tiny", None)

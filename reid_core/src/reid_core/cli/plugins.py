@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from reid_core.cli.options import run_options, to_flags
-from reid_core.errors import PluginError, ReidError, own_errors
+from reid_core.errors import PluginError, ReidError, own_errors, reason_of
 from reid_core.outputs import checked_folder, write_text
-from reid_core.plugins.discovery import PluginRecord, catalogue, installed
+from reid_core.plugins.discovery import PluginRecord, catalogue, installed, load_recorded
 from reid_core.plugins.manifests import recipe_files
 
 
@@ -27,9 +27,10 @@ def plugins() -> None:
 def list_plugins(as_json: bool) -> None:
     """List installed plugins, and known ones with the line that installs them.
 
-    Nothing is imported: a broken plugin is listed like any other. With --json the hooks, slots,
-    settings and names of each are listed, too, and the fields that it reads and makes; a plugin
-    whose package has no manifest (see `reid plugins manifest`) is imported for that.
+    Nothing is imported: whether a plugin without a manifest (see `reid plugins manifest`) works
+    shows when it is used. With --json the hooks, slots, settings and names of each are listed, too,
+    and the fields that it reads and makes; a plugin without a manifest is imported for that, and
+    what keeps it from being imported stands under "broken".
     """
     present, known = installed(), catalogue()
     rows: list[dict[str, Any]] = [
@@ -40,6 +41,7 @@ def list_plugins(as_json: bool) -> None:
             "version": record.version,
             "summary": _summary(record),
             **({"unmet": why} if (why := _unusable(record)) else {}),
+            "manifest": record.contents is not None,
             **(_contents(record) if as_json else {}),
         }
         for record in present.values()
@@ -61,9 +63,12 @@ def list_plugins(as_json: bool) -> None:
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         state = f"{row['distribution']} {row['version']}" if row["installed"] else row["install"]
-        unmet = f"; {row['unmet']}" if "unmet" in row else ""
-        mark = "!" if unmet else "*" if row["installed"] else " "
-        click.echo(f"{mark} {row['name']:<{width}}  {row['summary']}  [{state}{unmet}]")
+        mark, note = "*" if row["installed"] else " ", ""
+        if "unmet" in row:
+            mark, note = "!", f"; {row['unmet']}"
+        elif row["installed"] and not row["manifest"]:
+            note = "; no manifest: imported on use"
+        click.echo(f"{mark} {row['name']:<{width}}  {row['summary']}  [{state}{note}]")
     unusable = ", ! cannot be used" if any("unmet" in row for row in rows) else ""
     click.echo(f"* installed{unusable}")
 
@@ -90,17 +95,26 @@ def _contents(record: PluginRecord) -> dict[str, Any]:
         from reid_core.runs.manifests import contents_of
 
         try:
+            load_recorded(record)
+        except PluginError as error:
+            why = error.__cause__
+            return {"broken": f"fails at import: {_named(why)}" if why else str(error)}
+        try:
             with own_errors():
                 contents = contents_of(record)
         except Exception as error:
             # Whatever a stranger raises: it is listed like any other.
-            return {"broken": " ".join(f"{type(error).__name__}: {error}".split())}
+            return {"broken": _named(error)}
     listed = asdict(contents)
     return {
         **{key: listed[key] for key in ("hooks", "claims", "reads", "makes", "settings")},
         **listed["offers"],
         "recipes": list(recipe_files(record.target, record.name)),
     }
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {reason_of(error)}"
 
 
 @plugins.command("manifest")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from reid_core.errors import ConflictError, PluginError, did_you_mean
+from reid_core.errors import ConflictError, PluginError, did_you_mean, reason_of
 from reid_core.plugins.manifests import Contents, Manifest, manifest_of
 
 if TYPE_CHECKING:
@@ -260,12 +260,12 @@ def load_recorded(record: PluginRecord) -> type[Plugin]:
     module, _, attribute = record.target.partition(":")
     try:
         loaded = metadata.EntryPoint(record.name, f"{module}:{attribute}", PLUGIN_GROUP).load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # What is used in place is mended in place.
         remedy = f"; reinstall it with: pip install --force-reinstall {record.distribution}"
         raise PluginError(
             f"{where} cannot be imported: {type(error).__name__}: "
-            f"{' '.join(str(error).split())}{'' if record.developed else remedy}"
+            f"{reason_of(error)}{'' if record.developed else remedy}"
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Plugin)):
         raise PluginError(f"{where} is not a subclass of reid_core.Plugin")

@@ -37,8 +37,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(line)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fork what ranks are forked from, where a test looks at ranks, and before any computes."""
+    checks = [
+        item.callspec.params.get("check") for item in session.items if hasattr(item, "callspec")
+    ]
+    if "ranks" in checks and not session.config.option.collectonly:
+        from reid_core.testing import forking
+
+        forking.begin()
+        # All that has been imported stays: nobody need look for garbage in it.
+        gc.freeze()
+
+
 def pytest_sessionfinish() -> None:
     """Collect garbage once: as it ends, pytest does so five times, among all of torch's objects."""
+    if forking := sys.modules.get("reid_core.testing.forking"):
+        forking.end()
     gc.collect()
     gc.freeze()
 

@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from multiprocessing import set_forkserver_preload
 from typing import Any
 from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from reid_core.contract.context import RunContext
 from reid_core.contract.step import Update
@@ -25,6 +23,7 @@ from reid_core.loop.assembly import Assembly
 from reid_core.loop.state import trainable_state
 from reid_core.machine.randomness import StepScopes
 from reid_core.plugins import calls
+from reid_core.testing.forking import failure_of
 from reid_core.testing.subject import Shared, Subject
 from reid_core.testing.tiny import Recorder
 
@@ -52,14 +51,9 @@ def check_ranks(subject: Subject) -> None:
     draws for its rows), and those that `Subject.per_rank` names.
     """
     alone = _trained(subject)
-    # Importing takes longer than training: a server does it once for all checks of a test run.
-    set_forkserver_preload(["reid_core.testing.warm"])
-    try:
-        # Runs that other checks have assembled stay here.
-        sent = replace(subject, shared=Shared())
-        start_processes(_work, (sent,), nprocs=RANKS, start_method="forkserver")
-    except ProcessException as error:
-        raise AssertionError(f"with {RANKS} ranks: {str(error).strip().splitlines()[-1]}") from None
+    # Runs that other checks have assembled stay here.
+    failure = failure_of(_work, (replace(subject, shared=Shared()),), RANKS)
+    assert not failure, f"with {RANKS} ranks: {failure.splitlines()[-1]}"
     ranks = [torch.load(_file(subject, rank)) for rank in range(RANKS)]
     first, second = ranks
     for name, value in first["state"].items():

@@ -61,10 +61,10 @@ def check_not_trained_on(model: OpenModel, dataset: DataSet, name: str, root: Pa
             return f"whether anybody in '{name}' was trained on cannot be told: {error}"
         if same_place and data.split("/")[0].split(":")[0] == name.split("/")[0].split(":")[0]:
             people = _people(source.samples)
-    files = {sample.path.resolve() for sample in source.samples}
+    files = _files(source.samples)
     tested = (*dataset.query, *dataset.gallery)
     known = {s.extra.get("person", s.pid) for s in tested if s.pid >= 0 and _person(s) in people}
-    known |= {s.extra.get("person", s.pid) for s in tested if s.path.resolve() in files}
+    known |= {s.extra.get("person", s.pid) for s in tested if _files([s]) & files}
     if known:
         listed = ", ".join(str(person) for person in sorted(known)[:_SHOWN])
         more = ", ..." if len(known) > _SHOWN else ""
@@ -94,6 +94,11 @@ def _source(name: str, root: Path) -> Source:
 def _people(samples: Iterable[Sample]) -> set[Any]:
     """Return the data set's own numbers of the people, where it keeps them."""
     return {_person(s) for s in samples if s.pid >= 0} - {None}
+
+
+def _files(samples: Iterable[Sample]) -> set[Path]:
+    """Return the pictures of samples, every frame of a tracklet among them."""
+    return {path.resolve() for sample in samples for path in sample.images}
 
 
 def _person(sample: Sample) -> Any:

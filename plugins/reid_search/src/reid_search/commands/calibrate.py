@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,9 @@ from reid_search.models import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from reid_core import Sample
+    from reid_core import DataSet
     from reid_search.calibration.results import CalibrationResult
-    from reid_search.embedding.worker import Worker
+    from reid_search.models import OpenModel
 
 
 @click.command()
@@ -105,6 +102,26 @@ def calibrate(
     from reid_search.calibration.curves import OperatingPoint
 
     OperatingPoint.parse(options["operating_point"])
+    _check_outputs(out, no_store, json_path, picture)
+    weights = resolve_model(model)
+    target = None
+    if not no_store:
+        target = out / EMBEDDER if out else _checked_weights(model, weights)
+    result, name, dataset = _measured(open_model(model), data, data_root, device, protocol, options)
+    if json_path:
+        write_json(json_path, {"model": model or DEFAULT_MODEL, "data": data, **result.to_json()})
+    if picture:
+        from reid_search.calibration.pictures import picture as draw
+
+        click.echo(f"picture: {draw(result, picture, name)}")
+    if target is not None:
+        click.echo(f"stored in {_store(result, data, dataset.fingerprint(), weights, target)}")
+
+
+def _check_outputs(
+    out: Path | None, no_store: bool, json_path: Path | None, picture: Path | None
+) -> None:
+    """Refuse what cannot be written before the work."""
     if out is not None and no_store:
         raise ConfigError("--out and --no-store exclude each other")
     if out is not None:
@@ -116,53 +133,58 @@ def calibrate(
 
         checked_output(picture, FIGURE_SUFFIXES, option="--picture")
         require_matplotlib("a picture", "reid-core[plots]")
-    weights = resolve_model(model)
-    target = None
-    if not no_store:
-        target = out / EMBEDDER if out else _checked_weights(model, weights)
 
+
+def _measured(
+    model: OpenModel,
+    data: str,
+    root: Path | None,
+    device: str,
+    protocol: str | None,
+    options: Mapping[str, Any],
+) -> tuple[CalibrationResult, str, DataSet]:
+    """Measure a model on a data set and print the tables; return also a name for both."""
     from rich.console import Console
 
     from reid_core.cli.progress import Screen
-    from reid_retrieval import Labels
+    from reid_core.machine.devices import choose_device
     from reid_search.calibration.measuring import calibrate as measure
     from reid_search.calibration.tables import calibration_tables
     from reid_search.calibration.trained import check_not_trained_on
-    from reid_search.embedding.worker import Worker
+    from reid_search.sides import embedded, sides_of
 
     screen = Screen()
-    opened = open_model(model)
-    dataset = open_dataset(data, data_root)
+    dataset = open_dataset(data, root)
     if not dataset.query or not dataset.gallery:
         raise DataError(f"data set '{data}' has no query and gallery images to calibrate on")
-    for line in (dataset.notice, check_not_trained_on(opened, dataset, data, data_root)):
+    for line in (dataset.notice, check_not_trained_on(model, dataset, data, root)):
         if line:
             screen.say(line)
     rule = find_protocol(protocol or dataset.protocols[0])
-    worker = Worker(opened.embedder, device)
+    place = choose_device(device)
+    embedder, sides = model.embedder.to(place), sides_of(dataset, rule)
+    # A search knows of a picture nothing else: what has a default is as unknown as there.
+    unknown = [name for name, one in embedder.inputs.items() if one.default is not None]
     with screen.bar("features", len(dataset.query) + len(dataset.gallery)) as advance:
-        query, gallery = (
-            _features(worker, samples, advance) for samples in (dataset.query, dataset.gallery)
-        )
-    asked, offered = (Labels.of_samples(side) for side in (dataset.query, dataset.gallery))
+        query, gallery = embedded(embedder, sides, dataset, place, advance, unknown=unknown)
     with screen.bar("pairs of queries", 2 * len(query)) as advance:
-        result = measure(query, gallery, asked, offered, rule, advance=advance, **options)
+        result = measure(
+            query.rows,
+            gallery.rows,
+            query.labels,
+            gallery.labels,
+            rule,
+            advance=advance,
+            **options,
+        )
     if result.chosen.tpr.value == 0:
         screen.say(
             f"no pair of one person is as similar as the threshold that {result.chosen.text} asks "
             "for: a search with it will find nobody; take a higher rate, or a better embedder"
         )
-    name = f"{opened.name} on {data}, {rule.name}"
+    name = f"{model.name} on {data}, {rule.name}"
     Console().print(calibration_tables(result, name))
-    if json_path:
-        content = {"model": opened.name, "data": data, **result.to_json()}
-        write_json(json_path, content)
-    if picture:
-        from reid_search.calibration.pictures import picture as draw
-
-        click.echo(f"picture: {draw(result, picture, name)}")
-    if target is not None:
-        click.echo(f"stored in {_store(result, data, dataset.fingerprint(), weights, target)}")
+    return result, name, dataset
 
 
 def _checked_weights(model: str | None, weights: Path) -> Path:
@@ -185,26 +207,6 @@ def _checked_weights(model: str | None, weights: Path) -> Path:
             "calibrated copy with --out DIR"
         ) from None
     return weights
-
-
-def _features(
-    worker: Worker, samples: Sequence[Sample], advance: Callable[[int], None]
-) -> NDArray[np.float32]:
-    """Return the features of images, in their order.
-
-    Raises:
-        DataError: an image cannot be read.
-    """
-    import numpy as np
-
-    from reid_search.embedding.worker import in_shards
-
-    parts = []
-    for part in worker.embed(in_shards({"path": str(s.path)} for s in samples), advance):
-        if part.unread:
-            raise DataError(part.unread[0])
-        parts.append(part.features)
-    return np.concatenate(parts)
 
 
 def _store(

@@ -14,8 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from reid_core import ConfigError, DataError, DataSet, find_protocol, load_embedder
 from reid_core.errors import own_errors
-from reid_core.evaluation.extraction import extract
-from reid_core.evaluation.frames import Side, pools_frames
 from reid_core.images import read_image, resize_image
 from reid_core.machine.devices import choose_device
 from reid_retrieval import Protocol
@@ -35,6 +33,7 @@ from reid_search.reporting.features import laid_out, some_people
 from reid_search.reporting.gathering import RunFolder
 from reid_search.reporting.lists import chosen_queries
 from reid_search.reporting.pictures import Album
+from reid_search.sides import Sides, embedded, sides_of
 
 if TYPE_CHECKING:
     from reid_core import Embedder
@@ -317,11 +316,7 @@ def _of_features(
     embedder = load_embedder(run.stored.path, place)
     some = some_people(dataset, options.images)
     rules = _rules(run, result)
-    asked, offered = pools_frames(rules, some.query, some.gallery) if rules else (False, False)
-    sides = (
-        Side.of(some.query, some.query_fields, asked),
-        Side.of(some.gallery, some.query_fields, offered),
-    )
+    sides = sides_of(some, rules)
     query, gallery = _embedded(run, embedder, some, sides, place, progress)
     scores, reason = [], "the rules that the result was scored by are found neither by their name "
     reason += "nor in a file that the run names"
@@ -374,27 +369,16 @@ def _embedded(
     run: RunFolder,
     embedder: Embedder,
     dataset: DataSet,
-    sides: tuple[Side, Side],
+    sides: Sides,
     place: torch.device,
     progress: Bars,
 ) -> tuple[FeatureSet, FeatureSet]:
     """Return the features of what the sides show, as the run was evaluated."""
     settings = run.stored.config.evaluation if run.stored.config else None
     vector = None if settings is None or settings.vector == "declared" else settings.vector
-    sets = []
+    how = {"flip": settings.flip if settings else "off", "vector": vector}
     with progress(run.name, len(dataset.query) + len(dataset.gallery)) as advance:
-        for side in sides:
-            rows = extract(
-                embedder,
-                side.samples,
-                place,
-                specs=dataset.query_fields,
-                flip=settings.flip if settings else "off",
-                vector=vector,
-                advance=side.told(advance),
-            )
-            sets.append(FeatureSet(rows, side.labels))
-    return sets[0], sets[1]
+        return embedded(embedder, sides, dataset, place, advance, **how)
 
 
 @own_errors()
