@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_distributions import fake_site
 from PIL import Image
 
 from reid_core import (
@@ -30,9 +31,15 @@ from reid_core.data.fingerprints import source_fingerprint
 from reid_core.data.label_store import value_hash
 from reid_core.loop.assembly import Assembly
 from reid_core.plugins import discovery
-from reid_core.plugins.discovery import PluginRecord
+from reid_core.plugins.discovery import PluginRecord, load_class
 from reid_core.runs.assembly.assembling import assemble
-from reid_core.runs.assembly.keys import key_of, label_contents, stage_contents, text_of
+from reid_core.runs.assembly.keys import (
+    key_of,
+    label_contents,
+    package_hash,
+    stage_contents,
+    text_of,
+)
 from reid_core.runs.assembly.needs import labels_in_order
 from reid_core.runs.resolve import resolve
 from reid_core.runs.stages import Stages, prepare_stage, run_stage
@@ -241,7 +248,7 @@ def test_another_name_is_another_stage(toy_tiny: DataSet, tmp_path: Path) -> Non
         prepare_stage(ctx, replace(stage(), name=name)) for name in ("probe/parser", "probe/other")
     )
     assert first[1] != second[1]
-    assert first[2] == key_of(stage_contents(first[0].assembly))
+    assert first[2] == key_of(stage_contents(first[0].assembly, "probe"))
 
 
 @pytest.fixture
@@ -268,6 +275,69 @@ def test_another_version_is_another_stage(
         versions[who] = version
         found.add(key_of(stage_contents(assembly)))
     assert len(found) == 2
+
+
+STAGED = """
+from reid_zebra.networks import WIDTH
+from reid_core import Plugin
+
+class Zebra(Plugin):
+    pass
+"""
+
+
+@pytest.mark.parametrize("role", ["owner", "plugin", "base"])
+def test_another_code_is_another_stage(role: str, assembly: Assembly, tmp_path: Path) -> None:
+    with fake_site(tmp_path / "site") as site:
+        site.add("reid-zebra", {"zebra": "reid_zebra:Zebra"})
+        package = tmp_path / "site" / "reid_zebra"
+        (package / "__pycache__").mkdir(parents=True)
+        (package / "__init__.py").write_text(STAGED, "utf-8")
+        (package / "networks.py").write_text("WIDTH = 8\n", "utf-8")
+        cls = load_class("zebra")
+        if role == "base":
+            cls = type("Striped", (cls,), {})
+        run = assembly
+        if role != "owner":
+            run = replace(run, plugins={**run.plugins, "zebra": cls("zebra", Settings())})
+        owner = "zebra" if role == "owner" else "probe"
+        first, again = (stage_contents(run, owner) for _ in range(2))
+        assert first == again
+        assert first["code"]["reid_zebra"]
+        assert not {"reid_zebra", "reid_core"} & set(stage_contents(assembly)["code"])
+        (package / "__pycache__" / "networks.pyc").write_bytes(b"compiled")
+        assert stage_contents(run, owner) == first
+        (package / "networks.py").write_text("WIDTH = 9\n", "utf-8")
+        edited = stage_contents(run, owner)
+        assert key_of(edited) != key_of(first)
+        (package / "more.py").write_text("", "utf-8")
+        assert key_of(stage_contents(run, owner)) not in (key_of(edited), key_of(first))
+
+
+def test_the_code_of_a_single_module_is_its_file(tmp_path: Path) -> None:
+    with fake_site(tmp_path / "site") as site:
+        site.add("reid-zebra", {"zebra": "zebra_alone:Zebra"}, modules={"zebra_alone": "A = 1"})
+        first = package_hash("zebra_alone")
+        assert first
+        (tmp_path / "site" / "beside.py").write_text("", "utf-8")
+        assert package_hash("zebra_alone") == first
+        (tmp_path / "site" / "zebra_alone.py").write_text("A = 2", "utf-8")
+        assert package_hash("zebra_alone") not in ("", first)
+        assert package_hash("zebra_nowhere") == ""
+
+
+def test_an_edited_network_is_trained_anew(toy_tiny: DataSet, tmp_path: Path) -> None:
+    lines: list[str] = []
+    with fake_site(tmp_path / "site") as site:
+        site.add("reid-zebra", {"zebra": "zebra_alone:Zebra"}, modules={"zebra_alone": "A = 1"})
+        ctx = context(tmp_path / "cache", toy_tiny)
+        ctx.say = lines.append
+        own = Stage("zebra/net", settings={"schedule": {"epochs": 1, "iterations_per_epoch": 1}})
+        for source in ("A = 1", "A = 1", "A = 22"):
+            (tmp_path / "site" / "zebra_alone.py").write_text(source, "utf-8")
+            run_stage(ctx, own)
+    done = [word for line in lines for word in ("training on", "reused") if word in line]
+    assert done == ["training on", "reused", "training on"]
 
 
 def test_auto_is_the_precision_that_it_comes_to(

@@ -24,7 +24,8 @@ class Stage:
     """A run inside the run: a parser, a teacher, a pre-training.
 
     Made by the same trainer, with exactly the plugins and the data named here, and stored under a
-    key of its settings, its plugins' versions and its data, so that it is made once.
+    key of its settings, its data, and the versions and the code of its plugins and of its owner, so
+    that it is made once.
 
     Args:
         name: ``owner/name``.

@@ -150,7 +150,8 @@ def stage_key(ctx: RunContext, stage: Stage) -> str:
 
 def prepare_stage(ctx: RunContext, stage: Stage) -> tuple[Trainer, Path, str]:
     """Assemble a stage without training it; return its trainer, its folder and its key."""
-    check_owned(stage.name.partition("/")[0], "stage", stage.name)
+    owner = stage.name.partition("/")[0]
+    check_owned(owner, "stage", stage.name)
     source = _source(ctx, stage)
     resolved = resolve(
         _sections(ctx, stage),
@@ -168,7 +169,7 @@ def prepare_stage(ctx: RunContext, stage: Stage) -> tuple[Trainer, Path, str]:
         trial=ctx.trial,
         try_out=ctx.try_out,
     )
-    key = key_of(stage_contents(assembly))
+    key = key_of(stage_contents(assembly, owner))
     folder = ctx.cache / "stages" / stage.name / key
     return Trainer(assembly, folder / "checkpoint.pt"), folder, key
 

@@ -10,8 +10,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +29,18 @@ from reid_core.contract.labelers import Labeler
 from reid_core.data.label_store import content_hash
 from reid_core.loop.assembly import Assembly
 from reid_core.machine.devices import precision_of
-from reid_core.plugins.discovery import versions_of
+from reid_core.plugins.discovery import installed, versions_of
+from reid_core.plugins.manifests import package_folder
 from reid_core.weights import shipped_weights
 
 
-def stage_contents(assembly: Assembly) -> dict[str, Any]:
-    """Return everything that a stage's result depends on, as plain data."""
+def stage_contents(assembly: Assembly, owner: str = "") -> dict[str, Any]:
+    """Return everything that a stage's result depends on, as plain data.
+
+    Args:
+        assembly: the stage's.
+        owner: the plugin that declares it, in whose package its networks are written.
+    """
     ctx, config = assembly.ctx, assembly.config
     files = _named_files(config)
     for name, plugin in assembly.plugins.items():
@@ -50,7 +60,8 @@ def stage_contents(assembly: Assembly) -> dict[str, Any]:
         "precision": precision_of(config.engine, ctx.device),
         # Ranks divide a batch and compute what one process would, but for what they draw by rows.
         "ranks": ctx.world_size if _draws_by_rows(assembly.model) else 1,
-        "plugins": assembly.versions(),
+        "plugins": assembly.versions() | (versions_of((owner,)) if owner else {}),
+        "code": _code_of(assembly.plugins.values(), owner),
         # It decides which weights and which layers a name stands for.
         "timm": metadata.version("timm"),
         "data": assembly.fingerprints(),
@@ -77,6 +88,47 @@ def text_of(contents: Mapping[str, Any]) -> str:
 def key_of(contents: Mapping[str, Any]) -> str:
     """Return contents as a short hash."""
     return hashlib.sha256(text_of(contents).encode()).hexdigest()[:16]
+
+
+def _code_of(plugins: Iterable[Plugin], owner: str) -> dict[str, str]:
+    """Return hashes of the packages in which plugins are written; the core has its version."""
+    modules = {cls.__module__ for plugin in plugins for cls in type(plugin).__mro__}
+    if (record := installed().get(owner)) is not None:
+        modules.add(record.target.partition(":")[0])
+    packages = {module.partition(".")[0] for module in modules}
+    packages -= {"reid_core", "__main__", *sys.stdlib_module_names}
+    return {package: package_hash(package) for package in packages}
+
+
+def package_hash(package: str) -> str:
+    """Return a short hash of a package's Python files; of one file where it is a single module.
+
+    Args:
+        package: its name at the top, as it is imported.
+
+    Returns:
+        Empty where it has no files.
+    """
+    folder = package_folder(package)
+    if folder is not None:
+        there = (Path(at, name) for at, _, names in os.walk(folder) for name in names)
+        files = {f.relative_to(folder).as_posix(): f for f in there if f.suffix == ".py"}
+    else:
+        spec = find_spec(package)
+        files = {package: Path(str(spec.origin))} if spec is not None and spec.has_location else {}
+    stats = ((name, file, file.stat()) for name, file in sorted(files.items()))
+    return _hash_of(tuple((name, file, at.st_mtime_ns, at.st_size) for name, file, at in stats))
+
+
+@lru_cache(maxsize=64)
+def _hash_of(files: tuple[tuple[str, Path, int, int], ...]) -> str:
+    """Return a hash of files and their names; they are read again when one has changed."""
+    digest = hashlib.sha256()
+    for name, file, _, _ in files:
+        content = file.read_bytes()
+        digest.update(f"{name}|{len(content)}|".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16] if files else ""
 
 
 def _named_files(settings: BaseModel, prefix: str = "") -> dict[str, str]:
