@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -181,3 +182,37 @@ def test_the_catalogue_has_a_distribution_and_a_summary_for_every_name() -> None
         assert entry.install == f"pip install {entry.distribution}"
         assert entry.summary
         assert "\n" not in entry.summary
+
+
+@pytest.mark.parametrize(
+    ("requires", "oldest"),
+    [
+        ("reid-core>=0.4,<1", "reid-core==0.4"),
+        ("reid-core ~= 0.4.1", "reid-core==0.4.1"),
+        ("reid_core[test] (>=0.4, !=0.5)", "reid-core==0.4"),
+        ("reid-core==0.4.*,>=0.4.2", "reid-core==0.4.2"),
+    ],
+)
+def test_the_oldest_core_is_the_lower_end_of_the_range(
+    requires: str, oldest: str, site: FakeSite
+) -> None:
+    extra = "reid-core>=9; extra == 'test'"
+    site.add("reid-zebra", requires=["torch>=2", requires, extra])
+    assert discovery.oldest_core("reid-zebra") == oldest
+
+
+@pytest.mark.parametrize(
+    ("requires", "message"),
+    [
+        ("torch>=2", "begins to work (any): write 'reid-core>=VERSION' into"),
+        ("reid-core<2", "begins to work (<2): write 'reid-core>=VERSION' into"),
+    ],
+)
+def test_a_range_without_a_lower_end_is_refused(
+    requires: str, message: str, site: FakeSite
+) -> None:
+    site.add("reid-zebra", requires=[requires])
+    with pytest.raises(PluginError, match=re.escape(message)):
+        discovery.oldest_core("reid-zebra")
+    with pytest.raises(PluginError, match="there is no distribution 'reid-gone': pip install"):
+        discovery.oldest_core("reid-gone")

@@ -28,7 +28,7 @@ def test_a_distribution_is_written_and_the_next_steps_are_told(tmp_path: Path) -
     assert done.exit_code == 0, done.output
     folder = tmp_path / "made" / "he re" / "reid_two_words"
     lines = done.output.splitlines()
-    assert lines[0] == f"{folder}: 14 files"
+    assert lines[0] == f"{folder}: 15 files"
     assert lines[2:] == [
         f"  pip install -e '{folder}[test]'",
         "  reid plugins check two_words",
@@ -46,7 +46,7 @@ def test_a_distribution_is_written_and_the_next_steps_are_told(tmp_path: Path) -
 
 def test_every_file_is_valid_and_nothing_is_left_to_fill_in() -> None:
     files = files_of(Scaffold("two_words"))
-    assert len(files) == 14
+    assert len(files) == 15
     for path, text in files.items():
         assert "{{" not in path + text, path
         assert "example" not in path + text.lower(), path

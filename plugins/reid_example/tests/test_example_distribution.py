@@ -5,7 +5,7 @@ from packaging.requirements import Requirement
 import reid_example
 
 CORE = ">=0.1"
-"""The range of the core. Run these tests on its oldest and on its newest version."""
+"""The range of the core, on both ends of which `.github/workflows/tests.yml` runs these tests."""
 
 
 def test_the_version_is_the_metadata_s():

@@ -13,7 +13,13 @@ import click
 from reid_core.cli.options import run_options, to_flags
 from reid_core.errors import PluginError, ReidError, own_errors, reason_of
 from reid_core.outputs import checked_folder, write_text
-from reid_core.plugins.discovery import PluginRecord, catalogue, installed, load_recorded
+from reid_core.plugins.discovery import (
+    PluginRecord,
+    catalogue,
+    installed,
+    load_recorded,
+    oldest_core,
+)
 from reid_core.plugins.manifests import recipe_files
 
 
@@ -137,6 +143,17 @@ def manifest(distribution: str) -> None:
     for path, made in found.items():
         write_text(path, made.text())
         click.echo(str(path))
+
+
+@plugins.command("oldest-core")
+@click.argument("distribution")
+def oldest(distribution: str) -> None:
+    """Print the oldest reid-core that a distribution allows, as pip takes it.
+
+    For tests on both ends of the range that its pyproject.toml states:
+    pip install "$(reid plugins oldest-core DISTRIBUTION)"
+    """
+    click.echo(oldest_core(distribution))
 
 
 @plugins.command("check")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from reid_core.errors import ConflictError, PluginError, did_you_mean, reason_of
 from reid_core.plugins.manifests import Contents, Manifest, manifest_of
@@ -158,6 +159,32 @@ def _of_core(requirements: Iterable[str]) -> str:
     """Return the versions of the core that a distribution requires, whatever its extras do."""
     found = (_OF_CORE.match(text) for text in requirements if "extra ==" not in text)
     return ",".join(match["versions"].strip() for match in found if match)
+
+
+def oldest_core(distribution: str) -> str:
+    """Return the oldest core that an installed distribution allows, ``reid-core==0.4``.
+
+    Raises:
+        PluginError: it is not installed, or does not say.
+    """
+    try:
+        requires = _of_core(metadata.requires(distribution) or ())
+    except metadata.PackageNotFoundError:
+        raise PluginError(
+            f"there is no distribution '{distribution}': pip install {distribution}"
+        ) from None
+    ends = [
+        Version(one.version.removesuffix(".*"))
+        for one in SpecifierSet(requires)
+        if one.operator in (">=", "~=", "==")
+    ]
+    if not ends:
+        raise PluginError(
+            f"{distribution} does not say with which reid-core it begins to work "
+            f"({requires or 'any'}): write 'reid-core>=VERSION' into the dependencies of its "
+            "pyproject.toml, and install it anew"
+        )
+    return f"reid-core=={max(ends)}"
 
 
 def core_record() -> PluginRecord:
