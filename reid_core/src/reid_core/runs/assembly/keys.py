@@ -26,6 +26,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from reid_core.config import IDLE
 from reid_core.contract.context import RunContext
 from reid_core.contract.labelers import Labeler
+from reid_core.contract.plugin import Plugin
 from reid_core.data.label_store import content_hash
 from reid_core.loop.assembly import Assembly
 from reid_core.machine.devices import precision_of
