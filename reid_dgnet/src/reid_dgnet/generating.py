@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reid_core import RunContext, Sample
+from reid_core import ENCODER_MAP, PluginError, RunContext, Sample
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
-from reid_core.contract.model import ENCODER_MAP
-from reid_core.errors import PluginError
 from reid_core.images import read_image, resize_image
 from reid_core.model.modes import evaluating
 from reid_dgnet.composing import Generator

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from reid_core import (
+    ENCODER_MAP,
+    Batch,
     Branch,
     ConfigError,
     DataProvider,
     Embedding,
     EpochEnded,
     Event,
+    GlobalPool,
     Group,
     LossTerm,
     Need,
     Optimiser,
     Pass,
+    PassView,
     Plugin,
+    RunConfig,
+    RunContext,
     Schedule,
     SourceRequest,
+    StepView,
     Supervision,
     Synthetic,
+    Tap,
     Update,
     hookimpl,
 )
-from reid_core.contract.model import ENCODER_MAP
-from reid_core.model.blocks import GlobalPool
 from reid_dgnet.composing import Generator
 from reid_dgnet.generating import Composer
 from reid_dgnet.networks.appearance import EmbeddingLayer
@@ -38,9 +43,6 @@ from reid_dgnet.pictures import draw_swaps
 from reid_dgnet.settings import DgnetSettings
 from reid_dgnet.teacher import trained_teacher
 from reid_dgnet.terms import Scene, discriminator_terms, embedding_terms, generator_terms
-
-if TYPE_CHECKING:
-    from reid_core import Batch, PassView, RunConfig, RunContext, StepView, Tap
 
 SMALLEST = 40
 """Shorter side of the smallest image, in pixels: the pyramid's dilation of 9 is padded by

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from reid_core import (
+    ENCODER_MAP,
     Branch,
     CheckpointError,
     ConfigError,
+    Embedder,
     Embedding,
+    GlobalPool,
     Need,
     Plugin,
+    RunContext,
+    Sample,
     Settings,
     Stage,
     Supervision,
+    Tap,
     hookimpl,
     load_embedder,
     whole_file,
 )
-from reid_core.contract.model import ENCODER_MAP
-from reid_core.model.blocks import GlobalPool
 from reid_dgnet.networks.appearance import EmbeddingLayer
 from reid_dgnet.networks.teacher import DROPOUT, Teacher
 from reid_dgnet.offline import label_order
-
-if TYPE_CHECKING:
-    from reid_core import Embedder, RunContext, Sample, Tap
-    from reid_dgnet.settings import DgnetSettings
+from reid_dgnet.settings import DgnetSettings
 
 PLUGIN = "dgnet"
 """Name under which the stage runs its plugin."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from reid_core import (
+    ENCODER_MAP,
     Batch,
     LinearRamp,
     LossTerm,
@@ -18,7 +19,6 @@ from reid_core import (
     full_precision,
     identity_cross_entropy,
 )
-from reid_core.contract.model import ENCODER_MAP
 from reid_core.contract.step import weight_at
 from reid_core.machine.randomness import scope_seed
 from reid_dgnet.composing import Generator, anchor_rows, partner_rows, positive_rows
@@ -31,9 +31,7 @@ from reid_dgnet.losses import (
     soft_label_divergence,
 )
 from reid_dgnet.networks.appearance import appearance_code
-
-if TYPE_CHECKING:
-    from reid_dgnet.settings import DgnetSettings
+from reid_dgnet.settings import DgnetSettings
 
 DIRECTIONS = 2
 """A loss is the sum over both directions, of which means over all anchors are the mean."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from reid_core import ConfigError
+from reid_core.loop.assembly import Assembly
 from reid_core.model.blocks import EmbeddingHead
-
-if TYPE_CHECKING:
-    from reid_core.loop.assembly import Assembly
 
 FINE = "dgnet/fine"
 

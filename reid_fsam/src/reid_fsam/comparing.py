@@ -9,9 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reid_core import ConfigError, Sample, restore
-from reid_core.contract.fields import SHARED_FIELDS
-from reid_core.contract.samples import Source
+from reid_core import SHARED_FIELDS, ConfigError, Sample, Source, restore
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader

@@ -10,8 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from reid_core import ConfigError
-from reid_core.model.encoder import TimmEncoder
+from reid_core import ConfigError, TimmEncoder
 from reid_core.model.trunks import remove_last_stride
 from reid_fsam.masks import as_picture
 from reid_fsam.settings import BLOCKS

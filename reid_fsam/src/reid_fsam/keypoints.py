@@ -10,8 +10,8 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from reid_core import DataError, Sample
-from reid_core.contract.fields import COCO_JOINTS, SHARED_FIELDS, FieldSpec
+from reid_core import SHARED_FIELDS, DataError, FieldSpec, Sample
+from reid_core.contract.fields import COCO_JOINTS
 from reid_core.data.decoding import read_field
 from reid_fsam.pose_files import LABELLED, read_people
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,7 @@ from reid_core.data.label_store import content_hash, value_hash
 from reid_fsam.keypoints import Joints, joints_of_field, joints_of_file, relative_joints
 from reid_fsam.pose_files import DETECTED
 from reid_fsam.poses import USABLE, PoseClusters, cluster_poses
-
-if TYPE_CHECKING:
-    from reid_fsam.settings import FsamSettings
+from reid_fsam.settings import FsamSettings
 
 
 def poses_key(ctx: RunContext, settings: FsamSettings) -> str:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from reid_core import ConfigError, LossTerm, PassView, StepView, identity_cross_entropy
+from reid_core import ConfigError, LossTerm, PassView, RunContext, StepView, identity_cross_entropy
 from reid_fsam.losses import dense_similarity, divergence, mask_drift, mutual_divergence
-from reid_fsam.settings import BLOCKS
-
-if TYPE_CHECKING:
-    from reid_core import RunContext
-    from reid_fsam.settings import FsamSettings
+from reid_fsam.settings import BLOCKS, FsamSettings
 
 GLOBAL = "core/global"
 

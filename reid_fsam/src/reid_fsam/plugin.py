@@ -6,24 +6,30 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reid_core import (
+    SHARED_FIELDS,
     Branch,
     ConfigError,
     DataError,
     Embedding,
+    Event,
     Group,
+    LabelContext,
     Labeler,
+    LossTerm,
     Need,
     Plugin,
     RunBegan,
+    RunConfig,
+    RunContext,
     RunEnded,
     Schedule,
+    StepView,
     Supervision,
+    Tap,
     hookimpl,
 )
-from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.contract.model import CLEAN_IMAGE
 from reid_core.data.decoding import read_field
 from reid_fsam.extractor import ShapeExtractor
@@ -34,11 +40,6 @@ from reid_fsam.parsing import MaskingParser
 from reid_fsam.reporting import draw_masks, draw_poses
 from reid_fsam.settings import BLOCKS, FsamSettings
 from reid_parsing import choose_labelled, load_parser, load_schp, parser_stage, trained_parser
-
-if TYPE_CHECKING:
-    from reid_core import LabelContext, LossTerm, RunContext, StepView, Tap
-    from reid_core.config import RunConfig
-    from reid_core.contract.events import Event
 
 PAPERS = "resnet50"
 """The paper's shape extractor."""

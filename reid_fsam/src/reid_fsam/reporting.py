@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from reid_core import Sample, whole_file, write_json
-from reid_core.contract.fields import SHARED_FIELDS
-from reid_core.contract.samples import Source
+from reid_core import SHARED_FIELDS, RunContext, Sample, Source, whole_file, write_json
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.decoding import read_field
 from reid_core.data.draws import in_order
@@ -24,10 +21,7 @@ from reid_fsam.labelling import clusters_file, poses_key
 from reid_fsam.masks import body_masks
 from reid_fsam.parsing import MaskingParser
 from reid_fsam.poses import PoseClusters
-
-if TYPE_CHECKING:
-    from reid_core.contract.context import RunContext
-    from reid_fsam.settings import FsamSettings
+from reid_fsam.settings import FsamSettings
 
 _SHOWN = 12
 _GAP, _MARGIN = 4, 70

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core import ConfigError, grad_cam
-from reid_core.errors import did_you_mean
+from reid_core import ConfigError, did_you_mean, grad_cam
+from reid_core.loop.assembly import Assembly
+from reid_core.model.graph import ReidModel
 from reid_partaware.segmenting import evenly, normalised
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from reid_core.loop.assembly import Assembly
-    from reid_core.model.graph import ReidModel
 
 
 @dataclass(frozen=True)

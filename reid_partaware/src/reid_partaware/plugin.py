@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor, nn
 
-from reid_core import ENCODER_MAP, Branch, ConfigError, LossTerm, Need, Plugin, Settings, hookimpl
+from reid_core import (
+    ENCODER_MAP,
+    Branch,
+    ConfigError,
+    LossTerm,
+    Need,
+    PassView,
+    Plugin,
+    RunContext,
+    Settings,
+    StepView,
+    Tap,
+    hookimpl,
+)
 from reid_parsing.lookup import GRANULARITIES
 from reid_partaware.heads import SharedHead, build_head
 from reid_partaware.labels import part_targets, without_erased
 from reid_partaware.losses import class_balanced_cross_entropy
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from reid_core import PassView, RunContext, StepView, Tap
 
 
 class PartawareSettings(Settings):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,17 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import Batch, ConfigError, DataError, Source
+from reid_core import Batch, ConfigError, DataError, Sample, Source
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
+from reid_core.loop.assembly import Assembly
 from reid_parsing.lookup import GRANULARITIES, GRANULARITY_CLASSES
 from reid_parsing.metrics import Confusion, PlaceFrequency
 from reid_partaware.plugin import Partaware
-
-if TYPE_CHECKING:
-    from reid_core import Sample
-    from reid_core.loop.assembly import Assembly
 
 Labels = NDArray[np.uint8]
 """A label map ``H W``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,12 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import ConfigError, DataError, inner_products
+from reid_core import ConfigError, DataError, Embedder, Sample, inner_products
 from reid_core.evaluation.extraction import extract
-
-if TYPE_CHECKING:
-    from reid_core import Sample
-    from reid_core.model.embedder import Embedder
 
 
 def part_similarity(parts: Tensor) -> Tensor:

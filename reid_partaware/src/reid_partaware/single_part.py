@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from reid_core import Embedder
-    from reid_core.evaluation.evaluating import Evaluator
-    from reid_retrieval.results import RetrievalResult
+from reid_core import Embedder
+from reid_core.evaluation.evaluating import Evaluator
+from reid_retrieval.results import RetrievalResult
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from reid_core import RunContext
+from reid_core.contract.encoder import TrainedModel
 from reid_san.regressing import regress, to_pixels
-
-if TYPE_CHECKING:
-    from reid_core import RunContext
-    from reid_core.contract.encoder import TrainedModel
 
 
 def write_dataset(ctx: RunContext, model: TrainedModel, out: Path) -> Mapping[str, int]:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import SHARED_FIELDS, DataError, FieldKind, FieldSpec
+from reid_core import SHARED_FIELDS, Batch, DataError, FieldKind, FieldSpec, Source
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.data.decoding import read_field
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from reid_core import Batch, Source
 
 FRONTAL = "san/frontal"
 """Field of the same person in one pose from the front, whatever the image shows."""

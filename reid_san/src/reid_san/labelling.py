@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from reid_core import DataError, side_car_files, write_json
+import numpy as np
+from torch import Tensor
+
+from reid_core import (
+    DataError,
+    FieldSpec,
+    LabelContext,
+    RunContext,
+    Sample,
+    side_car_files,
+    write_json,
+)
 from reid_core.data.decoding import read_field
 from reid_san.measuring import Distances
 from reid_san.pictures import draw_regressed
 from reid_san.regressing import Pixels, evenly, mean_of, regress, to_pixels
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    from reid_core import FieldSpec, LabelContext, RunContext, Sample
 
 _SHEET, _ABREAST = 12, 4
 """People in a picture, and how many side by side."""

@@ -6,15 +6,11 @@ import csv
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from reid_core import SHARED_FIELDS, DataError, FieldSpec, Sample, Source
+from reid_core import SHARED_FIELDS, DataError, DataRequest, FieldSpec, Sample, Source
 from reid_san.guides import FRONTAL, GUIDES
-
-if TYPE_CHECKING:
-    from reid_core import DataRequest
 
 LAYOUT = (
     "ROOT/images/NAME.jpg or .png, ROOT/textures/NAME.png and ROOT/textures/layout.txt; "

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from reid_core import (
+    ENCODER_MAP,
     Branch,
     ConfigError,
     ConflictError,
     DataProvider,
+    DataRequest,
     Embedding,
     Evaluated,
     Event,
     GlobalPool,
     Group,
+    LabelContext,
     Labeler,
     LossTerm,
     Need,
     Optimiser,
     Pass,
+    PassView,
     Plugin,
+    RunConfig,
+    RunContext,
     Schedule,
+    Source,
     SourceRequest,
+    Stage,
     Start,
+    StepView,
     Supervision,
+    Tap,
     Update,
     hookimpl,
 )
-from reid_core.contract.model import ENCODER_MAP
 from reid_core.machine.randomness import scope_seed
 from reid_core.runs.assembly.sources import load_requested, source_name
 from reid_san.guides import FRONTAL, GUIDES, Guide, check_size
@@ -42,13 +52,6 @@ from reid_san.pairs import LAYOUT, load_pairs
 from reid_san.pretraining import decoder_branch, pretraining_stage, reconstructed, size_of
 from reid_san.reporting import report
 from reid_san.settings import SanSettings
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from reid_core import LabelContext, PassView, RunContext, Source, Stage, StepView, Tap
-    from reid_core.config import RunConfig
-    from reid_core.contract.samples import DataRequest
 
 PAIRS = f"{PLUGIN}/pairs"
 """Name of the source of pairs."""

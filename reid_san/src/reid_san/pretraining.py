@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from reid_core import Branch, ConfigError, LossTerm, Need, Plugin, Stage, hookimpl
+from torch import nn
+
+from reid_core import (
+    ENCODER_MAP,
+    Branch,
+    ConfigError,
+    LossTerm,
+    Need,
+    PassView,
+    Plugin,
+    RunConfig,
+    RunContext,
+    Source,
+    Stage,
+    StepView,
+    Tap,
+    hookimpl,
+)
 from reid_core.config import AugmentSection, DataSection, ModelSection, OptimSection
-from reid_core.contract.model import ENCODER_MAP
 from reid_san.decoder import BLOCKS, Decoder
 from reid_san.guides import GUIDES, Guide, field_size, regressed_size, target
 from reid_san.losses import reconstruction
 from reid_san.names import DECODER, MAPS, PLUGIN, REGRESSED, SHALLOWER
 from reid_san.regressing import mean_of
 from reid_san.settings import DecoderSettings, SanSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import nn
-
-    from reid_core import PassView, RunContext, Source, StepView, Tap
-    from reid_core.config import RunConfig
 
 
 class SanPg(Plugin):

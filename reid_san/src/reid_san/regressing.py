@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,18 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import FieldSpec, Source
+from reid_core import FieldSpec, RunContext, Sample, Source
+from reid_core.contract.encoder import TrainedModel
 from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.decoding import read_field
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
+from reid_core.model.graph import ReidModel
 from reid_core.model.modes import evaluating
 from reid_san.names import DECODER, REGRESSED
-
-if TYPE_CHECKING:
-    from reid_core import RunContext, Sample
-    from reid_core.contract.encoder import TrainedModel
-    from reid_core.model.graph import ReidModel
 
 Pixels = NDArray[np.uint8]
 """``3 H W``."""

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from reid_core import Evaluated, FieldSpec, append_json
+from reid_core import Evaluated, FieldSpec, RunContext, Sample, Source, append_json
+from reid_core.contract.encoder import TrainedModel
 from reid_san.decoder import Decoder
+from reid_san.guides import Guide
 from reid_san.labelling import column, comparable, summary
 from reid_san.measuring import Channels, Distances, watched
 from reid_san.names import DECODER
 from reid_san.pictures import draw_regressed
 from reid_san.regressing import evenly, mean_of, regress, to_pixels
-
-if TYPE_CHECKING:
-    from reid_core import RunContext, Sample, Source
-    from reid_core.contract.encoder import TrainedModel
-    from reid_san.guides import Guide
 
 SHOWN, MEASURED = 12, 192
 """People in the picture, and in the measurement."""

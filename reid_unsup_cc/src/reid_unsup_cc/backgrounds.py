@@ -7,18 +7,15 @@ are clusters of cameras. Not in the paper.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from reid_core.contract.batches import IMAGENET_MEAN
 from reid_core.contract.fields import GARMENT_CLASSES
+from reid_unsup_cc.dressing import Dresser
+from reid_unsup_cc.settings import Background
 from reid_unsup_cc.templates import GARMENTS
-
-if TYPE_CHECKING:
-    from reid_unsup_cc.dressing import Dresser
-    from reid_unsup_cc.settings import Background
 
 BACKGROUND = GARMENT_CLASSES.index("background")
 

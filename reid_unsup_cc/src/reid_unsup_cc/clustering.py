@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +11,7 @@ from numpy.typing import NDArray
 from reid_core import DataError
 from reid_retrieval.clustering import with_singletons
 from reid_retrieval.pseudo_identities import advice, cluster_at_least
-
-if TYPE_CHECKING:
-    from reid_unsup_cc.settings import ClusteringSettings
+from reid_unsup_cc.settings import ClusteringSettings
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from reid_core import inner_products
-
-if TYPE_CHECKING:
-    from reid_unsup_cc.settings import Combination
+from reid_unsup_cc.settings import Combination
 
 
 def similarities(unit: Tensor, memory: Tensor) -> Tensor:

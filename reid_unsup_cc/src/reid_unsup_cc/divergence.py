@@ -8,17 +8,12 @@ T = 1 nearly nothing, of vectors behind batch norm (R^2 about d) of the order of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_core import full_precision
-
-if TYPE_CHECKING:
-    from reid_core import Embedded
-    from reid_unsup_cc.settings import Space
+from reid_core import Embedded, full_precision
+from reid_unsup_cc.settings import Space
 
 
 def log_distributions(embedded: Embedded, space: Space, temperature: float) -> Tensor:

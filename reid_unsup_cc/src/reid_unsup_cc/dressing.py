@@ -7,12 +7,11 @@ has the first picture's garment map, and whatever else that says about its geome
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+from torch import Tensor
 
 from reid_core.contract.fields import GARMENT_CLASSES
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 CLOTHING = tuple(GARMENT_CLASSES.index(name) for name in ("upper", "lower", "shoes"))
 """Classes of the field ``garments`` that a change of clothes exchanges, region by region.

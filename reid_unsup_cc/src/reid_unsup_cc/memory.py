@@ -9,7 +9,6 @@ left.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,13 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core import Embedded, IdentityCriterion, IdentityOutput
+from reid_core import Embedded, Embedding, IdentityCriterion, IdentityOutput
 from reid_unsup_cc.contrast import contrast, similarities
 from reid_unsup_cc.divergence import divergences
-
-if TYPE_CHECKING:
-    from reid_core import Embedding
-    from reid_unsup_cc.settings import HardMetric, MemorySettings
+from reid_unsup_cc.settings import HardMetric, MemorySettings
 
 
 class ClusterMemory(IdentityCriterion):

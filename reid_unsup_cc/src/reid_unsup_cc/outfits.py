@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,22 +15,27 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core import FieldKind, FieldSpec, Synthetic
+from reid_core import (
+    Batch,
+    FieldKind,
+    FieldSpec,
+    RunContext,
+    Sample,
+    Source,
+    StageResult,
+    Synthetic,
+)
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.data.augmentation import normalise
 from reid_core.data.label_store import content_hash
 from reid_core.machine.ranks import rank_0_first
 from reid_core.runs.assembly.datasets import load_source
 from reid_unsup_cc.backgrounds import Relocated
+from reid_unsup_cc.dressing import Dresser
 from reid_unsup_cc.pise_training import trained_pise
 from reid_unsup_cc.recolor import Recolor
+from reid_unsup_cc.settings import SynthesisSettings, UnsupCCSettings
 from reid_unsup_cc.templates import GARMENTS, Picture, TemplatePool, read_picture, stacked
-
-if TYPE_CHECKING:
-    from reid_core import Batch, RunContext, Sample, Source, StageResult
-    from reid_core.contract.samples import FieldValue
-    from reid_unsup_cc.dressing import Dresser
-    from reid_unsup_cc.settings import SynthesisSettings, UnsupCCSettings
 
 _ROWS = 32
 """Images that are dressed at once."""
@@ -247,11 +252,10 @@ def _garments_key(ctx: RunContext, owner: str, source: Source) -> str:
     return str({name: config.plugins.get(name) for name in sorted(makers)})
 
 
-def _digest(values: Iterable[FieldValue]) -> str:
+def _digest(values: Iterable[Any]) -> str:
     digest = hashlib.sha256()
     for value in values:
-        content = (
-            content_hash(value) if isinstance(value, Path) else str(np.asarray(value).tolist())
-        )
+        as_file = isinstance(value, Path)
+        content = content_hash(value) if as_file else str(np.asarray(value).tolist())
         digest.update(content.encode())
     return digest.hexdigest()[:16]

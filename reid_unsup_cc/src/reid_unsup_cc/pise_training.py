@@ -7,20 +7,29 @@ picture in the template's outfit, and to the picture itself where that is its ow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from torch import nn
 
-from reid_core import Branch, LossTerm, Need, NoEncoder, Plugin, Settings, Stage, hookimpl
+from reid_core import (
+    Branch,
+    Encoder,
+    LossTerm,
+    Need,
+    NoEncoder,
+    Plugin,
+    RunContext,
+    Settings,
+    Stage,
+    StageResult,
+    StepView,
+    Tap,
+    hookimpl,
+)
 from reid_core.config import AugmentSection, DataSection, ModelSection, OptimSection
 from reid_unsup_cc.pise import PISE
 from reid_unsup_cc.pise_losses import Lesson, mean_error
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from reid_core import RunContext, StageResult, StepView, Tap
-    from reid_core.contract.encoder import Encoder
 
 PLUGIN = "unsup_cc"
 """Name under which the stage runs its plugin."""

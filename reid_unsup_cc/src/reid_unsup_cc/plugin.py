@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from reid_core import (
     ENCODER_MAP,
+    Batch,
     Branch,
     ConfigError,
     Embedding,
     EpochEnded,
+    Event,
     FieldKind,
     FieldSpec,
+    IdentityCriterion,
+    LabelContext,
     Labeler,
     LossTerm,
     Need,
+    PassView,
     Plugin,
     RunBegan,
+    RunConfig,
+    RunContext,
+    Stage,
+    Start,
+    StepView,
+    Synthetic,
+    Tap,
     append_json,
     hookimpl,
 )
@@ -42,30 +56,10 @@ from reid_unsup_cc.outfits import (
 )
 from reid_unsup_cc.pise_training import pise_stage
 from reid_unsup_cc.pooling import GeneralisedMean
-from reid_unsup_cc.quality import describe, truth_of
+from reid_unsup_cc.quality import ClusterReport, describe, truth_of
 from reid_unsup_cc.settings import UnsupCCSettings
 from reid_unsup_cc.start import dressed_start
 from reid_unsup_cc.templates import GARMENTS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from reid_core import (
-        Batch,
-        IdentityCriterion,
-        LabelContext,
-        PassView,
-        RunContext,
-        Stage,
-        Start,
-        StepView,
-        Synthetic,
-        Tap,
-    )
-    from reid_core.config import RunConfig
-    from reid_core.contract.events import Event
-    from reid_unsup_cc.quality import ClusterReport
 
 
 class UnsupCC(Plugin):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core import Source
 from reid_retrieval.clustering import with_singletons
 from reid_unsup_cc.clustering import Clusters
-
-if TYPE_CHECKING:
-    from reid_core import Source
 
 Labels = NDArray[np.int64]
 

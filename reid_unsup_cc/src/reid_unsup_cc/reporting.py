@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reid_core import whole_file
+from reid_core import RunConfig, Sample, Source, whole_file
 from reid_core.data.decoding import read_field
-from reid_unsup_cc.outfits import Outfits
+from reid_unsup_cc.memory import ClusterMemory
+from reid_unsup_cc.outfits import Outfits, Wardrobe
+from reid_unsup_cc.settings import UnsupCCSettings
 from reid_unsup_cc.templates import read_picture
-
-if TYPE_CHECKING:
-    from reid_core import RunConfig, Sample, Source
-    from reid_unsup_cc.memory import ClusterMemory
-    from reid_unsup_cc.outfits import Wardrobe
-    from reid_unsup_cc.settings import UnsupCCSettings
 
 Pixels = NDArray[np.uint8]
 

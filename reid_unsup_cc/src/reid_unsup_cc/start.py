@@ -8,17 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from reid_core import Need, Plugin, Settings, Start, hookimpl
+from reid_core import (
+    Batch,
+    Need,
+    PassView,
+    Plugin,
+    RunConfig,
+    RunContext,
+    Settings,
+    Stage,
+    Start,
+    Synthetic,
+    hookimpl,
+)
 from reid_core.defaults.contrastive import contrastive_stage
 from reid_unsup_cc.outfits import cached_outfits, joined_outfits
-
-if TYPE_CHECKING:
-    from reid_core import Batch, PassView, RunContext, Stage, Synthetic
-    from reid_core.config import RunConfig
 
 
 class ViewSettings(Settings):
