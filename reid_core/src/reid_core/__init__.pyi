@@ -67,6 +67,16 @@ from reid_core.contract.views import (
     StepView as StepView,
     UpdateReport as UpdateReport,
 )
+from reid_core.data.augmentation import (
+    normalise as normalise,
+    pixels_of as pixels_of,
+    unit_images as unit_images,
+)
+from reid_core.data.looking import (
+    clean_batches as clean_batches,
+    evenly as evenly,
+    image_sheet as image_sheet,
+)
 from reid_core.data.sidecars import side_car_files as side_car_files
 from reid_core.errors import (
     CheckpointError as CheckpointError,
@@ -81,6 +91,7 @@ from reid_core.errors import (
     UnknownNameError as UnknownNameError,
     did_you_mean as did_you_mean,
 )
+from reid_core.first_use import on_first_use as on_first_use
 from reid_core.model.blocks import GlobalPool as GlobalPool
 from reid_core.model.criteria import CrossEntropyTriplet as CrossEntropyTriplet
 from reid_core.model.embedder import Embedder as Embedder

@@ -185,12 +185,29 @@ class DeviceAugmentation:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Turn uint8 images into ImageNet-normalised float32.
+    """Turn images into ImageNet-normalised float32.
 
     Args:
-        images: uint8 ``... 3 H W``.
+        images: ``... 3 H W``, uint8 or floating in 0 .. 1.
     """
-    return _standardise(_to_unit(images))
+    unit = images.to(torch.float32, copy=True) if images.is_floating_point() else _to_unit(images)
+    return _standardise(unit)
+
+
+def unit_images(images: Tensor) -> Tensor:
+    """Turn ImageNet-normalised images back into float32 in 0 .. 1; what lies outside is clipped.
+
+    Args:
+        images: ``... 3 H W``.
+    """
+    images = images.float()
+    mean, std = _channels(IMAGENET_MEAN, images), _channels(IMAGENET_STD, images)
+    return (images * std + mean).clamp(0, 1)
+
+
+def pixels_of(images: Tensor) -> Tensor:
+    """Turn ImageNet-normalised images ``B 3 H W`` into pictures, uint8 ``B H W 3`` on the host."""
+    return (255 * unit_images(images)).round().byte().permute(0, 2, 3, 1).cpu()
 
 
 def erase(images: Tensor, rectangles: Tensor, fill: tuple[float, float, float]) -> Tensor:
