@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -21,10 +20,7 @@ from reid_core.model.frames import fitted, names_of_frames
 from reid_core.model.inputs import Input, encoded
 from reid_core.model.modes import evaluating
 from reid_core.model.trunks import stride_of
-from reid_core.model.values import Values
-
-Scope = Callable[[str], AbstractContextManager[None]]
-"""Opens the random scope of a part of the model, by its name."""
+from reid_core.model.values import Scope, Values, no_scope
 
 
 class ReidModel(nn.Module):
@@ -132,7 +128,7 @@ class ReidModel(nn.Module):
         fields: Mapping[str, Tensor],
         source: str,
         patterns: Sequence[str],
-        scope: Scope,
+        scope: Scope = no_scope,
         frames: int = 1,
     ) -> dict[str, Tensor]:
         """Run the encoder and the branches that can and should run on a batch.
@@ -142,7 +138,7 @@ class ReidModel(nn.Module):
             fields: the batch's fields by name.
             source: the batch's source.
             patterns: fnmatch patterns of the branches wanted.
-            scope: opens a part's random scope.
+            scope: opens a part's random scope; none where the model is only looked at.
             frames: of every sample.
 
         Returns:
@@ -183,7 +179,7 @@ class ReidModel(nn.Module):
         leads = DEPLOYED in patterns and branch in self._deployed
         return leads or matches(branch, patterns)
 
-    def embed(self, outputs: Mapping[str, Tensor], scope: Scope) -> dict[str, Embedded]:
+    def embed(self, outputs: Mapping[str, Tensor], scope: Scope = no_scope) -> dict[str, Embedded]:
         """Return the embeddings whose inputs are among the outputs."""
         return Values(dict(outputs), self.embeddings, self.heads, scope).vectors()
 

@@ -12,6 +12,14 @@ from reid_core.contract.model import Embedding
 from reid_core.contract.vectors import Embedded, vector_from, vector_of
 from reid_core.errors import UnknownNameError
 
+Scope = Callable[[str], AbstractContextManager[None]]
+"""Opens the random scope of a part of the model, by its name."""
+
+
+def no_scope(name: str) -> AbstractContextManager[None]:
+    """Open no random scope: nothing is drawn where a model is only looked at."""
+    return nullcontext()
+
 
 @dataclass
 class Values:
@@ -29,7 +37,7 @@ class Values:
     known: dict[str, Tensor]
     embeddings: Mapping[str, Embedding]
     heads: Mapping[str, nn.Module] | nn.ModuleDict
-    scope: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()
+    scope: Scope = no_scope
     frames: int = 1
     of_frames: Collection[str] = ()
     _embedded: dict[str, Embedded] = field(default_factory=dict)

@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -141,7 +140,7 @@ def check_declared(subject: Subject) -> None:
         stream.close()
     for name, batch in batches.items():
         fields = {**batch.readable, CLEAN_IMAGE: batch.image}
-        arguments = (batch.image, fields, name, ("*",), _no_scope)
+        arguments = (batch.image, fields, name, ("*",))
         with torch.no_grad():
             training = model.run(*arguments, frames=batch.frames)
         with evaluating(model):
@@ -154,10 +153,6 @@ def check_declared(subject: Subject) -> None:
                 f"output '{output}' is {_shape(ours)} in training, and {_shape(theirs)} when it "
                 "was declared to its readers"
             )
-
-
-def _no_scope(name: str) -> AbstractContextManager[None]:
-    return nullcontext()
 
 
 def _shape(tap: Tap) -> str:
