@@ -9,17 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reid_core import SHARED_FIELDS, ConfigError, Sample, Source, restore
-from reid_core.data.augmentation import DeviceAugmentation
-from reid_core.data.draws import in_order
-from reid_core.data.loading import BatchLoader
+from reid_core import SHARED_FIELDS, ConfigError, Sample, clean_batches, evenly, restore
 from reid_core.loop.assembly import Assembly
 from reid_core.model.modes import evaluating
 from reid_fsam.losses import mask_drift
 from reid_fsam.masks import body_masks
 from reid_fsam.parsing import MaskingParser
 from reid_fsam.plugin import Fsam
-from reid_fsam.reporting import mask_sheet, soft_masks, some_samples
+from reid_fsam.reporting import SHOWN, mask_sheet, soft_masks
 from reid_parsing import resized_logits
 
 _ROWS = 256
@@ -46,7 +43,7 @@ def compare_masks(folders: Sequence[Path], out: Path) -> list[str]:
         ctx = assembly.ctx
         live, coarse = (parser_of(assembly, folder, name) for name in ("parser", "coarse"))
         if not rows:
-            samples = some_samples(ctx.main.samples)
+            samples = evenly(ctx.main.samples, SHOWN)
             rows["coarse"] = soft_masks(coarse, samples, ctx.image_size, ctx.device)
         rows[folder.name] = soft_masks(live, samples, ctx.image_size, ctx.device)
         facts = measure_masks(assembly, live, coarse)
@@ -72,15 +69,12 @@ def measure_masks(
     ctx = assembly.ctx
     every = max(1, len(ctx.main) // _ROWS)
     samples: list[Sample] = list(ctx.main.samples[::every])[:_ROWS]
-    known = [name for name in ("parts",) if name in ctx.fields]
-    specs = {name: SHARED_FIELDS[name] for name in known}
-    loader = BatchLoader(Source("images", tuple(samples), specs), ctx.image_size, known, threads=1)
-    prepare = DeviceAugmentation().prepare
+    known = {"parts": SHARED_FIELDS["parts"]} if "parts" in ctx.fields else {}
+    batches = clean_batches(samples, ctx.image_size, ctx.device, fields=known, batch_size=32)
     drifts, agreeing = [], {"fine agrees": 0.0, "coarse agrees": 0.0}
     pixels = 0
     with evaluating(live), evaluating(coarse):
-        for host in loader.load(in_order(len(samples), 32), epoch=0):
-            batch = prepare(host, ctx.device)
+        for batch in batches:
             logits = [parser.logits(batch.image) for parser in (live, coarse)]
             fine, plain = (body_masks(found, "prob", ctx.image_size) for found in logits)
             drifts.append(mask_drift(fine, plain))

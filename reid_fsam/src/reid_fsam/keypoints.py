@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from reid_core import SHARED_FIELDS, DataError, FieldSpec, Sample
 from reid_core.contract.fields import COCO_JOINTS
 from reid_core.data.decoding import read_field
 from reid_fsam.pose_files import LABELLED, read_people
+from reid_parsing.inference import image_size
 
 Joints = NDArray[np.float32]
 """``N 17 3``: x, y and visibility 0 to 1, joints in COCO's order."""
@@ -109,7 +109,7 @@ def relative_joints(
     relative = joints.copy()
     if scale == "image":
         for row, sample in enumerate(samples):
-            relative[row, :, :2] /= _size_of(sample)
+            relative[row, :, :2] /= image_size(sample)[::-1]
         return relative
     for row in relative:
         seen = row[:, 2] > 0
@@ -117,12 +117,3 @@ def relative_joints(
             low, high = row[seen, :2].min(0), row[seen, :2].max(0)
             row[:, :2] = (row[:, :2] - low) / np.maximum(high - low, 1e-6)
     return relative
-
-
-def _size_of(sample: Sample) -> tuple[int, int]:
-    """Return width and height of a sample's image, from the file's header."""
-    try:
-        with PIL.Image.open(sample.path) as image:
-            return image.size
-    except OSError as error:
-        raise DataError(f"{sample.path}: cannot be read as an image ({error})") from error

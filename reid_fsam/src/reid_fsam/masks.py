@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
+from reid_core import normalise
 from reid_core.data.encoding import label_colours
 from reid_parsing import resized_logits
 
@@ -59,11 +59,7 @@ def mask_channels(kind: MaskKind, classes: int) -> int:
 
 def as_picture(mask: Tensor) -> Tensor:
     """Return a mask of one or three channels as an ImageNet-normalised picture ``B 3 H W``."""
-    mean, std = (
-        torch.tensor(values, device=mask.device).view(1, 3, 1, 1)
-        for values in (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    return (mask.expand(-1, 3, -1, -1) - mean) / std
+    return normalise(mask.expand(-1, 3, -1, -1))
 
 
 def resized_images(images: Tensor, size: tuple[int, int] | None) -> Tensor:

@@ -10,12 +10,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from reid_core import SHARED_FIELDS, RunContext, Sample, Source, whole_file, write_json
-from reid_core.data.augmentation import DeviceAugmentation
+from reid_core import (
+    SHARED_FIELDS,
+    RunContext,
+    Sample,
+    clean_batches,
+    evenly,
+    whole_file,
+    write_json,
+)
 from reid_core.data.decoding import read_field
-from reid_core.data.draws import in_order
 from reid_core.data.encoding import label_colours
-from reid_core.data.loading import BatchLoader
 from reid_core.model.modes import evaluating
 from reid_fsam.labelling import clusters_file, poses_key
 from reid_fsam.masks import body_masks
@@ -23,7 +28,9 @@ from reid_fsam.parsing import MaskingParser
 from reid_fsam.poses import PoseClusters
 from reid_fsam.settings import FsamSettings
 
-_SHOWN = 12
+SHOWN = 12
+"""People in the picture of masks."""
+
 _GAP, _MARGIN = 4, 70
 _CELL = (192, 96)
 _BONES = (
@@ -47,13 +54,10 @@ def soft_masks(
         size: height and width of the network's input.
         device: where to compute.
     """
-    loader = BatchLoader(Source("images", tuple(samples)), size, threads=1)
-    prepare = DeviceAugmentation().prepare
     pictures = []
     with evaluating(parser):
-        for host in loader.load(in_order(len(samples), 16), epoch=0):
-            logits = parser.logits(prepare(host, device).image)
-            mixed = body_masks(logits, "palette", size)
+        for batch in clean_batches(samples, size, device, batch_size=16):
+            mixed = body_masks(parser.logits(batch.image), "palette", size)
             pictures.append((255 * mixed).round().byte().permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(pictures)
 
@@ -69,7 +73,7 @@ def draw_masks(ctx: RunContext, plugin: str, folder: Path) -> Path | None:
     assert ctx.model is not None
     branches = dict(ctx.model.branches)
     rows: dict[str, NDArray[np.uint8]] = {}
-    samples = some_samples(ctx.main.samples)
+    samples = evenly(ctx.main.samples, SHOWN)
     for name, label in (("coarse", "coarse"), ("parser", "fine")):
         module = branches.get(f"{plugin}/{name}")
         if isinstance(module, MaskingParser):
@@ -77,12 +81,6 @@ def draw_masks(ctx: RunContext, plugin: str, folder: Path) -> Path | None:
     if not rows:
         return None
     return mask_sheet(samples, rows, folder / plugin / "masks.png")
-
-
-def some_samples(samples: Sequence[Sample]) -> list[Sample]:
-    """Return a few samples, evenly spread."""
-    places = np.linspace(0, len(samples) - 1, min(_SHOWN, len(samples))).astype(int)
-    return [samples[place] for place in places]
 
 
 def mask_sheet(

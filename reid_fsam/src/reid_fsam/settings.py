@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from reid_core import Settings
+from reid_core.config import Count, NonNegative as Weight, Positive
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 Size = tuple[Count, Count]
 
 
@@ -68,7 +67,7 @@ class FsamSettings(Settings):
     """Steps of one of its epochs; none goes through the images once."""
     parser_size: Size | None = None
     """Height and width of the parser's input; none takes the image's."""
-    parser_lr_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    parser_lr_scale: Positive = 1.0
     """Factor on the live parser's learning rate."""
     parser_bn: Literal["train", "eval"] = "train"
     """Whether the live parser normalises by the batch or by its running statistics."""
