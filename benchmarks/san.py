@@ -47,10 +47,10 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from reid_core import Sample, open_source, restore, run
+from reid_core import Sample, evenly, open_source, restore, run
 from reid_core.runs.assembly.datasets import load_source
 from reid_san.plugin import San
-from reid_san.regressing import evenly, mean_field, regress, truth
+from reid_san.regressing import mean_field, regress, truth
 from reid_synthpeople.atlas import CHARTS, SIDE
 from reid_synthpeople.redress import shot_of, world_behind
 

@@ -91,7 +91,7 @@ def test_a_run_leaves_pictures_and_distances_of_every_evaluation(folder: Path) -
     assert all(0 <= line["dead"] < line["channels"] for line in lines)
     assert {"red_green", "blue_green", "spread"} <= set(lines[-1])
     with Image.open(folder / "san" / "final.png") as picture:
-        assert picture.size[1] == 3 * 166
+        assert picture.size[1] == 3 * 160 + 2 * 6
 
 
 def test_the_command_draws_and_measures(

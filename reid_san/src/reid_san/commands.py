@@ -38,9 +38,8 @@ def textures(run: Path, images: int, out: Path) -> None:
     people = [*ctx.dataset.query, *ctx.dataset.gallery]
     if not people:
         raise DataError(f"data set '{ctx.dataset.name}' has no test images to draw")
-    guide, pairs = plugin.guide, plugin.pairs
-    found = draw_and_measure(ctx, assembly.model, guide, pairs, people, out, images)
-    for line in found.lines(guide):
+    found = draw_and_measure(ctx, assembly.model, plugin.guide, plugin.pairs, people, out, images)
+    for line in found.lines():
         click.echo(line)
     click.echo(str(out))
 
@@ -79,12 +78,8 @@ def _restored(run: Path) -> tuple[Assembly, San]:
     from reid_core import ConfigError, restore
     from reid_san.plugin import San
 
-    assembly = restore(run, say=_silent)
+    assembly = restore(run, say=lambda line: None)
     plugin = assembly.plugins.get("san")
     if not isinstance(plugin, San):
         raise ConfigError(f"{run} has no decoder: it was made without --plugins san")
     return assembly, plugin
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""

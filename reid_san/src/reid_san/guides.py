@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import SHARED_FIELDS, Batch, DataError, FieldKind, FieldSpec, Source
-from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
+from reid_core import SHARED_FIELDS, Batch, DataError, FieldKind, FieldSpec, Source, unit_images
 from reid_core.data.decoding import read_field
 
 FRONTAL = "san/frontal"
@@ -57,18 +55,12 @@ def target(guide: Guide, batch: Batch, size: tuple[int, int]) -> Tensor:
         float32 ``B 3 H W`` in -1 .. 1.
     """
     if guide.spec is None:
-        image = batch.image.float()
-        mean, std = (_channels(values, image) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        unit = image * std + mean
+        unit = unit_images(batch.image)
     else:
         unit = batch.fields[guide.field].float() / 255
     if tuple(unit.shape[2:]) != size:
         unit = F.interpolate(unit, size, mode="area")
     return unit * 2 - 1
-
-
-def _channels(values: tuple[float, float, float], like: Tensor) -> Tensor:
-    return torch.stack([like.new_full((1, 1), value) for value in values])
 
 
 def field_size(source: Source, name: str) -> tuple[int, int]:

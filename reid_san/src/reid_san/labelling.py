@@ -5,27 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from torch import Tensor
 
 from reid_core import (
     DataError,
     FieldSpec,
     LabelContext,
-    RunContext,
-    Sample,
     side_car_files,
     write_json,
 )
 from reid_core.data.decoding import read_field
-from reid_san.measuring import Distances
+from reid_san.measuring import Comparison
 from reid_san.pictures import draw_regressed
-from reid_san.regressing import Pixels, evenly, mean_of, regress, to_pixels
+from reid_san.regressing import Pixels, regress, to_pixels
 
-_SHEET, _ABREAST = 12, 4
-"""People in a picture, and how many side by side."""
+_SHEET = 12
+"""People in a picture."""
 
 
 class PseudoFields:
@@ -46,45 +40,21 @@ class PseudoFields:
         return len(self._labels.rows)
 
     def __iter__(self) -> Iterator[Pixels]:
-        labels = self._labels
-        assert labels.stage is not None
-        run, stage, samples = labels.run, labels.stage, labels.samples
-        distances: Distances | None = None
-        shown = {id(sample) for sample in evenly(samples, _SHEET)}
-        sheet = []
+        labels, spec, stage = self._labels, self._spec, self._labels.stage
+        assert stage is not None
+        run, samples = labels.run, labels.samples
+        compared = Comparison(spec, labels.source.fields, stage.source, samples, _SHEET)
         for sample, (image, found) in zip(samples, regress(run, stage.model, samples), strict=True):
-            pixels = to_pixels(found)
-            if distances is None:
-                distances = self._distances(found)
-            if self._known:
-                distances.add(sample, found.clamp(-1, 1))
-            if id(sample) in shown:
-                sheet.append(column(image, pixels, sample, self._spec if self._known else None))
-            yield pixels
-        self._report(run, stage.name, distances, sheet)
-
-    @property
-    def _known(self) -> bool:
-        """Whether the data set has a truth of the same layout."""
-        return comparable(self._labels.source.fields, self._spec)
-
-    def _distances(self, found: Tensor) -> Distances:
-        assert self._labels.stage is not None
-        pairs = self._labels.stage.source
-        size = (found.shape[1], found.shape[2])
-        return Distances(self._spec, mean_of(pairs, self._spec, size))
-
-    def _report(
-        self, run: RunContext, stage: str, distances: Distances | None, sheet: list[list[Pixels]]
-    ) -> None:
-        if distances is not None and self._known:
-            run.say(f"[{stage}] {summary(self._spec.name, distances)}")
-        if run.folder is None or not sheet:
+            compared.add(sample, image, found)
+            yield to_pixels(found)
+        distances = compared.distances
+        if distances is not None:
+            run.say(f"[{stage.name}] {distances.line()}")
+        if run.folder is None or not compared.columns:
             return
-        draw_regressed(sheet, run.folder / "san" / "pseudo.png", _ABREAST)
-        if distances is not None and self._known:
-            path = run.folder / "san" / "pseudo.json"
-            write_json(path, distances.to_json())
+        draw_regressed(compared.columns, run.folder / "san" / "pseudo.png")
+        if distances is not None:
+            write_json(run.folder / "san" / "pseudo.json", distances.to_json())
 
 
 class GivenFields:
@@ -127,28 +97,3 @@ def given_key(root: Path) -> str:
         for path in found
     ]
     return hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
-
-
-def comparable(fields: Any, spec: FieldSpec) -> bool:
-    """Return whether fields hold the truth of one, in the same layout."""
-    return spec.name in fields and fields[spec.name].layout == spec.layout
-
-
-def column(
-    image: np.ndarray[Any, Any], regressed: Pixels, sample: Sample, spec: FieldSpec | None
-) -> list[Pixels]:
-    """Return what a picture shows of a person: input, regressed image, and the truth if known."""
-    images = [image, regressed]
-    if spec is not None:
-        images.append(read_field(sample.fields[spec.name], spec))
-    return images
-
-
-def summary(name: str, distances: Distances) -> str:
-    """Return distances in one line."""
-    found = distances.to_json()
-    return (
-        f"{name} of {found['images']} people against the truth: L1 {found['l1']:.3f} (the mean of "
-        f"the pairs: {found['l1_of_mean']:.3f}); colour: R-G {found['red_green']:.2f}, B-G "
-        f"{found['blue_green']:.2f}, spread {found['spread']:.2f}"
-    )

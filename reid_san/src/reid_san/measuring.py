@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from reid_core import FieldSpec, Sample
+from reid_core import FieldSpec, Sample, Source, evenly
+from reid_core.data.decoding import read_field
 from reid_san.decoder import Decoder, ResidualUp
-from reid_san.regressing import truth
+from reid_san.regressing import Pixels, mean_of, to_pixels, truth
 
 
 @dataclass
@@ -89,6 +90,56 @@ class Distances:
             "blue_green": round(self._colour["blue_green"].correlation, 4),
             "spread": round(self._colour["spread"].spread, 4),
         }
+
+    def line(self) -> str:
+        """Return it in one line for the user."""
+        found = self.to_json()
+        return (
+            f"{self.spec.name} of {found['images']} people against the truth: L1 "
+            f"{found['l1']:.3f} (the mean of the pairs: {found['l1_of_mean']:.3f}); colour: R-G "
+            f"{found['red_green']:.2f}, B-G {found['blue_green']:.2f}, spread {found['spread']:.2f}"
+        )
+
+
+class Comparison:
+    """Regressed images beside their inputs and, where it is known, the truth, which measures them.
+
+    Args:
+        spec: the field that is regressed, in the layout of what the decoder has learnt from; None
+            where it is none.
+        known: fields of the samples: without that one, in the same layout, nothing is measured.
+        trained: what the decoder has learnt from, whose mean is the guess to beat.
+        samples: all that will be compared.
+        shown: how many of them a picture shows, evenly spread.
+    """
+
+    def __init__(
+        self,
+        spec: FieldSpec | None,
+        known: Mapping[str, FieldSpec],
+        trained: Source,
+        samples: Sequence[Sample],
+        shown: int,
+    ) -> None:
+        same = spec is not None and spec.name in known and known[spec.name].layout == spec.layout
+        self._spec, self._trained = spec if same else None, trained
+        self._drawn = {id(sample) for sample in evenly(samples, shown)}
+        self.columns: list[list[Pixels]] = []
+        """What `draw_regressed` shows."""
+        self.distances: Distances | None = None
+        """None where the truth is not known."""
+
+    def add(self, sample: Sample, image: Pixels, found: Tensor) -> None:
+        """Compare one more sample: its image, uint8 ``3 H W``, and what is regressed of it."""
+        spec = self._spec
+        if spec is not None:
+            if self.distances is None:
+                size = (found.shape[1], found.shape[2])
+                self.distances = Distances(spec, mean_of(self._trained, spec, size))
+            self.distances.add(sample, found.clamp(-1, 1))
+        if id(sample) in self._drawn:
+            truths = [] if spec is None else [read_field(sample.fields[spec.name], spec)]
+            self.columns.append([image, to_pixels(found), *truths])
 
 
 @dataclass

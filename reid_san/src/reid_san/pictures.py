@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from reid_core import whole_file
+from reid_core import image_sheet
 from reid_core.images import resize_image
 
 HEIGHT = 160
@@ -19,7 +18,7 @@ _GAP = 6
 
 
 def draw_regressed(
-    columns: Sequence[Sequence[NDArray[np.uint8]]], path: Path, abreast: int
+    columns: Sequence[Sequence[NDArray[np.uint8]]], path: Path, abreast: int = 4
 ) -> Path:
     """Draw people in cells: the input, what is regressed and, where it is known, the truth.
 
@@ -29,15 +28,8 @@ def draw_regressed(
         abreast: people side by side.
     """
     cells = [_cell(images) for images in columns]
-    width = max(cell.shape[1] for cell in cells)
-    rows = []
-    for start in range(0, len(cells), abreast):
-        some = cells[start : start + abreast]
-        some += [np.full_like(some[0], 255)] * (abreast - len(some) if start else 0)
-        rows.append(np.concatenate([_padded(cell, width) for cell in some], axis=1))
-    with whole_file(path) as part:
-        Image.fromarray(np.concatenate(rows)).save(part)
-    return path
+    rows = [cells[start : start + abreast] for start in range(0, len(cells), abreast)]
+    return image_sheet(rows, path, _GAP)
 
 
 def _cell(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -48,9 +40,3 @@ def _cell(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
         parts += [resize_image(pixels, size), np.full((HEIGHT, _GAP // 2, 3), 255, np.uint8)]
     return np.concatenate(parts, axis=1)
-
-
-def _padded(cell: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    whole = np.full((HEIGHT + _GAP, width + _GAP, 3), 255, np.uint8)
-    whole[:HEIGHT, : cell.shape[1]] = cell
-    return whole

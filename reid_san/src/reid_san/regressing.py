@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from typing import cast
 
 import numpy as np
@@ -12,12 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import FieldSpec, RunContext, Sample, Source
+from reid_core import FieldSpec, RunContext, Sample, Source, clean_batches, evenly, pixels_of
 from reid_core.contract.encoder import TrainedModel
-from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.decoding import read_field
-from reid_core.data.draws import in_order
-from reid_core.data.loading import BatchLoader
 from reid_core.model.graph import ReidModel
 from reid_core.model.modes import evaluating
 from reid_san.names import DECODER, REGRESSED
@@ -47,26 +43,18 @@ def regress(
     """
     # The loop's model also runs single branches.
     network = cast("ReidModel", model)
-    source = Source("regressed", tuple(samples))
-    loader = BatchLoader(source, ctx.image_size, threads=ctx.config.data.threads)
-    prepare = DeviceAugmentation().prepare
-    for host in loader.load(in_order(len(samples), batch_size), epoch=0):
-        images = host.image.numpy().copy()
-        batch = prepare(host, ctx.device)
+    threads = ctx.config.data.threads
+    for batch in clean_batches(
+        samples, ctx.image_size, ctx.device, batch_size=batch_size, threads=threads
+    ):
+        images = pixels_of(batch.image).permute(0, 3, 1, 2).numpy()
         with evaluating(network):
-            outputs = network.run(batch.image, {}, "main", (DECODER,), lambda name: nullcontext())
+            outputs = network.run(batch.image, {}, "main", (DECODER,))
         yield from zip(images, outputs[REGRESSED].float().cpu(), strict=True)
 
 
-def to_pixels(regressed: Tensor, size: tuple[int, int] | None = None) -> Pixels:
-    """Return a regressed image as uint8 ``3 H W``.
-
-    Args:
-        regressed: float ``3 h w``, -1 .. 1; beyond that it is clamped.
-        size: height and width wanted; None keeps them.
-    """
-    if size is not None and tuple(regressed.shape[1:]) != size:
-        regressed = F.interpolate(regressed[None], size, mode="bilinear", align_corners=False)[0]
+def to_pixels(regressed: Tensor) -> Pixels:
+    """Return a regressed image, float ``3 H W`` in about -1 .. 1, as uint8 ``3 H W``."""
     pixels: Pixels = ((regressed.clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
     return pixels
 
@@ -91,9 +79,3 @@ def mean_field(samples: Sequence[Sample], spec: FieldSpec, size: tuple[int, int]
 def mean_of(source: Source, spec: FieldSpec, size: tuple[int, int]) -> Tensor:
     """Return the mean of a source's field, estimated from some samples."""
     return mean_field(evenly(source.samples, _ESTIMATED), spec, size)
-
-
-def evenly(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Return some of the samples, evenly spread over all."""
-    places = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
-    return [samples[place] for place in places]

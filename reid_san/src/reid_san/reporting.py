@@ -6,20 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reid_core import Evaluated, FieldSpec, RunContext, Sample, Source, append_json
+from reid_core import Evaluated, RunContext, Sample, Source, append_json, evenly
 from reid_core.contract.encoder import TrainedModel
 from reid_san.decoder import Decoder
 from reid_san.guides import Guide
-from reid_san.labelling import column, comparable, summary
-from reid_san.measuring import Channels, Distances, watched
+from reid_san.measuring import Channels, Comparison, Distances, watched
 from reid_san.names import DECODER
 from reid_san.pictures import draw_regressed
-from reid_san.regressing import evenly, mean_of, regress, to_pixels
+from reid_san.regressing import regress
 
 SHOWN, MEASURED = 12, 192
 """People in the picture, and in the measurement."""
-
-_ABREAST = 4
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,9 @@ class Measurement:
     channels: Channels
     distances: Distances | None
 
-    def lines(self, guide: Guide) -> list[str]:
+    def lines(self) -> list[str]:
         """Return it for the user."""
-        known = [] if self.distances is None else [summary(guide.field, self.distances)]
+        known = [] if self.distances is None else [self.distances.line()]
         dead, total = self.channels.dead, self.channels.total
         return [*known, f"{dead} of the decoder's {total} channels are always zero"]
 
@@ -71,24 +68,15 @@ def draw_and_measure(
         What is found; without distances where the test images carry no truth of the same layout.
     """
     trained = pairs or ctx.main
-    spec: FieldSpec | None = None
-    if guide.spec is not None and comparable(ctx.dataset.query_fields, trained.fields[guide.field]):
-        spec = trained.fields[guide.field]
-    drawn = {id(sample) for sample in evenly(people, shown)}
-    columns, distances = [], None
+    spec = trained.fields[guide.field] if guide.spec is not None else None
+    compared = Comparison(spec, ctx.dataset.query_fields, trained, people, shown)
     decoder = model.branches[DECODER]
     assert isinstance(decoder, Decoder)
     with watched(decoder) as channels:
         for sample, (image, found) in zip(people, regress(ctx, model, people), strict=True):
-            if id(sample) in drawn:
-                columns.append(column(image, to_pixels(found), sample, spec))
-            if spec is not None:
-                if distances is None:
-                    size = (found.shape[1], found.shape[2])
-                    distances = Distances(spec, mean_of(trained, spec, size))
-                distances.add(sample, found.clamp(-1, 1))
-    draw_regressed(columns, path, _ABREAST)
-    return Measurement(channels, distances)
+            compared.add(sample, image, found)
+    draw_regressed(compared.columns, path)
+    return Measurement(channels, compared.distances)
 
 
 def report(ctx: RunContext, event: Evaluated, guide: Guide, pairs: Source | None) -> None:
@@ -106,7 +94,7 @@ def report(ctx: RunContext, event: Evaluated, guide: Guide, pairs: Source | None
     folder = ctx.folder / "san"
     chosen = evenly(people, MEASURED)
     found = draw_and_measure(ctx, ctx.model, guide, pairs, chosen, folder / f"{name}.png")
-    for text in found.lines(guide):
+    for text in found.lines():
         ctx.say(f"san: {text}")
     where = {"when": event.when, "epoch": event.epoch, "iteration": event.iteration}
     append_json(folder / "textures.jsonl", {**where, **found.to_json()})

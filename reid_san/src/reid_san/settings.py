@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from reid_core import Settings
+from reid_core.config import Count, NonNegative as Weight, Positive as Rate
 
 Guidance = Literal["texture", "pose", "pngan", "input"]
 """What the decoder regresses: the texture, the person in one pose from the front by SAN-PG or, as
@@ -15,10 +16,6 @@ PN-GAN's images, by the user, or the input."""
 
 Skips = Literal["none", "unet"]
 """Whether the decoder sees the encoder's shallower maps."""
-
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class DecoderSettings(Settings):
