@@ -40,11 +40,11 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from reid_core import EpochEnded, Event, Sample, append_json, hookimpl, restore
+from reid_core import EpochEnded, Event, Sample, append_json, hookimpl, pixels_of, restore
 from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
 from reid_dgnet import Dgnet
-from reid_dgnet.generating import Composer, pixels_of
+from reid_dgnet.generating import Composer
 
 GARMENTS = {"upper": 3, "lower": 4}
 """Labels of the field `garments` whose colours are compared."""

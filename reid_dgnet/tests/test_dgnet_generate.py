@@ -9,11 +9,11 @@ import torch
 from click.testing import CliRunner
 from test_dgnet_gradients import SMALL
 
-from reid_core import ConfigError, open_dataset, restore, run
+from reid_core import ConfigError, open_dataset, pixels_of, restore, run
 from reid_core.errors import PluginError, ReidError
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
 from reid_dgnet.commands import dgnet
-from reid_dgnet.generating import Composer, pixels_of
+from reid_dgnet.generating import Composer
 from reid_dgnet.offline import CARD
 from reid_dgnet.people import different_people
 from reid_dgnet.weighing import evaluate_betas

@@ -10,6 +10,8 @@ import click
 from reid_core import PICTURE_SUFFIXES, checked_folder, checked_output, write_json
 
 if TYPE_CHECKING:
+    from reid_core import RunContext
+    from reid_core.loop.assembly import Assembly
     from reid_dgnet.generating import Composer
     from reid_dgnet.people import Split
     from reid_dgnet.writing import NamedAfter
@@ -55,7 +57,8 @@ def swaps(run: Path, people: int, split: Split, images: Path | None, out: Path) 
     from reid_dgnet.pictures import draw_swaps
 
     checked_output(out, PICTURE_SUFFIXES)
-    path = draw_swaps(_composer(run, split, images), people, out)
+    _, composer = _composer(run, split, images)
+    path = draw_swaps(composer, people, out)
     click.echo(f"one appearance per row: {path}")
 
 
@@ -85,7 +88,8 @@ def interpolate(
     from reid_dgnet.pictures import draw_interpolations
 
     checked_output(out, PICTURE_SUFFIXES)
-    path = draw_interpolations(_composer(run, split, images), codes, rows, steps, out)
+    _, composer = _composer(run, split, images)
+    path = draw_interpolations(composer, codes, rows, steps, out)
     click.echo(f"{codes} codes from left to right: {path}")
 
 
@@ -120,14 +124,10 @@ def write_set(
     people: `--data folder --data-root OUT`.
     """
     from reid_core.cli.progress import Screen
-    from reid_dgnet.generating import Composer
-    from reid_dgnet.people import samples_in, samples_of
     from reid_dgnet.writing import copy_real, write_generated
 
     checked_folder(out)
-    given = samples_in(images) if images else None
-    ctx = _restored(run).ctx
-    composer = Composer.of(ctx, given or samples_of(ctx, split))
+    ctx, composer = _composer(run, split, images)
     with Screen().bar("generating", per_image * len(composer.samples)) as advance:
         count = write_generated(composer, out, per_image, seed, named_after, advance)
     if with_real:
@@ -229,20 +229,16 @@ def import_official(
     click.echo(f"{report}\nrun: {out}")
 
 
-def _restored(run: Path) -> Any:
+def _restored(run: Path) -> Assembly:
     from reid_core import restore
 
-    return restore(run, say=_silent)
+    return restore(run, say=lambda line: None)
 
 
-def _composer(run: Path, split: Split, images: Path | None) -> Composer:
+def _composer(run: Path, split: Split, images: Path | None) -> tuple[RunContext, Composer]:
     from reid_dgnet.generating import Composer
     from reid_dgnet.people import samples_in, samples_of
 
     given = samples_in(images) if images else None
     ctx = _restored(run).ctx
-    return Composer.of(ctx, given or samples_of(ctx, split))
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
+    return ctx, Composer.of(ctx, given or samples_of(ctx, split))

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reid_core import ENCODER_MAP, PluginError, RunContext, Sample
-from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
-from reid_core.images import read_image, resize_image
+from reid_core import ENCODER_MAP, PluginError, RunContext, Sample, clean_batches
 from reid_core.model.modes import evaluating
 from reid_dgnet.composing import Generator
 from reid_dgnet.networks.appearance import appearance_code
@@ -57,10 +55,8 @@ class Composer:
 
     def read(self, samples: Sequence[Sample]) -> Tensor:
         """Return images ``N 3 H W``, normalised, on the device."""
-        images = [torch.tensor(resize_image(read_image(s.path), self.size)) for s in samples]
-        pixels = torch.stack(images).permute(0, 3, 1, 2).to(self.device).float() / 255
-        mean, std = _statistics(pixels)
-        return (pixels - mean) / std
+        batches = clean_batches(samples, self.size, self.device)
+        return torch.cat([batch.image for batch in batches])
 
     @torch.no_grad()
     def codes(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,18 +74,3 @@ class Composer:
         """Return normalised images ``N 3 H W`` of codes, row by row."""
         pairs = zip(structure.split(BATCH), appearance.split(BATCH), strict=True)
         return torch.cat([self.generator.compose(*pair) for pair in pairs])
-
-
-def pixels_of(images: Tensor) -> Tensor:
-    """Return normalised images as uint8 ``N H W 3`` on the host; what lies outside is clipped."""
-    mean, std = _statistics(images)
-    pixels = (images.float() * std + mean).clamp(0, 1) * 255
-    return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
-
-
-def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
-    mean, std = (
-        torch.tensor(values, device=like.device).view(1, 3, 1, 1)
-        for values in (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    return mean, std

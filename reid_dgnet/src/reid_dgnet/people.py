@@ -9,19 +9,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core import ConfigError, RunContext, Sample
+from reid_core import PICTURE_SUFFIXES, ConfigError, RunContext, Sample
 
 Split = Literal["train", "query", "gallery"]
-
-IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Suffixes of the images of a folder."""
 
 
 def samples_of(ctx: RunContext, split: Split = "train") -> Sequence[Sample]:
     """Return the images of a split of a run's data set."""
-    if split == "train":
-        return ctx.main.samples
-    return ctx.dataset.query if split == "query" else ctx.dataset.gallery
+    dataset = ctx.dataset
+    return {"train": ctx.main.samples, "query": dataset.query, "gallery": dataset.gallery}[split]
 
 
 def samples_in(folder: Path) -> list[Sample]:
@@ -32,9 +28,11 @@ def samples_in(folder: Path) -> list[Sample]:
     """
     if not folder.is_dir():
         raise ConfigError(f"--images {folder}: there is no such folder")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
-        raise ConfigError(f"--images {folder}: there is no image in it ({', '.join(IMAGES)})")
+        raise ConfigError(
+            f"--images {folder}: there is no image in it ({', '.join(PICTURE_SUFFIXES)})"
+        )
     return [Sample(path, number, 0) for number, path in enumerate(paths)]
 
 

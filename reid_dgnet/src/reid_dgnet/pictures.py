@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import PIL.Image
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core import Sample, whole_file
-from reid_dgnet.generating import Composer, pixels_of
+from reid_core import Sample, image_sheet, pixels_of
+from reid_dgnet.generating import Composer
 from reid_dgnet.people import different_people
 
 GAP = 2
@@ -39,12 +37,12 @@ def draw_swaps(
     made = composer.compose(
         structure.repeat(count, 1, 1, 1), appearance.repeat_interleave(count, 0)
     )
-    real, composed = pixels_of(images), pixels_of(made)
-    empty = torch.full_like(real[0], 255)
+    real, composed = pixels_of(images).numpy(), pixels_of(made).numpy()
+    empty = np.full_like(real[0], 255)
     rows = [[empty, *real]]
     for number in range(count):
         rows.append([real[number], *composed[number * count : (number + 1) * count]])
-    return _write(rows, path)
+    return image_sheet(rows, path, GAP)
 
 
 def draw_interpolations(
@@ -79,25 +77,11 @@ def draw_interpolations(
         else:
             moving = _between(structure[here], structure[there], share)
             made = composer.compose(moving, appearance[here].expand(steps, -1))
-        real = pixels_of(images[[here, there]])
-        drawn.append([real[0], *pixels_of(made), real[1]])
-    return _write(drawn, path)
+        real = pixels_of(images[[here, there]]).numpy()
+        drawn.append([real[0], *pixels_of(made).numpy(), real[1]])
+    return image_sheet(drawn, path, GAP)
 
 
 def _between(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     weights = share.view(-1, *[1] * first.dim())
     return (1 - weights) * first + weights * second
-
-
-def _write(rows: list[list[Tensor]], path: Path) -> Path:
-    height, width = rows[0][0].shape[:2]
-    sheet: NDArray[np.uint8] = np.full(
-        (len(rows) * (height + GAP) - GAP, len(rows[0]) * (width + GAP) - GAP, 3), 255, np.uint8
-    )
-    for down, row in enumerate(rows):
-        for right, image in enumerate(row):
-            top, left = down * (height + GAP), right * (width + GAP)
-            sheet[top : top + height, left : left + width] = image.numpy()
-    with whole_file(path) as part:
-        PIL.Image.fromarray(sheet).save(part)
-    return path

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core import ConfigError, RunContext, Sample
-from reid_dgnet.generating import BATCH, Composer, pixels_of
+from reid_core import ConfigError, RunContext, Sample, pixels_of
+from reid_dgnet.generating import BATCH, Composer
 from reid_dgnet.people import identities_of, other_people
 from reid_dgnet.weights import read_tensors
 from reid_dgnet.writing import write_generated

@@ -8,10 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from reid_core import LinearRamp, Settings
-
-Count = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+from reid_core.config import Count, NonNegative, Positive
 
 
 class DgnetSettings(Settings):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from reid_core import (
     LinearRamp,
     LossTerm,
     PassView,
+    Plugin,
     RunContext,
     StepView,
     full_precision,
@@ -31,20 +31,9 @@ from reid_dgnet.losses import (
     soft_label_divergence,
 )
 from reid_dgnet.networks.appearance import appearance_code
-from reid_dgnet.settings import DgnetSettings
 
 DIRECTIONS = 2
 """A loss is the sum over both directions, of which means over all anchors are the mean."""
-
-
-class Owner(Protocol):
-    """The plugin, as far as its terms need it."""
-
-    settings: DgnetSettings
-
-    def own(self, name: str) -> str:
-        """Return a name in the plugin's space."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +82,7 @@ class Scene:
 
 
 def discriminator_terms(
-    plugin: Owner, scene: Scene, generator: Generator, discriminator: nn.Module
+    plugin: Plugin, scene: Scene, generator: Generator, discriminator: nn.Module
 ) -> list[LossTerm]:
     """Return the discriminator's side of equation 7, and its gradient penalty, in float32."""
     settings, own = plugin.settings, plugin.own
@@ -111,7 +100,7 @@ def discriminator_terms(
 
 
 def generator_terms(
-    plugin: Owner,
+    plugin: Plugin,
     ctx: RunContext,
     step: StepView,
     scene: Scene,
@@ -148,7 +137,7 @@ def _judged(discriminator: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def _codes_again(
-    plugin: Owner,
+    plugin: Plugin,
     ctx: RunContext,
     scene: Scene,
     generator: Generator,
@@ -201,7 +190,9 @@ def _structure_again(
     return generator.encode_frozen(composed)
 
 
-def embedding_terms(plugin: Owner, ctx: RunContext, step: StepView, scene: Scene) -> list[LossTerm]:
+def embedding_terms(
+    plugin: Plugin, ctx: RunContext, step: StepView, scene: Scene
+) -> list[LossTerm]:
     """Return what trains the encoder beside identity on real images (equations 8 and 9).
 
     Equation 3 is the identity criterion's of the primary embedding.

@@ -5,15 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import PIL.Image
 
-from reid_core import RunContext, checked_folder, write_json
-from reid_dgnet.generating import BATCH, Composer, pixels_of
+from reid_core import RunContext, checked_folder, pixels_of, write_json
+from reid_dgnet.generating import BATCH, Composer
 from reid_dgnet.offline import CARD, label_order
-from reid_dgnet.people import identities_of, other_people
+from reid_dgnet.people import Split, identities_of, other_people, samples_of
 
 NamedAfter = Literal["structure", "appearance"]
 
@@ -70,11 +70,9 @@ def write_generated(
 
 def copy_real(ctx: RunContext, folder: Path) -> None:
     """Copy a run's training, query and gallery images beside the generated ones."""
-    dataset = ctx.dataset
-    splits = (("train", ctx.main.samples), ("query", dataset.query), ("gallery", dataset.gallery))
-    for split, samples in splits:
+    for split in get_args(Split):
         (folder / split).mkdir(exist_ok=True)
-        for number, sample in enumerate(samples):
+        for number, sample in enumerate(samples_of(ctx, split)):
             outfit = f"_o{sample.clothes}" if sample.clothes >= 0 else ""
             name = f"{sample.pid}_c{sample.camid}{outfit}_real{number}{sample.path.suffix}"
             shutil.copyfile(sample.path, folder / split / name)

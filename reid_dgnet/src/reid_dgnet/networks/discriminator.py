@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_dgnet.networks.layers import SLOPE, init_gaussian, reflected_conv
+from reid_dgnet.networks.layers import SLOPE, Residual, init_gaussian, reflected_conv
 
 SCALES = 3
 """The image, its half and its quarter."""
@@ -31,30 +31,15 @@ class PatchCritic(nn.Module):
             (low, high, 3, 2),
         ):
             layers += [reflected_conv(inputs, outputs, kernel, stride), nn.LeakyReLU(SLOPE)]
-        layers += [CriticBlock(high) for _ in range(blocks)]
+        for _ in range(blocks):
+            first, second = (reflected_conv(high, high, 3) for _ in range(2))
+            layers.append(Residual(first, nn.LeakyReLU(SLOPE), second))
         self.layers = nn.Sequential(*layers, nn.Conv2d(high, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return a score per patch, ``B 1 H/4 W/4``, of images ``B 3 H W``."""
         scores: Tensor = self.layers(images)
         return scores
-
-
-class CriticBlock(nn.Module):
-    """Two convolutions beside the identity, without normalisation."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            reflected_conv(channels, channels, 3),
-            nn.LeakyReLU(SLOPE),
-            reflected_conv(channels, channels, 3),
-        )
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return maps of the same shape."""
-        residual: Tensor = self.layers(maps)
-        return maps + residual
 
 
 class Discriminator(nn.Module):

@@ -65,6 +65,23 @@ class SampleNorm(nn.Module):
         return normal * self.weight[:, None, None] + self.bias[:, None, None]
 
 
+class Residual(nn.Module):
+    """Layers beside the identity; nothing follows the sum.
+
+    Args:
+        layers: which keep the maps' shape.
+    """
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of the same shape."""
+        residual: Tensor = self.layers(maps)
+        return maps + residual
+
+
 def init_kaiming(module: nn.Module) -> None:
     """Fill convolutions and linear layers: Kaiming normal over the fan-in, biases 0."""
     for layer in module.modules():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from reid_dgnet.networks.layers import SLOPE, InstanceNorm, init_kaiming, reflected_conv
+from reid_dgnet.networks.layers import SLOPE, InstanceNorm, Residual, init_kaiming, reflected_conv
 
 DILATIONS = (3, 6, 9)
 """Dilations of the pyramid's last three branches, in pixels of the quarter-size map."""
@@ -32,7 +32,12 @@ class StructureEncoder(nn.Module):
             _unit(2 * width, 2 * width, 3),
             _unit(2 * width, inner, 3, stride=2),
         )
-        self.blocks = nn.Sequential(*(ResidualBlock(inner) for _ in range(blocks)))
+        self.blocks = nn.Sequential(
+            *(
+                Residual(_unit(inner, inner, 3), _unit(inner, inner, 3, active=False))
+                for _ in range(blocks)
+            )
+        )
         self.pyramid = AtrousPyramid(inner, code) if aspp else None
         self.fuse = _unit(code if aspp else inner, code, 1, active=False)
         init_kaiming(self)
@@ -44,21 +49,6 @@ class StructureEncoder(nn.Module):
             maps = self.pyramid(maps)
         code: Tensor = self.fuse(maps)
         return code
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions beside the identity; nothing follows the sum."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            _unit(channels, channels, 3), _unit(channels, channels, 3, active=False)
-        )
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return maps of the same shape."""
-        residual: Tensor = self.layers(maps)
-        return maps + residual
 
 
 class AtrousPyramid(nn.Module):
