@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_core import Embedded
-from reid_unsup_cc.contrast import contrast, info_nce, similarities
+from reid_core import Embedded, inner_products
+from reid_unsup_cc.contrast import contrast, info_nce
 from reid_unsup_cc.divergence import divergences, log_distributions, self_identity
 
 P = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
@@ -128,7 +128,7 @@ def test_temperature_one_is_the_printed_form() -> None:
 
 def test_an_exact_match_among_orthonormal_memories() -> None:
     memory = torch.eye(100, dtype=torch.float64)
-    cosines = similarities(memory[:3], memory)
+    cosines = inner_products(memory[:3], memory)
     value = info_nce(cosines, torch.arange(3), 0.05).item()
     assert value == pytest.approx(2.04e-7, rel=0.005)
     assert value == pytest.approx(math.log1p(99 * math.exp(-20)))
@@ -168,8 +168,3 @@ def test_rows_of_nobody_are_left_out() -> None:
     share = (cosines[1] / 0.05).softmax(0)[2]
     one = info_nce(cosines, torch.tensor([-1, 2, -1]), 0.05)
     assert one.item() == pytest.approx(-share.log().item(), rel=1e-5)
-
-
-def test_similarities_stay_in_full_precision_under_autocast() -> None:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert similarities(torch.rand(2, 3), torch.rand(4, 3)).dtype == torch.float32

@@ -52,6 +52,12 @@ def holding(vectors: Tensor, **settings: Any) -> ClusterMemory:
     return made
 
 
+def test_similarities_stay_in_full_precision_under_autocast() -> None:
+    made = begun()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert made.logits(seen(torch.rand(2, 4))).dtype == torch.float32
+
+
 def test_one_draw_of_a_member_begins_both_memories() -> None:
     made = begun()
     assert torch.equal(made.average, made.hard)

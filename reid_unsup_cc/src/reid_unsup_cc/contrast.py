@@ -8,13 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_core import inner_products
 from reid_unsup_cc.settings import Combination
-
-
-def similarities(unit: Tensor, memory: Tensor) -> Tensor:
-    """Return inner products ``B N`` with the vectors of a memory, never in half precision."""
-    return inner_products(unit, memory)
 
 
 def info_nce(cosines: Tensor, labels: Tensor, temperature: float) -> Tensor:

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core import Embedded, Embedding, IdentityCriterion, IdentityOutput
-from reid_unsup_cc.contrast import contrast, similarities
+from reid_core import Embedded, Embedding, IdentityCriterion, IdentityOutput, inner_products
+from reid_unsup_cc.contrast import contrast
 from reid_unsup_cc.divergence import divergences
 from reid_unsup_cc.settings import HardMetric, MemorySettings
 
@@ -113,8 +113,12 @@ class ClusterMemory(IdentityCriterion):
 
     def logits(self, embedded: Embedded) -> Tensor:
         """Return similarities to the clusters over the temperature, ``B N``; the mean of two."""
-        cosines = [similarities(embedded.unit, memory) for memory in self.clusters()]
+        cosines = self._cosines(embedded)
         return torch.stack(cosines).mean(0) / self.settings.temperature
+
+    def _cosines(self, embedded: Embedded) -> list[Tensor]:
+        """Return similarities ``B N`` to each memory's vectors, never in half precision."""
+        return [inner_products(embedded.unit, memory) for memory in self.clusters()]
 
     def forward(
         self, embedded: Embedded, labels: Tensor, soft_targets: Tensor | None = None
@@ -124,7 +128,7 @@ class ClusterMemory(IdentityCriterion):
         Soft targets are over fixed identities, which there are none of here.
         """
         settings = self.settings
-        cosines = [similarities(embedded.unit, memory) for memory in self.clusters()]
+        cosines = self._cosines(embedded)
         loss = contrast(cosines, labels, settings.temperature, settings.combine)
         return IdentityOutput(
             {"contrast": loss}, torch.stack(cosines).mean(0) / settings.temperature

@@ -17,16 +17,15 @@ from torch import Tensor
 
 from reid_core import (
     Batch,
-    FieldKind,
-    FieldSpec,
     RunContext,
     Sample,
     Source,
     StageResult,
     Synthetic,
+    evenly,
+    normalise,
+    unit_images,
 )
-from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
-from reid_core.data.augmentation import normalise
 from reid_core.data.label_store import content_hash
 from reid_core.machine.ranks import rank_0_first
 from reid_core.runs.assembly.datasets import load_source
@@ -42,11 +41,6 @@ _ROWS = 32
 
 _ONLINE_POOL = 64
 """Templates that are kept on the device where each image gets some of its own in every step."""
-
-
-def outfits_spec(name: str) -> FieldSpec:
-    """Return the field of synthetic images: several images that share the sample's geometry."""
-    return FieldSpec(name, FieldKind.IMAGE)
 
 
 @dataclass(frozen=True)
@@ -165,7 +159,7 @@ class OnlineTemplates:
         settings, pool = wardrobe.settings, wardrobe.pool
         rows = pool.chosen(settings.templates, settings.outfits)
         if rows is None:
-            rows = np.linspace(0, len(pool.source) - 1, _ONLINE_POOL).astype(int).tolist()
+            rows = evenly(range(len(pool.source)), _ONLINE_POOL)
         self.wardrobe, self._size = wardrobe, wardrobe.size or size
         pictures = [
             picture.resized(self._size) for picture in pool.pictures(list(dict.fromkeys(rows)))
@@ -187,11 +181,7 @@ class OnlineTemplates:
             chosen = torch.arange(count, device=images.device).repeat(rows)
         else:
             chosen = torch.randint(len(self._images), (rows * count,)).to(images.device)
-        mean, std = (
-            torch.tensor(values, device=images.device).view(3, 1, 1)
-            for values in (IMAGENET_MEAN, IMAGENET_STD)
-        )
-        people, worn = (images * std + mean).clamp(0, 1), garments
+        people, worn = unit_images(images), garments
         if self._size != tuple(images.shape[2:]):
             people = F.interpolate(people, self._size, mode="bilinear", antialias=True)
             worn = F.interpolate(worn[:, None].float(), self._size, mode="nearest-exact")[:, 0]
@@ -200,7 +190,7 @@ class OnlineTemplates:
         made = self.wardrobe.dresser(people, worn, self._images[chosen], self._garments[chosen])
         if self._size != tuple(images.shape[2:]):
             made = F.interpolate(made, images.shape[2:], mode="bilinear", antialias=True)
-        return (made - mean) / std
+        return normalise(made)
 
 
 def joined_outfits(name: str, images: Tensor, rows: int) -> Synthetic:

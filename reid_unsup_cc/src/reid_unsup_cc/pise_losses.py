@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from reid_core import full_precision
-from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
+from reid_core import full_precision, unit_images
 from reid_unsup_cc.dressing import CLOTHING
 from reid_unsup_cc.pise import PISE
 from reid_unsup_cc.pise_blocks import exchange
@@ -71,15 +70,6 @@ class Lesson(nn.Module):
         weights = pixel_weights(garments, wanted_garments, self.elsewhere)
         errors = weighted_errors(painted, wanted, weights)
         return errors * ~alone[:, None], errors * alone[:, None]
-
-
-def unit_images(images: Tensor) -> Tensor:
-    """Return ImageNet-normalised images ``B 3 H W`` as float32 in 0 .. 1."""
-    mean, std = (
-        torch.tensor(values, device=images.device).view(3, 1, 1)
-        for values in (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    return (images.float() * std + mean).clamp(0, 1)
 
 
 def pixel_weights(garments: Tensor, wanted: Tensor, elsewhere: float) -> Tensor:

@@ -27,7 +27,14 @@ from reid_core import (
     Tap,
     hookimpl,
 )
-from reid_core.config import AugmentSection, DataSection, ModelSection, OptimSection
+from reid_core.config import (
+    AugmentSection,
+    Count,
+    DataSection,
+    ModelSection,
+    OptimSection,
+    Positive,
+)
 from reid_unsup_cc.pise import PISE
 from reid_unsup_cc.pise_losses import Lesson, mean_error
 
@@ -50,7 +57,6 @@ FIELDS = (
 """What a sample carries: its garment map, somebody else's image and garment map, and itself in
 their outfit, again with the garment map."""
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -86,7 +92,7 @@ class PISESettings(NetworkSettings):
     """Steps of an epoch; none goes through the pairs once."""
     batch: Count = 8
     """Batch size."""
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    lr: Positive = 1e-3
     """Learning rate of Adam; it falls along a cosine."""
 
 

@@ -50,7 +50,6 @@ from reid_unsup_cc.outfits import (
     cached_outfits,
     joined_outfits,
     outfits_key,
-    outfits_spec,
     template_source,
     wardrobe_of,
 )
@@ -167,7 +166,8 @@ class UnsupCC(Plugin):
 
         pool = template_source(ctx, synthesis)
         key = outfits_key(ctx, self.name, synthesis, pool, f"{synthesis.method} 2")
-        spec = outfits_spec(self.own("outfits"))
+        # Several images that share the sample's geometry.
+        spec = FieldSpec(self.own("outfits"), FieldKind.IMAGE)
         stage, reads, blank = self._stage(ctx), (GARMENTS,), self._blank
         dressed = Labeler(spec, self._dress, key=key, stage=stage, reads=reads, example=blank)
         return [identities, dressed]

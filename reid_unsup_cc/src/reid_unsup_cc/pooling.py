@@ -4,27 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-_LEAST = 1e-6
+from reid_core import GlobalPool
 
 
-class GeneralisedMean(nn.Module):
-    """Pool a map ``B C H W`` to ``B C``: the p-th root of the mean of p-th powers.
+class GeneralisedMean(GlobalPool):
+    """The core's pooling ``gem``, under the name that stored embedders have for it."""
 
-    Args:
-        exponent: p at the start; 1 is the mean, and large values approach the maximum.
-    """
-
-    def __init__(self, exponent: float = 3.0) -> None:
-        super().__init__()
-        self.exponent = nn.Parameter(torch.tensor([exponent]))
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """Return ``B C``, float32; values below 1e-6 count as that."""
-        powers = feature.float().clamp(min=_LEAST).pow(self.exponent.float())
-        return powers.mean((2, 3)).pow(1 / self.exponent.float())
+    def __init__(self) -> None:
+        super().__init__("gem")
 
     def deploy_spec(self) -> dict[str, Any]:
         """See `Encoder.deploy_spec`."""

@@ -194,52 +194,17 @@ def agreement(labels: Labels, truth: Labels) -> Agreement:
         labels: int64 ``N``; -1 for images in no cluster, of which there must be others.
         truth: int64 ``N``.
     """
+    from sklearn import metrics
+
     kept = labels >= 0
     ours, theirs = labels[kept], truth[kept]
+    most = metrics.cluster.contingency_matrix(theirs, ours).max(0)
     return Agreement(
-        normalised_mutual_information(ours, theirs),
-        adjusted_rand_index(ours, theirs),
-        adjusted_rand_index(with_singletons(labels), truth),
-        purity(ours, theirs),
+        float(metrics.normalized_mutual_info_score(theirs, ours)),
+        float(metrics.adjusted_rand_score(theirs, ours)),
+        float(metrics.adjusted_rand_score(truth, with_singletons(labels))),
+        float(most.sum() / len(ours)),
     )
-
-
-def normalised_mutual_information(labels: Labels, truth: Labels) -> float:
-    """Return mutual information over the mean of both entropies; 1 where both have one class."""
-    cells, ours, theirs = _table(labels, truth)
-    mean = (_entropy(ours) + _entropy(theirs)) / 2
-    if not mean:
-        return 1.0
-    return float((2 * mean - _entropy(cells)) / mean)
-
-
-def adjusted_rand_index(labels: Labels, truth: Labels) -> float:
-    """Return how much more often pairs agree than by chance (Hubert and Arabie, 1985)."""
-    cells, ours, theirs = (_pairs(counts) for counts in _table(labels, truth))
-    chance = ours * theirs / max(len(labels) * (len(labels) - 1) / 2, 1)
-    most = (ours + theirs) / 2
-    return 1.0 if most == chance else float((cells - chance) / (most - chance))
-
-
-def purity(labels: Labels, truth: Labels) -> float:
-    """Return the share of images whose identity is the most frequent one of their cluster."""
-    pairs, counts = np.unique(np.stack([labels, truth]), axis=1, return_counts=True)
-    most = np.zeros(int(labels.max()) + 1, np.int64)
-    np.maximum.at(most, pairs[0], counts)
-    return float(most.sum() / len(labels))
-
-
-def _table(labels: Labels, truth: Labels) -> tuple[Labels, Labels, Labels]:
-    """Return how often each pair of labels occurs, each of the first, and each of the second."""
-    _, cells = np.unique(np.stack([labels, truth]), axis=1, return_counts=True)
-    _, ours = np.unique(labels, return_counts=True)
-    _, theirs = np.unique(truth, return_counts=True)
-    return cells, ours, theirs
-
-
-def _entropy(counts: Labels) -> float:
-    shares = counts / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
 
 
 def _pairs(counts: Labels) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reid_core import RunConfig, Sample, Source, whole_file
+from reid_core import RunConfig, Sample, Source, evenly, image_sheet
 from reid_core.data.decoding import read_field
 from reid_unsup_cc.memory import ClusterMemory
 from reid_unsup_cc.outfits import Outfits, Wardrobe
@@ -58,20 +58,15 @@ def agreements(criteria: Mapping[str, ClusterMemory]) -> dict[str, float]:
 
 def draw_dressed(source: Source, wardrobe: Wardrobe, path: Path) -> Path:
     """Draw some of a source's people, dressed now, in what a wardrobe has for them."""
-    samples = _some(source)
+    samples = evenly(source.samples, _SHOWN)
     return draw_outfits(_images(source, samples), Outfits(wardrobe, source, samples), path)
 
 
 def draw_stored(source: Source, field: str, path: Path) -> Path:
     """Draw some of a source's people in the other clothes that they carry as a field."""
-    samples, spec = _some(source), source.fields[field]
+    samples, spec = evenly(source.samples, _SHOWN), source.fields[field]
     made = [read_field(sample.fields[field], spec) for sample in samples]
     return draw_outfits(_images(source, samples), made, path)
-
-
-def _some(source: Source) -> list[Sample]:
-    places = np.linspace(0, len(source) - 1, min(_SHOWN, len(source))).astype(int)
-    return [source.samples[place] for place in places]
 
 
 def _images(source: Source, samples: Sequence[Sample]) -> list[Pixels]:
@@ -87,23 +82,13 @@ def draw_outfits(people: Sequence[Pixels], outfits: Iterable[Pixels], path: Path
         path: where to write.
     """
     strips = [
-        np.concatenate([_cell(one) for one in (own, *made)], 1)
-        for own, made in zip(people, outfits, strict=True)
+        [_cell(one) for one in (own, *made)] for own, made in zip(people, outfits, strict=True)
     ]
-    blank = np.full_like(strips[0], 255)
-    strips += [blank] * (-len(strips) % _ABREAST)
-    rows = [
-        np.concatenate(strips[first : first + _ABREAST], 1)
-        for first in range(0, len(strips), _ABREAST)
-    ]
-    with whole_file(path) as part:
-        Image.fromarray(np.concatenate(rows)).save(part)
-    return path
+    starts = range(0, len(strips), _ABREAST)
+    rows = [[cell for strip in strips[s : s + _ABREAST] for cell in strip] for s in starts]
+    return image_sheet(rows, path, _GAP)
 
 
 def _cell(image: Pixels) -> Pixels:
     height, width = _CELL
-    picture = Image.fromarray(image.transpose(1, 2, 0)).resize((width, height))
-    cell = np.full((height + _GAP, width + _GAP, 3), 255, np.uint8)
-    cell[:height, :width] = np.asarray(picture)
-    return cell
+    return np.asarray(Image.fromarray(image.transpose(1, 2, 0)).resize((width, height)))

@@ -7,12 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from reid_core import Settings
-from reid_unsup_cc.pise_training import PISESettings
-
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+from reid_core.config import Count, NonNegative as Weight, Positive
+from reid_unsup_cc.pise_training import PISESettings, Share
 
 Memories = Literal["both", "average", "hard", "instance"]
 Combination = Literal["mean", "union"]

@@ -20,7 +20,6 @@ from reid_core import (
     RunConfig,
     RunContext,
     Settings,
-    Stage,
     Start,
     Synthetic,
     hookimpl,
@@ -60,8 +59,10 @@ class DressedViews(Plugin):
         return [joined_outfits(name, images[own, drawn], rows)]
 
 
-def dressed_stage(config: RunConfig, plugin: str, made: Mapping[str, Any]) -> Stage:
-    """Return the core's contrastive stage with synthetic images as further positives.
+def dressed_start(config: RunConfig, plugin: str, made: Mapping[str, Any]) -> Start:
+    """Return the start of a run's encoder and neck: the core's contrastive stage with more views.
+
+    The synthetic images of an image are further positives of it.
 
     Args:
         config: of the run; the stage is as long, and its batches as large, as the core's would be.
@@ -75,13 +76,8 @@ def dressed_stage(config: RunConfig, plugin: str, made: Mapping[str, Any]) -> St
         plugins={plugin: {"made": str(dict(made))}},
     )
     plugins = {**stage.plugins, plugin: DressedViews}
-    return replace(stage, name=f"{plugin}/contrastive", plugins=plugins)
-
-
-def dressed_start(config: RunConfig, plugin: str, made: Mapping[str, Any]) -> Start:
-    """Return the start of a run's encoder and neck from that stage."""
     return Start(
-        dressed_stage(config, plugin, made),
+        replace(stage, name=f"{plugin}/contrastive", plugins=plugins),
         remedy=f"set -s {plugin}.start=core",
         optional=("heads.core/global.neck.running_*",),
     )

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core import ConfigError, DataError, Sample, Source
+from reid_core import ConfigError, DataError, Sample, Source, evenly
 from reid_core.data.decoding import read_field
 from reid_core.data.geometry import Geometry, transform_image, transform_labels
 from reid_core.data.label_store import content_hash
@@ -130,9 +130,9 @@ class TemplatePool:
     def _coloured(self, count: int) -> tuple[list[int], NDArray[np.float32]]:
         """Return rows that show clothing, and its colours; see `clothing_colours`."""
         samples = self.source.samples
-        spread = np.linspace(0, len(samples) - 1, min(_CANDIDATES, len(samples))).astype(int)
+        spread = evenly(range(len(samples)), _CANDIDATES)
         rows, colours = [], []
-        for row in spread.tolist():
+        for row in spread:
             found = clothing_colours(read_picture(self.source, samples[row]))
             if found is not None:
                 rows.append(row)
