@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from reid_core import FIGURE_SUFFIXES, PICTURE_SUFFIXES, checked_output, write_json
 from reid_core.cli.comparison import comparison_options
 from reid_core.cli.options import DEVICES
-
-if TYPE_CHECKING:
-    from reid_core import DataSet
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -50,7 +47,7 @@ def similarity(
     MODEL is the folder of a run with several embeddings, such as one of `--plugins pcb`. The mean
     over all query and gallery images is drawn, and written beside the picture as JSON.
     """
-    from reid_core import load_embedder
+    from reid_core import DataError, load_embedder, open_dataset
     from reid_core.machine.devices import choose_device
     from reid_partaware.pictures import draw_matrix
     from reid_partaware.similarity import mean_part_similarity, summary
@@ -58,7 +55,11 @@ def similarity(
     checked_output(out, FIGURE_SUFFIXES)
     figures_path = checked_output(out.with_suffix(".json"))
     place = choose_device(device)
-    dataset = _test_set(data, data_root)
+    dataset = open_dataset(data, data_root)
+    if not dataset.query:
+        raise DataError(f"data set '{data}' has no query images")
+    if dataset.notice:
+        click.echo(dataset.notice, err=True)
     names, matrix = mean_part_similarity(
         load_embedder(model, place),
         [*dataset.query, *dataset.gallery],
@@ -85,13 +86,11 @@ def gradcam(run: Path, embedding: str | None, feature: str | None, images: int, 
     """
     from reid_core import restore
     from reid_partaware.gradcam import explain
-    from reid_partaware.pictures import draw_over_images
 
     checked_output(out, FIGURE_SUFFIXES)
-    assembly = restore(run, say=_silent)
-    found = explain(assembly, images, embedding, feature)
-    draw_over_images(list(found.images), list(found.maps), found.titles, out)
-    click.echo(f"{found.embedding} on {found.feature}: {out}")
+    assembly = restore(run, say=lambda line: None)
+    embedding, feature = explain(assembly, images, out, embedding, feature)
+    click.echo(f"{embedding} on {feature}: {out}")
 
 
 @partaware.command()
@@ -164,12 +163,12 @@ def segment(run: Path, images: int, out: Path) -> None:
     RUN is the folder of a run with `--plugins partaware`. Where the data set's test images carry
     `parts`, pixel accuracy and mean IoU are printed, beside those of a constant prediction.
     """
-    from reid_core import restore
+    from reid_core import evenly, restore
     from reid_parsing import overlay_sheet
-    from reid_partaware.segmenting import classes_of, evenly, measure, predict
+    from reid_partaware.segmenting import classes_of, measure, predict
 
     checked_output(out, PICTURE_SUFFIXES)
-    assembly = restore(run, say=_silent)
+    assembly = restore(run, say=lambda line: None)
     dataset = assembly.ctx.dataset
     samples = evenly(dataset.query or assembly.ctx.main.samples, images)
     shown, maps = zip(*predict(assembly, samples), strict=True)
@@ -183,18 +182,3 @@ def segment(run: Path, images: int, out: Path) -> None:
     for name, found in measure(assembly).items():
         accuracy, iou = 100 * found.pixel_accuracy, 100 * found.mean_iou
         click.echo(f"{name}: pixel accuracy {accuracy:.1f} %, mean IoU {iou:.1f} %")
-
-
-def _test_set(name: str, root: Path | None) -> DataSet:
-    from reid_core import DataError, open_dataset
-
-    dataset = open_dataset(name, root)
-    if not dataset.query:
-        raise DataError(f"data set '{name}' has no query images")
-    if dataset.notice:
-        click.echo(dataset.notice, err=True)
-    return dataset
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""

@@ -3,49 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from reid_core import ConfigError, did_you_mean, grad_cam
+from reid_core import ConfigError, did_you_mean, evenly, grad_cam, pixels_of
 from reid_core.loop.assembly import Assembly
 from reid_core.model.graph import ReidModel
-from reid_partaware.segmenting import evenly, normalised
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Where a classifier looks in some images.
-
-    Args:
-        embedding: whose classifier.
-        feature: the map whose channels were weighed.
-        images: uint8 ``N H W 3``.
-        maps: float32 ``N h w`` in 0 .. 1.
-        titles: one per image.
-    """
-
-    embedding: str
-    feature: str
-    images: NDArray[np.uint8]
-    maps: NDArray[np.float32]
-    titles: tuple[str, ...]
+from reid_partaware.pictures import draw_over_images
+from reid_partaware.segmenting import batches_of
 
 
 def explain(
-    assembly: Assembly, count: int, embedding: str | None = None, feature: str | None = None
-) -> Explanation:
-    """Look at some query images of a restored run.
+    assembly: Assembly,
+    count: int,
+    path: Path,
+    embedding: str | None = None,
+    feature: str | None = None,
+) -> tuple[str, str]:
+    """Draw where a classifier of a restored run looks in some query images.
 
     Args:
         assembly: the run.
         count: how many images, evenly spread over the queries.
+        path: where to write; the suffix gives the format.
         embedding: whose classifier; None takes the first one.
-        feature: the map; None takes that of the embedding.
+        feature: the map whose channels are weighed; None takes that of the embedding.
+
+    Returns:
+        The embedding and the map.
 
     Raises:
         ConfigError: as `class_attention`, or there is no classifier at all.
@@ -55,12 +42,13 @@ def explain(
         raise ConfigError("this run has no classifier whose attention could be drawn")
     chosen = embedding or min(model.criteria)
     samples = evenly(assembly.ctx.dataset.query or assembly.ctx.main.samples, count)
-    images, batch = normalised(assembly, samples)
+    images = torch.cat([batch.image for batch in batches_of(assembly, samples)])
     known = chosen in model.embeddings
     where = feature or (map_of(model, chosen) if known else "")
-    maps = class_attention(model, batch, chosen, where).float().cpu().numpy()
-    titles = tuple(f"person {sample.pid}, camera {sample.camid}" for sample in samples)
-    return Explanation(chosen, where, images, maps, titles)
+    maps = class_attention(model, images, chosen, where).float().cpu().numpy()
+    titles = [f"person {sample.pid}, camera {sample.camid}" for sample in samples]
+    draw_over_images(list(pixels_of(images).numpy()), list(maps), titles, path)
+    return chosen, where
 
 
 def class_attention(
@@ -95,14 +83,14 @@ def class_attention(
             f"(there are: {', '.join(model.criteria)})"
         )
     with torch.enable_grad():
-        outputs = model.run(image, fields or {}, "main", ("*",), _no_scope)
+        outputs = model.run(image, fields or {}, "main", ("*",))
         if feature not in outputs or outputs[feature].dim() != 4:
             maps = [name for name, value in outputs.items() if value.dim() == 4]
             raise ConfigError(
                 f"there is no map '{feature}'{did_you_mean(feature, maps)} "
                 f"(there are: {', '.join(maps)})"
             )
-        vectors = model.embed(outputs, _no_scope)[embedding]
+        vectors = model.embed(outputs)[embedding]
         logits = model.criteria[embedding].logits(vectors)  # type: ignore[operator]
         found = grad_cam(logits.max(dim=1).values, outputs[feature])
     if found is None:
@@ -117,7 +105,3 @@ def map_of(model: ReidModel, embedding: str) -> str:
         if reads in branch.writes and branch.reads:
             return branch.reads[0]
     return reads
-
-
-def _no_scope(name: str) -> AbstractContextManager[None]:
-    return nullcontext()

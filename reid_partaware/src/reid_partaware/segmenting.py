@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -11,10 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import Batch, ConfigError, DataError, Sample, Source
-from reid_core.data.augmentation import DeviceAugmentation
-from reid_core.data.draws import in_order
-from reid_core.data.loading import BatchLoader
+from reid_core import Batch, ConfigError, DataError, Sample, clean_batches, pixels_of
 from reid_core.loop.assembly import Assembly
 from reid_parsing.lookup import GRANULARITIES, GRANULARITY_CLASSES
 from reid_parsing.metrics import Confusion, PlaceFrequency
@@ -32,9 +28,9 @@ def predict(assembly: Assembly, samples: Sequence[Sample]) -> list[tuple[Labels,
         samples: what to look at.
     """
     pairs: list[tuple[Labels, Labels]] = []
-    for images, batch in _batches(assembly, samples, ()):
+    for batch in batches_of(assembly, samples):
         maps = part_maps(assembly, batch).cpu().numpy().astype(np.uint8)
-        pairs += zip(images.permute(0, 2, 3, 1).numpy(), maps, strict=True)
+        pairs += zip(pixels_of(batch.image).numpy(), maps, strict=True)
     return pairs
 
 
@@ -45,7 +41,7 @@ def part_maps(assembly: Assembly, batch: Batch) -> Tensor:
     """
     plugin = _plugin(assembly)
     with torch.inference_mode():
-        outputs = assembly.model.run(batch.image, {}, "main", ("*",), lambda name: nullcontext())
+        outputs = assembly.model.run(batch.image, {}, "main", ("*",))
         logits = [outputs[name] for name in sorted(outputs) if plugin.predicts(name)]
         size = (batch.image.shape[2], batch.image.shape[3])
         mean = torch.stack(logits).mean(0).float()
@@ -72,11 +68,11 @@ def measure(assembly: Assembly) -> dict[str, Confusion]:
     classes = classes_of(assembly)
     table = np.array(GRANULARITIES[settings.granularity], np.uint8)
     frequency = PlaceFrequency(len(classes), assembly.config.data.size)
-    for _, batch in _batches(assembly, assembly.ctx.main.samples, ("parts",)):
+    for batch in batches_of(assembly, assembly.ctx.main.samples, "parts"):
         for labels in batch.fields["parts"].cpu().numpy():
             frequency.add(table[labels])
     found = {"head": Confusion(classes), "constant": Confusion(classes)}
-    for _, batch in _batches(assembly, [*dataset.query, *dataset.gallery], ("parts",)):
+    for batch in batches_of(assembly, [*dataset.query, *dataset.gallery], "parts"):
         maps = part_maps(assembly, batch).cpu().numpy().astype(np.uint8)
         for labels, guess in zip(batch.fields["parts"].cpu().numpy(), maps, strict=True):
             found["head"].add(table[labels], guess)
@@ -89,30 +85,24 @@ def classes_of(assembly: Assembly) -> tuple[str, ...]:
     return GRANULARITY_CLASSES[_plugin(assembly).settings.granularity]
 
 
-def evenly(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Return some of the samples, evenly spread over all."""
-    places = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
-    return [samples[place] for place in places]
+def batches_of(assembly: Assembly, samples: Sequence[Sample], *fields: str) -> Iterator[Batch]:
+    """Yield samples as a run's evaluation sees them.
 
-
-def normalised(assembly: Assembly, samples: Sequence[Sample]) -> tuple[Labels, Tensor]:
-    """Return images at the network's size: uint8 ``B H W 3``, and normalised on the device."""
-    images, batches = zip(*_batches(assembly, samples, ()), strict=True)
-    shown = torch.cat(images).permute(0, 2, 3, 1).numpy()
-    return shown, torch.cat([batch.image for batch in batches])
-
-
-def _batches(
-    assembly: Assembly, samples: Sequence[Sample], fields: tuple[str, ...]
-) -> Iterator[tuple[Tensor, Batch]]:
-    """Yield images as uint8 ``B 3 H W``, and the batch on the device."""
+    Args:
+        assembly: the run.
+        samples: what to look at.
+        fields: names of those to load.
+    """
     config, ctx = assembly.config, assembly.ctx
     known = {**ctx.fields, **ctx.dataset.query_fields}
-    source = Source("shown", tuple(samples), {name: known[name] for name in fields})
-    loader = BatchLoader(source, config.data.size, fields, threads=config.data.threads)
-    prepare = DeviceAugmentation().prepare
-    for host in loader.load(in_order(len(samples), config.evaluation.batch_size, 0, 1), epoch=0):
-        yield host.image.clone(), prepare(host, ctx.device)
+    return clean_batches(
+        samples,
+        config.data.size,
+        ctx.device,
+        fields={name: known[name] for name in fields},
+        batch_size=config.evaluation.batch_size,
+        threads=config.data.threads,
+    )
 
 
 def _plugin(assembly: Assembly) -> Partaware:
