@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from reid_core import (
     Plugin,
     Sample,
     Source,
+    Tap,
     evenly,
     hookimpl,
     open_source,
@@ -29,8 +31,9 @@ from reid_core import (
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.data.decoding import read_field
 from reid_core.testing.tiny import tiny_assembly
-from reid_san.guides import GUIDES, check_size, regressed_size, target
+from reid_san.guides import GUIDES, check_size, target
 from reid_san.labelling import GivenFields
+from reid_san.pretraining import size_of
 from reid_san.regressing import regress, to_pixels
 
 NOISE = {"sources": {"san/pairs": "san-pairs"}}
@@ -280,11 +283,17 @@ def test_frontal_images_of_another_network_are_taken(reid_cache: Path, tmp_path:
 
 
 def test_the_regressed_size_is_the_texture_s_and_at_most_the_decoder_s_height() -> None:
-    texture = GUIDES["texture"]
-    assert regressed_size(texture, (256, 128), (256, 128), (256, 256)) == (256, 256)
-    assert regressed_size(texture, (128, 64), (128, 64), (256, 256)) == (128, 128)
-    assert regressed_size(texture, (256, 128), (256, 128), (32, 32)) == (32, 32)
-    assert regressed_size(GUIDES["pose"], (256, 128), (256, 128), None) == (256, 128)
+    def found(image: tuple[int, int], side: int, guide: str = "texture") -> tuple[int, int]:
+        stored = {"texture": np.zeros((3, side, side), np.uint8)}
+        sample = Sample(Path("a.png"), 0, 0, fields=stored)
+        source = Source("pairs", (sample,), {"texture": SHARED_FIELDS["texture"]})
+        run: Any = SimpleNamespace(image_size=image)
+        return size_of(GUIDES[guide], run, Tap("encoder/map", 8, 16), source)
+
+    assert found((256, 128), 256) == (256, 256)
+    assert found((128, 64), 256) == (128, 128)
+    assert found((256, 128), 32) == (32, 32)
+    assert found((256, 128), 32, "pose") == (256, 128)
 
 
 def test_larger_textures_are_averaged_down(reid_cache: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reid_core import PICTURE_SUFFIXES, checked_output
+from reid_core import PICTURE_SUFFIXES, checked_output, write_json
 
 
 @click.group()
@@ -43,12 +43,9 @@ def poses(results: Path, out: Path, name: str) -> None:
     image without its folder, and some data sets repeat names in every folder. The merged file names
     images with their folders; give it to a run with -s fsam.poses=FILE.
     """
-    import json
-
-    from reid_core.data.encoding import write_whole
     from reid_fsam.pose_files import merge_results
 
     checked_output(out, (".json",))
     people = merge_results(results, name)
-    write_whole(out, (json.dumps(people) + "\n").encode())
+    write_json(out, people, None)
     click.echo(f"{out}: joints on {len(people)} images; give it with -s fsam.poses={out}")

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core import DataError
-from reid_core.data.encoding import write_whole
+from reid_core import DataError, write_json
 from reid_fsam.keypoints import Joints
 
 USABLE = 0.3
@@ -50,9 +49,8 @@ class PoseClusters:
 
     def save(self, path: Path) -> None:
         """Write the centres as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = {"centres": self.centres.round(6).tolist(), "counts": list(self.counts)}
-        write_whole(path, json.dumps(content).encode())
+        write_json(path, content, None)
 
     @classmethod
     def load(cls, path: Path) -> PoseClusters:

@@ -143,7 +143,6 @@ def draw_poses(ctx: RunContext, plugin: str, settings: FsamSettings, folder: Pat
         return None
     clusters = PoseClusters.load(path)
     home = folder / plugin
-    home.mkdir(parents=True, exist_ok=True)
     spec = SHARED_FIELDS["pose"]
     labels = {
         sample.path.as_posix(): int(read_field(sample.fields["pose"], spec))

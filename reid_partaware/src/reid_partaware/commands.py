@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
@@ -12,30 +10,22 @@ from reid_core import FIGURE_SUFFIXES, PICTURE_SUFFIXES, checked_output, write_j
 from reid_core.cli.comparison import comparison_options
 from reid_core.cli.options import DEVICES
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-
 
 @click.group()
 def partaware() -> None:
     """Look into a trained model part by part."""
 
 
-def _data_options(function: _F) -> _F:
-    for option in (
-        click.option("--data-root", type=click.Path(path_type=Path), help="Its folder."),
-        click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE]."),
-    ):
-        function = option(function)
-    return function
-
-
+_DATA = click.option("--data", "-d", required=True, metavar="NAME", help="NAME[/VARIANT][:SIZE].")
+_DATA_ROOT = click.option("--data-root", type=click.Path(path_type=Path), help="Its folder.")
 _OUT = click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Picture.")
 _DEVICE = click.option("--device", default="auto", help=DEVICES)
 
 
 @partaware.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@_data_options
+@_DATA
+@_DATA_ROOT
 @click.option("--embed", metavar="A,B", help="Embeddings to compare; all without it.")
 @_OUT
 @_DEVICE
@@ -95,7 +85,8 @@ def gradcam(run: Path, embedding: str | None, feature: str | None, images: int, 
 
 @partaware.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@_data_options
+@_DATA
+@_DATA_ROOT
 @click.option("--protocol", metavar="NAME", help="The data set's first one without it.")
 @comparison_options
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")

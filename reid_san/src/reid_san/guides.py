@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from reid_core import SHARED_FIELDS, Batch, DataError, FieldKind, FieldSpec, Source, unit_images
 from reid_core.data.decoding import read_field
 
-FRONTAL = "san/frontal"
+FRONTAL = FieldSpec("san/frontal", FieldKind.FIXED)
 """Field of the same person in one pose from the front, whatever the image shows."""
 
 
@@ -36,8 +36,8 @@ class Guide:
 
 GUIDES = {
     "texture": Guide(SHARED_FIELDS["texture"], stretched=True),
-    "pose": Guide(FieldSpec(FRONTAL, FieldKind.FIXED)),
-    "pngan": Guide(FieldSpec(FRONTAL, FieldKind.FIXED), brought=True),
+    "pose": Guide(FRONTAL),
+    "pngan": Guide(FRONTAL, brought=True),
     "input": Guide(None),
 }
 """All guides by name. None of their fields is mirrored with the image."""
@@ -77,25 +77,6 @@ def field_size(source: Source, name: str) -> tuple[int, int]:
             f"of {sample.path} is {value.dtype} of shape {value.shape}"
         )
     return value.shape[1], value.shape[2]
-
-
-def regressed_size(
-    guide: Guide, image: tuple[int, int], own: tuple[int, int], stored: tuple[int, int] | None
-) -> tuple[int, int]:
-    """Return height and width of the regressed image.
-
-    A texture is as large as it is stored, and at most as high as the decoder's own output: at
-    256 x 128 that is 256 x 256, an output of 256 x 128 stretched to twice its width.
-
-    Args:
-        guide: which guide.
-        image: the network's input.
-        own: what the decoder's last layer gives.
-        stored: the stored textures.
-    """
-    if not guide.stretched or stored is None:
-        return image
-    return min(stored[0], own[0]), min(stored[1], own[0])
 
 
 def check_size(

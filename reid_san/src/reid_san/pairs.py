@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from reid_core import SHARED_FIELDS, DataError, DataRequest, FieldSpec, Sample, Source
-from reid_san.guides import FRONTAL, GUIDES
+from reid_core import SHARED_FIELDS, DataError, DataRequest, Sample, Source
+from reid_san.guides import FRONTAL
 
 LAYOUT = (
     "ROOT/images/NAME.jpg or .png, ROOT/textures/NAME.png and ROOT/textures/layout.txt; "
@@ -51,17 +51,11 @@ def load_pairs(request: DataRequest, root: Path | None, side: int | None) -> Sou
     if (root / "frontal").is_dir():
         frontal = _files(root / "frontal", (".png", ".jpg"))
         _refuse_missing(root / "frontal", images, frontal)
-        specs[FRONTAL] = _frontal()
+        specs[FRONTAL.name] = FRONTAL
         for name in values:
-            values[name][FRONTAL] = frontal[name]
+            values[name][FRONTAL.name] = frontal[name]
     samples = tuple(Sample(images[name], -1, 0, fields=values[name]) for name in sorted(images))
     return Source(request.name, samples, specs, identities=False)
-
-
-def _frontal() -> FieldSpec:
-    spec = GUIDES["pose"].spec
-    assert spec is not None
-    return spec
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:

@@ -184,7 +184,7 @@ class San(Plugin):
                 OWN_PAIRS,
                 self._load_pairs,
                 kind="source",
-                fields=("texture", FRONTAL),
+                fields=("texture", FRONTAL.name),
                 summary="your own images of people with their textures, without identities",
                 layout=LAYOUT,
             )

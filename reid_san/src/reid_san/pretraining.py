@@ -26,7 +26,7 @@ from reid_core import (
 )
 from reid_core.config import AugmentSection, DataSection, ModelSection, OptimSection
 from reid_san.decoder import BLOCKS, Decoder
-from reid_san.guides import GUIDES, Guide, field_size, regressed_size, target
+from reid_san.guides import GUIDES, Guide, field_size, target
 from reid_san.losses import reconstruction
 from reid_san.names import DECODER, MAPS, PLUGIN, REGRESSED, SHALLOWER
 from reid_san.regressing import mean_of
@@ -104,17 +104,21 @@ def _factory(
 def size_of(guide: Guide, ctx: RunContext, last: Tap, source: Source) -> tuple[int, int]:
     """Return height and width of what is regressed.
 
+    A texture is as large as it is stored, and at most as high as the decoder's own output: at
+    256 x 128 that is 256 x 256, an output of 256 x 128 stretched to twice its width. Everything
+    else is as large as the image.
+
     Args:
         guide: which guide.
         ctx: the run.
         last: the encoder's last map.
         source: the one that decides how large textures are.
     """
-    height, width = ctx.image_size
-    scale = 2**BLOCKS / last.stride
-    own = round(height * scale), round(width * scale)
-    stored = field_size(source, guide.field) if guide.stretched else None
-    return regressed_size(guide, ctx.image_size, own, stored)
+    if not guide.stretched:
+        return ctx.image_size
+    highest = round(ctx.image_size[0] * 2**BLOCKS / last.stride)
+    stored = field_size(source, guide.field)
+    return min(stored[0], highest), min(stored[1], highest)
 
 
 def reconstructed(guide: Guide, view: PassView, rows: int | None = None) -> Any:
