@@ -108,6 +108,7 @@ from reid_core.model.losses import (
 )
 from reid_core.model.pictures import Picture as Picture
 from reid_core.model.precision import (
+    at_least_float32 as at_least_float32,
     full_precision as full_precision,
     inner_products as inner_products,
 )

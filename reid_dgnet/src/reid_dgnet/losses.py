@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid_core import at_least_float32
+
 Gan = Literal["lsgan", "nsgan"]
 """Least squares (Mao et al., 2017), as the authors' code, or the logarithms of equation 7 with the
 non-saturating generator."""
@@ -42,7 +44,7 @@ def generator_loss(fake: Sequence[Tensor], gan: Gan) -> Tensor:
 
 
 def _towards(scores: Tensor, wanted: float, gan: Gan) -> Tensor:
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    scores = at_least_float32(scores)
     if gan == "lsgan":
         return (scores - wanted).square().mean()
     return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, wanted))
@@ -72,6 +74,5 @@ def soft_label_divergence(logits: Tensor, targets: Tensor) -> Tensor:
         logits: the student's, ``B K``.
         targets: the teacher's distribution q, ``B K``; ``q log(q / p)`` is summed over the classes.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    logarithms = F.log_softmax(logits, 1)
+    logarithms = F.log_softmax(at_least_float32(logits), 1)
     return F.kl_div(logarithms, targets.to(logarithms.dtype), reduction="batchmean")

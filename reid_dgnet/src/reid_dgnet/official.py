@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,15 +30,6 @@ IDLE = (
 
 HEADS = {"prim": "classifier1", "fine": "classifier2"}
 """Our embeddings and the authors' heads."""
-
-
-class Sizes(TypedDict):
-    """Settings of dgnet that follow from the weights."""
-
-    width: int
-    dim: int
-    blocks: int
-    non_local: bool
 
 
 @dataclass(frozen=True)
@@ -92,7 +83,7 @@ def imported_run(
     return report
 
 
-def sizes_of(identity: Mapping[str, Tensor], generator: Mapping[str, Tensor]) -> Sizes:
+def sizes_of(identity: Mapping[str, Tensor], generator: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the settings of dgnet that released weights were trained with.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_core import inner_products
+from reid_core import at_least_float32, inner_products
 
 Norm = Literal["fro", "sq", "mean"]
 
@@ -29,7 +29,7 @@ def mask_drift(mask: Tensor, coarse: Tensor) -> Tensor:
 
 def similarity_matrix(vectors: Tensor) -> Tensor:
     """Return the cosines ``B B`` between rows of ``B D`` (equation 8)."""
-    unit = F.normalize(vectors if vectors.dtype.itemsize > 2 else vectors.float(), dim=1)
+    unit = F.normalize(at_least_float32(vectors), dim=1)
     return inner_products(unit)
 
 
@@ -63,10 +63,7 @@ def divergence(first: Tensor, second: Tensor) -> Tensor:
     Args:
         first, second: logits ``B K``.
     """
-    ours, theirs = (
-        F.log_softmax(logits if logits.dtype.itemsize > 2 else logits.float(), 1)
-        for logits in (first, second)
-    )
+    ours, theirs = (F.log_softmax(at_least_float32(logits), 1) for logits in (first, second))
     return (ours.exp() * (ours - theirs)).sum(1).mean()
 
 

@@ -16,9 +16,6 @@ WIDTH = 256
 INIT_STD = 0.001
 """Standard deviation of the initial weights; biases start at 0 (the author's code)."""
 
-ENLARGES: dict[HeadType, int] = {"a": 1, "b": 1, "c": 2, "d": 4}
-"""How many times larger than its map a head's prediction is, in each direction."""
-
 
 def build_head(kind: HeadType, channels: int, classes: int, norm: bool = True) -> nn.Sequential:
     """Build a head.

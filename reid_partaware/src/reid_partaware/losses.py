@@ -7,6 +7,8 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
+from reid_core import at_least_float32
+
 IGNORED = -1
 """Label of pixels that no loss counts."""
 
@@ -32,7 +34,7 @@ def class_balanced_cross_entropy(
     valid = labels != IGNORED
     # Sums and products only: the kernels of nll_loss and bincount are not deterministic on CUDA.
     hot = F.one_hot(labels.clamp(min=0), logits.shape[1]).permute(0, 3, 1, 2) * valid[:, None]
-    likelihood = F.log_softmax(logits if logits.dtype.itemsize > 2 else logits.float(), 1)
+    likelihood = F.log_softmax(at_least_float32(logits), 1)
     counts = hot.sum((0, 2, 3))
     surprise = -(likelihood * hot).sum((0, 2, 3))
     if total is not None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_core import Embedded, full_precision
+from reid_core import Embedded, at_least_float32, full_precision
 from reid_unsup_cc.settings import Space
 
 
@@ -26,9 +26,9 @@ def log_distributions(embedded: Embedded, space: Space, temperature: float) -> T
         temperature: τ.
     """
     if space == "bn":
-        return F.log_softmax(_at_least_float(embedded.neck), 1)
+        return F.log_softmax(at_least_float32(embedded.neck), 1)
     scale = temperature if space == "unit_tau" else 1.0
-    return F.log_softmax(_at_least_float(embedded.unit) / scale, 1)
+    return F.log_softmax(at_least_float32(embedded.unit) / scale, 1)
 
 
 def divergences(first: Tensor, second: Tensor) -> Tensor:
@@ -66,7 +66,3 @@ def self_identity(log_probabilities: Tensor, groups: Tensor) -> Tensor:
         # common to all of a group may be taken from p_a too: equal features give 0, not rounding.
         inner = (deviations(probabilities) * deviations(log_probabilities)).sum(1)
         return (sizes[groups] * inner).sum() / rows
-
-
-def _at_least_float(values: Tensor) -> Tensor:
-    return values if values.dtype.itemsize > 2 else values.float()

@@ -24,6 +24,11 @@ def full_precision(like: Tensor) -> AbstractContextManager[None]:
     return torch.autocast(like.device.type, enabled=False)
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return values as float32, or as they are where they are float64."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def inner_products(rows: Tensor, others: Tensor | None = None) -> Tensor:
     """Return the inner products of rows, never in half precision.
 
@@ -35,6 +40,6 @@ def inner_products(rows: Tensor, others: Tensor | None = None) -> Tensor:
         ``... B N``; float32, or float64 where the rows have it.
     """
     with full_precision(rows):
-        ours = rows if rows.dtype.itemsize > 2 else rows.float()
+        ours = at_least_float32(rows)
         theirs = ours if others is None else others.to(ours.dtype)
         return ours @ theirs.transpose(-2, -1)

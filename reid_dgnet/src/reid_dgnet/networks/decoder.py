@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_core import at_least_float32
 from reid_dgnet.networks.layers import (
     SLOPE,
     SampleNorm,
@@ -115,7 +116,7 @@ class Decoder(nn.Module):
         if self.attention is not None:
             maps = self.attention(maps)
         images: Tensor = self.last(self.upper(maps))
-        return images.to(torch.promote_types(images.dtype, torch.float32))
+        return at_least_float32(images)
 
 
 def _enlarge(inputs: int, outputs: int) -> list[nn.Module]:

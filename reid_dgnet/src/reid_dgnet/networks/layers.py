@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from reid_core import at_least_float32
+
 SLOPE = 0.2
 """Negative slope of every leaky ReLU."""
 
@@ -27,7 +29,7 @@ def reflected_conv(
 
 def normalise_instances(maps: Tensor, eps: float = 1e-5) -> Tensor:
     """Return maps ``B C H W`` with mean 0, biased variance 1 per sample and channel, in float32."""
-    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    maps = at_least_float32(maps)
     variance, mean = torch.var_mean(maps, (2, 3), correction=0, keepdim=True)
     return (maps - mean) * torch.rsqrt(variance + eps)
 
@@ -59,7 +61,7 @@ class SampleNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return normalised maps ``B C H W``."""
-        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+        maps = at_least_float32(maps)
         deviation, mean = torch.std_mean(maps, (1, 2, 3), keepdim=True)
         normal = (maps - mean) / (deviation + self.eps)
         return normal * self.weight[:, None, None] + self.bias[:, None, None]
