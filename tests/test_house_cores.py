@@ -23,16 +23,11 @@ def reid_tomorrow(ctx: RunContext) -> Sequence[str]:
     """Say what there will be."""
 
 
-HOOKS = (
-    "reid_tomorrow",
-'''
-"""A hook, in front of all others."""
-
-QUICK = "not (inert or order or composition or device or resume or choices or ranks)"
-"""Without the checks that train often: they know of no version, and cost ten seconds."""
+HOOKS ='''
+"""A hook, behind all others."""
 
 PLAIN = "manifest or distribution or losses"
-"""What need not build a model, for the core of today on which reid-example is tested, too."""
+"""What need not build a model: not all of the conformance suite, which takes ten seconds."""
 
 EARLY = """
 from reid_core import {name}, Plugin, hookimpl
@@ -44,6 +39,7 @@ class Early(Plugin):
 """
 
 LOOK = """
+import sys
 from reid_core.plugins.discovery import installed
 from reid_core.plugins.offers import hooks_of
 for name in sys.argv[1:]:
@@ -73,9 +69,9 @@ def cores(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     package = later / "src" / "reid_core"
     edit(later / "pyproject.toml", f'version = "{NOW}"', f'version = "{LATER}"')
     edit(package / "reid_plugin.json", f'"version": "{NOW}"', f'"version": "{LATER}"')
-    edit(package / "contract" / "hookspecs.py", "\nHOOKS = (\n", HOOK)
-    edit(package / "__init__.pyi", "    LossTerm as LossTerm,\n",
-         "    LossTerm as LossTerm,\n    LossTerm as Tomorrow,\n")  # fmt: skip
+    edit(package / "contract" / "hookspecs.py", "\nHOOKS =", HOOK)
+    with (package / "__init__.pyi").open("a", encoding="utf-8") as names:
+        names.write("from reid_core.contract.hookspecs import LIFETIMES as LIFETIMES\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REID_RELEASE", "1")
         list(WheelBuilder(str(later)).build(directory=str(folder)))
@@ -95,13 +91,14 @@ def environment(cores: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
 
 @pytest.mark.parametrize(
     ("core", "version", "chosen", "passed"),
-    [("newest", LATER, QUICK, "14 passed, 1 skipped"), ("oldest", NOW, PLAIN, "8 passed")],
+    [("newest", LATER, f"{PLAIN} or claims", 9), ("oldest", NOW, PLAIN, 8)],
+    ids=["newest", "oldest"],
 )
 def test_the_template_s_workflow_passes_on_both_ends_of_its_range(
     core: str,
     version: str,
     chosen: str,
-    passed: str,
+    passed: int,
     environment: Environment,
     project: Path,
     reid_cache: Path,
@@ -121,7 +118,7 @@ def test_the_template_s_workflow_passes_on_both_ends_of_its_range(
     )
     there = {one["name"]: one["version"] for one in json.loads(done.stdout.splitlines()[-1])}
     assert there["reid-core"] == version
-    assert f"{passed}, " in done.stdout
+    assert f"\n{passed} passed, " in done.stdout
     _look_at_what_is_newer(environment, version)
 
 
@@ -130,7 +127,7 @@ def _look_at_what_is_newer(environment: Environment, version: str) -> None:
     site = environment.folder / "early"
     for name, words in (
         ("hook", {"name": "LossTerm", "hook": "reid_tomorrow"}),
-        ("name", {"name": "LossTerm, Tomorrow", "hook": "reid_pseudo_labels"}),
+        ("name", {"name": "LossTerm, LIFETIMES", "hook": "reid_pseudo_labels"}),
     ):
         info = site / f"reid_early_{name}-1.0.dist-info"
         info.mkdir(parents=True, exist_ok=True)
@@ -147,4 +144,4 @@ def _look_at_what_is_newer(environment: Environment, version: str) -> None:
         assert hook.startswith("early_hook PluginError")
         assert "reid_tomorrow" in hook
         assert f"reid-core {version}" in hook
-        assert "cannot import name 'Tomorrow' from 'reid_core'" in name
+        assert "cannot import name 'LIFETIMES' from 'reid_core'" in name
