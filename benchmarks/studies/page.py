@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from studies import orders
+from studies import orders, photographs
 from studies.declaring import Arm, Compared, Study
 from studies.planning import Identity, Sides, sides, stored_sides
 from studies.table import Row, Table
@@ -38,6 +38,7 @@ and figures on them say nothing about real ones.
 | protocol | what is searched for |
 |---|---|
 | `standard`, `same-clothes`, `cross-clothes` | unseen people of the study's own data set |
+| `quick:standard` | unseen people of `synthpeople:quick` |
 | `partial:standard` | unseen people of `synthpeople:quick`, seen in part: half to all of the \
 height, three quarters to all of the width |
 | `ward:standard` | 35 people of WARD before three cameras (Martinel and Micheloni 2012), \
@@ -56,6 +57,7 @@ def evidence_page(studies: Sequence[Study], table: Table) -> str:
     parts.append("\n".join(_summary(studies, found)))
     for study in studies:
         parts.append("\n".join(_section(study, table, found)))
+    parts.append("\n".join(photographs.section()))
     parts.append("\n".join(orders.section(table)))
     return "\n".join(parts).rstrip() + "\n"
 
