@@ -149,5 +149,6 @@ def test_the_page_says_whether_what_was_wanted_is_reached(tmp_path: Path):
     assert "| street against a | +0.0 [+0.0, +0.0] | +2.0 [+1.0, +3.0] | **shown** |" in low
     assert "-2.0 [-3.0, -1.0] | **refuted** |" in low
     assert "+0.0 [-1.0, +1.0] | **not shown** |" in low
-    assert "are 59.0 and 51.0. It is **not reached**." in low
-    assert "**reached** by m, re-ranked." in page(60.0)
+    assert "*as it is* it is **not reached**: their best rank-1 and mAP are 59.0 and 51.0." in low
+    assert "With more at the test it is **not reached**." in low
+    assert "With more at the test it is **reached** by m, re-ranked." in page(60.0)
