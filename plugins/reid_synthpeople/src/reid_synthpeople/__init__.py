@@ -1,9 +1,14 @@
 """Procedural people with complete ground truth: the embedded data set."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from reid_synthpeople.plugin import Synthpeople
-from reid_synthpeople.settings import SynthpeopleSettings
+from reid_core import on_first_use
 
-__all__ = ["Synthpeople", "SynthpeopleSettings"]
+if TYPE_CHECKING:
+    from reid_synthpeople.plugin import Synthpeople as Synthpeople
+    from reid_synthpeople.settings import SynthpeopleSettings as SynthpeopleSettings
+
 __version__ = version("reid-synthpeople")
+# On first use, so that `reid data make --help` does not wait for NumPy.
+__getattr__ = on_first_use(__name__, Synthpeople="plugin", SynthpeopleSettings="settings")
