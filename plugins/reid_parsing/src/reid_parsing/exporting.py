@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
-from reid_core import checked_folder
+from reid_core import checked_folder, evenly
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.samples import Sample, Source
 from reid_core.data.decoding import read_field
@@ -166,7 +164,6 @@ def sheet_beside(folder: Path) -> Path:
 
 
 def _sheet(samples: Sequence[Sample], files: Sequence[Path], spec: FieldSpec, path: Path) -> Path:
-    rows = np.linspace(0, len(samples) - 1, min(_SHEET, len(samples))).astype(int)
-    images = [read_image(samples[row].path) for row in rows]
-    maps = [read_field(files[row], spec) for row in rows]
+    images = [read_image(sample.path) for sample in evenly(samples, _SHEET)]
+    maps = [read_field(file, spec) for file in evenly(files, _SHEET)]
     return overlay_sheet(images, maps, spec.classes, path)

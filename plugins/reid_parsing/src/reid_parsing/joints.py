@@ -12,11 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reid_core import clean_batches
 from reid_core.contract.fields import COCO_JOINTS
-from reid_core.contract.samples import Source
-from reid_core.data.augmentation import DeviceAugmentation
-from reid_core.data.draws import in_order
-from reid_core.data.loading import BatchLoader
 from reid_core.machine.devices import autocast_of
 from reid_parsing.detectors.heatmaps import mirrored_order
 from reid_parsing.inference import image_size
@@ -181,13 +178,10 @@ class JointArrays(Sequence[NDArray[np.float32]]):
         return self._found(self._samples)
 
     def _found(self, samples: Sequence[Sample]) -> Iterator[NDArray[np.float32]]:
-        if not samples:
-            return
-        source = Source("images to label", tuple(samples))
-        loader = BatchLoader(source, self._size, threads=self._threads)
-        prepare = DeviceAugmentation().prepare
-        for host in loader.load(in_order(len(samples), 32), epoch=0):
-            batch = prepare(host, self._device)
+        batches = clean_batches(
+            samples, self._size, self._device, batch_size=32, threads=self._threads
+        )
+        for batch in batches:
             with self._autocast():
                 found = joints_in(self._network, batch.image, self._mirror).cpu().numpy()
             for row, joints in zip(batch.index.tolist(), found, strict=True):

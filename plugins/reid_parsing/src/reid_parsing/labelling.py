@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core import write_json
+from reid_core import evenly, write_json
 from reid_core.contract.fields import SHARED_FIELDS, FieldSpec
 from reid_core.data.decoding import read_field
 from reid_core.data.geometry import Geometry, transform_labels
@@ -201,8 +201,7 @@ def draw_sheet(
     """Draw some images with their labels into the run's folder, where it has one."""
     if ctx.folder is None or not samples:
         return
-    rows = np.linspace(0, len(samples) - 1, min(_SHEET, len(samples))).astype(int)
-    chosen = [samples[row] for row in rows]
+    chosen = evenly(samples, _SHEET)
     maps = list(label_maps(ctx, parser, chosen, spec.name, mirror))
     images = [read_image(sample.path) for sample in chosen]
     overlay_sheet(images, maps, spec.classes, ctx.folder / "parsing" / f"{spec.name}.png")
