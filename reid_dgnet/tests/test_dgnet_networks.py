@@ -185,13 +185,6 @@ def test_scales_and_shifts_come_from_mlps_of_their_own():
     assert again[:, 2].abs().max() > 0
 
 
-def test_codes_that_cannot_be_divided_are_refused():
-    with pytest.raises(ValueError, match="4 stripes cannot be shared out among 2 blocks"):
-        ParameterMlps(16, 1, 2, "stripe")
-    with pytest.raises(ValueError, match="a code of 4 x 16 cannot be cut into 3 parts"):
-        ParameterMlps(16, 1, 3)
-
-
 def test_sample_norm_is_not_group_norm():
     maps = numbers((2, 3, 4, 5))
     norm = SampleNorm(3, eps=0.0).double()

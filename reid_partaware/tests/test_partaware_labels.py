@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
+from reid_parsing.lookup import GRANULARITIES
 from reid_partaware.labels import part_targets, without_erased
 from reid_partaware.losses import IGNORED
-from reid_partaware.plugin import part_table
 
 SEVEN = torch.arange(8)
 TABLES = {
@@ -20,7 +20,7 @@ TABLES = {
 
 @pytest.mark.parametrize("granularity", TABLES)
 def test_the_tables_are_those_of_section_iv_f(granularity: str) -> None:
-    assert part_table(granularity) == TABLES[granularity]
+    assert GRANULARITIES[granularity] == TABLES[granularity]
 
 
 def labels(height: int, width: int, seed: int = 0) -> Tensor:

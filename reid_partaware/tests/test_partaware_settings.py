@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from reid_core.testing.tiny import first_forward, tiny_assembly
+from reid_parsing.lookup import GRANULARITIES
 from reid_partaware.heads import build_head
 from reid_partaware.labels import part_targets, without_erased
 from reid_partaware.losses import class_balanced_cross_entropy
-from reid_partaware.plugin import Partaware, PartawareSettings, part_table
+from reid_partaware.plugin import Partaware, PartawareSettings
 
 
 def head_of(cache: Path, **settings: Any) -> nn.Module:
@@ -99,7 +100,7 @@ def test_labels_are_made_as_the_settings_say(settings: dict[str, Any]) -> None:
     granularity, resizing, erased = (
         getattr(plugin.settings, key) for key in ("granularity", "resizing", "erased")
     )
-    table = torch.tensor(part_table(granularity))
+    table = torch.tensor(GRANULARITIES[granularity])
     clean = torch.rand(2, 3, 16, 8, generator=generator)
     shown = clean.clone()
     shown[0, :, 3:9, 1:6] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -56,7 +56,9 @@ def diversity_within_people(
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
         once: dict[str, list[Tensor]] = {}
-        for looks in _batches(pairs_of_people(pids, pairs, rng)):
+        drawn = pairs_of_people(pids, pairs, rng)
+        for start in range(0, len(drawn), BATCH):
+            looks = drawn[start : start + BATCH]
             poses = other_people(pids, looks.reshape(-1), rng).reshape(looks.shape)
             real = [composer.read(_chosen(samples, looks[:, side])) for side in range(2)]
             made = [
@@ -159,11 +161,6 @@ def frechet_distance(ctx: RunContext, inception: Path, seed: int = 0) -> float:
             verbose=False,
         )
     return float(found["frechet_inception_distance"])
-
-
-def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(rows), BATCH):
-        yield rows[start : start + BATCH]
 
 
 def _chosen(samples: Sequence[Sample], rows: NDArray[np.int64]) -> list[Sample]:

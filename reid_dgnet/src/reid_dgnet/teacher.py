@@ -157,14 +157,11 @@ def load_teacher(folder: Path, ctx: RunContext, settings: DgnetSettings) -> Teac
         )
     embedder = load_embedder(folder, ctx.device)
     if embedder.size != ctx.image_size:
+        theirs, ours = (f"{height} x {width}" for height, width in (embedder.size, ctx.image_size))
         raise ConfigError(
-            f"dgnet.teacher = '{folder}': it looks at images of {_size(embedder.size)}, the run "
-            f"has {_size(ctx.image_size)}; train one with -s dgnet.teacher=stage"
+            f"dgnet.teacher = '{folder}': it looks at images of {theirs}, the run has {ours}; "
+            "train one with -s dgnet.teacher=stage"
         )
     classifier = nn.Linear(state["weight"].shape[1], identities)
     classifier.load_state_dict(state)
     return Teacher(embedder, classifier, settings.teacher_mode)
-
-
-def _size(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reid_core import SHARED_FIELDS, DataError, FieldSpec, Sample
+from reid_core import SHARED_FIELDS, DataError, Sample
 from reid_core.contract.fields import COCO_JOINTS
 from reid_core.data.decoding import read_field
 from reid_fsam.pose_files import LABELLED, read_people
@@ -22,20 +22,17 @@ _JOINTS = len(COCO_JOINTS)
 _SHOWN = 3
 
 
-def joints_of_field(
-    samples: Sequence[Sample], spec: FieldSpec | None = None, threshold: float | None = None
-) -> Joints:
+def joints_of_field(samples: Sequence[Sample], threshold: float | None = None) -> Joints:
     """Return the field ``keypoints`` of samples, ``N 17 3``, in pixels of each image.
 
     Args:
         samples: the images.
-        spec: of the field; None takes the shared one.
         threshold: joints count as visible above it; None takes `LABELLED`.
 
     Raises:
         DataError: a value that cannot be read, or of other than 17 joints.
     """
-    spec = spec or SHARED_FIELDS["keypoints"]
+    spec = SHARED_FIELDS["keypoints"]
     rows = []
     for sample in samples:
         joints = read_field(sample.fields["keypoints"], spec)

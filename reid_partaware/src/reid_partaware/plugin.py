@@ -76,7 +76,7 @@ class Partaware(Plugin):
 
         def build(known: Mapping[str, Tap]) -> nn.Module:
             channels = self._channels(streams, known)
-            classes = len(set(part_table(settings.granularity)))
+            classes = len(set(GRANULARITIES[settings.granularity]))
             head = build_head(settings.head, channels, classes, settings.norm)
             return SharedHead(head, settings.joint)
 
@@ -132,16 +132,11 @@ class Partaware(Plugin):
 
     def _loss(self, ctx: RunContext, view: PassView, output: str) -> Tensor:
         settings, logits = self.settings, view.output(output)
-        table = torch.tensor(part_table(settings.granularity))
+        table = torch.tensor(GRANULARITIES[settings.granularity])
         size = (logits.shape[2], logits.shape[3])
         labels = part_targets(view.batch.fields["parts"], size, table, settings.resizing)
         labels = without_erased(labels, view.batch.image, view.image, settings.erased)
         return class_balanced_cross_entropy(logits, labels, _over_ranks(ctx))
-
-
-def part_table(granularity: str) -> tuple[int, ...]:
-    """Return the class of each of the eight labels of ``parts`` in a granularity."""
-    return tuple(GRANULARITIES[granularity])
 
 
 def _over_ranks(ctx: RunContext) -> Callable[[Tensor], Tensor] | None:

@@ -30,7 +30,7 @@ def write_dataset(ctx: RunContext, model: TrainedModel, out: Path) -> Mapping[st
     for part, samples in parts.items():
         folder = out / part
         folder.mkdir(parents=True, exist_ok=True)
-        regressed = regress(ctx, model, samples) if samples else iter(())
+        regressed = regress(ctx, model, samples)
         for row, (sample, (_, found)) in enumerate(zip(samples, regressed, strict=True)):
             worn = f"_o{sample.clothes}" if sample.clothes >= 0 else ""
             name = f"{sample.pid:04d}_c{sample.camid}{worn}_{row:06d}.png"

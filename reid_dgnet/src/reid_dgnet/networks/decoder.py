@@ -133,13 +133,11 @@ class ParameterMlps(nn.Module):
 
     Args:
         channels: of the encoder's map; the code has `STRIPES` values of each.
-        width, blocks: as of `Decoder`.
+        width, blocks: as of `Decoder`; blocks among which the code cannot be divided are refused by
+            the settings and the plugin.
         layout: what a block's MLPs read. ``channel_group`` cuts the code as it is flattened,
             channel by channel with the stripe fastest: block r gets the r-th part of the channels,
             in all stripes. ``stripe`` gives it the r-th stripe.
-
-    Raises:
-        ValueError: the code cannot be divided by the blocks, or there are not as many stripes.
     """
 
     def __init__(
@@ -150,10 +148,6 @@ class ParameterMlps(nn.Module):
         layout: CodeLayout = "channel_group",
     ) -> None:
         super().__init__()
-        if layout == "stripe" and blocks != STRIPES:
-            raise ValueError(f"{STRIPES} stripes cannot be shared out among {blocks} blocks")
-        if STRIPES * channels % blocks:
-            raise ValueError(f"a code of {STRIPES} x {channels} cannot be cut into {blocks} parts")
         self.blocks, self.layout, self.code = blocks, layout, 8 * width
         part, hidden = STRIPES * channels // blocks, 32 * width
         self.scales = nn.ModuleList(_mlp(part, hidden, 2 * self.code) for _ in range(blocks))
