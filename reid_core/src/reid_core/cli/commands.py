@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -87,7 +87,7 @@ def _help(record: PluginRecord) -> str:
     return known or record.summary or "a command"
 
 
-def option_of(name: str) -> Callable[..., Any]:
+def option_of(name: str) -> Any:
     """Return what a distribution does for an option of a command: ``eval.cost`` for ``--cost``.
 
     Raises:
@@ -98,8 +98,7 @@ def option_of(name: str) -> Callable[..., Any]:
     if record is None:
         absent = known_commands()[name]
         raise ReidError(f"{option} comes with {absent}: pip install {absent}")
-    does: Callable[..., Any] = _added_by(record, f"option '{option}'")
-    return does
+    return _added_by(record, f"option '{option}'")
 
 
 def _added_by(record: PluginRecord, what: str, kind: type = object) -> Any:

@@ -93,9 +93,10 @@ def evaluate(
     if not names:
         if not cost:
             raise ConfigError("name a data set with --data, or ask for --cost")
-        _refuse_without_data(
-            protocols=protocols, unknown=unknown, rerank=rerank, json=json_path, picture=picture
-        )
+        given = {"protocol": protocols, "unknown": unknown, "rerank": rerank, "json": json_path}
+        for name, value in {**given, "picture": picture}.items():
+            if value:
+                raise ConfigError(f"--{name} is about a data set: name one with --data")
     if checkpoint and weights is not None:
         raise ConfigError("--checkpoint is a run's, and --weights an encoder's: give one of them")
     if weights is None and (height or width):
@@ -128,14 +129,9 @@ def evaluate(
         option_of("eval.cost")(embedder, model)
     if not names:
         return
-    settings = EvaluationSection.model_validate(
-        {
-            "distance": distance,
-            "vector": vector,
-            "flip": flip,
-            "reranking": "k_reciprocal" if rerank else "none",
-        }
-    )
+    compared = {"distance": distance, "vector": vector, "flip": flip}
+    reranking = "k_reciprocal" if rerank else "none"
+    settings = EvaluationSection.model_validate({**compared, "reranking": reranking})
     evaluators = []
     for label, text in zip(set_names(names), names, strict=True):
         data, equals, folder = text.partition("=")
@@ -168,10 +164,3 @@ def evaluate(
     if picture:
         evaluators[0].picture(found[0], picture, title)
         click.echo(f"ranked lists: {picture}")
-
-
-def _refuse_without_data(**options: object) -> None:
-    for name, value in options.items():
-        if value:
-            option = {"protocols": "--protocol"}.get(name, f"--{name}")
-            raise ConfigError(f"{option} is about a data set: name one with --data")

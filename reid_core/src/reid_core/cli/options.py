@@ -17,6 +17,9 @@ DEVICES = "auto, cpu, cuda, cuda:N, mps or xpu."
 """What ``--device`` takes, for its help."""
 
 
+_SETTING = "Any key: optim.lr=1e-3, or a plugin's: san.weight=0.5."
+
+
 def _pairs(form: str, explanation: str, *names: str) -> Callable[[_F], _F]:
     """Return an option that takes pairs, as many as one likes."""
     return click.option(*names, multiple=True, metavar=form, help=explanation)
@@ -47,13 +50,7 @@ _RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
     _pairs("FIELD=DIR", "Folder of side-car files of a field.", "--field", "fields"),
     _pairs("NAME=PROVIDER", "Who provides a further training source.", "--source", "sources"),
     _pairs("SLOT=PLUGIN", "Who fills a slot that two plugins claim.", "--own"),
-    _pairs(
-        "KEY=VALUE",
-        "Any key: optim.lr=1e-3, or a plugin's: san.weight=0.5.",
-        "--set",
-        "-s",
-        "settings",
-    ),
+    _pairs("KEY=VALUE", _SETTING, "--set", "-s", "settings"),
 )
 
 

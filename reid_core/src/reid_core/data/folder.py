@@ -15,7 +15,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -115,10 +115,7 @@ def load_folder(request: DataRequest) -> DataSet:
                 root / "fields" / spec.name / split
             ).is_dir():
                 values = _side_cars(root, spec, split, images[split])
-                samples[split] = tuple(
-                    replace(sample, fields={**sample.fields, spec.name: value})
-                    for sample, value in zip(samples[split], values, strict=True)
-                )
+                samples[split] = Source(split, samples[split]).with_field(spec, values).samples
     tested = (*samples["query"], *samples["gallery"])
     known = {image.pid for image in images["train"]}
     shared = len({sample.pid for sample in tested if sample.pid in known})

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.config import RunConfig
-from reid_core.contract.samples import DataSet, Sample, Source
+from reid_core.contract.samples import DataSet, Source
 from reid_core.errors import ConfigError, DataError, did_you_mean
 
 
@@ -111,8 +111,9 @@ def joined(first: DataSet, others: Sequence[DataSet]) -> tuple[DataSet, list[str
             raise DataError(
                 f"--also {other.name}: '{lacking}' has no identities, the other one has"
             )
+        there = (*first.train.samples, *first.query, *first.gallery)
         camid, clothes = (
-            1 + max((getattr(s, name) for s in _all(first)), default=-1)
+            1 + max((getattr(sample, name) for sample in there), default=-1)
             for name in ("camid", "clothes")
         )
         moved = tuple(
@@ -138,10 +139,6 @@ def joined(first: DataSet, others: Sequence[DataSet]) -> tuple[DataSet, list[str
         if other.notice:
             notes.append(other.notice)
     return first, notes
-
-
-def _all(dataset: DataSet) -> Iterable[Sample]:
-    return (*dataset.train.samples, *dataset.query, *dataset.gallery)
 
 
 def _moved(number: int, offset: int) -> int:

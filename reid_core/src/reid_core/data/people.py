@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from reid_core.contract.samples import DataSet, Sample, Source
@@ -66,13 +67,10 @@ def _in_ranges(names: Iterable[str]) -> tuple[str, ...]:
         else:
             found.append(name)
     for group, numbers in numbered.items():
-        ends: list[list[int]] = []
-        for one in sorted(numbers):
-            if ends and one == ends[-1][1] + 1:
-                ends[-1][1] = one
-            else:
-                ends.append([one, one])
-        found += [f"{group}/{a}" if a == b else f"{group}/{a}-{b}" for a, b in ends]
+        # Numbers in a row are as far from their places in the list.
+        for _, pairs in groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0]):
+            row = [number for _, number in pairs]
+            found.append(f"{group}/{row[0]}" if len(row) == 1 else f"{group}/{row[0]}-{row[-1]}")
     return tuple(sorted(found))
 
 

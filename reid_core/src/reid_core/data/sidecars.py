@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
-from reid_core.contract.samples import DataSet, Sample
+from reid_core.contract.samples import DataSet, Sample, Source
 from reid_core.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -229,19 +229,16 @@ def _at_test(
     if not missing:
         _refuse(where, unclear)
         fields = {**dataset.query_fields, spec.name: spec}
-        found = [
-            replace(sample, fields={**sample.fields, spec.name: file})
-            for sample, file in zip(samples, files, strict=True)
-            if file is not None
-        ]
+        whole = [file for file in files if file is not None]
+        found = Source("test", samples).with_field(spec, whole).samples
     else:
         fields = {n: one for n, one in dataset.query_fields.items() if n != spec.name}
-        found = [
+        found = tuple(
             replace(sample, fields={n: v for n, v in sample.fields.items() if n != spec.name})
             for sample in samples
-        ]
+        )
     query, gallery = found[: len(dataset.query)], found[len(dataset.query) :]
-    dataset = replace(dataset, query=tuple(query), gallery=tuple(gallery), query_fields=fields)
+    dataset = replace(dataset, query=query, gallery=gallery, query_fields=fields)
     if not missing:
         return dataset, None
     return dataset, (

@@ -102,8 +102,7 @@ def _soft_rows(real: int, synthetics: Sequence[Synthetic]) -> Tensor | None:
         return None
     classes = given[0].shape[1]
     rows = [given[0].new_zeros(real, classes)]
-    for synthetic in synthetics:
-        count = synthetic.images.shape[0]
-        soft = synthetic.soft_targets
-        rows.append(given[0].new_zeros(count, classes) if soft is None else soft)
+    for one in synthetics:
+        none = given[0].new_zeros(len(one.images), classes)
+        rows.append(none if one.soft_targets is None else one.soft_targets)
     return torch.cat(rows)

@@ -54,7 +54,8 @@ class Layout:
             if isinstance(content.get(name), Mapping):
                 inner: Mapping[str, Any] = content[name]
                 return inner
-        return {} if self.folder and not _has_tensors(content) else content
+        bare = any(isinstance(value, Tensor) for value in content.values())
+        return {} if self.folder and not bare else content
 
     def stripped(
         self, state: Mapping[str, Tensor], wanted: Mapping[str, str]
@@ -83,10 +84,6 @@ class Layout:
                 break
             name = name[len(prefix) :]
         return name
-
-
-def _has_tensors(content: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, Tensor) for value in content.values())
 
 
 PLAIN = Layout("plain")

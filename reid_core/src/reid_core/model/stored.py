@@ -23,6 +23,9 @@ from reid_core.model.embedder import FORMAT, Embedder
 from reid_core.model.inputs import Input
 from reid_core.weights import check_hash, embedder_file
 
+_PART = {"factory", "kwargs"}
+"""Keys of what describes a part."""
+
 
 def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embedder:
     """Load a deployed model in evaluation mode; no plugin needs to be requested.
@@ -124,14 +127,10 @@ def _make(part: Mapping[str, Any], where: Path) -> nn.Module:
     complete = getattr(factory, "stored_kwargs", dict)
     # A module around another one is described with that one's description in its place.
     kwargs = {
-        key: _make(value, where) if _is_part(value) else value
+        key: _make(value, where) if isinstance(value, dict) and value.keys() == _PART else value
         for key, value in part["kwargs"].items()
     }
     return factory(**complete(kwargs))
-
-
-def _is_part(value: object) -> bool:
-    return isinstance(value, dict) and set(value) == {"factory", "kwargs"}
 
 
 def _check_origin(module: str, factory: str, where: Path) -> None:

@@ -362,7 +362,6 @@ def _make_labels(
 
 
 def _model(ctx: RunContext, calls: HookCalls, starts: Sequence[tuple[str, Start]]) -> ReidModel:
-    config = ctx.config
     probes = {name: two_rows(ctx, source) for name, source in ctx.sources.items()}
     model = build_model(ctx, calls, probes)
     if model.criteria and ctx.num_identities == 1:
@@ -371,7 +370,7 @@ def _model(ctx: RunContext, calls: HookCalls, starts: Sequence[tuple[str, Start]
             "apart; add other people"
         )
     apply_starts(ctx, starts, model)
-    return placed(model, config.engine, ctx.device)
+    return placed(model, ctx.config.engine, ctx.device)
 
 
 def _loaders(
