@@ -21,6 +21,9 @@ TOLERANCE = 1e-4
 """Largest difference allowed between features of torch and of the file, relative to the largest
 value."""
 
+_BATCHES = (1, 3)
+"""Sizes of the batches on which torch and the file are compared."""
+
 NEEDS = {
     ".onnx": ("ONNX", "onnx", ("onnxruntime", "onnxscript")),
     ".pt2": ("a program of torch", "", ()),
@@ -60,19 +63,13 @@ def check_format(path: Path, contract: InputContract) -> None:
         )
 
 
-def export_file(
-    embedder: Embedder,
-    path: Path,
-    contract: InputContract | None = None,
-    batch_sizes: tuple[int, ...] = (1, 3),
-) -> Exported:
+def export_file(embedder: Embedder, path: Path, contract: InputContract | None = None) -> Exported:
     """Write a model with a free batch axis and check it against torch; nothing else is left.
 
     Args:
         embedder: on the CPU, in evaluation mode.
         path: the file to write; its suffix, one of `NEEDS`, says the format.
         contract: what it is given; None takes images of its size with values in ``[0, 1]``.
-        batch_sizes: batches on which the two are compared.
 
     Raises:
         ReidError: a package is not installed, the embedder reads what has no default, or the two
@@ -86,7 +83,7 @@ def export_file(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         compute = _writer(path)(model, Path(folder) / path.name, stated)
         differences, resizings = [], []
-        for size in batch_sizes:
+        for size in _BATCHES:
             images = (model.example(size, seed=1) * 255).round() / 255
             given, unknown = model.given(images), model.unknown(size)
             theirs = compute(given, *unknown)
@@ -109,13 +106,13 @@ def export_file(
     return Exported(difference, max(resizings) if resizings else None)
 
 
-def export_onnx(embedder: Embedder, path: Path, batch_sizes: tuple[int, ...] = (1, 3)) -> float:
+def export_onnx(embedder: Embedder, path: Path) -> float:
     """Write an ONNX file of the usual contract; `export_file` has the others.
 
     Returns:
         The largest difference to torch, relative to the largest value.
     """
-    return export_file(embedder, path, batch_sizes=batch_sizes).difference
+    return export_file(embedder, path).difference
 
 
 def write_program(model: Deployed, path: Path, stated: str) -> Callable[..., Tensor]:
