@@ -14,7 +14,7 @@ from reid_core.config import IdentitySection
 from reid_core.contract.criterion import IdentityCriterion
 from reid_core.contract.model import Embedding, Supervision
 from reid_core.contract.views import Embedded
-from reid_core.errors import PluginError
+from reid_core.errors import DeclarationError
 from reid_core.model.blocks import EmbeddingHead, GlobalPool, build_neck
 from reid_core.model.criteria import CrossEntropyTriplet
 
@@ -85,8 +85,8 @@ def test_the_bias_of_a_bnneck_stays_zero() -> None:
 
 def test_a_relu_neck_is_not_negative_and_an_unknown_one_is_refused() -> None:
     assert (build_neck("fc_bn_relu", 6, 4)(torch.randn(8, 6)) >= 0).all()
-    with pytest.raises(PluginError, match=r"no neck 'layer' \(none, bn, fc, fc_bn, fc_bn_relu\)"):
-        build_neck("layer", 6, None)
+    with pytest.raises(DeclarationError, match=r"neck = 'layer' is none of none, bn, fc, fc_bn,"):
+        embedding(neck="layer")
 
 
 def test_a_vector_of_zeros_has_a_finite_unit_vector() -> None:

@@ -84,10 +84,13 @@ class HookCalls:
                     f"plugin '{name}', hook {hook}: {', '.join(used)} is not allowed; the core "
                     "orders plugins by name and by what they read and write"
                 )
-            if implementation.kwargnames:
+            # Not pluggy's `kwargnames`: it overlooks what stands behind a `*`.
+            taken = inspect.signature(implementation.function).parameters.values()
+            defaults = [one.name for one in taken if one.default is not one.empty]
+            if defaults:
                 raise PluginError(
-                    f"plugin '{name}', hook {hook}: argument '{implementation.kwargnames[0]}' has "
-                    "a default; a default would hide what the core passes"
+                    f"plugin '{name}', hook {hook}: argument '{defaults[0]}' has a default; a "
+                    "default would hide what the core passes"
                 )
             found[name] = implementation
         return found  # in the order in which they were registered
