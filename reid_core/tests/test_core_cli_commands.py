@@ -16,9 +16,8 @@ import tomli_w
 import torch
 from fake_distributions import FakeSite, fake_site
 
-from reid_core import ReidError, make_embedder
+from reid_core import make_embedder
 from reid_core.cli import main
-from reid_core.cli.commands import option_of
 from reid_core.model.exporting import Exported
 from reid_core.testing.fixtures import RunReid
 from reid_core.testing.tiny import TINY
@@ -112,14 +111,13 @@ def test_a_command_of_a_distribution_that_is_not_installed_is_answered_with_it(
     assert "'sweep' is a command of reid-search: pip install reid-search" in err
 
 
-def test_an_option_of_a_distribution_that_is_not_installed_is_answered_with_it(
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_option_of_a_distribution_that_is_not_installed_is_answered_before_the_work(
+    reid: RunReid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["reid_core.cli.commands"], "installed", lambda group: {})
-    with pytest.raises(
-        ReidError, match=r"^--cost comes with reid-search: pip install reid-search$"
-    ):
-        option_of("eval.cost")
+    code, _, err = reid("eval", "no-such-run", "--cost")
+    assert code == 2
+    assert "--cost comes with reid-search: pip install reid-search" in err
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,13 @@ def test_text_for_stdout_follows_its_lines_wherever_it_goes(tmp_path: Path) -> N
     assert out.read_text().split() == ["before", "[", "1", "]"]
 
 
+def test_devices_are_written_to_where_the_process_has_no_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as Python has it of a closed one
+    write_text(Path(os.devnull), "lines")
+
+
 def refusing(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
     """Let a function of `os` fail as a machine does."""
 

@@ -51,6 +51,12 @@ def test_alone_the_core_steps_everything_in_main() -> None:
     assert main.passes[0].shared
 
 
+@pytest.mark.parametrize("parameters", [("gnu/frozen",), ()])
+def test_a_group_without_a_parameter_is_refused(parameters: tuple[str, ...]) -> None:
+    with pytest.raises(PluginError, match=r"'gnu': group 'gnu/g' has no trainable parameter in"):
+        merged(("gnu", Schedule(groups=(Group("gnu/g", parameters),))))
+
+
 def test_every_parameter_is_in_one_group() -> None:
     own = Group("ant/some", ("branches.ant/head.w", "gnu/net"), lr_scale=3.0)
     plan = merged(("ant", Schedule(groups=(own,))))

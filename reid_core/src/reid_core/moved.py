@@ -1,8 +1,7 @@
 """Old paths of modules: what stood there is still found there, with a warning.
 
 Nothing of this is imported by the core itself. An old path is a module without content that looks
-up whatever is asked of it where it stands now. `moved.json` lists
-the paths.
+up whatever is asked of it where it stands now. `moved.json` lists the paths.
 """
 
 from __future__ import annotations

@@ -120,7 +120,8 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     try:
         if _in_place(path):
-            sys.stdout.flush()  # what was printed comes first, if that is where this goes
+            if sys.stdout is not None:  # closed
+                sys.stdout.flush()  # what was printed comes first, if that is where this goes
             yield path
             return
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -122,7 +122,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.json:
         text = json.dumps([result.to_json() for result in results], indent=2) + "\n"
         if _in_place(options.json):
-            sys.stdout.flush()  # the lines above come first, if that is where this goes
+            if sys.stdout is not None:  # closed
+                sys.stdout.flush()  # the lines above come first, if that is where this goes
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(text)
             return

@@ -118,6 +118,7 @@ def evaluate(
     from reid_core.runs.loading import load_embedder
 
     place = choose_device(device)
+    measure = option_of("eval.cost") if cost else None
     if weights is None:
         embedder = load_embedder(model, place, checkpoint=checkpoint)
     else:
@@ -125,8 +126,8 @@ def evaluate(
         embedder = made.to(place)
     if embed:
         embedder = embedder.only([name.strip() for name in embed.split(",")])
-    if cost:
-        option_of("eval.cost")(embedder, model)
+    if measure is not None:
+        measure(embedder, model)
     if not names:
         return
     compared = {"distance": distance, "vector": vector, "flip": flip}

@@ -67,6 +67,11 @@ def _groups(
                         f"plugin '{owner}': group '{group.name}' names '{name}', which is neither "
                         f"a part of the model nor a parameter{did_you_mean(name, params)}"
                     )
+            if not names:
+                raise PluginError(
+                    f"plugin '{owner}': group '{group.name}' has no trainable parameter in "
+                    f"{', '.join(group.parameters) or 'it'}"
+                )
             for name in names:
                 if name in taken:
                     raise ConflictError(
