@@ -28,6 +28,7 @@ from reid_core import (
     LossTerm,
     Need,
     Plugin,
+    PluginError,
     PoolingProvider,
     Sample,
     Source,
@@ -44,6 +45,7 @@ from reid_core.evaluation.extraction import extract, extract_output
 from reid_core.images import read_image, resize_image
 from reid_core.model.embedder import Embedder, embedder_of, reader_of
 from reid_core.model.exporting import export_file
+from reid_core.model.frames import FramePool
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
@@ -507,6 +509,11 @@ def test_needs_of_samples_are_checked(
     assert str(caught.value).endswith("; do without it")
     if what != "frames":
         assemble(resolved, cache=reid_cache, dataset=toy_tiny, say=lambda line: None)
+
+
+def test_an_unknown_pooling_of_frames_of_a_stored_embedder_is_refused() -> None:
+    with pytest.raises(PluginError, match=r"no pooling of frames 'means'; did you mean 'mean'\?"):
+        FramePool("means")
 
 
 def test_names_of_poolings_are_of_frames_or_of_maps(reid_cache: Path) -> None:

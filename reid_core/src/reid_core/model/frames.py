@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from reid_core.contract.encoder import Encoder
-from reid_core.contract.model import CLEAN_IMAGE, Branch
+from reid_core.contract.model import CLEAN_IMAGE, FRAME_POOLINGS, Branch
 from reid_core.contract.vectors import vector_of
+from reid_core.errors import PluginError, did_you_mean
 
 IMAGES = ("image", CLEAN_IMAGE)
 """Names of what an encoder or a branch sees of every frame."""
@@ -24,6 +25,11 @@ class FramePool(nn.Module):
 
     def __init__(self, kind: str = "mean") -> None:
         super().__init__()
+        if kind not in FRAME_POOLINGS:  # of a stored embedder, say, that a later version wrote
+            raise PluginError(
+                f"there is no pooling of frames '{kind}'{did_you_mean(kind, FRAME_POOLINGS)} "
+                f"({', '.join(FRAME_POOLINGS)})"
+            )
         self.kind = kind
 
     def forward(self, vectors: Tensor) -> Tensor:
