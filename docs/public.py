@@ -16,7 +16,7 @@ import reid_retrieval
 ENTRY_POINTS = {
     "reid.plugins": "plugins by name: classes ([writing a plugin](writing_a_plugin.md))",
     "reid.commands": "click commands of `reid` by name; `data.NAME` is one of `reid data`, "
-    "`eval.cost` the function that `reid eval --cost` calls",
+    "`eval.cost` the function that `reid eval MODEL --cost` calls",
     "reid.protocols": "lists of `Protocol`, found by `find_protocol` where no plugin is requested",
     "reid.weights": "files of weights by name, for `model.pretrained` ([weights](weights.md))",
     "reid.layouts": "layouts of other projects' weights by name, for `model.importer`",
