@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core import Sample, image_sheet, pixels_of
+from reid_core import image_sheet, pixels_of
 from reid_dgnet.generating import Composer
 from reid_dgnet.people import different_people
 
@@ -17,21 +17,19 @@ GAP = 2
 """White pixels between two images."""
 
 
-def draw_swaps(
-    composer: Composer, side: int, path: Path, samples: list[Sample] | None = None
-) -> Path:
+def draw_swaps(composer: Composer, side: int, path: Path) -> Path:
     """Draw a grid of swapped codes, with the real images around it.
 
-    A row has one appearance, a column one structure; the real images stand on the left and on top,
-    so that on the diagonal everybody is composed of his own codes.
+    People are spread evenly over the composer's images. A row has one appearance, a column one
+    structure; the real images stand on the left and on top, so that on the diagonal everybody is
+    composed of his own codes.
 
     Args:
         composer: what composes.
         side: how many people.
         path: where to write; the suffix gives the format.
-        samples: whom; None takes people spread evenly over the training set.
     """
-    images = composer.read(samples or different_people(composer.samples, side))
+    images = composer.read(different_people(composer.samples, side))
     appearance, structure = composer.codes(images)
     count = len(images)
     made = composer.compose(

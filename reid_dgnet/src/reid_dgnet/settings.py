@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from reid_core import LinearRamp, Settings
-from reid_core.config import Count, NonNegative, Positive
+from reid_core.config import Count, NonNegative, Positive, Probability
 
 
 class DgnetSettings(Settings):
@@ -77,7 +77,7 @@ class DgnetSettings(Settings):
     cycle: NonNegative = 2.0
     """Weight of the image's reconstruction from generated images, after the warm-up; not in the
     paper."""
-    again: Annotated[float, Field(ge=0, le=1)] = 0.5
+    again: Probability = 0.5
     """Share of steps in which codes of generated images train the structure encoder; in the others
     they train the generator, through a copy of it."""
     identity: Positive = 1.0

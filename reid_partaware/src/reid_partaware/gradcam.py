@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -51,13 +50,7 @@ def explain(
     return chosen, where
 
 
-def class_attention(
-    model: ReidModel,
-    image: Tensor,
-    embedding: str,
-    feature: str,
-    fields: Mapping[str, Tensor] | None = None,
-) -> Tensor:
+def class_attention(model: ReidModel, image: Tensor, embedding: str, feature: str) -> Tensor:
     """Weigh a map's channels by the mean gradient of the most likely identity's logit.
 
     The paper does not say which identity it explains; people at test are not among those of the
@@ -68,7 +61,6 @@ def class_attention(
         image: normalised, ``B 3 H W``.
         embedding: the one whose classifier is explained.
         feature: a map ``B C h w`` from which the embedding is computed.
-        fields: fields that the embedding's branches read, if any.
 
     Returns:
         ``B h w`` in 0 .. 1, the largest value of every image 1 (all 0 where nothing speaks for the
@@ -83,7 +75,7 @@ def class_attention(
             f"(there are: {', '.join(model.criteria)})"
         )
     with torch.enable_grad():
-        outputs = model.run(image, fields or {}, "main", ("*",))
+        outputs = model.run(image, {}, "main", ("*",))
         if feature not in outputs or outputs[feature].dim() != 4:
             maps = [name for name, value in outputs.items() if value.dim() == 4]
             raise ConfigError(

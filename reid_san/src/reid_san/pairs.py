@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
-from reid_core import SHARED_FIELDS, DataError, DataRequest, Sample, Source
+from reid_core import SHARED_FIELDS, DataError, DataRequest, FieldSpec, Sample, Source
+from reid_core.data.sidecars import laid_out
 from reid_san.guides import FRONTAL
 
 LAYOUT = (
@@ -46,7 +46,7 @@ def load_pairs(request: DataRequest, root: Path | None, side: int | None) -> Sou
         raise DataError(f"{root}: there are no images of people; expected {LAYOUT}")
     textures = _textures(root, images)
     _check_sides(textures, side or SIDE)
-    specs = {"texture": replace(SHARED_FIELDS["texture"], layout=_layout(root))}
+    specs = {"texture": _spec(root / "textures")}
     values = {name: {"texture": texture} for name, texture in textures.items()}
     if (root / "frontal").is_dir():
         frontal = _files(root / "frontal", (".png", ".jpg"))
@@ -88,15 +88,14 @@ def _refuse_missing(folder: Path, images: Mapping[str, Path], there: Mapping[str
         )
 
 
-def _layout(root: Path) -> str:
-    path = root / "textures" / "layout.txt"
-    layout = path.read_text("utf-8").strip() if path.is_file() else ""
-    if not layout:
+def _spec(folder: Path) -> FieldSpec:
+    spec = laid_out(SHARED_FIELDS["texture"], folder)
+    if not spec.layout:
         raise DataError(
-            f"{path} is missing: write the id of the textures' layout into it, such as 'smpl', so "
-            "that textures of different layouts are never mixed"
+            f"{folder / 'layout.txt'} is missing: write the id of the textures' layout into it, "
+            "such as 'smpl', so that textures of different layouts are never mixed"
         )
-    return layout
+    return spec
 
 
 def _check_sides(textures: Mapping[str, Path], side: int) -> None:

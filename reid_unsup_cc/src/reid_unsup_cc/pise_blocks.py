@@ -200,10 +200,9 @@ def normalise_regions(maps: Tensor, regions: Tensor) -> Tensor:
         float32 ``B C H W``.
     """
     maps, regions = maps.float(), regions.float()
-    area = regions.sum((2, 3)).clamp(min=1)[:, :, None]
 
     def mean(values: Tensor) -> Tensor:
-        found = torch.einsum("bchw,bkhw->bkc", values, regions) / area
+        found = region_means(values, regions).rows[:, :-1]
         return torch.einsum("bkc,bkhw->bchw", found, regions)
 
     centred = maps - mean(maps)

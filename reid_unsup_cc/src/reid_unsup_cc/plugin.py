@@ -213,7 +213,11 @@ class UnsupCC(Plugin):
         branches = []
         synthesis = self.settings.synthesis
         if synthesis.online and synthesis.method != "none":
-            self._prepare_online(ctx)
+            # All that every step needs, the dresser's training included.
+            stage = self._stage(ctx)
+            made = None if stage is None else ctx.stage(stage)
+            wardrobe = wardrobe_of(ctx, self.name, self.settings, made)
+            self._online = OnlineTemplates(wardrobe, ctx.image_size)
         if self.settings.pooling == "gem" and ctx.owns(self.name, "embedding"):
             pooled, model = self.own("pooled"), ctx.config.model
             embedding = Embedding(self.own("global"), pooled, neck=model.neck, dim=model.dim)
@@ -237,13 +241,6 @@ class UnsupCC(Plugin):
         """Return as many images of nothing as there will be outfits, for every image asked for."""
         shape = (self.settings.synthesis.outfits, 3, *labels.run.image_size)
         return [np.zeros(shape, np.uint8) for _ in labels.rows]
-
-    def _prepare_online(self, ctx: RunContext) -> None:
-        """Make everything that synthesis in every step needs, the dresser's training included."""
-        stage = self._stage(ctx)
-        made = None if stage is None else ctx.stage(stage)
-        wardrobe = wardrobe_of(ctx, self.name, self.settings, made)
-        self._online = OnlineTemplates(wardrobe, ctx.image_size)
 
     @hookimpl
     def reid_data_synthesis(
