@@ -73,9 +73,9 @@ class Terms:
         forward = self.assembly.parts.forward
         losses = forward._calls.losses
 
-        def keep(ctx, step, scopes):
+        def keep(ctx, step):
             self.views[step.update] = step
-            return losses(ctx, step, scopes)
+            return losses(ctx, step)
 
         forward._calls.losses = keep
         summed = forward._summed

@@ -25,9 +25,9 @@ def watched(assembly):
     calls = assembly.parts.forward._calls
     losses = calls.losses
 
-    def keep(ctx, step, scopes):
+    def keep(ctx, step):
         views[step.update] = step
-        return losses(ctx, step, scopes)
+        return losses(ctx, step)
 
     calls.losses = keep
     trainer.train_epoch()
