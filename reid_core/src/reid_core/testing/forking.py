@@ -11,10 +11,12 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import pickle
 import sys
 import warnings
 from collections.abc import Callable
 from multiprocessing import Pipe, set_forkserver_preload
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
@@ -41,13 +43,16 @@ class _Server:
                     os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
                 gc.freeze()
                 while True:
-                    there.send(_failure("fork", *there.recv()))
+                    path, call, count = there.recv()
+                    there.send(_failure("fork", _called, (path, call), count))
             finally:
                 os._exit(0)
         there.close()
 
     def failure(self, work: Callable[..., None], arguments: tuple[Any, ...], count: int) -> str:
-        self._here.send((work, arguments, count))
+        # Pickled here and read in the processes: the server imports nothing that a test brings.
+        call = bytes(ForkingPickler.dumps((work, arguments)))
+        self._here.send((sys.path, call, count))
         return str(self._here.recv())
 
     def end(self) -> None:
@@ -92,6 +97,14 @@ def failure_of(work: Callable[..., None], arguments: tuple[Any, ...], count: int
     # Python's own server imports everything itself, once.
     set_forkserver_preload(list(_IMPORTED))
     return _failure("forkserver", work, arguments, count)
+
+
+def _called(number: int, path: list[str], call: bytes) -> None:
+    """Call a function as its caller sees the world, who may have found modules since the fork."""
+    sys.path[:] = path
+    importlib.invalidate_caches()
+    work, arguments = pickle.loads(call)
+    work(number, *arguments)
 
 
 def _failure(method: str, work: Callable[..., None], arguments: tuple[Any, ...], count: int) -> str:
