@@ -438,6 +438,27 @@ def test_features_too_large_for_float32() -> None:
         evaluate(*sets)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1e300, r"features of 1\.0e\+300 are too large for float32"),
+        (-1e39, "too large for float32"),
+    ],
+)
+def test_finite_numbers_that_float32_cannot_hold(value: float, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        FeatureSet(np.full((3, 2), value), LABELS)
+
+
+def test_rows_that_become_zero_in_float32() -> None:
+    features = np.ones((3, 2))
+    features[1] = 1e-200
+    with pytest.raises(DataError, match="1 of 3 features, the first in row 1, become zero"):
+        FeatureSet(features, LABELS)
+    features[1] = 0, 1e-30
+    FeatureSet(features, LABELS)
+
+
 def test_distances_that_are_not_finite() -> None:
     distances = [[0.0, 1.0, 2.0], [0.0, np.nan, 1.0], [0.0, 0.0, 0.0]]
     with pytest.raises(DataError, match=r"1 of 3 query rows .* the first is row 1"):

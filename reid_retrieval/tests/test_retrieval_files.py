@@ -396,6 +396,17 @@ def test_results_for_stdout_follow_its_lines_wherever_it_goes(both: Path, tmp_pa
     assert len(json.loads("[" + rest)) == 1
 
 
+def test_an_interruption_is_one_line(
+    both: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reid_retrieval.__main__._evaluate", interrupted)
+    assert main(["evaluate", str(both)]) == 130
+    assert capsys.readouterr().err == "reid-retrieval: interrupted\n"
+
+
 def test_errors_are_one_line_and_exit_code_2(
     both: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

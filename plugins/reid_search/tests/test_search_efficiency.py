@@ -60,7 +60,7 @@ def test_both_runtimes_are_measured_at_both_batches(embedder: Embedder) -> None:
     assert [(one.runtime, one.batch) for one in found.speeds] == kinds
     assert all(one.images_per_second > 0 for one in found.speeds)
     if Path("/proc/self/clear_refs").exists():
-        assert all(one.peak_mib is None or 0 < one.peak_mib < 500 for one in found.speeds)
+        assert all(one.peak_mib is None or 0 <= one.peak_mib < 500 for one in found.speeds)
     assert json.loads(json.dumps(found.to_json()))["speeds"][0]["batch"] == 1
 
 

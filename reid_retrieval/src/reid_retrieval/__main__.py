@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RetrievalError, OSError) as error:
         print(f"reid-retrieval: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("reid-retrieval: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -95,7 +95,8 @@ def as_float32(features: FeatureArray) -> FloatArray:
     """Return features ``N D`` as a C-contiguous float32 array on the host.
 
     Raises:
-        DataError: the array has not two dimensions, or no numbers in it.
+        DataError: the array has not two dimensions, or no numbers in it; finite numbers of it are
+            too large or too small for float32.
     """
     # A tensor is recognised by its methods, so that arrays are evaluated without importing torch.
     if not isinstance(features, np.ndarray) and hasattr(features, "detach"):
@@ -105,8 +106,25 @@ def as_float32(features: FeatureArray) -> FloatArray:
         raise DataError(
             f"features must be numbers of shape N x D, not {array.dtype} of shape {array.shape}"
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is refused later
-        return np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        rows: FloatArray = np.ascontiguousarray(array, dtype=np.float32)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 4 and array.size:
+        _require_held(array, rows)
+    return rows
+
+
+def _require_held(given: NDArray[Any], rows: FloatArray) -> None:
+    """Refuse finite numbers that became infinite in float32, and rows that became zero."""
+    largest = max(abs(float(given.min())), abs(float(given.max())))
+    if np.isfinite(largest) and largest > float(np.finfo(np.float32).max):
+        raise DataError(f"features of {largest:.1e} are too large for float32; scale them")
+    empty = np.flatnonzero(~rows.any(axis=1))
+    lost = empty[given[empty].any(axis=1)]
+    if len(lost):
+        raise DataError(
+            f"{len(lost)} of {len(rows)} features, the first in row {lost[0]}, become zero in "
+            "float32, they are nearly zero; scale them"
+        )
 
 
 def as_rows(features: FeatureArray) -> Rows:
