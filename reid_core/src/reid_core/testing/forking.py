@@ -103,6 +103,8 @@ def _called(number: int, path: list[str], call: bytes) -> None:
     """Call a function as its caller sees the world, who may have found modules since the fork."""
     sys.path[:] = path
     importlib.invalidate_caches()
+    # Where the fork was made, warnings may have been errors; torch warns of what two ranks do.
+    warnings.resetwarnings()
     work, arguments = pickle.loads(call)
     work(number, *arguments)
 
