@@ -267,8 +267,9 @@ def _peak(work: Callable[[], object], device: torch.device) -> int | None:
         work()
         return None
     work()
-    # Memory that was freed before and is kept by the process is taken again unseen.
-    return _resident("VmHWM") - before or None
+    # Memory that was freed before and is kept by the process is taken again unseen; the kernel
+    # counts roughly, so that a peak may even lie below what was there.
+    return max(_resident("VmHWM") - before, 0) or None
 
 
 def _resident(line: str) -> int:
