@@ -10,11 +10,12 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from reid_core.errors import ConfigError, OutputError
+from reid_retrieval.writing import in_place
 
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Pictures that Pillow writes."""
@@ -53,7 +54,7 @@ def checked_output(path: Path, suffixes: Iterable[str] = (), *, option: str = "-
         if path.exists() and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         # Devices and pipes, such as /dev/stdout, are written to where they are.
-        if not _in_place(path):
+        if not in_place(path):
             _try_folder(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -88,18 +89,6 @@ def checked_folder(path: Path, *, empty: bool = True, option: str = "--out") -> 
     return path
 
 
-def _in_place(path: Path) -> bool:
-    """Return whether a file is a device, a pipe, or where this process's own output goes."""
-    if not path.exists():
-        return False
-    there = path.stat()
-    for number in (1, 2):
-        with suppress(OSError):  # it may be closed
-            if os.path.samestat(there, os.fstat(number)):
-                return True
-    return not path.is_file()
-
-
 @contextmanager
 def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Write a file whole: readers see all of it or what was there before, whatever happens.
@@ -119,7 +108,7 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
         OutputError: no space, no permission, no such place; what was there stays.
     """
     try:
-        if _in_place(path):
+        if in_place(path):
             if sys.stdout is not None:  # closed
                 sys.stdout.flush()  # what was printed comes first, if that is where this goes
             yield path

@@ -8,12 +8,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from reid_retrieval.errors import ConfigError, RetrievalError
 from reid_retrieval.finding import PUBLISHED, find_protocol, offered_protocols
 from reid_retrieval.protocols import GENERIC_PROTOCOLS
+from reid_retrieval.writing import in_place
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,22 +61,10 @@ def _list_protocols() -> None:
         print(f"{name}: {text}")
 
 
-def _in_place(file: Path) -> bool:
-    """Return whether a file is a device, a pipe, or where this process's own output goes."""
-    if not file.exists():
-        return False
-    there = file.stat()
-    for number in (1, 2):
-        with suppress(OSError):  # it may be closed
-            if os.path.samestat(there, os.fstat(number)):
-                return True
-    return not file.is_file()
-
-
 def _require_writable(file: Path) -> None:
     if file.is_dir():
         raise ConfigError(f"--json {file}: is a folder; name a file in it")
-    if _in_place(file):
+    if in_place(file):
         return
     try:
         with tempfile.TemporaryFile(dir=file.parent):
@@ -124,7 +112,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"  {result.text}")
     if options.json:
         text = json.dumps([result.to_json() for result in results], indent=2) + "\n"
-        if _in_place(options.json):
+        if in_place(options.json):
             if sys.stdout is not None:  # closed
                 sys.stdout.flush()  # the lines above come first, if that is where this goes
             with options.json.open("a", encoding="utf-8") as file:

@@ -115,9 +115,10 @@ def as_float32(features: FeatureArray) -> FloatArray:
 
 def _require_held(given: NDArray[Any], rows: FloatArray) -> None:
     """Refuse finite numbers that became infinite in float32, and rows that became zero."""
-    largest = max(abs(float(given.min())), abs(float(given.max())))
-    if np.isfinite(largest) and largest > float(np.finfo(np.float32).max):
-        raise DataError(f"features of {largest:.1e} are too large for float32; scale them")
+    if not np.isfinite([rows.min(), rows.max()]).all():
+        largest = max(abs(float(given.min())), abs(float(given.max())))
+        if np.isfinite(largest):
+            raise DataError(f"features of {largest:.1e} are too large for float32; scale them")
     empty = np.flatnonzero(~rows.any(axis=1))
     lost = empty[given[empty].any(axis=1)]
     if len(lost):
