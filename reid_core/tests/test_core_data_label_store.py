@@ -133,6 +133,22 @@ def test_entries_belong_to_content_and_key(root: Path, samples: list[Sample]) ->
     assert (store.folder / "key.txt").read_text() == "k"
 
 
+def test_images_that_are_read_are_never_missing_while_they_are_put_again(
+    root: Path, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that label the same images both put them; the first reads on meanwhile."""
+    spec, value = CASES["images"]
+    store = LabelStore(root, "k", spec)
+    store.put(samples[0], value)
+    (files,) = store.values(samples[:1])
+    assert isinstance(files, tuple)
+    removed: list[object] = []
+    monkeypatch.setattr(shutil, "rmtree", lambda folder, **_: removed.append(folder))
+    store.put(samples[0], value[:2])
+    assert [path.is_file() for path in files] == [True] * 2 + [False] * 10
+    assert files[0].parent not in removed
+
+
 def test_a_later_value_replaces_an_earlier_one(root: Path, samples: list[Sample]) -> None:
     for case in ("labels", "images", "int", "fixed"):
         spec, value = CASES[case]

@@ -276,7 +276,14 @@ def test_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.name == "toy:tiny"
     source = load_toy_pairs(DataRequest("toy-pairs", None, "tiny", None, tmp_path))
     assert source.name == "toy-pairs"
-    assert {p.name for p in tmp_path.iterdir()} == {"toy-tiny", "toy-pairs-tiny"}
+    made = {p.name for p in tmp_path.iterdir()}
+    assert made == {"toy-tiny-v1", "toy-pairs-tiny-v1"}
+    # Runs of another version have folders of their own: nothing is drawn again under a reader.
+    with monkeypatch.context() as patch:
+        patch.setattr(toy, "_VERSION", 2)
+        load_toy(DataRequest("toy", None, "tiny", None, tmp_path))
+    assert {p.name for p in tmp_path.iterdir()} == made | {"toy-tiny-v2"}
+    assert all(sample.path.is_file() for sample in data.train.samples)
     monkeypatch.setitem(toy._SCALES, "quick", toy._SCALES["tiny"])
     assert load_toy(DataRequest("toy", None, None, None, tmp_path)).name == "toy"
-    assert (tmp_path / "toy-quick").is_dir()
+    assert (tmp_path / "toy-quick-v1").is_dir()

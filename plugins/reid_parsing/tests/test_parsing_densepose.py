@@ -8,6 +8,7 @@ from reid_core.contract.samples import DataRequest
 from reid_core.data.decoding import read_labels
 from reid_core.errors import DataError
 from reid_core.images import read_image
+from reid_parsing.providers import densepose
 from reid_parsing.providers.coco_masks import decode_mask, part_map, run_lengths
 from reid_parsing.providers.densepose import load_densepose
 
@@ -129,6 +130,21 @@ def test_crops_are_cut_once(coco):
     again = load_densepose(coco)
     assert again.train.samples == first.train.samples
     assert again.train.samples[0].path.stat().st_mtime_ns == before
+
+
+def test_who_is_second_leaves_the_crops_that_another_process_reads(coco, monkeypatch):
+    people, first = densepose._people, []
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(densepose, "_people", people)
+        first.append(load_densepose(coco).train.samples[0].path)
+        first.append(first[0].stat().st_mtime_ns)
+        return people(*arguments)
+
+    monkeypatch.setattr(densepose, "_people", overtaken)
+    path = load_densepose(coco).train.samples[0].path
+    assert [path, path.stat().st_mtime_ns] == first
+    assert [one.stat().st_mode & 0o777 for one in path.parents[2].parent.iterdir()] == [0o755]
 
 
 def test_missing_and_broken_annotations_are_named(coco):

@@ -1,6 +1,7 @@
 """Data sets and sources as the framework sees them."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -335,12 +336,28 @@ def test_pretraining_shows_people_whom_no_other_set_has(tmp_path: Path, tiny: Ti
     assert [s.extra["who"] for s in dataset.query] == [s.extra["who"] for s in usual.query]
 
 
-def test_a_set_of_other_code_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = Order("mixed", "tiny")
+def test_a_set_of_other_code_is_made_beside_the_one_that_a_run_may_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = Order("pairs", "tiny")
     before = order.stamp()
+    asked = DataRequest("synthpeople-pairs", None, "tiny", None, tmp_path)
+    read = load_source("pairs", asked, TRUTH)
+    (folder,) = tmp_path.iterdir()
+    capsys.readouterr()
     monkeypatch.setattr("reid_synthpeople.cards._code", lambda: "another state")
     assert order.stamp() != before
     assert set(before) >= {"variant", "size", "seed", "mask_noise", "pretraining", "version"}
+    (tmp_path / "synthpeople-pairs-tiny-seed0").mkdir()  # as versions up to 0.1 named it
+    (tmp_path / "synthpeople-pairs-tiny-seed0-noise1").mkdir()
+    other = load_source("pairs", asked, TRUTH)
+    assert all(sample.path.is_file() for sample in (*read.samples, *other.samples))
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(
+        "synthpeople-pairs:tiny made by other code is kept for runs that read it "
+        rf"\(\d+ MB\); when none does: rm -r {tmp_path}/synthpeople-pairs-tiny-seed0 {folder}$",
+        said,
+    )
 
 
 def test_making_is_announced_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

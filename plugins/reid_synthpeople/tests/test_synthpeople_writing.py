@@ -12,6 +12,7 @@ import pytest
 from reid_core import DataError, DataSet
 from reid_core.data.decoding import read_labels
 from reid_core.images import read_image
+from reid_core.outputs import PART
 from reid_synthpeople import chunks, workers, writing
 from reid_synthpeople.cards import STARTED, Order, read_card
 from reid_synthpeople.chunks import Chunk, write_chunk
@@ -71,8 +72,8 @@ def test_an_interrupted_generation_is_continued_to_the_same_files(
         write(ORDER, folder, 1, stop)
     assert (len(written), read_card(folder), made(ORDER, folder)) == (1, None, None)
     assert (folder / STARTED).exists()
-    half = folder / "train" / ".0001_c1_o1_000.jpg.0123.tmp"
-    half.write_bytes(b"what a killed process leaves")
+    for half in (folder / "train" / f"{PART}0123.jpg", folder / f"{PART}4567.json"):
+        half.write_bytes(b"what a killed process leaves")
     missing = written[0].files[5]
     (folder / missing).unlink()
     steps: list[tuple[int, int]] = []
@@ -219,19 +220,16 @@ def test_an_error_in_a_worker_arrives(tmp_path: Path) -> None:
 def test_a_strange_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("irreplaceable")
     with pytest.raises(DataError, match="is not empty and holds no synthetic people"):
-        write(ORDER, tmp_path, 1, stale=True)
+        write(ORDER, tmp_path, 1)
     assert contents(tmp_path) == {"thesis.tex": b"irreplaceable"}
 
 
-def test_another_order_is_refused_unless_it_is_stale(tmp_path: Path, written: list[Chunk]) -> None:
+def test_another_order_is_refused_and_left_alone(tmp_path: Path) -> None:
     write(OTHER, tmp_path, 1)
     before = contents(tmp_path)
     with pytest.raises(DataError, match=r"variant=prcc .* than are asked for \(variant=mixed "):
         write(ORDER, tmp_path, 1)
     assert contents(tmp_path) == before
-    write(ORDER, tmp_path, 1, stale=True)
-    assert made(ORDER, tmp_path) is not None
-    assert not any(file.startswith("prcc") for file in contents(tmp_path))
 
 
 def test_a_chunk_is_rendered_in_its_own_world_alone(whole: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -27,6 +28,9 @@ README = "README.txt"
 
 SPLITS = ("train", "val", "query", "gallery")
 """All splits that an index may have; ``val`` is set aside and in no `DataSet`."""
+
+_DIGITS = 12
+"""Of the stamp in the name of a cache's folder."""
 
 SYNTHETIC = "synthetic people: figures on them say nothing about real ones"
 """Shown on every run."""
@@ -71,11 +75,25 @@ class Order:
 
     @property
     def folder(self) -> str:
-        """A folder name of its own."""
+        """A folder name of its own, also of this state of the code.
+
+        What other code has made stays beside it, for a run that reads it meanwhile.
+        """
+        stamp = json.dumps(self.stamp(), sort_keys=True).encode()
+        return f"{self._usual_folder}-{hashlib.sha256(stamp).hexdigest()[:_DIGITS]}"
+
+    @property
+    def _usual_folder(self) -> str:
         noise = f"-noise{self.mask_noise:g}" if self.mask_noise else ""
         people = "-pretraining" if self.pretraining else ""
         factors = "" if self.factors is None else f"-{'+'.join(self.factors) or 'plain'}"
         return f"synthpeople-{self.variant}-{self.size}-seed{self.seed}{noise}{people}{factors}"
+
+    def of_other_code(self, cache: Path) -> list[Path]:
+        """Return the folders of a cache that other code has made for the same order."""
+        name = re.compile(rf"{re.escape(self._usual_folder)}(-[0-9a-f]{{{_DIGITS}}})?")
+        found = [path for path in cache.glob("synthpeople-*") if name.fullmatch(path.name)]
+        return sorted(path for path in found if path.is_dir() and path.name != self.folder)
 
     def plan(self) -> Plan:
         """Return the images to make."""
@@ -84,8 +102,8 @@ class Order:
     def stamp(self) -> dict[str, Any]:
         """Return what tells this order from all others, whoever makes it included.
 
-        Folders of a cache that another version of this package has made, or another state of its
-        code (plans, renderer, layouts), are made anew.
+        What another version of this package has made, or another state of its code (plans,
+        renderer, layouts), is another order.
         """
         own = asdict(self)
         if self.factors is not None:

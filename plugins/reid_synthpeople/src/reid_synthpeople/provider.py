@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,11 +88,26 @@ def _cached(
     total = len(order.plan())
     screen.say(f"making {order.title} once: {total} images of synthetic people in {folder}")
     with screen.bar(order.title, total) as add:
-        write(order, folder, settings.workers, _steps(add), stale=True)
+        write(order, folder, settings.workers, _steps(add))
+    if older := order.of_other_code(cache):
+        screen.say(
+            f"{order.title} made by other code is kept for runs that read it "
+            f"({sum(map(_size_of, older)) / 1e6:.0f} MB); when none does: "
+            f"{shlex.join(['rm', '-r', *map(str, older)])}"
+        )
     found = made(order, folder)
     if found is None:
         raise DataError(f"{folder}: files vanish while they are written; is it cleaned up?")
     return found
+
+
+def _size_of(folder: Path) -> int:
+    """Return the bytes of a folder's files."""
+    return sum(
+        os.lstat(os.path.join(parent, name)).st_size
+        for parent, _, names in os.walk(folder)
+        for name in names
+    )
 
 
 def _steps(add: Callable[[int], None]) -> Advance:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from filelock import FileLock
 
 from reid_core import DataError
 from reid_core.data.encoding import write_whole
+from reid_core.outputs import PART
 from reid_synthpeople.atlas import LAYOUT
 from reid_synthpeople.cards import (
     CARD,
@@ -51,8 +51,6 @@ def write(
     folder: Path,
     workers: int = 0,
     advance: Advance = lambda done, total: None,
-    *,
-    stale: bool = False,
 ) -> None:
     """Write what was ordered into a folder, or go on with what was begun there.
 
@@ -63,8 +61,6 @@ def write(
         folder: empty, or with the same order, begun or whole.
         workers: processes that render, 0 for one per core; the files do not depend on it.
         advance: is told about the progress.
-        stale: whether a synthpeople folder of another order is replaced (a cache's, made by
-            another version).
 
     Raises:
         DataError: the folder holds something else, or cannot be written to.
@@ -75,10 +71,10 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         # Where another process is at work, what it has begun is looked at when it has ended.
         if _LOCK not in (there := os.listdir(folder)):
-            _check(order, folder, stale, there)
+            _check(order, folder, there)
         with FileLock(folder / _LOCK):
             if made(order, folder) is None:  # otherwise another process was first
-                _check(order, folder, stale, os.listdir(folder))
+                _check(order, folder, os.listdir(folder))
                 _begin(order, folder)
                 _write(order, folder, _number_of(workers), advance)
             with suppress(OSError):
@@ -114,16 +110,16 @@ def _stamp(folder: Path) -> dict[str, Any] | None:
     return card.get("order") if card else read_started(folder)
 
 
-def _check(order: Order, folder: Path, stale: bool, there: Sequence[str]) -> None:
+def _check(order: Order, folder: Path, there: Sequence[str]) -> None:
     """Refuse a folder that is neither empty nor begun with this very order.
 
     What was there is listed before: whoever begins in between has put nothing into that list.
     """
     found = _stamp(folder)
-    others = [n for n in there if n != _LOCK and not n.endswith(".tmp")]
+    others = [n for n in there if n != _LOCK and not n.startswith(PART)]
     if found is None and others:
         raise DataError(f"{folder} is not empty and holds no synthetic people; name another folder")
-    if found not in (None, order.stamp()) and not stale:
+    if found not in (None, order.stamp()):
         raise DataError(
             f"{folder} holds other synthetic people ({_told(found)}) than are asked for "
             f"({_told(order.stamp())}); name another folder"
@@ -131,16 +127,10 @@ def _check(order: Order, folder: Path, stale: bool, there: Sequence[str]) -> Non
 
 
 def _begin(order: Order, folder: Path) -> None:
-    """Note what a folder is going to be, and remove what does not belong to it."""
-    if _stamp(folder) not in (None, order.stamp()):
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != _LOCK:
-                path.unlink()
-    for parent, _, names in os.walk(folder):  # what a killed process has left half-written
+    """Note what a folder is going to be, and remove what a killed process left half-written."""
+    for parent, _, names in os.walk(folder):
         for name in names:
-            if name.endswith(".tmp"):
+            if name.startswith(PART):
                 Path(parent, name).unlink()
     write_whole(folder / STARTED, _json(order.stamp()))
     (folder / CARD).unlink(missing_ok=True)

@@ -220,7 +220,12 @@ def _write_images(folder: Path, images: NDArray[np.uint8]) -> None:
     try:
         for number, image in enumerate(images):
             (temporary / f"{number:03d}.png").write_bytes(image_bytes(image))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
+        try:
+            os.replace(temporary, folder)
+        except OSError:  # it is there, and may be read meanwhile: file by file
+            for path in temporary.iterdir():
+                os.replace(path, folder / path.name)
+            for path in sorted(folder.glob("*.png"))[len(images) :]:
+                path.unlink(missing_ok=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -81,8 +81,12 @@ def extract_release(path: Path, kind: str, cache: Path) -> Path:
         images.mkdir()
         for name, pixels in _read_images(path, kind):
             Image.fromarray(pixels).save(images / name, compress_level=1)
-        with suppress(OSError):  # another process was faster
+        beside.chmod(0o755)  # mkdtemp's folders are for the user alone
+        try:
             beside.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another process was faster
+                raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder

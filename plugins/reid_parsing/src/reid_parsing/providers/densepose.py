@@ -65,7 +65,7 @@ def load_densepose(request: DataRequest) -> DataSet:
     if not files["train"]:
         raise DataError(f"{_annotations(root, 'train')}: no such file; expected {LAYOUT}")
     hashes = [content_hash(path) for paths in files.values() for path in paths]
-    text = "|".join((str(root.resolve()), *hashes))
+    text = "|".join((str(_VERSION), str(root.resolve()), *hashes))
     folder = request.cache / "parsing-densepose" / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not (folder / _DONE).is_file():
         _cut_all(root, files, folder)
@@ -108,8 +108,12 @@ def _cut_all(root: Path, files: dict[str, list[Path]], folder: Path) -> None:
             if split == "train" and not number:
                 raise DataError(f"{paths[0]}: no annotation has part masks (dp_masks)")
         (made / _DONE).write_text(json.dumps({"version": _VERSION}))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(made, folder)
+        made.chmod(0o755)  # mkdtemp's folders are for the user alone
+        try:
+            os.replace(made, folder)
+        except OSError:
+            if not (folder / _DONE).is_file():  # another process was faster, and reads its own
+                raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

@@ -32,7 +32,7 @@ from reid_core.testing.toy.figures import Figure, Pose, draw_figure
 from reid_core.testing.toy.people import TOY_LAYOUT, Body, draw_body, draw_outfit, dress
 
 _VERSION = 1
-"""Part of the marker: files of another version are drawn again."""
+"""Part of the marker and of a cache's folder: files of another version are drawn again."""
 
 _DEFAULT = "quick"
 _MARKER = "toy.json"
@@ -94,8 +94,13 @@ def _loaded(size: str, root: Path, made: int) -> DataSet:
 
 def load_toy(request: DataRequest) -> DataSet:
     """Load the data set ``toy[:quick|tiny]``, kept in the request's cache."""
-    size = request.size or _DEFAULT
-    return replace(make_toy(request.cache / f"toy-{size}", size), name=request.text)
+    made = make_toy(_cached(request, "toy"), request.size or _DEFAULT)
+    return replace(made, name=request.text)
+
+
+def _cached(request: DataRequest, name: str) -> Path:
+    """Return the cache's folder, which runs of another version do not share."""
+    return request.cache / f"{name}-{request.size or _DEFAULT}-v{_VERSION}"
 
 
 def load_toy_tracklets(request: DataRequest) -> DataSet:
@@ -103,7 +108,7 @@ def load_toy_tracklets(request: DataRequest) -> DataSet:
 
     The frames differ in pose, and in clothes where the person changed them.
     """
-    made = make_toy(request.cache / f"toy-{request.size or _DEFAULT}", request.size or _DEFAULT)
+    made = make_toy(_cached(request, "toy"), request.size or _DEFAULT)
     specs = {name: made.train.fields[name] for name in ("parts", "garments", "keypoints")}
     train = replace(made.train, samples=_tracklets(made.train.samples, specs), fields=specs)
     query, gallery = (_tracklets(samples, specs) for samples in (made.query, made.gallery))
@@ -156,8 +161,8 @@ def make_toy_pairs(
 
 def load_toy_pairs(request: DataRequest) -> Source:
     """Load the source of `make_toy_pairs`, kept in the request's cache."""
-    size = request.size or _DEFAULT
-    return make_toy_pairs(request.cache / f"toy-pairs-{size}", size, name=request.name)
+    folder = _cached(request, "toy-pairs")
+    return make_toy_pairs(folder, request.size or _DEFAULT, name=request.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,8 +290,9 @@ def _write_once(root: Path, what: dict[str, object], write: Callable[[Path], Non
         files = sum(len(names) for _, _, names in os.walk(made))
         (made / _MARKER).write_text(json.dumps({**what, "files": files}))
         made.chmod(0o755)  # mkdtemp's folders are for the user alone
+        stale = (root / _MARKER).exists()  # asked first: it may be another process's by now
         if not _is_made(root, what):
-            if (root / _MARKER).exists():
+            if stale:
                 shutil.rmtree(root)
             # Renaming onto an empty folder works; onto another process's finished one it fails.
             with suppress(OSError):
