@@ -40,7 +40,16 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from reid_core import EpochEnded, Event, Sample, append_json, hookimpl, pixels_of, restore
+from reid_core import (
+    EpochEnded,
+    Event,
+    RunContext,
+    Sample,
+    append_json,
+    hookimpl,
+    pixels_of,
+    restore,
+)
 from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
 from reid_dgnet import Dgnet
@@ -62,13 +71,13 @@ class Curve(Dgnet):
     pairs = 512
 
     @hookimpl
-    def reid_observe(self, event: Event) -> None:
+    def reid_observe(self, event: Event, ctx: RunContext) -> None:
         """Measure, beside leaving a picture of swapped codes."""
-        super().reid_observe(event)
+        super().reid_observe(event, ctx)
         if isinstance(event, EpochEnded) and self.every and (event.epoch + 1) % self.every == 0:
-            figures = measure(Composer.of(self._ctx), self.pairs, self._ctx.config.run.seed)
+            figures = measure(Composer.of(ctx), self.pairs, ctx.config.run.seed)
             where = {"steps": event.iteration + 1, "iteration": event.iteration}
-            append_json(self._ctx.folder / CURVE, {**where, **rounded(figures)})
+            append_json(ctx.folder / CURVE, {**where, **rounded(figures)})
             print(json.dumps({**where, **rounded(figures)}), flush=True)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from reid_core import RunContext
 from reid_dgnet.networks.structure import to_grey
 
 
@@ -67,6 +69,12 @@ def _next(wanted: Tensor, start: Tensor) -> Tensor:
     return ahead.masked_fill(~wanted[start], size).argmin(1)
 
 
+def called_frozen(module: nn.Module, images: Tensor) -> Any:
+    """Return what a module makes of images, by a copy of it whose weights get no gradient."""
+    fixed = {name: value.detach() for name, value in module.named_parameters()}
+    return torch.func.functional_call(module, fixed, (images,))
+
+
 @dataclass(frozen=True)
 class Generator:
     """The generative module: E_s, G, and the MLPs between the appearance code and G.
@@ -79,6 +87,13 @@ class Generator:
     decoder: nn.Module
     parameters: nn.Module
 
+    @classmethod
+    def of(cls, ctx: RunContext) -> Generator:
+        """Return the generative module of a run."""
+        return cls(
+            *(ctx.module(f"dgnet/{part}") for part in ("structure", "decoder", "parameters"))
+        )
+
     def encode(self, images: Tensor) -> Tensor:
         """Return structure codes of normalised images ``B 3 H W``."""
         code: Tensor = self.structure(to_grey(images))
@@ -86,8 +101,7 @@ class Generator:
 
     def encode_frozen(self, images: Tensor) -> Tensor:
         """Return structure codes by a copy of E_s whose weights get no gradient."""
-        fixed = {name: value.detach() for name, value in self.structure.named_parameters()}
-        code: Tensor = torch.func.functional_call(self.structure, fixed, (to_grey(images),))
+        code: Tensor = called_frozen(self.structure, to_grey(images))
         return code
 
     def compose(self, structure: Tensor, appearance: Tensor) -> Tensor:

@@ -48,10 +48,8 @@ class Composer:
         """
         if ctx.model is None or "dgnet/decoder" not in ctx.model.branches:
             raise PluginError("this run has no generator: it was not made with --plugins dgnet")
-        names = (f"dgnet/{part}" for part in ("structure", "decoder", "parameters"))
-        generator = Generator(*(ctx.module(name) for name in names))
         chosen = ctx.main.samples if samples is None else samples
-        return cls(ctx.model.encoder, generator, chosen, ctx.image_size, ctx.device)
+        return cls(ctx.model.encoder, Generator.of(ctx), chosen, ctx.image_size, ctx.device)
 
     def read(self, samples: Sequence[Sample]) -> Tensor:
         """Return images ``N 3 H W``, normalised, on the device."""

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LabelStyle = Literal["soft", "hard", "appearance", "uniform", "masked"]
-"""``soft``: the teacher's distribution (the paper). ``hard``: its most likely identity.
-``appearance``: the identity that lent its appearance. ``uniform``: all alike (LSRO, Zheng et al.,
-2017). ``masked``: the teacher's distribution over the two donors alone."""
-
-BY_TEACHER = ("soft", "hard", "masked")
-"""Styles that ask a teacher."""
+from reid_dgnet.settings import LabelStyle
 
 
 def flip_ensemble(logits: Tensor, mirrored: Tensor) -> Tensor:
@@ -33,7 +25,7 @@ def primary_targets(
     """Return the targets ``B K`` of a style.
 
     Args:
-        style: see `LabelStyle`.
+        style: see `DgnetSettings.labels`.
         soft: the teacher's distribution ``B K``; None for styles that ask nobody.
         appearance, structure: int64 ``B``, identities of the donors.
         classes: K.

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from reid_core import at_least_float32
-
-Gan = Literal["lsgan", "nsgan"]
-"""Least squares (Mao et al., 2017), as the authors' code, or the logarithms of equation 7 with the
-non-saturating generator."""
+from reid_dgnet.settings import Gan
 
 
 def reconstruction(found: Tensor, target: Tensor) -> Tensor:

@@ -63,10 +63,6 @@ class Dgnet(Plugin):
     settings: DgnetSettings
     claims = ("embedding",)
 
-    def __init__(self, name: str, settings: DgnetSettings | None = None) -> None:
-        super().__init__(name, settings)
-        self._ctx: RunContext | None = None
-
     @property
     def sources(self) -> Sequence[SourceRequest]:  # type: ignore[override]
         """Images that were generated before, where the encoder learns from such."""
@@ -123,7 +119,6 @@ class Dgnet(Plugin):
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
         """Add the two embeddings, the generator's networks, the discriminator and the teacher."""
-        self._ctx = ctx
         self._refuse_lonely_batches(ctx.config, ctx.world_size)
         settings, channels = self.settings, taps[ENCODER_MAP].channels
         width, blocks = settings.width, settings.blocks
@@ -213,7 +208,7 @@ class Dgnet(Plugin):
         if update != "main" or feats is None or self.settings.offline is not None:
             return []
         scene = self._scene(ctx, batch, feats)
-        images = scene.composed(self.generator(ctx), self.settings.appearance_grad == "all")
+        images = scene.composed(Generator.of(ctx), self.settings.appearance_grad == "all")
         donors = scene.anchors[scene.partners], scene.anchors
         # The embedding's weight stands for four means, equation 6 for two.
         weight = self.settings.identity_generated / (2 * self.settings.identity)
@@ -241,7 +236,7 @@ class Dgnet(Plugin):
         if self.settings.offline is not None:
             owns = ctx.owns(self.name, "embedding")
             return embedding_terms(self, ctx, step, scene) if owns else []
-        generator = self.generator(ctx)
+        generator = Generator.of(ctx)
         discriminator = ctx.module(self.own("discriminator"))
         if step.update != "main":
             return discriminator_terms(self, scene, generator, discriminator)
@@ -251,10 +246,10 @@ class Dgnet(Plugin):
         return terms
 
     @hookimpl
-    def reid_observe(self, event: Event) -> None:
+    def reid_observe(self, event: Event, ctx: RunContext) -> None:
         """Leave a picture of swapped codes in the run's folder."""
-        settings, ctx = self.settings, self._ctx
-        if not isinstance(event, EpochEnded) or ctx is None or ctx.folder is None:
+        settings = self.settings
+        if not isinstance(event, EpochEnded) or ctx.folder is None:
             return
         last = event.epoch + 1 == ctx.config.schedule.epochs
         due = settings.picture_every and (event.epoch + 1) % settings.picture_every == 0
@@ -262,11 +257,6 @@ class Dgnet(Plugin):
             path = ctx.folder / "dgnet" / f"swaps_{event.epoch + 1}.png"
             draw_swaps(Composer.of(ctx), settings.picture, path)
             ctx.say(f"swapped codes: {path}")
-
-    def generator(self, ctx: RunContext) -> Generator:
-        """Return the generative module of a run."""
-        parts = (ctx.module(self.own(part)) for part in ("structure", "decoder", "parameters"))
-        return Generator(*parts)
 
     def _scene(self, ctx: RunContext, batch: Batch, views: Mapping[str, PassView]) -> Scene:
         """Return who is composed with whom, with the appearance codes of their clean images."""

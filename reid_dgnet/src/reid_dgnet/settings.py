@@ -10,6 +10,14 @@ from pydantic import Field, model_validator
 from reid_core import LinearRamp, Settings
 from reid_core.config import Count, NonNegative, Positive, Probability
 
+CodeLayout = Literal["channel_group", "stripe"]
+Gan = Literal["lsgan", "nsgan"]
+LabelStyle = Literal["soft", "hard", "appearance", "uniform", "masked"]
+TeacherMode = Literal["eval_bn_batch", "eval", "official_accident"]
+
+BY_TEACHER = ("soft", "hard", "masked")
+"""Styles of labels that ask a teacher."""
+
 
 class DgnetSettings(Settings):
     """Settings of DG-Net.
@@ -30,7 +38,7 @@ class DgnetSettings(Settings):
     and the published networks do not."""
     aspp: bool = True
     """Whether the structure encoder has an atrous spatial pyramid."""
-    code_layout: Literal["channel_group", "stripe"] = "channel_group"
+    code_layout: CodeLayout = "channel_group"
     """What drives a block of the decoder: a group of channels of all four stripes of the appearance
     code, or one stripe."""
     head_pool: Literal["max", "avg"] = "max"
@@ -46,7 +54,7 @@ class DgnetSettings(Settings):
     teacher: Literal["stage", "none"] | Path = "stage"
     """``stage`` trains it first, ``none`` has none; otherwise the folder ``teacher`` of an earlier
     run."""
-    teacher_mode: Literal["eval_bn_batch", "eval", "official_accident"] = "eval_bn_batch"
+    teacher_mode: TeacherMode = "eval_bn_batch"
     """Batch normalisation by the statistics of the generated images, without dropout; by the
     running statistics; or by those of the images and with dropout, as the authors' code does in
     effect."""
@@ -59,9 +67,10 @@ class DgnetSettings(Settings):
     teacher_stride: Literal[1, 2] | None = None
     """Last stride of the teacher's encoder; none takes 2, or the run's where the encoder is a
     plugin's and may have no stride to change."""
-    labels: Literal["soft", "hard", "appearance", "uniform", "masked"] = "soft"
-    """What the primary embedding should say about generated images; all but ``appearance`` and
-    ``uniform`` ask the teacher."""
+    labels: LabelStyle = "soft"
+    """What the primary embedding should say about generated images: the teacher's distribution (the
+    paper); its most likely identity; the identity that lent its appearance; all alike (LSRO, Zheng
+    et al., 2017); or the teacher's distribution over the two donors alone."""
 
     # Losses
     image1: NonNegative = 5.0
@@ -86,8 +95,9 @@ class DgnetSettings(Settings):
     """Weight of identity on generated images (equation 6)."""
     adversarial: NonNegative = 1.0
     """Weight of the adversarial loss (equation 7)."""
-    gan: Literal["lsgan", "nsgan"] = "lsgan"
-    """Form of the adversarial loss: least squares, or the logarithms of equation 7."""
+    gan: Gan = "lsgan"
+    """Form of the adversarial loss: least squares (Mao et al., 2017), as in the authors' code, or
+    the logarithms of equation 7 with the non-saturating generator."""
     r1: NonNegative = 0.01
     """Weight of the gradient penalty on real images, per scale."""
     primary: NonNegative = 2.0
@@ -145,13 +155,8 @@ class DgnetSettings(Settings):
     @property
     def asks_teacher(self) -> bool:
         """Whether there is a teacher: somebody asks it, and the user did not leave it out."""
-        styles = ("soft", "hard", "masked")
-        return self.teacher != "none" and self.labels in styles and self.feed and self.primary > 0
-
-    @property
-    def teacher_folder(self) -> Path | None:
-        """Folder of an earlier run's teacher; None where there is none or a stage trains it."""
-        return self.teacher if isinstance(self.teacher, Path) else None
+        asked = self.labels in BY_TEACHER and self.feed and self.primary > 0
+        return asked and self.teacher != "none"
 
     def ramp(self, weight: float, share: float = 1.0) -> float | LinearRamp:
         """Return the schedule of a weight that rises after the warm-up.

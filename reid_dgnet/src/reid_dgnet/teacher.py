@@ -109,9 +109,8 @@ def trained_teacher(ctx: RunContext, settings: DgnetSettings) -> Teacher:
     Raises:
         CheckpointError, ConfigError: a kept teacher cannot be read, or knows other identities.
     """
-    folder = settings.teacher_folder
-    if folder is not None:
-        return load_teacher(folder, ctx, settings)
+    if isinstance(settings.teacher, Path):
+        return load_teacher(settings.teacher, ctx, settings)
     result = ctx.stage(teacher_stage(ctx, settings))
     embedder = cast("Embedder", result.embedder())
     criterion = result.model.criteria[EMBEDDING]

@@ -21,8 +21,14 @@ from reid_core import (
 )
 from reid_core.contract.step import weight_at
 from reid_core.machine.randomness import scope_seed
-from reid_dgnet.composing import Generator, anchor_rows, partner_rows, positive_rows
-from reid_dgnet.labels import BY_TEACHER, primary_targets
+from reid_dgnet.composing import (
+    Generator,
+    anchor_rows,
+    called_frozen,
+    partner_rows,
+    positive_rows,
+)
+from reid_dgnet.labels import primary_targets
 from reid_dgnet.losses import (
     discriminator_loss,
     generator_loss,
@@ -31,6 +37,7 @@ from reid_dgnet.losses import (
     soft_label_divergence,
 )
 from reid_dgnet.networks.appearance import appearance_code
+from reid_dgnet.settings import BY_TEACHER
 
 DIRECTIONS = 2
 """A loss is the sum over both directions, of which means over all anchors are the mean."""
@@ -118,7 +125,8 @@ def generator_terms(
     structure = generator.encode(scene.images)
     both = generator.compose(structure.repeat(2, 1, 1, 1), torch.cat(codes)).chunk(2)
     errors = [DIRECTIONS * reconstruction(found, scene.images) for found in both]  # eq. 1, 2
-    scores = _judged(discriminator, seen.batch.image)
+    with full_precision(seen.batch.image):
+        scores = called_frozen(discriminator, seen.batch.image.float())
     fooled = DIRECTIONS * generator_loss(scores, settings.gan)  # eq. 7
     return [
         LossTerm(own("image1"), errors[0], settings.image1),
@@ -126,14 +134,6 @@ def generator_terms(
         LossTerm(own("adversarial"), fooled, settings.adversarial),
         *_codes_again(plugin, ctx, scene, generator, structure, seen),
     ]
-
-
-def _judged(discriminator: nn.Module, images: Tensor) -> list[Tensor]:
-    """Return the scores, in float32, by a copy of the discriminator without gradient."""
-    fixed = {name: value.detach() for name, value in discriminator.named_parameters()}
-    with full_precision(images):
-        scores: list[Tensor] = torch.func.functional_call(discriminator, fixed, (images.float(),))
-    return scores
 
 
 def _codes_again(

@@ -7,8 +7,6 @@ are safe.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,12 +19,10 @@ from reid_dgnet.networks.layers import (
     normalise_instances,
     reflected_conv,
 )
+from reid_dgnet.settings import CodeLayout
 
 STRIPES = 4
 """Horizontal stripes of the appearance code."""
-
-CodeLayout = Literal["channel_group", "stripe"]
-"""What the MLPs of a residual block read: a group of the channels of all stripes, or a stripe."""
 
 
 class AdaptiveBlock(nn.Module):

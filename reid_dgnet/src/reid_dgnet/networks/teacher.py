@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reid_core import Embedder
 from reid_dgnet.labels import flip_ensemble
-
-TeacherMode = Literal["eval_bn_batch", "eval", "official_accident"]
-"""What batch normalisation and dropout do in the teacher; see the settings."""
+from reid_dgnet.settings import TeacherMode
 
 DROPOUT = 0.5
 """Dropout before the teacher's classifier, in its training and in `official_accident`."""
@@ -27,7 +23,7 @@ class Teacher(nn.Module):
     Args:
         embedder: the deployed part of the baseline, of one embedding.
         classifier: of the embedding, over the training identities.
-        mode: see `TeacherMode`.
+        mode: see `DgnetSettings.teacher_mode`.
     """
 
     def __init__(self, embedder: Embedder, classifier: nn.Linear, mode: TeacherMode) -> None:
