@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.labelers import LabelContext, Labeler
 from reid_core.contract.plugin import Need, Plugin
 from reid_core.contract.samples import DataSet
+from reid_core.data.decoding import read_field
 from reid_core.errors import ConflictError, DataError, PluginError
 from reid_core.loop.assembly import Assembly
 from reid_core.runs.assembly.assembling import assemble
@@ -24,6 +27,7 @@ from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 
 CHOSEN = {"labels": {"parts": "maker"}}
+OF_THREE = np.full((64, 32), 3, np.uint8)
 
 
 class Maker(Plugin):
@@ -38,7 +42,7 @@ class Maker(Plugin):
 
     def make(self, labels: LabelContext) -> Any:
         self.asked[0].append(len(labels.samples))
-        return [np.full((64, 32), 3, np.uint8) for _ in labels.rows]
+        return [OF_THREE for _ in labels.rows]
 
 
 def maker(**members: Any) -> tuple[type[Plugin], list[int]]:
@@ -63,6 +67,20 @@ def test_labels_are_made_once_and_read_afterwards(reid_cache: Path, tmp_path: Pa
         streams = trainer.streams(1)
         parts = trainer.batches(streams)["main"].fields["parts"]
         assert parts.unique().tolist() in ([3], [0, 3]), "padding is background, the rest is made"
+
+
+def test_labels_may_be_yielded_one_after_the_other(tmp_path: Path) -> None:
+    ended: list[bool] = []
+
+    def make(self: Any, labels: LabelContext) -> Iterator[Any]:
+        for _ in labels.rows:
+            yield np.full((64, 32), 5, np.uint8)
+        ended.append(True)
+
+    cls, _ = maker(make=make)
+    samples = assembled(cls, tmp_path, CHOSEN).ctx.main.samples
+    made = {int(read_field(s.fields["parts"], SHARED_FIELDS["parts"]).max()) for s in samples}
+    assert (made, ended) == ({5}, [True])
 
 
 def test_another_key_is_another_label(tmp_path: Path) -> None:
@@ -110,6 +128,14 @@ def test_a_field_that_is_missing_is_made_by_the_only_labeler(tmp_path: Path) -> 
     [
         ({"key": ""}, r"'maker': its labeler of 'parts' runs once and is cached.*needs a key"),
         ({"make": lambda self, labels: []}, r"'maker'.*'parts' returned 0 values for \d+ images"),
+        (
+            {"make": lambda self, labels: iter([OF_THREE])},
+            r"returned 1 values for 48 images",
+        ),
+        (
+            {"make": lambda self, labels: repeat(OF_THREE)},
+            r"returned 49 or more values for 48",
+        ),
         ({"make": lambda self, labels: labels.features()}, r"'maker': features of the model"),
     ],
 )

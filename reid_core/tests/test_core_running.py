@@ -13,6 +13,7 @@ import torch
 
 from reid_core import load_embedder
 from reid_core.cli.run import gains
+from reid_core.contract.plugin import Plugin
 from reid_core.errors import CheckpointError, ConfigError, DataError, PluginError
 from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.runs import running
@@ -178,6 +179,15 @@ def test_a_run_is_restored_with_its_training_parts(reid_cache: Path, tmp_path: P
     (folder / "checkpoint.pt").unlink()
     with pytest.raises(CheckpointError, match=r"there is no checkpoint .*checkpoint\.pt"):
         running.restore(folder)
+
+
+def test_a_run_without_a_plugin_that_is_needed_is_refused_before_its_data_is_opened(
+    reid_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(tmp_path / "run", reid_cache).folder
+    monkeypatch.setattr(running, "assemble", None)
+    with pytest.raises(PluginError, match=r"run was made without .*'s Rare \(its plugins: none\)"):
+        running.restore(folder, needs=type("Rare", (Plugin,), {}))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reid_core.contract.samples import Sample, Source
     from reid_core.contract.stages import Stage, StageResult
 
-    LabelMaker = Callable[["LabelContext"], Sequence[Any] | NDArray[np.int64]]
+    LabelMaker = Callable[["LabelContext"], Iterable[Any]]
     Change = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 OF_SAMPLE = ("pid", "camid", "clothes", "path")
@@ -80,8 +80,9 @@ class Labeler:
 
     Args:
         spec: the field; for identities ``FieldSpec("pid", FieldKind.SCALAR)``.
-        make: gets a `LabelContext`, returns one value per row asked for: an array, or for ``pid``
-            one int64 array over all rows, in which ``-1`` drops an image for the epoch.
+        make: gets a `LabelContext`, returns or yields one value per row asked for: an array; or for
+            ``pid`` returns one int64 array over all rows, in which ``-1`` drops an image for the
+            epoch.
         when: ``once`` before training, cached; or at each ``epoch``'s start, not cached.
         key: identifies model and settings in the cache; with ``once`` it must change whenever the
             labels would. The plugin's version, the precision, the field and the stage's key are

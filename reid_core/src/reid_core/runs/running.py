@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 from reid_core.config import RunConfig
 from reid_core.contract.events import RunBegan, RunEnded
+from reid_core.contract.plugin import Plugin
 from reid_core.data.joining import trained_on
 from reid_core.data.people import learnt_from, seen_before
-from reid_core.errors import ConfigError, own_errors
+from reid_core.errors import ConfigError, PluginError, own_errors
 from reid_core.evaluation.records import (
     HEAD,
     plain_results,
@@ -251,7 +252,11 @@ def build_run(
 
 
 def restore(
-    folder: Path, *, cache: Path | None = None, say: Callable[[str], None] = print
+    folder: Path,
+    *,
+    needs: type[Plugin] | None = None,
+    cache: Path | None = None,
+    say: Callable[[str], None] = print,
 ) -> Assembly:
     """Return a run with all its training parts, as its last checkpoint holds them.
 
@@ -260,15 +265,22 @@ def restore(
 
     Args:
         folder: the run's folder; its data set must still be there.
+        needs: a plugin without which the run is refused before its data is touched.
         cache: the user's cache folder; None takes the platform's.
         say: prints one line for the user.
 
     Raises:
         ReidError: there is no run, or it cannot be assembled here.
     """
-    assembly = assemble(
-        resolve(recipe=_stored_config(folder)), cache=cache, say=say, stages=Stages()
-    )
+    resolved = resolve(recipe=_stored_config(folder))
+    if needs and not any(isinstance(plugin, needs) for plugin in resolved.plugins.values()):
+        package = needs.__module__.partition(".")[0]
+        others = ", ".join(resolved.config.run.plugins) or "none"
+        raise PluginError(
+            f"{folder}: this run was made without {package}'s {needs.__name__} (its plugins: "
+            f"{others})"
+        )
+    assembly = assemble(resolved, cache=cache, say=say, stages=Stages())
     Trainer(assembly, folder / "checkpoint.pt").resume()
     assembly.model.eval()
     return assembly

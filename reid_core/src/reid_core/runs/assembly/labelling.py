@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,13 +60,19 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
         if ctx.rank == 0:
             asked = LabelContext(ctx, source, rows, _no_features(owner), stage=stage)
             values = labeler.make(asked)
-            if len(values) != len(rows):
+            # What can be counted is counted before anything is kept.
+            made = len(values) if isinstance(values, Sized) else len(rows)
+            if made == len(rows):
+                made = 0
+                for made, value in enumerate(islice(values, len(rows) + 1), 1):
+                    if made <= len(rows):
+                        store.put(samples[rows[made - 1]], value)
+            if made != len(rows):
+                more = "or more " if made > len(rows) else ""
                 raise PluginError(
-                    f"plugin '{owner}': its labeler of '{spec.name}' returned {len(values)} "
-                    f"values for {len(rows)} images"
+                    f"plugin '{owner}': its labeler of '{spec.name}' returned {made} {more}values "
+                    f"for {len(rows)} images"
                 )
-            for row, value in zip(rows, values, strict=True):
-                store.put(samples[row], value)
     barrier()
     return source.with_field(spec, store.values(samples))
 
