@@ -17,7 +17,6 @@ from reid_core import (
     SHARED_FIELDS,
     Branch,
     ConfigError,
-    DataError,
     DataSet,
     Embedding,
     Plugin,
@@ -35,8 +34,13 @@ from reid_core.testing.tiny import tiny_assembly, tiny_flags
 from reid_partaware.gradcam import class_attention, map_of
 from reid_partaware.plugin import Partaware, PartawareSettings
 from reid_partaware.segmenting import measure, part_maps, predict
-from reid_partaware.similarity import mean_part_similarity, part_similarity, summary
-from reid_partaware.single_part import evaluate_parts
+from reid_partaware.similarity import (
+    compared_parts,
+    mean_part_similarity,
+    part_similarity,
+    summary,
+)
+from reid_partaware.single_part import parts_of
 
 CPU = torch.device("cpu")
 
@@ -121,7 +125,8 @@ def test_the_mean_part_similarity_is_that_of_the_vectors_before_the_necks(
     halves: Path, toy_tiny: Any
 ) -> None:
     embedder = load_embedder(halves)
-    names, matrix = mean_part_similarity(embedder, toy_tiny.query, CPU, batch_size=3)
+    names = compared_parts(embedder)
+    matrix = mean_part_similarity(embedder, toy_tiny.query, CPU, names, batch_size=3)
     assert names == ("halves/lower", "halves/upper")
     with torch.inference_mode():
         from reid_core.data.augmentation import normalise
@@ -135,14 +140,27 @@ def test_the_mean_part_similarity_is_that_of_the_vectors_before_the_necks(
     assert matrix.diagonal() == pytest.approx(1, abs=1e-6)
 
 
-def test_a_part_similarity_needs_several_parts(halves: Path, headed: Path, toy_tiny: Any) -> None:
+def test_a_part_similarity_needs_several_parts(halves: Path, headed: Path) -> None:
     with pytest.raises(ConfigError, match=r"two or more embeddings .*\(it has: core/global\)"):
-        mean_part_similarity(load_embedder(headed), toy_tiny.query, CPU)
-    names = ["halves/upper", "halves/middle"]
+        compared_parts(load_embedder(headed))
     with pytest.raises(ConfigError, match=r"there is no 'halves/middle'"):
-        mean_part_similarity(load_embedder(halves), toy_tiny.query, CPU, names)
-    with pytest.raises(DataError, match="no images"):
-        mean_part_similarity(load_embedder(halves), [], CPU)
+        compared_parts(load_embedder(halves), ["halves/upper", " halves/middle"])
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("similarity", "needs two or more embeddings"),
+        ("parts", "by 'core/global' alone: there are no"),
+    ],
+)
+def test_a_model_without_parts_is_refused_before_its_data_is_opened(
+    command: str, why: str, reid_cache: Path, headed: Path, tmp_path: Path
+) -> None:
+    out = ("-o", tmp_path / "x.png") if command == "similarity" else ()
+    done = reid(reid_cache, command, headed, "-d", "nowhere", *out)
+    assert isinstance(done.exception, ConfigError)
+    assert why in str(done.exception)
 
 
 def test_grad_cam_of_a_linear_classifier_on_an_average_is_its_weighted_map(
@@ -182,21 +200,17 @@ def test_every_part_and_all_together_are_evaluated(halves: Path, toy_tiny: Any) 
     # These change what is compared, for every part as for the whole.
     settings = EvaluationSection(flip="sum", vector="raw", distance="euclidean")
     evaluator = Evaluator(toy_tiny, (standard,), settings, CPU)
-    found = {one.name: one for one in evaluate_parts(embedder, evaluator)}
-    assert list(found) == ["halves/lower", "halves/upper", "all"]
-    assert found["all"].dim == embedder.dim == 2 * found["halves/upper"].dim
-    assert found["all"].result.mean_ap == evaluator.evaluate(embedder).results[0].mean_ap
-    plain = {
-        one.name: one
-        for one in evaluate_parts(
-            embedder, Evaluator(toy_tiny, (standard,), EvaluationSection(), CPU)
-        )
-    }
+    parts = parts_of(embedder)
+    assert list(parts) == ["halves/lower", "halves/upper", "all"]
+    assert parts["all"].dim == embedder.dim == 2 * parts["halves/upper"].dim
+    found = {n: evaluator.evaluate(part).results[0].mean_ap for n, part in parts.items()}
+    assert found["all"] == evaluator.evaluate(embedder).results[0].mean_ap
+    assert found["halves/upper"] != found["halves/lower"]
+    plain = Evaluator(toy_tiny, (standard,), EvaluationSection(), CPU)
     for name in ("halves/lower", "halves/upper"):
-        upper = embedder.only([name])
-        assert found[name].result.mean_ap == evaluator.evaluate(upper).results[0].mean_ap
-        assert found[name].result.mean_ap != plain[name].result.mean_ap
-    assert found["halves/upper"].result.mean_ap != found["halves/lower"].result.mean_ap
+        alone = embedder.only([name])
+        assert found[name] == evaluator.evaluate(alone).results[0].mean_ap
+        assert found[name] != plain.evaluate(parts[name]).results[0].mean_ap
 
 
 def test_the_head_is_measured_beside_a_constant_guess(reid_cache: Path, headed: Path) -> None:
@@ -279,8 +293,10 @@ def test_segments_of_a_set_without_parts_at_test_are_drawn_and_not_measured(
     assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_without_a_head_cannot_be_segmented(reid_cache: Path, tmp_path: Path) -> None:
-    folder = tiny_run(tmp_path / "run", reid_cache)
-    done = reid(reid_cache, "segment", folder, "-o", tmp_path / "x.png")
+def test_a_run_without_a_head_is_refused_before_its_data_is_made(
+    reid_cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text(resolve(tiny_flags()).config.to_toml())
+    done = reid(reid_cache, "segment", tmp_path, "-o", tmp_path / "x.png")
     assert isinstance(done.exception, ReidError)
-    assert "no part head: it was made without --plugins partaware" in str(done.exception)
+    assert "run was made without reid_partaware's Partaware" in str(done.exception)

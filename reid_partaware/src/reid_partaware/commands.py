@@ -40,26 +40,24 @@ def similarity(
     from reid_core import DataError, load_embedder, open_dataset
     from reid_core.machine.devices import choose_device
     from reid_partaware.pictures import draw_matrix
-    from reid_partaware.similarity import mean_part_similarity, summary
+    from reid_partaware.similarity import compared_parts, mean_part_similarity, summary
 
     checked_output(out, FIGURE_SUFFIXES)
     figures_path = checked_output(out.with_suffix(".json"))
     place = choose_device(device)
+    embedder = load_embedder(model, place)
+    chosen = compared_parts(embedder, embed.split(",") if embed else ())
     dataset = open_dataset(data, data_root)
     if not dataset.query:
         raise DataError(f"data set '{data}' has no query images")
     if dataset.notice:
         click.echo(dataset.notice, err=True)
-    names, matrix = mean_part_similarity(
-        load_embedder(model, place),
-        [*dataset.query, *dataset.gallery],
-        place,
-        [name.strip() for name in embed.split(",")] if embed else (),
-    )
-    content = {"data": data, "parts": names, "matrix": matrix.round(6).tolist()} | summary(matrix)
+    images = [*dataset.query, *dataset.gallery]
+    matrix = mean_part_similarity(embedder, images, place, chosen)
+    content = {"data": data, "parts": chosen, "matrix": matrix.round(6).tolist()} | summary(matrix)
     write_json(figures_path, content)
     figures = ", ".join(f"{name} {value:.3f}" for name, value in summary(matrix).items())
-    click.echo(f"{figures}; {draw_matrix(names, matrix, out)}")
+    click.echo(f"{figures}; {draw_matrix(chosen, matrix, out)}")
 
 
 @partaware.command()
@@ -83,7 +81,7 @@ def gradcam(run: Path, embedding: str | None, feature: str | None, images: int, 
     click.echo(f"{embedding} on {feature}: {out}")
 
 
-@partaware.command()
+@partaware.command("parts")
 @click.argument("model", type=click.Path(path_type=Path))
 @_DATA
 @_DATA_ROOT
@@ -91,7 +89,7 @@ def gradcam(run: Path, embedding: str | None, feature: str | None, images: int, 
 @comparison_options
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
 @_DEVICE
-def parts(
+def evaluate_parts(
     model: Path,
     data: str,
     data_root: Path | None,
@@ -117,9 +115,9 @@ def parts(
     from reid_core.config import EngineSection, EvaluationSection
     from reid_core.machine.devices import choose_device
     from reid_core.runs.evaluating import open_evaluator
-    from reid_partaware.single_part import evaluate_parts
+    from reid_partaware.single_part import parts_of
 
-    embedder = load_embedder(model, choose_device(device))
+    parts = parts_of(load_embedder(model, choose_device(device)))
     evaluator = open_evaluator(
         data,
         data_root,
@@ -131,16 +129,16 @@ def parts(
         say=click.echo,
     )
     images = len(evaluator.dataset.query) + len(evaluator.dataset.gallery)
-    with Screen().bar("parts", images * (len(embedder.embeddings) + 1)) as advance:
-        found = evaluate_parts(embedder, evaluator, advance)
-    first = found[0].result
-    table = Table("part", "dim", "rank-1", first.ap_name, title=f"{data}, {first.protocol}")
-    for one in found:
-        scores = one.result.cmc[0], one.result.mean_ap
-        table.add_row(one.name, str(one.dim), *(f"{100 * score:.1f}" for score in scores))
+    with Screen().bar("parts", images * len(parts)) as advance:
+        found = {name: evaluator.evaluate(part, advance).results[0] for name, part in parts.items()}
+    protocol, precision = found["all"].protocol, found["all"].ap_name
+    table = Table("part", "dim", "rank-1", precision, title=f"{data}, {protocol}")
+    for name, one in found.items():
+        scores = (f"{100 * score:.1f}" for score in (one.cmc[0], one.mean_ap))
+        table.add_row(name, str(parts[name].dim), *scores)
     Console().print(table)
     if json_path:
-        rows = [{"part": o.name, "dim": o.dim, **o.result.to_json()} for o in found]
+        rows = [{"part": n, "dim": parts[n].dim, **one.to_json()} for n, one in found.items()]
         write_json(json_path, rows)
 
 
@@ -156,10 +154,11 @@ def segment(run: Path, images: int, out: Path) -> None:
     """
     from reid_core import evenly, restore
     from reid_parsing import overlay_sheet
+    from reid_partaware.plugin import Partaware
     from reid_partaware.segmenting import classes_of, measure, predict
 
     checked_output(out, PICTURE_SUFFIXES)
-    assembly = restore(run, say=lambda line: None)
+    assembly = restore(run, needs=Partaware, say=lambda line: None)
     dataset = assembly.ctx.dataset
     samples = evenly(dataset.query or assembly.ctx.main.samples, images)
     shown, maps = zip(*predict(assembly, samples), strict=True)

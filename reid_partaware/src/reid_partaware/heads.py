@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 HeadType = Literal["a", "b", "c", "d"]
-"""The four heads of figure 2; c is the paper's final one."""
 
 WIDTH = 256
 """Channels between a head's layers."""

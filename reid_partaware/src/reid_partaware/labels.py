@@ -11,10 +11,7 @@ from torch.nn import functional as F
 from reid_partaware.losses import IGNORED
 
 Resizing = Literal["nearest-exact", "nearest", "bilinear_bug"]
-"""How labels are brought to the size of a head's prediction."""
-
 Erased = Literal["keep", "ignore", "background"]
-"""What becomes of the labels under random erasing."""
 
 
 def part_targets(

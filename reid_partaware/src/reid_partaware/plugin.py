@@ -24,8 +24,8 @@ from reid_core import (
     hookimpl,
 )
 from reid_parsing.lookup import GRANULARITIES
-from reid_partaware.heads import SharedHead, build_head
-from reid_partaware.labels import part_targets, without_erased
+from reid_partaware.heads import HeadType, SharedHead, build_head
+from reid_partaware.labels import Erased, Resizing, part_targets, without_erased
 from reid_partaware.losses import class_balanced_cross_entropy
 
 
@@ -34,7 +34,7 @@ class PartawareSettings(Settings):
 
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """λ of equation 1."""
-    head: Literal["a", "b", "c", "d"] = "c"
+    head: HeadType = "c"
     """Type of the part-segmentation head (figure 2)."""
     granularity: Literal["foreground", "two", "four", "seven"] = "seven"
     """How many parts are told apart (section IV-F)."""
@@ -45,9 +45,9 @@ class PartawareSettings(Settings):
     """Whether batch norm stands behind the head's hidden layers."""
     joint: bool = False
     """Whether several maps go through the head as one batch, with common statistics."""
-    resizing: Literal["nearest-exact", "nearest", "bilinear_bug"] = "nearest-exact"
+    resizing: Resizing = "nearest-exact"
     """How labels are brought to the size of the prediction."""
-    erased: Literal["keep", "ignore", "background"] = "keep"
+    erased: Erased = "keep"
     """What becomes of the labels where random erasing has been."""
 
 

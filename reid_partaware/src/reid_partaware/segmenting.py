@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import Batch, ConfigError, DataError, Sample, clean_batches, pixels_of
+from reid_core import Batch, Sample, clean_batches, pixels_of
 from reid_core.loop.assembly import Assembly
 from reid_parsing.lookup import GRANULARITIES, GRANULARITY_CLASSES
 from reid_parsing.metrics import Confusion, PlaceFrequency
@@ -49,22 +49,15 @@ def part_maps(assembly: Assembly, batch: Batch) -> Tensor:
 
 
 def measure(assembly: Assembly) -> dict[str, Confusion]:
-    """Compare the head with the truth on query and gallery images.
+    """Compare the head with the truth on query and gallery images, which carry ``parts``.
 
     The prediction is measured at the network's input size, beside what is guessed without looking:
     at every place the most frequent class of the training labels.
 
     Returns:
         Confusions by name: ``head`` and ``constant``.
-
-    Raises:
-        DataError: the test images carry no parts.
     """
     dataset, settings = assembly.ctx.dataset, _plugin(assembly).settings
-    if "parts" not in dataset.query_fields:
-        raise DataError(
-            f"the test images of '{dataset.name}' carry no parts: nothing to measure the head by"
-        )
     classes = classes_of(assembly)
     table = np.array(GRANULARITIES[settings.granularity], np.uint8)
     frequency = PlaceFrequency(len(classes), assembly.config.data.size)
@@ -106,7 +99,4 @@ def batches_of(assembly: Assembly, samples: Sequence[Sample], *fields: str) -> I
 
 
 def _plugin(assembly: Assembly) -> Partaware:
-    for plugin in assembly.plugins.values():
-        if isinstance(plugin, Partaware):
-            return plugin
-    raise ConfigError("this run has no part head: it was made without --plugins partaware")
+    return next(plugin for plugin in assembly.plugins.values() if isinstance(plugin, Partaware))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import ConfigError, DataError, Embedder, Sample, inner_products
+from reid_core import ConfigError, Embedder, Sample, inner_products
 from reid_core.evaluation.extraction import extract
 
 
@@ -27,33 +27,13 @@ def part_similarity(parts: Tensor) -> Tensor:
     return inner_products(unit)
 
 
-def mean_part_similarity(
-    embedder: Embedder,
-    samples: Sequence[Sample],
-    device: torch.device,
-    names: Sequence[str] = (),
-    batch_size: int = 64,
-) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Average the part similarity matrix over images.
-
-    The parts are the vectors that the embeddings read, before their necks: for PCB the six stripes
-    pooled from the last map, as in the paper.
-
-    Args:
-        embedder: with several embeddings; on ``device``.
-        samples: the images (the paper: query and gallery).
-        device: where the embedder is.
-        names: embeddings to compare; empty takes all.
-        batch_size: images per forward.
-
-    Returns:
-        The names, and the matrix ``S S``.
+def compared_parts(embedder: Embedder, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the embeddings to compare; all where none is named.
 
     Raises:
-        ConfigError: fewer than two embeddings, or vectors of different lengths.
-        DataError: there are no images.
+        ConfigError: fewer than two, or one that the model has not.
     """
-    chosen = tuple(names or embedder.embeddings)
+    chosen = tuple(name.strip() for name in names) or tuple(embedder.embeddings)
     missing = [name for name in chosen if name not in embedder.embeddings]
     if missing or len(chosen) < 2:
         there = ", ".join(embedder.embeddings)
@@ -61,8 +41,34 @@ def mean_part_similarity(
             f"a part similarity needs two or more embeddings of the model (it has: {there})"
             + (f"; there is no '{missing[0]}'" if missing else "")
         )
-    if not samples:
-        raise DataError("there are no images to compare the parts of")
+    return chosen
+
+
+def mean_part_similarity(
+    embedder: Embedder,
+    samples: Sequence[Sample],
+    device: torch.device,
+    chosen: Sequence[str],
+    batch_size: int = 64,
+) -> NDArray[np.float64]:
+    """Average the part similarity matrix over images.
+
+    The parts are the vectors that the embeddings read, before their necks: for PCB the six stripes
+    pooled from the last map, as in the paper.
+
+    Args:
+        embedder: with several embeddings; on ``device``.
+        samples: the images (the paper: query and gallery), one at least.
+        device: where the embedder is.
+        chosen: the embeddings to compare, `compared_parts`.
+        batch_size: images per forward.
+
+    Returns:
+        The matrix ``S S``.
+
+    Raises:
+        ConfigError: vectors of different lengths.
+    """
 
     def compare(images: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
         vectors = embedder.vectors(images, fields)
@@ -77,7 +83,7 @@ def mean_part_similarity(
 
     width = len(chosen) ** 2
     rows = extract(embedder, samples, device, batch_size=batch_size, compute=compare, width=width)
-    return chosen, rows.astype(np.float64).mean(axis=0).reshape(len(chosen), len(chosen))
+    return np.asarray(rows.astype(np.float64).mean(axis=0)).reshape(len(chosen), len(chosen))
 
 
 def summary(matrix: NDArray[np.float64]) -> dict[str, float]:
