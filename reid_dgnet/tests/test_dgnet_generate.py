@@ -11,6 +11,7 @@ from test_dgnet_gradients import SMALL
 
 from reid_core import ConfigError, open_dataset, pixels_of, restore, run
 from reid_core.errors import PluginError, ReidError
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
 from reid_dgnet.commands import dgnet
 from reid_dgnet.generating import Composer
@@ -163,10 +164,6 @@ def test_betas_are_weighed_on_a_trained_run(folder, ctx, tmp_path):
     rows = json.loads(path.read_text())
     assert [row["beta"] for row in rows] == [0, 0.5, 100]
     assert "beta 0.5: rank-1" in output
-    with pytest.raises(ConfigError, match=r"--betas: a weight is 0 or more, not -1"):
-        invoke("betas", folder, "--betas", "0.5,-1")
-    with pytest.raises(ConfigError, match=r"--betas x: expected numbers"):
-        invoke("betas", folder, "--betas", "x")
 
 
 def test_a_weight_is_the_similarity_s(folder, ctx, reid_cache):
@@ -192,8 +189,41 @@ def test_a_weight_is_the_similarity_s(folder, ctx, reid_cache):
 
 def test_a_run_without_a_generator_is_refused(reid_cache):
     plain = tiny_assembly((), cache=reid_cache)
-    with pytest.raises(PluginError, match="not made with --plugins dgnet"):
+    with pytest.raises(
+        PluginError, match=r"no generator: .*makes one, but not with dgnet\.offline"
+    ):
         Composer.of(plain.ctx)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("generate", "swaps", "--out", "x.png"),
+        ("generate", "interpolate", "--out", "x.png"),
+        ("generate", "set", "--out", "set"),
+        ("quality",),
+        ("betas",),
+    ],
+)
+def test_commands_refuse_a_run_without_the_plugin_before_its_data_is_made(
+    words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text(resolve(tiny_flags()).config.to_toml())
+    with pytest.raises(PluginError, match=r"made without reid_dgnet's Dgnet \(its plugins: none\)"):
+        invoke(*words, tmp_path)
+
+
+def test_commands_look_at_their_options_before_the_run(tmp_path):
+    nowhere = tmp_path / "run"
+    with pytest.raises(ConfigError, match=r"--betas: a weight is 0 or more, not -1"):
+        invoke("betas", nowhere, "--betas", "0.5,-1")
+    with pytest.raises(ConfigError, match=r"--betas: a weight is 0 or more, not nan"):
+        invoke("betas", nowhere, "--betas", "0.5,nan")
+    with pytest.raises(ConfigError, match=r"--betas x: expected numbers"):
+        invoke("betas", nowhere, "--betas", "x")
+    with pytest.raises(ConfigError, match=r"--inception .*: there is no such file"):
+        invoke("quality", nowhere, "--inception", tmp_path / "inception.pth")
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -8,7 +8,12 @@ import torch
 
 from reid_core import CheckpointError, ConfigError, Sample
 from reid_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
-from reid_dgnet.quality import dissimilarity, diversity_within_people, frechet_distance
+from reid_dgnet.quality import (
+    dissimilarity,
+    diversity_within_people,
+    frechet_distance,
+    inception_weights,
+)
 from reid_dgnet.weights import read_tensors
 
 
@@ -103,17 +108,17 @@ def test_diversity_is_the_mean_and_the_spread_that_of_rounds(monkeypatch):
 
 def test_fid_says_what_is_missing(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"no such file; FID needs the weights of TensorFlow's"):
-        frechet_distance(None, tmp_path / "inception.pth")
+        inception_weights(tmp_path / "inception.pth")
     torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "inception.pth")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'reid-dgnet\[fid\]'"):
-        frechet_distance(None, tmp_path / "inception.pth")
+        inception_weights(tmp_path / "inception.pth")
 
 
 def test_fid_never_hands_on_a_pickle(tmp_path, monkeypatch):
     torch.save({"conv.weight": torch.nn.Linear(1, 1)}, tmp_path / "module.pth")
     with pytest.raises(CheckpointError, match=r"module.pth does not hold tensors alone"):
-        frechet_distance(None, tmp_path / "module.pth")
+        inception_weights(tmp_path / "module.pth")
 
 
 def test_fid_is_given_a_copy_of_the_tensors(tmp_path, monkeypatch):
@@ -132,7 +137,7 @@ def test_fid_is_given_a_copy_of_the_tensors(tmp_path, monkeypatch):
     )
     torch.save({"conv.weight": torch.arange(2)}, tmp_path / "inception.pth")
     ctx = SimpleNamespace(device=torch.device("cpu"))
-    assert frechet_distance(ctx, tmp_path / "inception.pth") == 3.5
+    assert frechet_distance(ctx, inception_weights(tmp_path / "inception.pth")) == 3.5
     assert given["weights"]["conv.weight"].tolist() == [0, 1]
     assert given["feature_extractor_weights_path"] != str(tmp_path / "inception.pth")
     assert (given["fid"], given["cuda"]) == (True, False)

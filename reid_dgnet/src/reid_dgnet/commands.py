@@ -152,16 +152,17 @@ def quality(
 ) -> None:
     """Measure generated images: diversity ("SSIM") and realism (FID), as in table 2."""
     from reid_dgnet.generating import Composer
-    from reid_dgnet.quality import diversity_within_people, frechet_distance
+    from reid_dgnet.quality import diversity_within_people, frechet_distance, inception_weights
 
     if json_path is not None:
         checked_output(json_path, option="--json")
+    weights = None if inception is None else inception_weights(inception)
     assembly = _restored(run)
     found: dict[str, Any] = {"data": assembly.config.data.name, "seed": seed}
     found |= {"pairs": pairs, "rounds": rounds}
     found |= diversity_within_people(Composer.of(assembly.ctx), pairs, rounds, seed)
-    if inception is not None:
-        found["fid"] = frechet_distance(assembly.ctx, inception, seed)
+    if weights is not None:
+        found["fid"] = frechet_distance(assembly.ctx, weights, seed)
     for name, value in found.items():
         click.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
     if json_path:
@@ -187,6 +188,9 @@ def betas(run: Path, betas: str, json_path: Path | None) -> None:
         values = [float(beta) for beta in betas.split(",")]
     except ValueError:
         raise ConfigError(f"--betas {betas}: expected numbers such as 0,0.5,1") from None
+    wrong = [beta for beta in values if not beta >= 0]
+    if wrong:
+        raise ConfigError(f"--betas: a weight is 0 or more, not {wrong[0]:g}")
     found = evaluate_betas(_restored(run), values)
     for row in found:
         click.echo(
@@ -225,14 +229,17 @@ def import_official(
     from reid_dgnet.official import imported_run
 
     checked_folder(out)
-    report = imported_run(identity, generator, recipe, data_root, out)
-    click.echo(f"{report}\nrun: {out}")
+    taken, idle = imported_run(identity, generator, recipe, data_root, out)
+    without = ", ".join(idle) or "none"
+    click.echo(f"{len(taken)} tensors taken; {len(idle)} without a part in the model: {without}")
+    click.echo(f"run: {out}")
 
 
 def _restored(run: Path) -> Assembly:
     from reid_core import restore
+    from reid_dgnet.plugin import Dgnet
 
-    return restore(run, say=lambda line: None)
+    return restore(run, needs=Dgnet, say=lambda line: None)
 
 
 def _composer(run: Path, split: Split, images: Path | None) -> tuple[RunContext, Composer]:

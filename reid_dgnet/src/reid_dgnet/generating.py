@@ -47,7 +47,9 @@ class Composer:
             PluginError: the run has no generator.
         """
         if ctx.model is None or "dgnet/decoder" not in ctx.model.branches:
-            raise PluginError("this run has no generator: it was not made with --plugins dgnet")
+            raise PluginError(
+                "this run has no generator: --plugins dgnet makes one, but not with dgnet.offline"
+            )
         chosen = ctx.main.samples if samples is None else samples
         return cls(ctx.model.encoder, Generator.of(ctx), chosen, ctx.image_size, ctx.device)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,35 +31,19 @@ HEADS = {"prim": "classifier1", "fine": "classifier2"}
 """Our embeddings and the authors' heads."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """What became of the tensors of both files.
-
-    Args:
-        taken: their names and those here.
-        idle: names of those that play no part.
-    """
-
-    taken: Mapping[str, str]
-    idle: Sequence[str]
-
-    def __str__(self) -> str:
-        return (
-            f"{len(self.taken)} tensors taken; {len(self.idle)} without a part in the model: "
-            f"{', '.join(self.idle) or 'none'}"
-        )
-
-
 def imported_run(
     identity: Path, generator: Path, recipe: str, root: Path | None, out: Path
-) -> Report:
-    """Make a finished run of released weights, with the report in ``imported.json``.
+) -> tuple[dict[str, str], list[str]]:
+    """Make a finished run of released weights; say in ``imported.json`` what became of them.
 
     Args:
         identity, generator: the files.
         recipe: of the data set that they were trained on, whose identities the classifiers know.
         root: folder of that data set.
         out: the run's folder.
+
+    Returns:
+        See `load_official`.
 
     Raises:
         ReidError: a file does not fit, or the data set is not there.
@@ -72,15 +55,14 @@ def imported_run(
         "plugins": {PLUGIN: {"teacher": "none", **sizes_of(*files)}},
     }
     assembly = build_run(flags, recipe=recipe, say=lambda line: None)
-    report = load_official(assembly.model, *files)
+    taken, idle = load_official(assembly.model, *files)
     assembly.ctx.progress.epoch = assembly.config.schedule.epochs
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.toml", assembly.config.to_toml())
     Trainer(assembly, out / "checkpoint.pt").save()
     assembly.embedder().save(out / "embedder.safetensors")
-    content = {"taken": dict(report.taken), "idle": list(report.idle)}
-    write_json(out / "imported.json", content)
-    return report
+    write_json(out / "imported.json", {"taken": taken, "idle": idle})
+    return taken, idle
 
 
 def sizes_of(identity: Mapping[str, Tensor], generator: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -167,8 +149,8 @@ def identity_names(trunk: nn.Module) -> dict[str, str]:
 
 def load_official(
     model: ReidModel, identity: Mapping[str, Tensor], generator: Mapping[str, Tensor]
-) -> Report:
-    """Put released weights into the model of a run with the plugin; return what became of them.
+) -> tuple[dict[str, str], list[str]]:
+    """Put released weights into the model of a run with the plugin.
 
     Every tensor of both files has a place, or is known to play no part, and every parameter of the
     model but the discriminator's is filled; otherwise nothing is changed.
@@ -176,6 +158,9 @@ def load_official(
     Args:
         model: of a run with the sizes of `sizes_of`.
         identity, generator: tensors of ``id_*.pt`` and ``gen_*.pt``.
+
+    Returns:
+        Names of the tensors that were taken, with those here; names of those that play no part.
 
     Raises:
         CheckpointError: tensors without a place, without a counterpart, or of another shape.
@@ -214,7 +199,7 @@ def load_official(
     with torch.no_grad():
         for theirs, ours in taken.items():
             own[ours].copy_(given[theirs])
-    return Report(taken, idle)
+    return taken, idle
 
 
 def _listed(names: Sequence[str], shown: int = 4) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -23,13 +23,6 @@ from reid_dgnet.writing import write_generated
 
 WINDOW = 11
 """Side of the Gaussian window of SSIM, in pixels (Wang et al., 2004)."""
-
-Colours = Literal["lab", "rgb"]
-
-WEIGHTS = (
-    "https://github.com/toshas/torch-fidelity/releases (weights-inception-2015-12-05-6726825d.pth)"
-)
-"""Where a user finds the Inception weights that FID is defined by."""
 
 
 def diversity_within_people(
@@ -101,7 +94,7 @@ def pairs_of_people(
     return np.stack(drawn)
 
 
-def dissimilarity(first: Tensor, second: Tensor, colours: Colours = "lab") -> Tensor:
+def dissimilarity(first: Tensor, second: Tensor, colours: Literal["lab", "rgb"] = "lab") -> Tensor:
     """Return ``(1 - SSIM) / 2`` of normalised images ``N 3 H W``, pair by pair: ``N``, 0 to 1.
 
     SSIM is the mean over the pixels and the three channels, whose range is 100 in Lab, the one of
@@ -118,34 +111,43 @@ def dissimilarity(first: Tensor, second: Tensor, colours: Colours = "lab") -> Te
     return (1 - similarity.mean((1, 2, 3))) / 2
 
 
-def frechet_distance(ctx: RunContext, inception: Path, seed: int = 0) -> float:
-    """Return the FID between the training images and one generated image of each.
+def inception_weights(path: Path) -> dict[str, Tensor]:
+    """Read the weights of the Inception network that FID is defined by.
 
     Args:
-        ctx: a restored run.
-        inception: file of the Inception network's weights: safetensors, or a state dict of tensors
-            alone.
-        seed: of the partners.
+        path: safetensors, or a state dict of tensors alone.
 
     Raises:
         ConfigError: the library or the weights are not there, with where to get them.
         CheckpointError: the file holds other things than tensors.
     """
-    if not inception.is_file():
+    if not path.is_file():
         raise ConfigError(
-            f"--inception {inception}: there is no such file; FID needs the weights of "
-            f"TensorFlow's Inception network, which you find at {WEIGHTS}"
+            f"--inception {path}: there is no such file; FID needs the weights of TensorFlow's "
+            "Inception network, weights-inception-2015-12-05-6726825d.pth of "
+            "https://github.com/toshas/torch-fidelity/releases"
         )
-    weights = read_tensors(inception)
+    weights = read_tensors(path)
     if importlib.util.find_spec("torch_fidelity") is None:
         raise ConfigError("FID needs torch-fidelity: pip install 'reid-dgnet[fid]'")
+    return weights
+
+
+def frechet_distance(ctx: RunContext, weights: Mapping[str, Tensor], seed: int = 0) -> float:
+    """Return the FID between the training images and one generated image of each.
+
+    Args:
+        ctx: a restored run.
+        weights: see `inception_weights`.
+        seed: of the partners.
+    """
     fidelity = importlib.import_module("torch_fidelity")
     composer = Composer.of(ctx)
     with TemporaryDirectory() as temporary:
         made, real = Path(temporary) / "made", Path(temporary) / "real"
         # The library unpickles what it is given: it is given what was read as tensors, and no more.
         safe = Path(temporary) / "inception.pth"
-        torch.save(weights, safe)
+        torch.save(dict(weights), safe)
         write_generated(composer, made, seed=seed)
         real.mkdir()
         for number, sample in enumerate(composer.samples):

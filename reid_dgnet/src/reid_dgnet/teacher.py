@@ -38,8 +38,8 @@ from reid_dgnet.settings import DgnetSettings
 PLUGIN = "dgnet"
 """Name under which the stage runs its plugin."""
 
-EMBEDDING = f"{PLUGIN}/teacher"
-STAGE = f"{PLUGIN}/teacher"
+TEACHER = f"{PLUGIN}/teacher"
+"""Name of the stage and of its embedding."""
 
 CLASSIFIER = "classifier.safetensors"
 
@@ -62,7 +62,7 @@ class TeacherTraining(Plugin):
         """Embed the average of the encoder's map."""
         dim = self.settings.dim
         embedding = Embedding(
-            EMBEDDING,
+            TEACHER,
             reads=self.own("pooled"),
             neck=EmbeddingLayer(taps[ENCODER_MAP].channels, dim),
             dim=dim,
@@ -100,7 +100,7 @@ def teacher_stage(ctx: RunContext, settings: DgnetSettings) -> Stage:
         },
         "plugins": {PLUGIN: {"dim": settings.dim}},
     }
-    return Stage(STAGE, plugins={PLUGIN: TeacherTraining}, settings=own)
+    return Stage(TEACHER, plugins={PLUGIN: TeacherTraining}, settings=own)
 
 
 def trained_teacher(ctx: RunContext, settings: DgnetSettings) -> Teacher:
@@ -113,7 +113,7 @@ def trained_teacher(ctx: RunContext, settings: DgnetSettings) -> Teacher:
         return load_teacher(settings.teacher, ctx, settings)
     result = ctx.stage(teacher_stage(ctx, settings))
     embedder = cast("Embedder", result.embedder())
-    criterion = result.model.criteria[EMBEDDING]
+    criterion = result.model.criteria[TEACHER]
     classifier: nn.Linear = criterion.classifier  # type: ignore[assignment]
     if ctx.folder is not None:
         save_teacher(ctx.folder / "teacher", embedder, classifier, ctx.main.samples)

@@ -22,8 +22,7 @@ def evaluate_betas(assembly: Assembly, betas: Sequence[float]) -> list[dict[str,
         betas: weights of the similarity of the fine-grained feature, 0 or more.
 
     Raises:
-        ConfigError: a weight is negative, the run deploys no fine-grained feature, or there is
-            nothing to evaluate it on.
+        ConfigError: the run deploys no fine-grained feature, or there is nothing to evaluate it on.
     """
     evaluator = assembly.validator or assembly.evaluator
     embedder = assembly.embedder().eval()
@@ -33,8 +32,6 @@ def evaluate_betas(assembly: Assembly, betas: Sequence[float]) -> list[dict[str,
         )
     if evaluator is None:
         raise ConfigError("the run's data set has no query images to evaluate on")
-    if any(beta < 0 for beta in betas):
-        raise ConfigError(f"--betas: a weight is 0 or more, not {min(betas):g}")
     rows, head = [], cast(EmbeddingHead, embedder.heads[FINE])
     own = head.declaration
     try:
