@@ -12,6 +12,7 @@ from fsam_runs import TINY, fsam
 from PIL import Image
 
 from reid_core import run
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
 from reid_fsam import Fsam
 from reid_fsam.commands import fsam as command
@@ -45,6 +46,12 @@ def test_a_run_without_a_live_parser_is_refused(reid_cache: Path, tmp_path: Path
     folder = trained(tmp_path / "frozen", stream="coarse")
     done = CliRunner().invoke(command, ["masks", str(folder), "--out", str(tmp_path / "m.png")])
     assert f"{folder} is no run of FSAM with a parser that learns" in str(done.exception)
+
+
+def test_a_run_without_the_plugin_is_refused_before_its_data_is_made(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(resolve(tiny_flags()).config.to_toml())
+    done = CliRunner().invoke(command, ["masks", str(tmp_path), "--out", str(tmp_path / "m.png")])
+    assert "this run was made without reid_fsam's Fsam (its plugins: none)" in str(done.exception)
 
 
 def test_a_plugin_is_found_by_its_class(reid_cache: Path) -> None:

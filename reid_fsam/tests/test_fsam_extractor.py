@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from reid_core import ConfigError, CrossEntropyTriplet, Embedding
 from reid_core.config import IdentitySection
 from reid_core.model.encoder import TimmEncoder
-from reid_fsam.extractor import Routing, ShapeExtractor
+from reid_fsam.extractor import ShapeExtractor
 from reid_fsam.masks import as_picture
+from reid_fsam.settings import Routing
 
 SIZE = (64, 32)
 

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from reid_core import batch_hard_triplet
 from reid_fsam.losses import (
-    Norm,
     dense_similarity,
     divergence,
     mask_drift,
     mutual_divergence,
     similarity_matrix,
 )
+from reid_fsam.settings import Norm
 
 P_A, P_S = (0.7, 0.2, 0.1), (0.2, 0.3, 0.5)
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from reid_fsam.extractor import ShapeExtractor
-from reid_fsam.masks import PICTURES, MaskKind, as_picture, body_masks, mask_channels
+from reid_fsam.masks import PICTURES, as_picture, body_masks, mask_channels
 from reid_fsam.parsing import MaskingParser
+from reid_fsam.settings import MaskKind
 
 KINDS: tuple[MaskKind, ...] = ("prob", "parts", "foreground", "palette", "logits")
 SIZE = (32, 16)

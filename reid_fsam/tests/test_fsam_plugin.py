@@ -183,8 +183,8 @@ def test_a_run_leaves_pictures_of_masks_and_poses(reid_cache: Path, tmp_path: Pa
     assembly = own_poses(reid_cache)
     assembly.ctx.folder = tmp_path
     plugin = assembly.plugins["fsam"]
-    plugin.reid_observe(RunBegan(assembly.config, tmp_path, {}))
-    plugin.reid_observe(RunEnded(tmp_path, "finished", {}))
+    plugin.reid_observe(RunBegan(assembly.config, tmp_path, {}), assembly.ctx)
+    plugin.reid_observe(RunEnded(tmp_path, "finished", {}), assembly.ctx)
     assert (tmp_path / "fsam" / "poses.json").is_file()
     for name in ("poses", "masks"):
         with Image.open(tmp_path / "fsam" / f"{name}.png") as picture:
@@ -193,7 +193,7 @@ def test_a_run_leaves_pictures_of_masks_and_poses(reid_cache: Path, tmp_path: Pa
 
 def test_the_truth_has_no_centres_to_draw(reid_cache: Path, tmp_path: Path) -> None:
     assembly = fsam(reid_cache)
-    assembly.plugins["fsam"].reid_observe(RunBegan(assembly.config, tmp_path, {}))
+    assembly.plugins["fsam"].reid_observe(RunBegan(assembly.config, tmp_path, {}), assembly.ctx)
     assert not list(tmp_path.iterdir())
 
 

@@ -39,7 +39,7 @@ def compare_masks(folders: Sequence[Path], out: Path) -> list[str]:
     rows: dict[str, NDArray[np.uint8]] = {}
     lines, samples = [], []
     for folder in folders:
-        assembly = restore(folder, say=lambda line: None)
+        assembly = restore(folder, needs=Fsam, say=lambda line: None)
         ctx = assembly.ctx
         live, coarse = (parser_of(assembly, folder, name) for name in ("parser", "coarse"))
         if not rows:

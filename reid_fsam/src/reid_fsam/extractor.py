@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from reid_core import ConfigError, TimmEncoder
 from reid_core.model.trunks import remove_last_stride
 from reid_fsam.masks import as_picture
-from reid_fsam.settings import BLOCKS
-
-Routing = Literal["pose", "sum", "single"]
+from reid_fsam.settings import BLOCKS, Routing
 
 
 class ShapeExtractor(nn.Module):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from reid_core import at_least_float32, inner_products
-
-Norm = Literal["fro", "sq", "mean"]
+from reid_fsam.settings import Norm
 
 
 def mask_drift(mask: Tensor, coarse: Tensor) -> Tensor:

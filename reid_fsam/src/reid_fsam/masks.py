@@ -8,17 +8,14 @@ other than three channels therefore get a first layer of their own.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from reid_core import normalise
 from reid_core.data.encoding import label_colours
+from reid_fsam.settings import MaskKind
 from reid_parsing import resized_logits
-
-MaskKind = Literal["prob", "parts", "foreground", "palette", "logits"]
 
 PICTURES = ("foreground", "palette")
 """Representations that an extractor takes for pictures, with the first layer of RGB images."""
@@ -43,13 +40,8 @@ def body_masks(logits: Tensor, kind: MaskKind, size: tuple[int, int]) -> Tensor:
         return probabilities[:, 1:]
     if kind == "foreground":
         return 1 - probabilities[:, :1]
-    return torch.einsum("bkhw,kc->bchw", probabilities, class_palette(logits))
-
-
-def class_palette(like: Tensor) -> Tensor:
-    """Return the fixed colours ``K 3`` in 0 .. 1 of the classes of ``B K h w``."""
-    colours = torch.tensor(label_colours()[: like.shape[1]].astype("float32") / 255)
-    return colours.to(like.device)
+    colours = torch.tensor(label_colours()[: logits.shape[1]].astype("float32") / 255)
+    return torch.einsum("bkhw,kc->bchw", probabilities, colours.to(logits.device))
 
 
 def mask_channels(kind: MaskKind, classes: int) -> int:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from reid_fsam.masks import MaskKind, body_masks, resized_images
+from reid_fsam.masks import body_masks, resized_images
+from reid_fsam.settings import MaskKind
 from reid_parsing import BodyParser, build_parser
 
 

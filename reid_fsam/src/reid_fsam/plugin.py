@@ -59,11 +59,8 @@ class Fsam(Plugin):
     Settings = FsamSettings
     settings: FsamSettings
 
-    def __init__(self, name: str, settings: FsamSettings | None = None) -> None:
-        super().__init__(name, settings)
-        self._run: RunContext | None = None
-        self._blocks: tuple[str, ...] = ()
-        self._labels_poses = False
+    _blocks: tuple[str, ...] = ()
+    _labels_poses = False
 
     @property
     def _by_pose(self) -> bool:
@@ -124,7 +121,6 @@ class Fsam(Plugin):
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
         """Add the shape stream: parser, its frozen coarse copy, and the shape extractor."""
-        self._run = ctx
         self._blocks = self.settings.blocks or appearance_blocks(taps)
         settings, config = self.settings, ctx.config
         image = "image" if settings.erased == "shared" else CLEAN_IMAGE
@@ -279,14 +275,12 @@ class Fsam(Plugin):
         return MutualLearning(self.name, self.settings, self._blocks, ctx).terms(step)
 
     @hookimpl
-    def reid_observe(self, event: Event) -> None:
+    def reid_observe(self, event: Event, ctx: RunContext) -> None:
         """Draw the poses' centres and the masks into the run's folder (figures 3 and 4)."""
-        if self._run is None:
-            return
         if isinstance(event, RunBegan) and self._labels_poses:
-            draw_poses(self._run, self.name, self.settings, event.folder)
+            draw_poses(ctx, self.name, self.settings, event.folder)
         elif isinstance(event, RunEnded) and event.outcome == "finished":
-            draw_masks(self._run, self.name, event.folder)
+            draw_masks(ctx, self.name, event.folder)
 
 
 def appearance_blocks(taps: Mapping[str, Tap]) -> tuple[str, ...]:

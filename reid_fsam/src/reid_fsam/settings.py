@@ -10,8 +10,10 @@ from pydantic import Field
 from reid_core import Settings
 from reid_core.config import Count, NonNegative as Weight, Positive
 
+MaskKind = Literal["prob", "parts", "foreground", "palette", "logits"]
+Norm = Literal["fro", "sq", "mean"]
+Routing = Literal["pose", "sum", "single"]
 Size = tuple[Count, Count]
-
 
 BLOCKS = 4
 """Convolution blocks of a stream, all of which are compared (equation 9)."""
@@ -23,7 +25,7 @@ class FsamSettings(Settings):
     stream: Literal["fine", "coarse", "image"] = "fine"
     """What the second stream sees: the mask that identities refine (S), the frozen parser's mask
     (S*), or the image itself (A<->A)."""
-    branches: Literal["pose", "sum", "single"] = "pose"
+    branches: Routing = "pose"
     """Last block: one copy per pose cluster (POSE), the sum of as many copies (3B), or one."""
     clusters: Annotated[int, Field(ge=2)] = 3
     """Pose clusters, and copies of the last block."""
@@ -35,7 +37,7 @@ class FsamSettings(Settings):
     """Each divergence trains only its second distribution's stream, as in deep mutual learning."""
     si_weight: Weight = 0.5
     """λ_SI of equation 12."""
-    si_norm: Literal["fro", "sq", "mean"] = "mean"
+    si_norm: Norm = "mean"
     """Norm of equation 9: Frobenius as printed, squared, or squared over the number of pairs."""
     keep_weight: Weight = 10.0
     """λ_R of equation 5."""
@@ -45,7 +47,7 @@ class FsamSettings(Settings):
     blocks: tuple[str, ...] = ()
     """Maps of the appearance stream that L_SI compares; empty takes the encoder's last four
     stages."""
-    mask: Literal["prob", "parts", "foreground", "palette", "logits"] = "prob"
+    mask: MaskKind = "prob"
     """Representation of a mask: class probabilities, those without background, their sum, a
     picture in fixed colours, or raw logits."""
     mask_size: Size | None = None
