@@ -130,10 +130,14 @@ def test_textures_become_a_data_set_to_recognise_people_by(
     assert "holds something already" in str(again.exception)
 
 
-def test_the_command_refuses_a_run_without_a_decoder(reid_cache: Path, tmp_path: Path) -> None:
-    run(tiny_flags(), out=tmp_path / "run", cache=reid_cache, say=lambda line: None)
-    done = CliRunner().invoke(command, ["textures", str(tmp_path / "run"), "-o", "x.png"])
-    assert "it was made without --plugins san" in str(done.exception)
+@pytest.mark.parametrize("name", ["textures", "dataset"])
+def test_a_run_without_the_plugin_is_refused_before_its_data_is_made(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text(resolve(tiny_flags()).config.to_toml())
+    words = [name, str(tmp_path), "-o", str(tmp_path / "new" / "x.png")]
+    done = CliRunner().invoke(command, words)
+    assert "this run was made without reid_san's San (its plugins: none)" in str(done.exception)
 
 
 def test_the_mean_is_that_of_the_textures(reid_cache: Path) -> None:

@@ -126,7 +126,7 @@ def test_channels_that_are_always_zero_are_dead() -> None:
         for _ in range(2):
             decoder(torch.randn(4, 8, 2, 1))
     dead = {name: int((~seen).sum()) for name, seen in channels.alive.items()}
-    assert (dead["reduce"], dead["block2.unit"]) == (3, 5)
+    assert (dead["reduce.2"], dead["blocks.1.unit.2"]) == (3, 5)
     assert channels.dead == sum(dead.values()) > before
     found = Measurement(channels, None)
     assert found.to_json() == {"dead": channels.dead, "channels": total}

@@ -32,7 +32,7 @@ from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.data.decoding import read_field
 from reid_core.testing.tiny import tiny_assembly
 from reid_san.guides import GUIDES, check_size, target
-from reid_san.labelling import GivenFields
+from reid_san.labelling import given_fields
 from reid_san.pretraining import size_of
 from reid_san.regressing import regress, to_pixels
 
@@ -338,9 +338,9 @@ def test_frontal_images_of_repeated_names_are_told_apart_by_folders(tmp_path: Pa
         path = tmp_path / "given" / name / "a.png"
         path.parent.mkdir(parents=True)
         Image.new("RGB", (32, 64), (grey,) * 3).save(path)
-    (pixels,) = GivenFields(labels, tmp_path / "given", spec)
+    (pixels,) = given_fields(labels, tmp_path / "given", spec)
     assert pixels[0, 0, 0] == 200
     (tmp_path / "given" / "1" / "a.png").rename(tmp_path / "given" / "a.png")
     (tmp_path / "given" / "2" / "a.png").unlink()
     with pytest.raises(DataError, match=r"a\.png could be of 1/a and of 2/a"):
-        GivenFields(labels, tmp_path / "given", spec)
+        next(given_fields(labels, tmp_path / "given", spec))

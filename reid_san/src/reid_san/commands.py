@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -75,11 +75,8 @@ def dataset(run: Path, by: str, out: Path) -> None:
 
 
 def _restored(run: Path) -> tuple[Assembly, San]:
-    from reid_core import ConfigError, restore
+    from reid_core import restore
     from reid_san.plugin import San
 
-    assembly = restore(run, say=lambda line: None)
-    plugin = assembly.plugins.get("san")
-    if not isinstance(plugin, San):
-        raise ConfigError(f"{run} has no decoder: it was made without --plugins san")
-    return assembly, plugin
+    assembly = restore(run, needs=San, say=lambda line: None)
+    return assembly, cast(San, assembly.plugins["san"])

@@ -41,11 +41,12 @@ class ResidualUp(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
         )
+        self.active = nn.ReLU()
         self.last = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(channels, out, 3))
 
     def forward(self, feature: Tensor) -> Tensor:
         """Return the map at twice the height and width."""
-        feature = F.relu(feature + self.unit(feature))
+        feature = self.active(feature + self.unit(feature))
         feature = F.interpolate(feature, scale_factor=2, mode="bilinear", align_corners=False)
         result: Tensor = self.last(feature)
         return result

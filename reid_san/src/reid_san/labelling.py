@@ -6,13 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from reid_core import (
-    DataError,
-    FieldSpec,
-    LabelContext,
-    side_car_files,
-    write_json,
-)
+from reid_core import DataError, FieldSpec, LabelContext, side_car_files, write_json
 from reid_core.data.decoding import read_field
 from reid_san.measuring import Comparison
 from reid_san.pictures import draw_regressed
@@ -22,8 +16,8 @@ _SHEET = 12
 """People in a picture."""
 
 
-class PseudoFields:
-    """What SAN-PG regresses on the rows that a labeler is asked for, made while it is gone through.
+def pseudo_fields(labels: LabelContext, spec: FieldSpec) -> Iterator[Pixels]:
+    """Yield what SAN-PG regresses on the rows that a labeler is asked for.
 
     Where the data set has the truth, it measures them: a line for the user, and
     ``san/pseudo.json`` and ``san/pseudo.png`` in the run's folder.
@@ -32,55 +26,37 @@ class PseudoFields:
         labels: what the labeler is asked for, with SAN-PG's stage.
         spec: the field.
     """
-
-    def __init__(self, labels: LabelContext, spec: FieldSpec) -> None:
-        self._labels, self._spec = labels, spec
-
-    def __len__(self) -> int:
-        return len(self._labels.rows)
-
-    def __iter__(self) -> Iterator[Pixels]:
-        labels, spec, stage = self._labels, self._spec, self._labels.stage
-        assert stage is not None
-        run, samples = labels.run, labels.samples
-        compared = Comparison(spec, labels.source.fields, stage.source, samples, _SHEET)
-        for sample, (image, found) in zip(samples, regress(run, stage.model, samples), strict=True):
-            compared.add(sample, image, found)
-            yield to_pixels(found)
-        distances = compared.distances
-        if distances is not None:
-            run.say(f"[{stage.name}] {distances.line()}")
-        if run.folder is None or not compared.columns:
-            return
-        draw_regressed(compared.columns, run.folder / "san" / "pseudo.png")
-        if distances is not None:
-            write_json(run.folder / "san" / "pseudo.json", distances.to_json())
+    run, samples, stage = labels.run, labels.samples, labels.stage
+    assert stage is not None
+    compared = Comparison(spec, labels.source.fields, stage.source, samples, _SHEET)
+    for sample, (image, found) in zip(samples, regress(run, stage.model, samples), strict=True):
+        compared.add(sample, image, found)
+        yield to_pixels(found)
+    distances = compared.distances
+    if distances is not None:
+        run.say(f"[{stage.name}] {distances.line()}")
+    if run.folder is None or not compared.columns:
+        return
+    draw_regressed(compared.columns, run.folder / "san" / "pseudo.png")
+    if distances is not None:
+        write_json(run.folder / "san" / "pseudo.json", distances.to_json())
 
 
-class GivenFields:
-    """A user's own images as a field, one file per row that a labeler is asked for.
+def given_fields(labels: LabelContext, root: Path, spec: FieldSpec) -> Iterator[Pixels]:
+    """Yield a user's own images, one file per row that a labeler is asked for.
 
     Args:
         labels: what the labeler is asked for; that every image of its source has a file is seen
-            at once.
+            first.
         root: the folder, with a file for every image by the image's folders and name.
         spec: the field.
 
     Raises:
         DataError: images without a file, or files that could be of several images.
     """
-
-    def __init__(self, labels: LabelContext, root: Path, spec: FieldSpec) -> None:
-        where = f"san.frontal_root = {root}"
-        files = side_car_files(where, root, spec, labels.source.samples)
-        self._paths, self._spec = [files[row] for row in labels.rows], spec
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __iter__(self) -> Iterator[Pixels]:
-        for path in self._paths:
-            yield read_field(path, self._spec)
+    files = side_car_files(f"san.frontal_root = {root}", root, spec, labels.source.samples)
+    for row in labels.rows:
+        yield read_field(files[row], spec)
 
 
 def given_key(root: Path) -> str:

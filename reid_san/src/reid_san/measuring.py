@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reid_core import FieldSpec, Sample, Source, evenly
 from reid_core.data.decoding import read_field
-from reid_san.decoder import Decoder, ResidualUp
+from reid_san.decoder import Decoder
 from reid_san.regressing import Pixels, mean_of, to_pixels, truth
 
 
@@ -167,8 +167,8 @@ class Channels:
 def watched(decoder: Decoder) -> Iterator[Channels]:
     """Note, while a decoder runs, which of its channels are ever above zero.
 
-    These are the outputs of all its ReLUs: behind the first layer, within every residual unit, and
-    behind it.
+    These are the outputs of all its ReLUs: behind the first layer and those of skips, within every
+    residual unit, and behind it.
     """
     channels = Channels()
 
@@ -176,18 +176,11 @@ def watched(decoder: Decoder) -> Iterator[Channels]:
         seen = (value > 0).any(dim=3).any(dim=2).any(dim=0)
         channels.alive[name] = channels.alive.get(name, torch.zeros_like(seen)) | seen
 
-    def behind(name: str, module: nn.Module) -> None:
-        hooks.append(module.register_forward_hook(lambda _, inputs, out: note(name, out)))
-
-    def before(name: str, module: nn.Module) -> None:
-        hooks.append(module.register_forward_pre_hook(lambda _, inputs: note(name, inputs[0])))
-
-    hooks: list[torch.utils.hooks.RemovableHandle] = []
-    behind("reduce", decoder.reduce)
-    for number, block in enumerate(decoder.blocks, start=1):
-        assert isinstance(block, ResidualUp)
-        behind(f"block{number}.unit", block.unit[2])
-        before(f"block{number}", block.last)
+    hooks = [
+        module.register_forward_hook(lambda _, inputs, out, name=name: note(name, out))
+        for name, module in decoder.named_modules()
+        if isinstance(module, nn.ReLU)
+    ]
     try:
         yield channels
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ from reid_core import (
 from reid_core.machine.randomness import scope_seed
 from reid_core.runs.assembly.sources import load_requested, source_name
 from reid_san.guides import FRONTAL, GUIDES, Guide, check_size
-from reid_san.labelling import GivenFields, PseudoFields, given_key
+from reid_san.labelling import given_fields, given_key, pseudo_fields
 from reid_san.losses import fixed_triples, random_triples, triplet_reid
 from reid_san.names import DECODER, MAPS, PLUGIN, REGRESSED
 from reid_san.pairs import LAYOUT, load_pairs
@@ -73,17 +74,11 @@ class San(Plugin):
     Settings = SanSettings
     settings: SanSettings
 
-    pairs: Source | None
+    pairs: Source | None = None
     """What SAN-PG learns from; None where it makes nothing."""
-    maker: Stage | None
+    maker: Stage | None = None
     """The SAN-PG that makes what people's images are regressed to; None where that is brought."""
-
-    def __init__(self, name: str, settings: SanSettings | None = None) -> None:
-        super().__init__(name, settings)
-        self._ctx: RunContext | None = None
-        self.maker = None
-        self._start: Stage | None = None
-        self.pairs = None
+    _start: Stage | None = None
 
     @property
     def guide(self) -> Guide:
@@ -198,27 +193,24 @@ class San(Plugin):
     def reid_pseudo_labels(self, ctx: RunContext) -> Sequence[Labeler]:
         """Offer what SAN-PG regresses, or the user's own frontal images."""
         settings, guide = self.settings, self.guide
-        self._ctx = ctx
         # Recipes and users may name the pairs whether or not this guide makes use of them.
         ctx.requested.add(PAIRS)
         if guide.spec is None:
             return []
-        given = guide.field in ctx.config.fields
-        if guide.brought:
-            assert settings.frontal_root is not None
-            key = f"given|{given_key(settings.frontal_root)}"
-            labelers = [Labeler(guide.spec, self._read, key=key, example=self._read)]
-            made = False
-        else:
-            made, labelers = not given, []
+        made = not guide.brought and guide.field not in ctx.config.fields
         if made or settings.start == "pg":
             self._prepare_stage(ctx)
-        if made:
-            assert self.pairs is not None
-            height, width = ctx.image_size
-            spec, key = self.pairs.fields[guide.field], f"san 1|{settings.guide}|{height}x{width}"
-            labelers = [Labeler(spec, self._make, key=key, stage=self.maker, example=_blank)]
-        return labelers
+        if guide.brought:
+            assert settings.frontal_root is not None
+            read = partial(given_fields, root=settings.frontal_root, spec=guide.spec)
+            key = f"given|{given_key(settings.frontal_root)}"
+            return [Labeler(guide.spec, read, key=key, example=read)]
+        if not made:
+            return []
+        assert self.pairs is not None
+        spec, (height, width) = self.pairs.fields[guide.field], ctx.image_size
+        key, make = f"san 1|{settings.guide}|{height}x{width}", partial(pseudo_fields, spec=spec)
+        return [Labeler(spec, make, key=key, stage=self.maker, example=_blank)]
 
     def _prepare_stage(self, ctx: RunContext) -> None:
         """Find the pairs, and declare the stages that train SAN-PG on them."""
@@ -228,22 +220,10 @@ class San(Plugin):
                 f"plugin '{self.name}' starts the encoder from SAN-PG's, but plugin '{owner}' "
                 "brings an encoder of its own (slot 'backbone'); set -s san.start=none"
             )
-        name = source_name(ctx, self.name, self._request)
-        pairs = load_requested(ctx, self.name, self._request)
-        self.pairs = pairs
-        maker, settings = self.settings.pg_backbone, self.settings
-        self._start = pretraining_stage(settings, ctx.config, name, len(pairs))
-        self.maker = pretraining_stage(settings, ctx.config, name, len(pairs), maker)
-
-    def _make(self, labels: LabelContext) -> Any:
-        assert self.pairs is not None
-        return PseudoFields(labels, self.pairs.fields[self.guide.field])
-
-    def _read(self, labels: LabelContext) -> Any:
-        root, spec = self.settings.frontal_root, self.guide.spec
-        assert root is not None
-        assert spec is not None
-        return GivenFields(labels, root, spec)
+        name, settings = source_name(ctx, self.name, self._request), self.settings
+        self.pairs = load_requested(ctx, self.name, self._request)
+        stage = partial(pretraining_stage, settings, ctx.config, name, len(self.pairs))
+        self._start, self.maker = stage(), stage(settings.pg_backbone)
 
     def starts(self, config: RunConfig) -> Sequence[Start]:
         """Start encoder and decoder from SAN-PG (section 3.2, step 2)."""
@@ -269,11 +249,9 @@ class San(Plugin):
             return
         exact = self.settings.texture_size if guide.stretched else None
         regressed = size_of(guide, ctx, taps[ENCODER_MAP], self.pairs or ctx.main)
-        sources = [ctx.sources[PAIRS]] if PAIRS in ctx.sources else []
-        if self.pairs is not None and not sources:
-            sources.append(self.pairs)
-        for source in sources:
-            check_size(source, guide.field, regressed, exact)
+        pairs = ctx.sources.get(PAIRS, self.pairs)
+        if pairs is not None:
+            check_size(pairs, guide.field, regressed, exact)
         brought = guide.field in ctx.config.fields
         check_size(ctx.main, guide.field, regressed, exact if brought else None)
 
@@ -383,10 +361,10 @@ class San(Plugin):
         return torch.stack(values).sum()
 
     @hookimpl
-    def reid_observe(self, event: Event) -> None:
+    def reid_observe(self, event: Event, ctx: RunContext) -> None:
         """Draw and measure regressed images at every evaluation (figure 6)."""
-        if isinstance(event, Evaluated) and self._ctx is not None:
-            report(self._ctx, event, self.guide, self.pairs)
+        if isinstance(event, Evaluated):
+            report(ctx, event, self.guide, self.pairs)
 
 
 def _blank(labels: LabelContext) -> Any:

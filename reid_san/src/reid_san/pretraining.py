@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -78,12 +78,6 @@ def decoder_branch(
                 f"'{ctx.config.model.backbone}' has no {missing[0]}; set -s san.skips=none"
             )
         reads = (ENCODER_MAP, *SHALLOWER)
-    return Branch(DECODER, _factory(settings, ctx, source, reads), reads, (REGRESSED, *MAPS))
-
-
-def _factory(
-    settings: DecoderSettings, ctx: RunContext, source: Source, reads: tuple[str, ...]
-) -> Callable[[Mapping[str, Tap]], nn.Module]:
     guide = GUIDES[settings.guide]
 
     def build(known: Mapping[str, Tap]) -> nn.Module:
@@ -98,7 +92,7 @@ def _factory(
         colours = (min(8, places[0]), min(4, places[1])) if settings.colour else None
         return Decoder(channels, width, size, settings.gain, centre, colours)
 
-    return build
+    return Branch(DECODER, build, reads, (REGRESSED, *MAPS))
 
 
 def size_of(guide: Guide, ctx: RunContext, last: Tap, source: Source) -> tuple[int, int]:

@@ -10,20 +10,14 @@ from pydantic import Field
 from reid_core import Settings
 from reid_core.config import Count, NonNegative as Weight, Positive as Rate
 
-Guidance = Literal["texture", "pose", "pngan", "input"]
-"""What the decoder regresses: the texture, the person in one pose from the front by SAN-PG or, as
-PN-GAN's images, by the user, or the input."""
-
-Skips = Literal["none", "unet"]
-"""Whether the decoder sees the encoder's shallower maps."""
-
 
 class DecoderSettings(Settings):
     """What the decoder is and regresses; SAN and SAN-PG share it."""
 
-    guide: Guidance = "texture"
-    """What is regressed (table 2)."""
-    skips: Skips = "none"
+    guide: Literal["texture", "pose", "pngan", "input"] = "texture"
+    """What is regressed (table 2): the texture, the person in one pose from the front by SAN-PG or,
+    as PN-GAN's images, by the user, or the input."""
+    skips: Literal["none", "unet"] = "none"
     """``unet`` adds three of the encoder's maps, as the public code does."""
     width: Count | None = None
     """Channels behind the decoder's first layer; none takes a quarter of the encoder's map's, 64 to
