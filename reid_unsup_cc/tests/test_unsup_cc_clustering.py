@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from reid_core import DataError
 from reid_retrieval.clustering import dbscan, with_singletons
 from reid_retrieval.distances import jaccard_distances
-from reid_unsup_cc.clustering import Clusters, find_clusters, whitened
+from reid_retrieval.pseudo_identities import PseudoIdentities
+from reid_unsup_cc.clustering import find_clusters, whitened
 from reid_unsup_cc.quality import Truth, agreement, describe, recall
 from reid_unsup_cc.settings import ClusteringSettings
 
@@ -28,9 +29,9 @@ def circle() -> NDArray[np.float32]:
 
 def found(
     features: NDArray[np.float32], least: int = 2, said: list[str] | None = None, **settings: Any
-) -> Clusters:
+) -> PseudoIdentities:
     wanted = ClusteringSettings(**{"k1": 4, "k2": 2, **settings})
-    return find_clusters(features, wanted, least, (said if said is not None else []).append)
+    return find_clusters(features, wanted, least, (said if said is not None else []).append)[1]
 
 
 @pytest.mark.parametrize("eps", [0.2, 0.3, 0.4, 0.5, 0.6])
@@ -38,7 +39,6 @@ def test_worked_clusters(eps: float) -> None:
     said: list[str] = []
     clusters = found(circle(), said=said, eps=eps)
     assert clusters.labels.tolist() == [*BLOCKS, -1]
-    assert clusters.found.tolist() == [*BLOCKS, -1]
     assert (clusters.eps, said) == (eps, [])
 
 
@@ -47,9 +47,10 @@ def test_at_two_thirds_the_last_one_joins() -> None:
 
 
 def test_outliers_can_be_clusters_of_their_own() -> None:
-    clusters = found(circle(), outliers="singletons")
-    assert clusters.labels.tolist() == [*BLOCKS, 3]
-    assert clusters.found.tolist() == [*BLOCKS, -1]
+    settings = ClusteringSettings(k1=4, k2=2, outliers="singletons")
+    identities, clusters = find_clusters(circle(), settings, 2)
+    assert identities.tolist() == [*BLOCKS, 3]
+    assert clusters.labels.tolist() == [*BLOCKS, -1]
     assert describe(clusters, 0, None).clusters == 3, "reports are of what was found"
     assert with_singletons(np.array([-1, 0, -1, 0])).tolist() == [1, 0, 2, 0]
 
@@ -223,7 +224,7 @@ def test_whitened_features_find_people_across_cameras() -> None:
     features = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     truth = Truth(people, cameras, people)
     plain, white = (
-        recall(found(f, k1=12, k2=3).found, truth) for f in (features, whitened(features, cameras))
+        recall(found(f, k1=12, k2=3).labels, truth) for f in (features, whitened(features, cameras))
     )
     assert (plain.cameras, plain.same_clothes) == (1, 0)
     assert (white.cameras, white.same_clothes) == (2, 1)
@@ -231,7 +232,7 @@ def test_whitened_features_find_people_across_cameras() -> None:
 
 def test_an_epoch_in_one_line() -> None:
     labels = np.array([0, 0, 0, 1, 1, -1])
-    clusters = Clusters(labels, labels, 0.4)
+    clusters = PseudoIdentities(labels, 0.4, 2)
     report = describe(clusters, 2, None)
     assert report.line() == (
         "epoch 3: 2 clusters of 2 to 3 images (median 2.5), 1 of 6 images in none"
@@ -243,7 +244,7 @@ def test_an_epoch_in_one_line() -> None:
         "purity 0.800; 2.00 cameras per cluster; of a person's pairs it holds 50.0 % in the same "
         "clothes at two cameras and 25.0 % in other clothes"
     )
-    assert known.to_json()["agreement"]["purity"] == pytest.approx(0.8)
-    assert known.to_json()["recall"]["same_clothes"] == 0.5
+    assert known.agreement.purity == pytest.approx(0.8)
+    assert known.recall.same_clothes == 0.5
     unknown = describe(clusters, 2, columns([5, 5, 6, 6, 6, 6], [0] * 6, [-1] * 6))
     assert unknown.line().endswith("purity 0.800; 1.00 cameras per cluster")

@@ -8,16 +8,10 @@ from torch import nn
 
 from reid_core.contract.fields import GARMENT_CLASSES
 from reid_unsup_cc.dressing import CLOTHING
-from reid_unsup_cc.pise import (
-    PAPER_JOINTS,
-    PAPER_WIDTH,
-    PISE,
-    changed,
-    one_hot,
-    padded,
-)
+from reid_unsup_cc.pise import PISE, changed, one_hot, padded
 from reid_unsup_cc.pise_blocks import (
     Codes,
+    MapEncoder,
     RegionFusion,
     exchange,
     normalise_regions,
@@ -34,7 +28,10 @@ def count(module: nn.Module) -> int:
 
 @pytest.fixture(scope="module")
 def published() -> PISE:
-    return PISE(PAPER_WIDTH, PAPER_JOINTS, norm="instance", keep=False, flat=False)
+    network = PISE(64, norm="instance", keep=False, flat=False)
+    # It reads maps of 18 joints beside the garments of both poses and the image.
+    network.structure = MapEncoder(2 * CLASSES + 18 + 3, 64, "instance", gated=True)
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -67,18 +64,19 @@ def test_every_part_has_the_published_number_of_parameters(published: PISE) -> N
 
 
 def test_what_differs_from_the_published_model_has_no_parameters(published: PISE) -> None:
-    ours = PISE(PAPER_WIDTH, PAPER_JOINTS, norm="sample", keep=True, flat=True)
+    ours = PISE(64, norm="sample", keep=True, flat=True)
+    ours.structure = published.structure
     assert count(ours) == count(published)
-    assert count(PISE(PAPER_WIDTH)) == 23_379_441, "without joints, as in the paper's recipes"
+    assert count(PISE(64)) == 23_379_441, "without joints, as in the paper's recipes"
 
 
-def test_the_published_model_s_shapes(published: PISE) -> None:
+def test_the_published_model_s_shapes() -> None:
     images, garments = people(1, (256, 256))
-    pose = torch.rand(1, PAPER_JOINTS, 256, 256)
+    network = PISE(64, norm="instance", keep=False, flat=False)
     with torch.inference_mode():
-        codes = published.codes(images, garments)
+        codes = network.codes(images, garments)
         assert (codes.rows.shape, codes.present.shape) == ((1, 9, 256), (1, 8))
-        painted = published.paint(images, garments, codes, pose)
+        painted = network.paint(images, garments, codes)
     assert painted.shape == (1, 3, 256, 256)
     assert 0 <= painted.min() < painted.max() <= 1
 
@@ -277,22 +275,6 @@ def test_padding_repeats_pixels_and_adds_background() -> None:
     assert torch.equal(larger[:, :, 20:], images[:, :, -1:].expand(1, 3, 12, 16))
     assert (labels[:, 20:] == 0).all()
     assert (labels[:, :20] == UPPER).all()
-
-
-def test_joints_are_seen_and_none_means_none_visible() -> None:
-    torch.manual_seed(0)
-    network = PISE(2, joints=2)
-    batch = (*people(1, (40, 32)), *people(1, (40, 32)))
-    blank = network(*batch, pose=torch.zeros(1, 2, 40, 32))
-    assert torch.equal(blank, network(*batch))
-    pose = torch.zeros(1, 2, 40, 32)
-    pose[0, 1, 10, 10] = 1
-    assert not torch.equal(blank, network(*batch, pose=pose))
-
-
-def test_other_joints_are_refused(network: PISE) -> None:
-    with pytest.raises(ValueError, match="18 maps of joints for a network of 0"):
-        network(*people(1), *people(1), pose=torch.zeros(1, 18, 64, 32))
 
 
 def test_colours_survive_unless_instances_are_normalised() -> None:

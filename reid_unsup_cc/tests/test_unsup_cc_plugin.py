@@ -239,13 +239,6 @@ def test_another_plugin_s_identities_and_memories_go_with_the_constraint(reid_ca
     assert trainer.assembly.plugins["unsup_cc"].report is None  # type: ignore[attr-defined]
 
 
-def test_generalised_mean_takes_the_embedding(reid_cache: Path) -> None:
-    trainer = Recorder(unsup_cc(reid_cache, settings={"pooling": "gem"}))
-    trainer.train_epoch()
-    assert list(trainer.assembly.model.criteria) == ["unsup_cc/global"]
-    assert "main:unsup_cc/global/contrast" in trainer.trace[-1]
-
-
 def test_a_run_reports_clusters_and_draws_outfits(reid_cache: Path, tmp_path: Path) -> None:
     assembly = unsup_cc(reid_cache, folder=tmp_path)
     trainer = Recorder(assembly)

@@ -107,7 +107,6 @@ PAPER: dict[str, Any] = {
     "constraint_weight": 0.3,
     "constraint_space": "unit_tau",
     "start": "core",
-    "pooling": "core",
     # PISE's own training: nothing of it is in the paper.
     "pise.width": 64,
     "pise.norm": "sample",
@@ -193,7 +192,7 @@ SAID = {
     *("augment.grayscale", "augment.blur", "model.importer", "model.dim", "optim.betas"),
     *("optim.new_layers_scale", "optim.clip_norm", "evaluation.every", "evaluation.embed"),
     *("evaluation.select_by", "evaluation.weights", "evaluation.vector", "clustering.background"),
-    *("clustering.cameras", "synthesis.online", "synthesis.background", "start", "pooling"),
+    *("clustering.cameras", "synthesis.online", "synthesis.background", "start"),
     # Of the stage that trains PISE.
     *("pise.iterations", "pise.batch", "pise.lr"),
 }

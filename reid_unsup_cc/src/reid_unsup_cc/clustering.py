@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid_core import DataError
 from reid_retrieval.clustering import with_singletons
-from reid_retrieval.pseudo_identities import advice, cluster_at_least
+from reid_retrieval.pseudo_identities import PseudoIdentities, advice, cluster_at_least
 from reid_unsup_cc.settings import ClusteringSettings
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """An epoch's clusters.
-
-    Args:
-        labels: int64 ``N``, ``0 .. n-1``; -1 for images that are left out.
-        found: int64 ``N``, what DBSCAN found: -1 for all outliers, whatever became of them.
-        eps: what they were found with.
-    """
-
-    labels: NDArray[np.int64]
-    found: NDArray[np.int64]
-    eps: float
 
 
 def find_clusters(
@@ -35,7 +19,7 @@ def find_clusters(
     least: int,
     say: Callable[[str], None] = print,
     section: str = "unsup_cc.clustering",
-) -> Clusters:
+) -> tuple[NDArray[np.int64], PseudoIdentities]:
     """Cluster images by their features.
 
     Args:
@@ -45,6 +29,10 @@ def find_clusters(
             with a single one nothing contrasted.
         say: prints one line, where another eps than the wanted one had to be taken.
         section: how the settings are called, for messages.
+
+    Returns:
+        The epoch's identities, int64 ``N``, ``0 .. n-1``, -1 for images that are left out; and what
+        was found, in which all outliers are -1, whatever became of them.
 
     Raises:
         DataError: too few clusters, and ``settings.stuck`` says to stop, or no eps gives enough;
@@ -71,8 +59,7 @@ def find_clusters(
     if found.trouble:
         say(found.trouble)
     alone = settings.outliers == "singletons"
-    labels = with_singletons(found.labels) if alone else found.labels
-    return Clusters(labels, found.labels, found.eps)
+    return with_singletons(found.labels) if alone else found.labels, found
 
 
 def whitened(features: NDArray[np.float32], cameras: NDArray[np.int64]) -> NDArray[np.float32]:

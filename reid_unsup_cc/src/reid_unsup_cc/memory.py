@@ -146,15 +146,10 @@ class ClusterMemory(IdentityCriterion):
             self.instances = _averaged(self.instances, unit, places, settings)
             return
         if len(self.average):
-            self.average = self._average(unit, labels)
+            move = _moved_one_by_one if settings.average == "sequential" else _averaged
+            self.average = move(self.average, unit, labels, settings)
         if len(self.hard):
             self._move_hard(unit, labels)
-
-    def _average(self, unit: Tensor, labels: Tensor) -> Tensor:
-        settings, memory = self.settings, self.average
-        if settings.average == "sequential":
-            return _moved_one_by_one(memory, unit, labels, settings.momentum, settings.renormalise)
-        return _averaged(memory, unit, labels, settings)
 
     def _move_hard(self, unit: Tensor, labels: Tensor) -> None:
         settings, memory = self.settings, self.hard
@@ -226,12 +221,12 @@ def _moved(memory: Tensor, towards: Tensor, present: Tensor, settings: MemorySet
 
 
 def _moved_one_by_one(
-    memory: Tensor, vectors: Tensor, places: Tensor, momentum: float, renormalise: bool
+    memory: Tensor, vectors: Tensor, places: Tensor, settings: MemorySettings
 ) -> Tensor:
     """Move a memory towards one vector after the other; a place of ``-1`` moves nothing."""
     longer = torch.cat([memory, memory.new_zeros(1, memory.shape[1])])
     slots = torch.where(places >= 0, places, len(memory))
     for slot, vector in zip(slots[:, None], vectors[:, None], strict=True):
-        moved = momentum * longer.index_select(0, slot) + (1 - momentum) * vector
-        longer.index_copy_(0, slot, F.normalize(moved, dim=1) if renormalise else moved)
+        moved = _moved(longer.index_select(0, slot), vector, slot >= 0, settings)
+        longer.index_copy_(0, slot, moved)
     return longer[: len(memory)]

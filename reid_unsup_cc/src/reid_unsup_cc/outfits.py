@@ -91,60 +91,45 @@ def wardrobe_of(
     return Wardrobe(Relocated(dresser, synthesis.background), pool, synthesis, size, ctx.device)
 
 
-class Outfits(Sequence[NDArray[np.uint8]]):
-    """Synthetic images of many samples, made while they are gone through.
+def outfits_of(
+    wardrobe: Wardrobe, source: Source, samples: Sequence[Sample]
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the synthetic images of samples, uint8 ``S 3 H W`` each, in the samples' order.
 
     Args:
         wardrobe: who dresses them, and in what.
         source: of the samples, with garment maps.
         samples: the images to dress.
     """
+    pool, count = wardrobe.pool, wardrobe.settings.outfits
+    rows = pool.chosen(wardrobe.settings.templates, count)
+    fixed = None if rows is None else pool.pictures(rows)
+    pending = iter(samples)
+    while group := list(islice(pending, max(1, _ROWS // count))):
+        people = [read_picture(source, sample) for sample in group]
+        templates = [
+            pool.pictures(pool.drawn_for(sample, count)) if fixed is None else fixed
+            for sample in group
+        ]
+        yield from _dressed(wardrobe, people, templates)
 
-    def __init__(self, wardrobe: Wardrobe, source: Source, samples: Sequence[Sample]) -> None:
-        self._wardrobe, self._source, self._samples = wardrobe, source, samples
 
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, place: int) -> NDArray[np.uint8]:  # type: ignore[override]
-        """Return the images of one sample, made anew."""
-        return next(self._made(self._samples[place : place + 1 or None]))
-
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        """Yield uint8 ``S 3 H W``, in the samples' order."""
-        return self._made(self._samples)
-
-    def _made(self, samples: Sequence[Sample]) -> Iterator[NDArray[np.uint8]]:
-        settings, pool = self._wardrobe.settings, self._wardrobe.pool
-        count = settings.outfits
-        rows = pool.chosen(settings.templates, count)
-        fixed = None if rows is None else pool.pictures(rows)
-        pending = iter(samples)
-        while group := list(islice(pending, max(1, _ROWS // count))):
-            people = [read_picture(self._source, sample) for sample in group]
-            templates = [
-                pool.pictures(pool.drawn_for(sample, count)) if fixed is None else fixed
-                for sample in group
-            ]
-            yield from self._dressed(people, templates)
-
-    @torch.inference_mode()
-    def _dressed(
-        self, people: Sequence[Picture], templates: Sequence[Sequence[Picture]]
-    ) -> list[NDArray[np.uint8]]:
-        """Dress people; those of one size go together."""
-        wardrobe, found = self._wardrobe, {}
-        sizes = [wardrobe.size or person.size for person in people]
-        for size in dict.fromkeys(sizes):
-            places = [place for place, own in enumerate(sizes) if own == size]
-            repeated = [people[p].resized(size) for p in places for _ in templates[p]]
-            wanted = [t.resized(size) for p in places for t in templates[p]]
-            arguments = (*stacked(repeated), *stacked(wanted))
-            made = wardrobe.dresser(*(tensor.to(wardrobe.device) for tensor in arguments))
-            pixels = (255 * made).round().clamp(0, 255).byte().cpu().numpy()
-            for place, images in zip(places, np.split(pixels, len(places)), strict=True):
-                found[place] = images
-        return [found[place] for place in range(len(people))]
+@torch.inference_mode()
+def _dressed(
+    wardrobe: Wardrobe, people: Sequence[Picture], templates: Sequence[Sequence[Picture]]
+) -> list[NDArray[np.uint8]]:
+    """Dress people; those of one size go together."""
+    found: dict[int, NDArray[np.uint8]] = {}
+    sizes = [wardrobe.size or person.size for person in people]
+    for size in dict.fromkeys(sizes):
+        places = [place for place, own in enumerate(sizes) if own == size]
+        repeated = [people[p].resized(size) for p in places for _ in templates[p]]
+        wanted = [t.resized(size) for p in places for t in templates[p]]
+        arguments = (*stacked(repeated), *stacked(wanted))
+        made = wardrobe.dresser(*(tensor.to(wardrobe.device) for tensor in arguments))
+        pixels = (255 * made).round().clamp(0, 255).byte().cpu().numpy()
+        found.update(zip(places, np.split(pixels, len(places)), strict=True))
+    return [found[place] for place in range(len(people))]
 
 
 class OnlineTemplates:

@@ -26,9 +26,6 @@ from reid_unsup_cc.pise_blocks import (
     region_means,
 )
 
-PAPER_WIDTH, PAPER_JOINTS = 64, 18
-"""Of the published model, which works at 256 x 256."""
-
 STRIDE = 16
 """Heights and widths are padded to its multiples."""
 
@@ -40,7 +37,6 @@ class PISE(nn.Module):
 
     Args:
         width: of all layers; the codes have ``4 * width`` numbers.
-        joints: maps of body joints that the structure encoder reads beside image and garments.
         norm: see `Norm`; the published model has ``instance``.
         keep: leave every pixel as it is whose clothing is not exchanged. The published model paints
             all of them.
@@ -51,19 +47,18 @@ class PISE(nn.Module):
     def __init__(
         self,
         width: int = 16,
-        joints: int = 0,
         norm: Norm = "sample",
         keep: bool = True,
         flat: bool = True,
     ) -> None:
         super().__init__()
         wide, classes = 4 * width, len(GARMENT_CLASSES)
-        self.joints, self.keep, self.flat = joints, keep, flat
+        self.keep, self.flat = keep, flat
         self.style = nn.Sequential(
             MapEncoder(3, width, norm, gated=False), nn.Conv2d(wide, wide, 1), nn.Tanh()
         )
         # Garments twice: of the pose that is shown, and of the one that is wanted.
-        self.structure = MapEncoder(2 * classes + joints + 3, width, norm, gated=True)
+        self.structure = MapEncoder(2 * classes + 3, width, norm, gated=True)
         self.fusion = RegionFusion(wide, classes)
         self.refine = Residual(wide, norm)
         self.decoder = Decoder(width, norm)
@@ -76,18 +71,11 @@ class PISE(nn.Module):
         garments: Tensor,
         template_images: Tensor,
         template_garments: Tensor,
-        pose: Tensor | None = None,
     ) -> Tensor:
-        """Return the people of ``images`` in the templates' clothing; see `Dresser.__call__`.
-
-        Args:
-            images, garments, template_images, template_garments: as of a `Dresser`.
-            pose: maps of the ``joints`` that the network was made for, ``B J H W``; None has none
-                visible.
-        """
+        """Return the people of ``images`` in the templates' clothing; see `Dresser.__call__`."""
         own = self.codes(images, garments)
         other = self.codes(template_images, template_garments)
-        painted = self.paint(images, garments, exchange(own, other, CLOTHING), pose)
+        painted = self.paint(images, garments, exchange(own, other, CLOTHING))
         painted = painted.clamp(0, 1)
         if not self.keep:
             return painted
@@ -103,23 +91,12 @@ class PISE(nn.Module):
         colours = region_means(centred, one_hot(garments))
         return Codes(torch.cat([codes.rows, colours.rows], 2), codes.present)
 
-    def paint(
-        self, images: Tensor, garments: Tensor, codes: Codes, pose: Tensor | None = None
-    ) -> Tensor:
-        """Return the images with every region painted after its code, float32, about 0 .. 1.
-
-        Raises:
-            ValueError: other maps of joints than the network was made for.
-        """
-        if pose is not None and pose.shape[1] != self.joints:
-            raise ValueError(f"{pose.shape[1]} maps of joints for a network of {self.joints}")
+    def paint(self, images: Tensor, garments: Tensor, codes: Codes) -> Tensor:
+        """Return the images with every region painted after its code, float32, about 0 .. 1."""
         height, width = garments.shape[1:]
         images, garments = padded(images, garments)
         shown = one_hot(garments).to(images.dtype)
-        inputs = [shown, shown, 2 * images - 1]
-        if self.joints:
-            inputs.insert(2, self._joint_maps(pose, images))
-        maps = self.structure(torch.cat(inputs, 1))
+        maps = self.structure(torch.cat([shown, shown, 2 * images - 1], 1))
         used = codes.used()
         wide = len(self.fusion.own.weight)
         maps = self.fusion(maps, used[:, :, :wide], self._regions(garments))
@@ -128,13 +105,6 @@ class PISE(nn.Module):
             colours = used[:, :, wide:].float()
             painted = painted + torch.einsum("bkc,bkhw->bchw", colours, shown.float())
         return ((painted + 1) / 2)[:, :, :height, :width]
-
-    def _joint_maps(self, pose: Tensor | None, images: Tensor) -> Tensor:
-        height, width = images.shape[2:]
-        if pose is None:
-            return images.new_zeros(len(images), self.joints, height, width)
-        below, right = height - pose.shape[2], width - pose.shape[3]
-        return F.pad(pose.to(images.dtype), (0, right, 0, below))
 
     def _regions(self, garments: Tensor) -> Tensor:
         height, width = (length // CODE_STRIDE for length in garments.shape[1:])

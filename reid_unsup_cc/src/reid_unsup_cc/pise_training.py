@@ -34,6 +34,7 @@ from reid_core.config import (
     ModelSection,
     OptimSection,
     Positive,
+    Probability,
 )
 from reid_unsup_cc.pise import PISE
 from reid_unsup_cc.pise_losses import Lesson, mean_error
@@ -57,8 +58,6 @@ FIELDS = (
 """What a sample carries: its garment map, somebody else's image and garment map, and itself in
 their outfit, again with the garment map."""
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
 
 class NetworkSettings(Settings):
     """What the network is, and what its loss weighs."""
@@ -73,7 +72,7 @@ class NetworkSettings(Settings):
     flat: bool = True
     """Paint the difference from the mean colours of regions; otherwise colours themselves, as the
     published model does."""
-    reconstruction: Share = 0.25
+    reconstruction: Probability = 0.25
     """Share of a batch in which everybody is their own template."""
     elsewhere: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     """Weight of a pixel outside clothing, where one of clothing weighs 1."""

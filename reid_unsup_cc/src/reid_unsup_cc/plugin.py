@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_core import (
-    ENCODER_MAP,
     Batch,
     Branch,
     ConfigError,
@@ -46,15 +46,14 @@ from reid_unsup_cc.divergence import log_distributions, self_identity
 from reid_unsup_cc.memory import ClusterMemory
 from reid_unsup_cc.outfits import (
     OnlineTemplates,
-    Outfits,
     cached_outfits,
     joined_outfits,
     outfits_key,
+    outfits_of,
     template_source,
     wardrobe_of,
 )
 from reid_unsup_cc.pise_training import pise_stage
-from reid_unsup_cc.pooling import GeneralisedMean
 from reid_unsup_cc.quality import ClusterReport, describe, truth_of
 from reid_unsup_cc.settings import UnsupCCSettings
 from reid_unsup_cc.start import dressed_start
@@ -72,25 +71,17 @@ class UnsupCC(Plugin):
 
     Settings = UnsupCCSettings
     settings: UnsupCCSettings
+    claims = ("labels:pid", "identity")
+
+    report: ClusterReport | None = None
+    """The clusters of the last epoch that has begun, in numbers."""
+    _online: OnlineTemplates | None = None
 
     @property
     def defaults(self) -> Mapping[str, Any]:  # type: ignore[override]
         """Camera labels would be supervision; and clusters of random features have no meaning."""
         start = "contrastive" if self.settings.start == "core" else "random"
         return {"data.sampler": "pk", "model.start": start}
-
-    def __init__(self, name: str, settings: UnsupCCSettings | None = None) -> None:
-        super().__init__(name, settings)
-        self._run: RunContext | None = None
-        self.report: ClusterReport | None = None
-        """The clusters of the last epoch that has begun, in numbers."""
-        self._online: OnlineTemplates | None = None
-
-    @property
-    def claims(self) -> Sequence[str]:  # type: ignore[override]
-        """Identities and their supervision; the embedding, where it is pooled by `gem`."""
-        gem = ("embedding",) if self.settings.pooling == "gem" else ()
-        return ("labels:pid", "identity", *gem)
 
     @property
     def needs(self) -> Sequence[Need]:  # type: ignore[override]
@@ -158,7 +149,6 @@ class UnsupCC(Plugin):
     @hookimpl
     def reid_pseudo_labels(self, ctx: RunContext) -> Sequence[Labeler]:
         """Offer identities at every epoch's start, and once the images in other clothes."""
-        self._run = ctx
         identities = Labeler(FieldSpec("pid", FieldKind.SCALAR), self._cluster, when="epoch")
         synthesis = self.settings.synthesis
         if synthesis.method == "none" or synthesis.online:
@@ -176,12 +166,12 @@ class UnsupCC(Plugin):
         data = labels.run.config.data
         least = data.batch_size // data.instances if data.sampler.startswith("pk") else 2
         section = f"{self.name}.clustering"
-        clusters = find_clusters(
+        identities, clusters = find_clusters(
             self._clustered(labels), self.settings.clustering, least, labels.run.say, section
         )
         self.report = describe(clusters, labels.epoch, truth_of(labels.source))
         labels.run.say(self.report.line())
-        return clusters.labels
+        return identities
 
     def _clustered(self, labels: LabelContext) -> NDArray[np.float32]:
         """Return the features that are clustered."""
@@ -209,8 +199,7 @@ class UnsupCC(Plugin):
 
     @hookimpl
     def reid_auxiliary_branches(self, ctx: RunContext, taps: Mapping[str, Tap]) -> list[Branch]:
-        """Pool by the generalised mean where asked; prepare synthesis in every step."""
-        branches = []
+        """Add none; prepare synthesis in every step."""
         synthesis = self.settings.synthesis
         if synthesis.online and synthesis.method != "none":
             # All that every step needs, the dresser's training included.
@@ -218,14 +207,7 @@ class UnsupCC(Plugin):
             made = None if stage is None else ctx.stage(stage)
             wardrobe = wardrobe_of(ctx, self.name, self.settings, made)
             self._online = OnlineTemplates(wardrobe, ctx.image_size)
-        if self.settings.pooling == "gem" and ctx.owns(self.name, "embedding"):
-            pooled, model = self.own("pooled"), ctx.config.model
-            embedding = Embedding(self.own("global"), pooled, neck=model.neck, dim=model.dim)
-            pool = self.own("pool")
-            branches.append(
-                Branch(pool, GeneralisedMean(), (ENCODER_MAP,), (pooled,), (embedding,))
-            )
-        return branches
+        return []
 
     # Other clothes -------------------------------------------------------------------------------
 
@@ -233,9 +215,9 @@ class UnsupCC(Plugin):
         """Return the stage that trains the dresser, where it is a network."""
         return pise_stage(self.settings.pise) if self.settings.synthesis.method == "pise" else None
 
-    def _dress(self, labels: LabelContext) -> Outfits:
+    def _dress(self, labels: LabelContext) -> Iterator[NDArray[np.uint8]]:
         wardrobe = wardrobe_of(labels.run, self.name, self.settings, labels.stage)
-        return Outfits(wardrobe, labels.source, labels.samples)
+        return outfits_of(wardrobe, labels.source, labels.samples)
 
     def _blank(self, labels: LabelContext) -> list[NDArray[np.uint8]]:
         """Return as many images of nothing as there will be outfits, for every image asked for."""
@@ -304,21 +286,21 @@ class UnsupCC(Plugin):
     # Reports -------------------------------------------------------------------------------------
 
     @hookimpl
-    def reid_observe(self, event: Event) -> None:
+    def reid_observe(self, event: Event, ctx: RunContext) -> None:
         """Leave ``<plugin>/outfits.png`` and, for every epoch, a line in ``clusters.jsonl``."""
-        if self._run is None or self._run.folder is None:
+        if ctx.folder is None:
             return
 
-        run, folder = self._run, self._run.folder / self.name
+        folder = ctx.folder / self.name
         if isinstance(event, RunBegan):
-            run.say(reporting.supervision(self.name, self.settings, run.config))
+            ctx.say(reporting.supervision(self.name, self.settings, ctx.config))
             if self._online is not None:
                 wardrobe = self._online.wardrobe
-                reporting.draw_dressed(run.main, wardrobe, folder / "outfits.png")
+                reporting.draw_dressed(ctx.main, wardrobe, folder / "outfits.png")
             elif self.settings.synthesis.method != "none":
-                reporting.draw_stored(run.main, self.own("outfits"), folder / "outfits.png")
+                reporting.draw_stored(ctx.main, self.own("outfits"), folder / "outfits.png")
         elif isinstance(event, EpochEnded) and self.report is not None:
-            agreed = reporting.agreements(self._criteria(run))
+            agreed = reporting.agreements(self._criteria(ctx))
             where = {"epoch": event.epoch, "iteration": event.iteration}
-            line = {**where, **self.report.to_json(), "hardest_by_cosine": agreed}
+            line = {**where, **asdict(self.report), "hardest_by_cosine": agreed}
             append_json(folder / "clusters.jsonl", line)

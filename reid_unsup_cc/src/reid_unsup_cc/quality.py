@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid_core import Source
 from reid_retrieval.clustering import with_singletons
-from reid_unsup_cc.clustering import Clusters
+from reid_retrieval.pseudo_identities import PseudoIdentities
 
 Labels = NDArray[np.int64]
 
@@ -89,10 +88,6 @@ class ClusterReport:
     agreement: Agreement | None
     recall: Recall | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return asdict(self)
-
     def line(self) -> str:
         """Return it as one line for the user."""
         text = (
@@ -128,7 +123,7 @@ def truth_of(source: Source) -> Truth | None:
     return truth if source.identities and bool((truth.people >= 0).all()) else None
 
 
-def describe(clusters: Clusters, epoch: int, truth: Truth | None) -> ClusterReport:
+def describe(clusters: PseudoIdentities, epoch: int, truth: Truth | None) -> ClusterReport:
     """Return clusters in numbers.
 
     Args:
@@ -136,7 +131,7 @@ def describe(clusters: Clusters, epoch: int, truth: Truth | None) -> ClusterRepo
         epoch: 0-based.
         truth: of the same images, or None.
     """
-    labels = clusters.found
+    labels = clusters.labels
     sizes = np.bincount(labels[labels >= 0])
     return ClusterReport(
         epoch,

@@ -12,7 +12,7 @@ from PIL import Image
 from reid_core import RunConfig, Sample, Source, evenly, image_sheet
 from reid_core.data.decoding import read_field
 from reid_unsup_cc.memory import ClusterMemory
-from reid_unsup_cc.outfits import Outfits, Wardrobe
+from reid_unsup_cc.outfits import Wardrobe, outfits_of
 from reid_unsup_cc.settings import UnsupCCSettings
 from reid_unsup_cc.templates import read_picture
 
@@ -59,7 +59,7 @@ def agreements(criteria: Mapping[str, ClusterMemory]) -> dict[str, float]:
 def draw_dressed(source: Source, wardrobe: Wardrobe, path: Path) -> Path:
     """Draw some of a source's people, dressed now, in what a wardrobe has for them."""
     samples = evenly(source.samples, _SHOWN)
-    return draw_outfits(_images(source, samples), Outfits(wardrobe, source, samples), path)
+    return draw_outfits(_images(source, samples), outfits_of(wardrobe, source, samples), path)
 
 
 def draw_stored(source: Source, field: str, path: Path) -> Path:

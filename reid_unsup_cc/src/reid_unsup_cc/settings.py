@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from reid_core import Settings
-from reid_core.config import Count, NonNegative as Weight, Positive
-from reid_unsup_cc.pise_training import PISESettings, Share
+from reid_core.config import Count, NonNegative as Weight, Positive, Probability as Share
+from reid_unsup_cc.pise_training import PISESettings
 
 Memories = Literal["both", "average", "hard", "instance"]
 Combination = Literal["mean", "union"]
@@ -106,6 +106,3 @@ class UnsupCCSettings(Settings):
     start: Literal["core", "outfits"] = "core"
     """How the encoder starts: as `model.start` says, or from contrastive pre-training in which an
     image's synthetic ones are its positives, too. The latter is not in the paper."""
-    pooling: Literal["core", "gem"] = "core"
-    """`model.pooling`, or generalised-mean pooling with a learned exponent in an embedding of the
-    plugin's own."""
