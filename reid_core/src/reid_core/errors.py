@@ -7,7 +7,7 @@ traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from reid_retrieval import errors as retrieval
@@ -22,6 +22,12 @@ def reason_of(error: BaseException, most: int | None = None) -> str:
         most: characters to keep.
     """
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """Return the first few of many names."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")
 
 
 class ReidError(Exception):

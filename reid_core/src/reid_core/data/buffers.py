@@ -13,9 +13,11 @@ from torch import Tensor
 
 from reid_core.contract.fields import FieldKind, FieldSpec
 from reid_core.contract.samples import Sample
-from reid_core.data.decoding import read_field
-from reid_core.data.geometry import Geometry, transform_field, transform_image, transform_labels
+from reid_core.data.decoding import origin_of, read_field
+from reid_core.data.geometry import Geometry, transform_field
 from reid_core.errors import DataError
+
+_RESIZED = (FieldKind.IMAGE, FieldKind.LABELS)
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,10 @@ class Column:
         """Take shape and dtype from one sample, for a network input of ``size``."""
         value = read_field(sample.fields[spec.name], spec)
         shape = value.shape
-        if spec.kind in (FieldKind.IMAGE, FieldKind.LABELS):
+        if spec.kind in _RESIZED:
             shape = (*shape[:-2], *size)
-        return cls(spec, shape, value.dtype, _origin(sample, spec))
+        example = origin_of(sample.fields[spec.name], str(sample.path))
+        return cls(spec, shape, value.dtype, example)
 
     def store(
         self,
@@ -56,23 +59,17 @@ class Column:
             DataError: it cannot be read, or differs in shape or dtype from the first sample's.
         """
         value = read_field(sample.fields[self.spec.name], self.spec)
-        resized = self.spec.kind in (FieldKind.IMAGE, FieldKind.LABELS)
         own, wanted = value.shape, self.shape
-        if resized:
+        if self.spec.kind in _RESIZED:
             own, wanted = own[:-2], wanted[:-2]
         if own != wanted or value.dtype != self.dtype:
+            where = origin_of(sample.fields[self.spec.name], str(sample.path))
             raise DataError(
-                f"{_origin(sample, self.spec)}: field '{self.spec.name}' has {value.dtype} of "
+                f"{where}: field '{self.spec.name}' has {value.dtype} of "
                 f"shape {value.shape}, but {self.example} has {self.dtype} of shape {self.shape}; "
                 "all samples of a source must agree"
             )
-        match self.spec.kind:
-            case FieldKind.IMAGE:
-                transform_image(value, geometry, out)
-            case FieldKind.LABELS:
-                transform_labels(value, geometry, out)
-            case _:
-                out[...] = transform_field(value, self.spec, image_size, geometry)
+        transform_field(value, self.spec, image_size, geometry, out)
 
 
 class Buffers:
@@ -117,10 +114,3 @@ class Buffers:
     def first(self, rows: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Return views of the first rows: the images and the fields."""
         return self._image[:rows], {name: t[:rows] for name, t in self._tensors.items()}
-
-
-def _origin(sample: Sample, spec: FieldSpec) -> str:
-    value = sample.fields[spec.name]
-    if isinstance(value, tuple):
-        return str(value[0]) if value else str(sample.path)
-    return str(sample.path) if isinstance(value, (int, float, np.ndarray)) else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -89,24 +90,17 @@ def clips_in_order(
         rank, world: which share of how many.
     """
     first, last = len(samples) * rank // world, len(samples) * (rank + 1) // world
-    most = max(1, batch_size // frames)
-    rows: list[int] = []
-    clips: list[Frames] = []
-    for row in range(first, last):
-        length = len(samples[row].images)
-        for begin in range(0, length, frames):
-            rows.append(row)
-            clips.append(np.arange(begin, begin + frames) % length)
-            if len(rows) == most:
-                yield _draw(rows, clips)
-                rows, clips = [], []
-    if rows:
-        yield _draw(rows, clips)
 
+    def all_clips() -> Iterator[tuple[int, Frames]]:
+        for row in range(first, last):
+            length = len(samples[row].images)
+            for begin in range(0, length, frames):
+                yield row, np.arange(begin, begin + frames) % length
 
-def _draw(rows: list[int], clips: list[Frames]) -> Draw:
-    chosen = np.array(rows, np.int64)
-    return Draw(chosen, chosen, np.stack(clips))
+    clips = all_clips()
+    while some := list(islice(clips, max(1, batch_size // frames))):
+        rows = np.array([row for row, _ in some], np.int64)
+        yield Draw(rows, rows, np.stack([clip for _, clip in some]))
 
 
 def frame_of(sample: Sample, frame: int, specs: Mapping[str, FieldSpec]) -> Sample:

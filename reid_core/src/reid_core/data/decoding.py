@@ -88,7 +88,7 @@ def read_field(value: FieldValue, spec: FieldSpec) -> NDArray[Any]:
     Raises:
         DataError: a file cannot be read, or the value does not fit the field's kind.
     """
-    where = _where(value, spec)
+    where = origin_of(value, f"field '{spec.name}'")
     match spec.kind:
         case FieldKind.IMAGE:
             array = _read_images(value, where)
@@ -117,6 +117,12 @@ def read_field(value: FieldValue, spec: FieldSpec) -> NDArray[Any]:
             if number.ndim != 0 or number.dtype.kind not in "fiub":
                 raise _misfit(where, "one number", number)
             return number.astype(np.float32 if number.dtype.kind == "f" else np.int64)
+
+
+def origin_of(value: FieldValue, otherwise: str) -> str:
+    """Return the file, or the first of several, that a value is read from, for messages."""
+    first = value[0] if isinstance(value, tuple) and value else value
+    return str(first) if isinstance(first, Path) else otherwise
 
 
 _NPY = Lock()
@@ -162,16 +168,6 @@ def _read_array(value: FieldValue, where: object) -> NDArray[Any]:
 
 def _channels_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels.transpose(2, 0, 1)
-
-
-def _where(value: FieldValue, spec: FieldSpec) -> str:
-    match value:
-        case Path():
-            return str(value)
-        case (Path() as first, *_):
-            return str(first)
-        case _:
-            return f"field '{spec.name}'"
 
 
 def _misfit(where: object, wanted: str, array: NDArray[Any]) -> DataError:

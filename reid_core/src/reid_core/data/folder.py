@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, TypeVar
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
 from reid_core.data.decoding import read_field
-from reid_core.data.sidecars import laid_out
-from reid_core.errors import DataError, did_you_mean
+from reid_core.data.sidecars import laid_out, side_car_files
+from reid_core.errors import DataError, did_you_mean, some
 
 if TYPE_CHECKING:
     from reid_core.contract.samples import FieldValue
@@ -53,14 +53,10 @@ _LITTER = re.compile(r"Thumbs\.db|\.DS_Store|\._.*|__MACOSX|desktop\.ini", re.IG
 
 _Key = TypeVar("_Key", int, tuple[int, int], tuple[int, str])
 
-_SHOWN = 3
-"""How many offending names a message lists."""
-
 
 @dataclass(frozen=True)
 class _Image:
     path: Path
-    name: str
     pid: int
     camera: tuple[int, str]
     outfit: int | None
@@ -111,11 +107,14 @@ def load_folder(request: DataRequest) -> DataSet:
     fields = _fields(root)
     for spec in fields:
         for split in SPLITS:
-            if (split == "train" and images[split]) or (
-                root / "fields" / spec.name / split
-            ).is_dir():
-                values = _side_cars(root, spec, split, images[split])
-                samples[split] = Source(split, samples[split]).with_field(spec, values).samples
+            folder = root / "fields" / spec.name / split
+            if (split == "train" and images[split]) or folder.is_dir():
+                source = Source(split, samples[split])
+                values: Sequence[FieldValue]
+                values = side_car_files(str(folder), folder, spec, source.samples)
+                if spec.kind is FieldKind.SCALAR:
+                    values = [read_field(file, spec).item() for file in values]
+                samples[split] = source.with_field(spec, values).samples
     tested = (*samples["query"], *samples["gallery"])
     known = {image.pid for image in images["train"]}
     shared = len({sample.pid for sample in tested if sample.pid in known})
@@ -175,11 +174,11 @@ def _scan(root: Path, split: str, pattern: re.Pattern[str], expected: str) -> li
         outfit = found.get("outfit")
         number = int(outfit) if outfit and outfit.isdecimal() else None
         camera = _camera(found.get("camera") or "")
-        images.append(_Image(folder / name, name.rpartition(".")[0], int(pid), camera, number))
+        images.append(_Image(folder / name, int(pid), camera, number))
     if strays:
         raise DataError(
             f"{folder}: {len(strays)} names do not fit {expected}.jpg|png with "
-            f"a pid of digits{' or -1' if split == 'gallery' else ''}: {_some(strays)}"
+            f"a pid of digits{' or -1' if split == 'gallery' else ''}: {some(strays)}"
         )
     return images
 
@@ -221,33 +220,3 @@ def _fields(root: Path) -> list[FieldSpec]:
             )
         specs.append(laid_out(SHARED_FIELDS[name], folder / name))
     return specs
-
-
-def _side_cars(root: Path, spec: FieldSpec, split: str, images: list[_Image]) -> list[FieldValue]:
-    """Return the value of a field for every image of a split."""
-    folder = root / "fields" / spec.name / split
-    present = set(_names(folder))
-    values: list[FieldValue] = []
-    missing = []
-    if len({image.name for image in images}) < len(images):
-        raise DataError(f"{root / split}: two images with one stem would share side-car files")
-    for image in images:
-        names = (f"{image.name}.png", f"{image.name}.npy")
-        name = next((n for n in names if n in present), None)
-        if name is None:
-            missing.append(image.name)
-        else:
-            values.append(folder / name)
-    if missing:
-        raise DataError(
-            f"{folder}: {len(missing)} of {len(images)} images have no side-car file "
-            f"(NAME.png or NAME.npy): {_some(missing)}"
-        )
-    if spec.kind is FieldKind.SCALAR:
-        return [read_field(value, spec).item() for value in values]
-    return values
-
-
-def _some(names: list[str]) -> str:
-    more = ", ..." if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -256,7 +256,11 @@ def transform_points(
 
 
 def transform_field(
-    value: NDArray[Any], spec: FieldSpec, image_size: tuple[int, int], geometry: Geometry
+    value: NDArray[Any],
+    spec: FieldSpec,
+    image_size: tuple[int, int],
+    geometry: Geometry,
+    out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """Apply a geometry to a field of any kind; what geometry leaves alone is returned as it is.
 
@@ -265,16 +269,18 @@ def transform_field(
         spec: the field.
         image_size: height and width of the stored image, which points refer to.
         geometry: what to do.
+        out: what to write to, of the result's shape.
     """
-    match spec.kind:
-        case FieldKind.IMAGE:
-            return transform_image(value, geometry)
-        case FieldKind.LABELS:
-            return transform_labels(value, geometry)
-        case FieldKind.POINTS:
-            return transform_points(value, image_size, geometry, spec.flip_pairs)
-        case FieldKind.FIXED | FieldKind.SCALAR:
-            return value
+    if spec.kind is FieldKind.IMAGE:
+        return transform_image(value, geometry, out)
+    if spec.kind is FieldKind.LABELS:
+        return transform_labels(value, geometry, out)
+    if spec.kind is FieldKind.POINTS:
+        value = transform_points(value, image_size, geometry, spec.flip_pairs)
+    if out is None:
+        return value
+    out[...] = value
+    return out
 
 
 def _axes(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

@@ -119,7 +119,6 @@ class BatchLoader:
         """
         pending = iter(draws)
         waiting: deque[_Filling] = deque()
-        used: list[Buffers] = []
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix=f"load-{self.source.name}")
         try:
             while True:
@@ -127,18 +126,17 @@ class BatchLoader:
                     waiting.append(self._start(pool, draw, epoch))
                 if not waiting:
                     return
-                filling = waiting.popleft()
-                used.append(filling.buffers)
-                yield self._finish(filling)
-                filling.buffers.mark_used()
-                self._free.append(used.pop())
+                yield self._finish(waiting[0])
+                self._set_free(waiting.popleft())
         finally:
             # Only when no thread writes any more may another `load` have the memory.
             pool.shutdown(wait=True, cancel_futures=True)
-            for buffers in used:
-                buffers.mark_used()
-            self._free.extend(used)
-            self._free.extend(filling.buffers for filling in waiting)
+            for filling in waiting:
+                self._set_free(filling)
+
+    def _set_free(self, filling: _Filling) -> None:
+        filling.buffers.mark_used()
+        self._free.append(filling.buffers)
 
     def _start(self, pool: ThreadPoolExecutor, draw: Draw, epoch: int) -> _Filling:
         frames = self._frames(draw, epoch)

@@ -72,17 +72,11 @@ class _MixedSampler(Sampler):
 
     def __init__(self, whole: Sampler, parts: Sequence[Sampler], counts: Rows, unit: int) -> None:
         notes = dict.fromkeys(note for part in parts for note in part.notes)
-        super().__init__(whole.batch_size, whole.seed, tuple(notes))
+        super().__init__(whole.batch_size, whole.seed, whole.batches, tuple(notes))
         self._whole, self._parts, self._counts, self._unit = whole, parts, counts, unit
 
-    def __len__(self) -> int:
-        return len(self._whole)
-
     def _draw(self, rng: np.random.Generator) -> Rows:
-        try:
-            batches = len(self)
-        except TypeError:
-            batches = len(self._whole._draw(rng))
+        batches = len(self._whole._draw(rng)) if self.batches is None else self.batches
         units, total = self.batch_size // self._unit, int(self._counts.sum())
         # One number decides how all sets of a batch are rounded, so that they sum up to it.
         turn = rng.integers(total, size=(batches, 1))

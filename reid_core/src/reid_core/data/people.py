@@ -30,9 +30,8 @@ def learnt_from(
         before: the same of the weights that the run starts from.
     """
     earlier = before or {}
-    names = {name for one in earlier.get("people", ()) for name in _all(one)}
     here = people_in(sample for source in sources.values() for sample in source.samples)
-    names |= {name for one in here for name in _all(one)}
+    names = {name for one in (*earlier.get("people", ()), *here) for name in _all(one)}
     return {
         "data": list(dict.fromkeys([*earlier.get("data", ()), *data])),
         "people": list(_in_ranges(names)),

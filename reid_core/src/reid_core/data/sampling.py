@@ -128,21 +128,27 @@ class Sampler(ABC):
     Args:
         batch_size: rows per batch.
         seed: the run's seed.
+        batches: those of one pass; None where passes differ.
         notes: one line each about data that this sampler cannot use as one might expect.
     """
 
-    def __init__(self, batch_size: int, seed: int, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, batch_size: int, seed: int, batches: int | None, notes: tuple[str, ...] = ()
+    ) -> None:
         self.batch_size = batch_size
         self.seed = seed
+        self.batches = batches
         self.notes = notes
 
     @abstractmethod
     def _draw(self, rng: np.random.Generator) -> Rows:
         """Return one pass over the data: int64 ``batches batch_size``."""
 
-    @abstractmethod
     def __len__(self) -> int:
         """Return the batches of one pass; raise TypeError where passes differ, see `count`."""
+        if self.batches is None:
+            raise TypeError("how many batches there are depends on the epoch: ask count(epoch)")
+        return self.batches
 
     def epoch(self, number: int, steps: int | None = None) -> Iterator[Rows]:
         """Yield the batches of an epoch.
@@ -167,10 +173,7 @@ class Sampler(ABC):
 
     def count(self, number: int) -> int:
         """Return how many batches one pass of an epoch has, by drawing it where need be."""
-        try:
-            return len(self)
-        except TypeError:
-            return len(self._pass(number, 0))
+        return len(self._pass(number, 0)) if self.batches is None else self.batches
 
     def _pass(self, number: int, repeat: int) -> Rows:
         return self._draw(np.random.default_rng([self.seed, number, repeat]))
@@ -252,26 +255,21 @@ class _PkSampler(Sampler):
             f"{few} of {len(identities)} identities have fewer than {instances} images; theirs are "
             "repeated within a batch"
         )
-        super().__init__(batch_size, seed, (note,) if few else ())
+        batches = None if epoch_by == "images" else len(identities) // wanted
+        super().__init__(batch_size, seed, batches, (note,) if few else ())
         self._identities = identities
         self._instances = instances
         self._per_batch = wanted
-        self._by_images = epoch_by == "images"
         self._cameras = cameras
-
-    def __len__(self) -> int:
-        if self._by_images:
-            raise TypeError("how many batches there are depends on the epoch: ask count(epoch)")
-        return len(self._identities) // self._per_batch
 
     def _draw(self, rng: np.random.Generator) -> Rows:
         sizes = np.ones(len(self._identities), dtype=np.int64)
-        if self._by_images:
+        if self.batches is None:
             sizes = np.maximum(1, self._identities.counts // self._instances)
         groups = self._groups(rng, sizes)
         first = np.cumsum(sizes) - sizes
-        if not self._by_images:
-            chosen = rng.permutation(len(sizes))[: len(self) * self._per_batch]
+        if self.batches is not None:
+            chosen = rng.permutation(len(sizes))[: self.batches * self._per_batch]
             return groups[chosen].reshape(-1, self.batch_size)
         taken = np.zeros_like(sizes)
         left = np.arange(len(sizes))
@@ -306,12 +304,9 @@ class _RandomSampler(Sampler):
                 f"sampler: a batch of {batch_size} cannot be drawn from {len(rows)} images; set "
                 f"batch_size to {len(rows) * copies} or less"
             )
-        super().__init__(batch_size, seed)
+        super().__init__(batch_size, seed, len(rows) * copies // batch_size)
         self._rows = rows
         self._copies = copies
-
-    def __len__(self) -> int:
-        return len(self._rows) * self._copies // self.batch_size
 
     def _draw(self, rng: np.random.Generator) -> Rows:
         chosen = rng.permutation(self._rows)[: len(self) * self.batch_size // self._copies]
@@ -332,11 +327,8 @@ class _PairSampler(Sampler):
             )
         single = int((identities.counts < 2).sum())
         note = f"{single} of {len(identities)} identities have one image; it is paired with itself"
-        super().__init__(batch_size, seed, (note,) if single else ())
-        self._pairs = anchors
-
-    def __len__(self) -> int:
-        return self._pairs // (self.batch_size // 2)
+        batches = anchors // (batch_size // 2)
+        super().__init__(batch_size, seed, batches, (note,) if single else ())
 
     def _draw(self, rng: np.random.Generator) -> Rows:
         groups = self._identities

@@ -13,14 +13,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.samples import DataSet, Sample, Source
 from reid_core.errors import ConfigError, DataError, did_you_mean
-
-if TYPE_CHECKING:
-    from reid_core.contract.samples import FieldValue
 
 _SUFFIXES: Mapping[FieldKind, tuple[str, ...]] = {
     # JPEG changes a label map's values along all edges.
@@ -69,6 +65,7 @@ class SideCars:
 
     def __init__(self, folder: Path, spec: FieldSpec, images: Mapping[Path, Name]) -> None:
         self._names = images
+        self._suffixes = _SUFFIXES[spec.kind]
         self._found: dict[Name, set[Path]] = {}
         self._owners: dict[Path, set[Name]] = {}
         whole: dict[Name, set[Path]] = {}
@@ -79,7 +76,7 @@ class SideCars:
                 ends.setdefault(name[start:], set()).add(name)
         self._twins = {name for name, paths in whole.items() if len(paths) > 1}
         for file in sorted(folder.rglob("*")):
-            if file.suffix.lower() not in _SUFFIXES[spec.kind]:
+            if file.suffix.lower() not in self._suffixes:
                 continue
             name = file.relative_to(folder).with_suffix("").parts
             owners = {name} if name in whole else ends.get(name) or _last_of(name, whole)
@@ -109,6 +106,34 @@ class SideCars:
             if reason:
                 unclear[reason] = None
         return files, list(unclear)
+
+    def all_of(self, where: str, samples: Sequence[Sample]) -> list[Path]:
+        """Return the file of every sample.
+
+        Args:
+            where: what named the folder, for messages.
+            samples: of the data set.
+
+        Raises:
+            DataError: images without a file (the first few and the count), or files that could
+                belong to several images.
+        """
+        files, unclear = self.of(samples)
+        if unclear:
+            more = f" (and {len(unclear) - 1} more)" if len(unclear) > 1 else ""
+            raise DataError(
+                f"{where}: {unclear[0]}{more}; name files by the images' folders, too, as "
+                "DIR/train/0001.png for train/0001.jpg"
+            )
+        found = [file for file in files if file is not None]
+        if len(found) < len(samples):
+            pairs = zip(samples, files, strict=True)
+            missing = ["/".join(self._names[one.path]) for one, file in pairs if file is None]
+            raise DataError(
+                f"{where}: {len(missing)} of {len(samples)} images have no file "
+                f"({', '.join(self._suffixes)}) there, first {', '.join(missing[:_SHOWN])}"
+            )
+        return found
 
     def _unclear(self, name: Name, found: Sequence[Path]) -> str | None:
         """Say why an image's file cannot be told, or None where it can."""
@@ -165,10 +190,10 @@ def with_field_folders(dataset: DataSet, folders: Mapping[str, Path]) -> tuple[D
         spec = laid_out(SHARED_FIELDS[name], folder)
         cars = SideCars(folder, spec, names)
         where = f"--field {name}={folder}"
-        values = _all_files(where, cars, dataset.train.samples, names, spec)
+        values = cars.all_of(where, dataset.train.samples)
         dataset = replace(dataset, train=dataset.train.with_field(spec, values))
-        dataset, note = _at_test(where, cars, dataset, spec)
-        notes += [note] if note else []
+        dataset, noted = _at_test(where, cars, dataset, spec)
+        notes += noted
     return dataset, notes
 
 
@@ -190,67 +215,35 @@ def side_car_files(
         DataError: images without a file (the first few and the count), or files that could belong
             to several images.
     """
-    names = _names(sample.path for sample in samples)
-    files = _all_files(where, SideCars(folder, spec, names), samples, names, spec)
-    return [Path(str(file)) for file in files]
-
-
-def _all_files(
-    where: str,
-    cars: SideCars,
-    samples: Sequence[Sample],
-    names: Mapping[Path, Name],
-    spec: FieldSpec,
-) -> list[FieldValue]:
-    files, unclear = cars.of(samples)
-    _refuse(where, unclear)
-    missing = [
-        "/".join(names[sample.path])
-        for sample, file in zip(samples, files, strict=True)
-        if file is None
-    ]
-    if missing:
-        raise DataError(
-            f"{where}: {len(missing)} of {len(samples)} images have no file "
-            f"({', '.join(_SUFFIXES[spec.kind])}) there, first {', '.join(missing[:_SHOWN])}"
-        )
-    return [file for file in files if file is not None]
+    cars = SideCars(folder, spec, _names(sample.path for sample in samples))
+    return cars.all_of(where, samples)
 
 
 def _at_test(
     where: str, cars: SideCars, dataset: DataSet, spec: FieldSpec
-) -> tuple[DataSet, str | None]:
+) -> tuple[DataSet, list[str]]:
     """Give query and gallery images the field where all have a file, and take it away otherwise."""
-    samples = (*dataset.query, *dataset.gallery)
-    if not samples:
-        return dataset, None
-    files, unclear = cars.of(samples)
-    missing = sum(file is None for file in files)
-    if not missing:
-        _refuse(where, unclear)
-        fields = {**dataset.query_fields, spec.name: spec}
-        whole = [file for file in files if file is not None]
-        found = Source("test", samples).with_field(spec, whole).samples
+    test = Source("test", (*dataset.query, *dataset.gallery), dataset.query_fields)
+    if not test.samples:
+        return dataset, []
+    missing = cars.of(test.samples)[0].count(None)
+    notes = []
+    if missing:
+        test = _without_field(test, spec.name)
+        notes = [
+            f"{where}: {missing} of {len(test)} test images have no file there, so test images "
+            f"carry no '{spec.name}'"
+        ]
     else:
-        fields = {n: one for n, one in dataset.query_fields.items() if n != spec.name}
-        found = tuple(
-            replace(sample, fields={n: v for n, v in sample.fields.items() if n != spec.name})
-            for sample in samples
-        )
-    query, gallery = found[: len(dataset.query)], found[len(dataset.query) :]
-    dataset = replace(dataset, query=query, gallery=gallery, query_fields=fields)
-    if not missing:
-        return dataset, None
-    return dataset, (
-        f"{where}: {missing} of {len(samples)} test images have no file there, so test images "
-        f"carry no '{spec.name}'"
+        test = test.with_field(spec, cars.all_of(where, test.samples))
+    query, gallery = test.samples[: len(dataset.query)], test.samples[len(dataset.query) :]
+    return replace(dataset, query=query, gallery=gallery, query_fields=test.fields), notes
+
+
+def _without_field(source: Source, name: str) -> Source:
+    samples = tuple(
+        replace(sample, fields={n: v for n, v in sample.fields.items() if n != name})
+        for sample in source.samples
     )
-
-
-def _refuse(where: str, unclear: Sequence[str]) -> None:
-    if unclear:
-        more = f" (and {len(unclear) - 1} more)" if len(unclear) > 1 else ""
-        raise DataError(
-            f"{where}: {unclear[0]}{more}; name files by the images' folders, too, as "
-            "DIR/train/0001.png for train/0001.jpg"
-        )
+    fields = {n: spec for n, spec in source.fields.items() if n != name}
+    return replace(source, samples=samples, fields=fields)

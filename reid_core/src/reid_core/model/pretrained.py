@@ -6,7 +6,7 @@ error that names it, but for what is known to be left aside (classifiers, heads,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from reid_core.errors import CheckpointError, ConfigError, did_you_mean
+from reid_core.errors import CheckpointError, ConfigError, did_you_mean, some
 from reid_core.model.layouts import PLAIN, Layout, layout_of, layouts
 from reid_core.moved import former_names
 from reid_core.weights import description_of, weights_file
 
 _COUNTER = "num_batches_tracked"
-_SHOWN = 3
 
 _FOLDERS = ("state_dict", "model", "model_state_dict", "net", "network")
 """Entries under which training programs keep a network's state."""
@@ -231,12 +230,6 @@ def _fault(value: Tensor, wanted: Tensor) -> str:
         kind = str(value.dtype).removeprefix("torch.")
         return f"is of {kind}, not of floating numbers: give the weights before quantisation"
     return "" if value.to(wanted.dtype).isfinite().all() else "is not finite (NaN or infinite)"
-
-
-def some(names: Iterable[str]) -> str:
-    """Return the first few of many names."""
-    listed = list(names)
-    return ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")
 
 
 def misfit(encoder: str, origin: str | Path, reason: str) -> ConfigError:
