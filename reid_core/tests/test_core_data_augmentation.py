@@ -22,6 +22,7 @@ from reid_core.data.augmentation import (
     normalise,
 )
 from reid_core.errors import ConfigError
+from reid_core.runs.resolve import resolve
 
 SIZE = (64, 32)
 CPU = torch.device("cpu")
@@ -260,10 +261,10 @@ def test_policies_draw_the_same_from_the_same_numbers() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"area": (0.5, 0.2)}, "erasing: area must be"),
-        ({"aspect": (0, 1)}, "erasing: aspect must be"),
+        ({"erasing_area": (0.5, 0.2)}, r"augment\.erasing_area.*must be \(low, high\)"),
+        ({"erasing_aspect": (0, 1)}, r"augment\.erasing_aspect"),
     ],
 )
 def test_wrong_ranges_are_refused(settings: dict[str, tuple[float, float]], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        ErasingPolicy(**settings)
+        resolve({"augment": settings})

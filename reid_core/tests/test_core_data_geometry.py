@@ -24,6 +24,7 @@ from reid_core.data.geometry import (
 )
 from reid_core.errors import ConfigError
 from reid_core.images import resize_image
+from reid_core.runs.resolve import resolve
 
 SIZE = (24, 12)
 QUICK = settings(max_examples=60, deadline=None)
@@ -221,5 +222,5 @@ def test_draw_covers_every_window_evenly() -> None:
 
 
 def test_two_crops_at_once_are_refused() -> None:
-    with pytest.raises(ConfigError, match="both ask for a random crop; set pad=0 or enlarge=1"):
-        GeometryPolicy(enlarge=1.125, pad=10)
+    with pytest.raises(ConfigError, match=r"both ask for a random crop; set augment\.pad to 0"):
+        resolve({"augment": {"enlarge": 1.125, "pad": 10}})

@@ -12,6 +12,7 @@ from reid_core.data.geometry import PARTIAL_NUMBERS, Geometry, GeometryPolicy, t
 from reid_core.data.loading import BatchLoader
 from reid_core.data.sampling import shard
 from reid_core.errors import ConfigError
+from reid_core.runs.resolve import resolve
 from reid_core.testing.tiny import tiny_assembly
 from reid_core.testing.toy.making import make_toy
 
@@ -102,10 +103,10 @@ def test_the_settings_reach_the_loader(reid_cache: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"partial_height": (0.0, 1.0)}, r"partial_height must be \(low, high\) within \(0, 1\]"),
-        ({"partial_width": (0.9, 0.5)}, r"partial_width must be \(low, high\)"),
+        ({"partial_height": (0.0, 1.0)}, r"augment\.partial_height"),
+        ({"partial_width": (0.9, 0.5)}, r"augment\.partial_width.*must be \(low, high\)"),
     ],
 )
 def test_a_wrong_part_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        GeometryPolicy(**settings)  # type: ignore[arg-type]
+        resolve({"augment": settings})

@@ -169,6 +169,22 @@ class AugmentSection(Section):
     blur: Probability = 0.0
     """Probability of a Gaussian blur."""
 
+    @field_validator("partial_height", "partial_width", "erasing_area", "erasing_aspect")
+    @classmethod
+    def _low_comes_first(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"must be (low, high), not {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> AugmentSection:
+        if self.pad and self.enlarge > 1:
+            raise ValueError(
+                f"pad = {self.pad} and enlarge = {self.enlarge} both ask for a random crop; set "
+                "augment.pad to 0 or augment.enlarge to 1"
+            )
+        return self
+
 
 class ModelSection(Section):
     """The encoder and the core's global embedding."""

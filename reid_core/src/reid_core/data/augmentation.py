@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD, Batch
-from reid_core.errors import ConfigError
 
 ERASING = "erasing"
 """Name in ``Batch.draws``: int64 ``B 4``: top, left, height, width of the erased rectangle."""
@@ -43,9 +42,6 @@ class ErasingPolicy:
         log_aspect: draw the logarithm of the aspect uniformly, as timm and torchvision do, instead
             of the aspect itself, as the paper's and most re-identification code does.
         fill: values written into the normalised image; 0 is ImageNet's mean colour.
-
-    Raises:
-        ConfigError: a range is none.
     """
 
     p: float = 0.5
@@ -56,12 +52,6 @@ class ErasingPolicy:
 
     NUMBERS = 3 + 2 * _TRIES
     """Uniform numbers per row that `draw` uses."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ConfigError(f"erasing: area must be (low, high) within (0, 1], not {self.area}")
-        if not 0 < self.aspect[0] <= self.aspect[1]:
-            raise ConfigError(f"erasing: aspect must be (low, high) above 0, not {self.aspect}")
 
     def draw(self, size: tuple[int, int], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
         """Draw one rectangle per row.

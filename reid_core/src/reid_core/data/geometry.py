@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.contract.fields import FieldKind, FieldSpec
-from reid_core.errors import ConfigError
 from reid_core.images import resize_image
 
 
@@ -26,6 +25,7 @@ class GeometryPolicy:
     Args:
         flip: probability of mirroring left and right.
         pad: pixels added on each side; a random window of the network's input size is cut out.
+            It excludes ``enlarge``.
         pad_mode: ``zero`` pads with black (before normalisation) and label 0; ``edge`` repeats the
             outermost pixels and their labels.
         enlarge: with probability ``enlarge_p`` the image is resized to this multiple of the input
@@ -36,9 +36,6 @@ class GeometryPolicy:
         partial_height, partial_width: smallest and largest share of the image that is kept. Of the
             height the upper end, the lower end or any place is kept, each in a third of the cases.
         partial_from: epoch before which images stay whole (fine-tuning on parts).
-
-    Raises:
-        ConfigError: a share is out of range, or both ``pad`` and ``enlarge`` ask for a crop.
     """
 
     flip: float = 0.5
@@ -50,19 +47,6 @@ class GeometryPolicy:
     partial_height: tuple[float, float] = (0.5, 1.0)
     partial_width: tuple[float, float] = (0.75, 1.0)
     partial_from: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("partial_height", "partial_width"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high <= 1:
-                raise ConfigError(
-                    f"geometry: {name} must be (low, high) within (0, 1], not {(low, high)}"
-                )
-        if self.pad and self.enlarge > 1:
-            raise ConfigError(
-                f"geometry: pad={self.pad} and enlarge={self.enlarge} both ask for a random crop; "
-                "set pad=0 or enlarge=1"
-            )
 
 
 GEOMETRY_NUMBERS = 4
@@ -112,15 +96,13 @@ class Geometry:
         resized = size
         if policy.enlarge > 1 and enlarge < policy.enlarge_p:
             resized = (round(height * policy.enlarge), round(width * policy.enlarge))
-        places = (
-            resized[0] - height + 2 * policy.pad + 1,
-            resized[1] - width + 2 * policy.pad + 1,
-        )
+        down *= resized[0] - height + 2 * policy.pad + 1
+        right *= resized[1] - width + 2 * policy.pad + 1
         return cls(
             size,
             resized,
-            top=int(down * places[0]) - policy.pad,
-            left=int(right * places[1]) - policy.pad,
+            top=int(down) - policy.pad,
+            left=int(right) - policy.pad,
             mirror=mirror < policy.flip,
             edge=policy.pad_mode == "edge",
         )
