@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
@@ -153,11 +152,7 @@ class Deployed(nn.Module):
 
     def program(self) -> torch.export.ExportedProgram:
         """Return it as a program of ``torch.export`` with its free axes."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.export.export(
-                self, self.arguments(2), dynamic_shapes=self.dynamic_shapes()
-            )
+        return torch.export.export(self, self.arguments(2), dynamic_shapes=self.dynamic_shapes())
 
     def arguments(self, rows: int) -> tuple[Tensor, ...]:
         """Return arguments for some images: noise, and of the rest what stands for unknown."""

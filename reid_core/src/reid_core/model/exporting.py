@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from reid_core.errors import ReidError
-from reid_core.images import resize_image
 from reid_core.model.deployed import KEY, Deployed, InputContract
 from reid_core.model.embedder import Embedder
+from reid_core.model.pictures import in_rows
 
 TOLERANCE = 1e-4
 """Largest difference allowed between features of torch and of the file, relative to the largest
@@ -81,7 +81,9 @@ def export_file(embedder: Embedder, path: Path, contract: InputContract | None =
     stated = contract.describe(embedder)
     model = Deployed(embedder, contract).eval()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        compute = _writer(path)(model, Path(folder) / path.name, stated)
+        with warnings.catch_warnings():  # of tracing and converting, about the network's own code
+            warnings.simplefilter("ignore")
+            compute = _writer(path)(model, Path(folder) / path.name, stated)
         differences, resizings = [], []
         for size in _BATCHES:
             images = (model.example(size, seed=1) * 255).round() / 255
@@ -123,10 +125,8 @@ def write_program(model: Deployed, path: Path, stated: str) -> Callable[..., Ten
         path: the ``.pt2`` to write.
         stated: the contract, which becomes the extra file ``reid.json``.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.export.save(model.program(), path, extra_files={f"{KEY}.json": stated})
-        compute: Callable[..., Tensor] = torch.export.load(path).module()
+    torch.export.save(model.program(), path, extra_files={f"{KEY}.json": stated})
+    compute: Callable[..., Tensor] = torch.export.load(path).module()
     return compute
 
 
@@ -150,5 +150,4 @@ def _relative(theirs: Tensor, ours: Tensor) -> float:
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Return images as training, evaluation and `Embedder.embed` resize them."""
     pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-    rows = [torch.tensor(resize_image(image.contiguous().numpy(), size)) for image in pixels]
-    return torch.stack(rows).permute(0, 3, 1, 2)
+    return torch.stack(list(in_rows(pixels.numpy(), size)))

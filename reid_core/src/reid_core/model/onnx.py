@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +29,11 @@ def write_onnx(model: Deployed, path: Path, stated: str) -> Callable[..., Tensor
     """
     import onnxruntime
 
-    with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript"):
-        warnings.simplefilter("ignore")
+    with ExitStack() as after:
+        for name in ("torch.onnx", "onnxscript"):  # which narrate every pass
+            logger = logging.getLogger(name)
+            after.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
         program = torch.onnx.export(
             model,
             model.arguments(2),
@@ -53,22 +56,6 @@ def write_onnx(model: Deployed, path: Path, stated: str) -> Callable[..., Tensor
         return torch.from_numpy(session.run(None, given)[0])
 
     return compute
-
-
-class _quiet:
-    """Silence loggers of the exporter, which narrate every pass."""
-
-    def __init__(self, *names: str) -> None:
-        self._loggers = [logging.getLogger(name) for name in names]
-
-    def __enter__(self) -> None:
-        self._levels = [logger.level for logger in self._loggers]
-        for logger in self._loggers:
-            logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *error: object) -> None:
-        for logger, level in zip(self._loggers, self._levels, strict=True):
-            logger.setLevel(level)
 
 
 if not TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,9 +21,7 @@ def write_openvino(model: Deployed, path: Path, stated: str) -> Callable[..., Te
     """
     import openvino
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        converted = openvino.convert_model(model.program())
+    converted = openvino.convert_model(model.program())
     for given, name in zip(converted.inputs, model.names(), strict=True):
         given.get_tensor().set_names({name})
     converted.outputs[0].get_tensor().set_names({"features"})
