@@ -94,7 +94,7 @@ def test_layouts_come_with_installed_distributions(
     state, path = resnet_state(), tmp_path / "weights.pth"
     torch.save({"ours": 1, "model": prefixed("our.", state)}, path)
     monkeypatch.setattr("reid_core.model.layouts.offered", lambda group, what: {})
-    with pytest.raises(ConfigError, match=r"\(there are: auto, plain; pip install reid-weights br"):
+    with pytest.raises(ConfigError, match=r"\(there are: auto, plain\); pip install reid-weights"):
         TimmEncoder("test_resnet", SIZE, pretrained=path, importer="ours")
     with pytest.raises(
         ConfigError, match=r"is missing .*; pip install reid-weights brings layouts"

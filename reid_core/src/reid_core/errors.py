@@ -7,7 +7,7 @@ traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from reid_retrieval import errors as retrieval
@@ -28,6 +28,11 @@ def some(names: Iterable[str], most: int = 3) -> str:
     """Return the first few of many names."""
     listed = list(names)
     return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")
+
+
+def with_choices(message: str, name: str, known: Collection[str]) -> str:
+    """Return a message about a wrong name, with the nearest right one and all that there are."""
+    return f"{message}{did_you_mean(name, known)} (there are: {', '.join(known) or 'none'})"
 
 
 class ReidError(Exception):

@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from reid_core.errors import CheckpointError, ConfigError, did_you_mean
+from reid_core.errors import CheckpointError, ConfigError, ReidError, did_you_mean
 
 WEIGHTS_GROUP = "reid.weights"
 """Group of the entry points of files."""
@@ -104,13 +104,7 @@ def embedder_file(given: str | PathLike[str]) -> Path:
         if path.suffix != ".safetensors":
             raise CheckpointError(f"{path} is no .safetensors file; pickles are not loaded")
         return path
-    shipped, name = shipped_weights(), path.as_posix()
-    if name in shipped:
-        return shipped[name]
-    raise CheckpointError(
-        f"there is no embedder: {path} is missing{did_you_mean(name, shipped)} "
-        f"(shipped: {_listed(shipped)})"
-    )
+    return _shipped(path, CheckpointError, f"there is no embedder: {path} is missing")
 
 
 def weights_file(given: Path) -> Path:
@@ -132,36 +126,39 @@ def weights_file(given: Path) -> Path:
         )
     if given.is_file():
         return given
+    missing = f"there are no pretrained weights at {given}, nor shipped ones of that name"
+    return _shipped(given, ConfigError, missing)
+
+
+def _shipped(given: Path, kind: type[ReidError], missing: str) -> Path:
+    """Return the file of the shipped weights of a name, or say what is missing."""
     shipped, name = shipped_weights(), given.as_posix()
-    if name in shipped:
-        if not shipped[name].is_file():
-            raise ConfigError(
-                f"the weights '{name}' are announced but {shipped[name]} is missing: "
-                "reinstall what ships them, pip install --force-reinstall reid-weights"
-            )
-        return shipped[name]
-    raise ConfigError(
-        f"there are no pretrained weights at {given}, nor shipped ones of that name"
-        f"{did_you_mean(name, shipped)} (shipped: {_listed(shipped)})"
-    )
-
-
-def _listed(shipped: Mapping[str, Path]) -> str:
-    return ", ".join(shipped) or "none; pip install reid-weights brings some"
+    if name not in shipped:
+        listed = ", ".join(shipped) or "none; pip install reid-weights brings some"
+        raise kind(f"{missing}{did_you_mean(name, shipped)} (shipped: {listed})")
+    if not shipped[name].is_file():
+        raise kind(
+            f"the weights '{name}' are announced but {shipped[name]} is missing: "
+            "reinstall what ships them, pip install --force-reinstall reid-weights"
+        )
+    return shipped[name]
 
 
 def description_of(weights: Path) -> dict[str, Any]:
     """Return the JSON beside a ``.safetensors`` file, or an empty one where there is none.
 
     Raises:
-        CheckpointError: the JSON is damaged, or its ``sha256`` is not that of the weights.
+        CheckpointError: the JSON cannot be read or is damaged, or its ``sha256`` is not that of
+            the weights.
     """
     path = weights.with_suffix(".json")
     if weights.suffix != ".safetensors" or not path.is_file():
         return {}
     try:
         found = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is truncated or corrupt: {error}") from None
     content: dict[str, Any] = found if isinstance(found, dict) else {}
     check_hash(weights, content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from reid_core.contract.words import check_names, check_word, words_of
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from reid_core.contract.stages import Stage, StageResult
 
     LabelMaker = Callable[["LabelContext"], Iterable[Any]]
-    Change = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+
+Change: TypeAlias = "Callable[[Tensor, Mapping[str, Tensor]], Tensor]"
 
 OF_SAMPLE = ("pid", "camid", "clothes", "path")
 """What a label may depend on beside the image and fields; ``path`` gives every file its own."""

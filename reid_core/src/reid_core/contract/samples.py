@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.words import check_names, check_word
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    FieldValue = Path | tuple[Path, ...] | int | float | np.ndarray[Any, Any]
-    """A side-car file (several for an image field with a leading axis), a number or an array; of a
-    tracklet's spatial field a tuple of them, one per frame."""
+FieldValue: TypeAlias = "Path | tuple[Path, ...] | int | float | np.ndarray[Any, Any]"
+"""A side-car file (several for an image field with a leading axis), a number or an array; of a
+tracklet's spatial field a tuple of them, one per frame."""
 
 
 @dataclass(frozen=True, slots=True)

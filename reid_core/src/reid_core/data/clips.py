@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reid_core.config import RunConfig
 from reid_core.contract.fields import SPATIAL, FieldSpec
 from reid_core.contract.samples import Sample, Source
 from reid_core.data.draws import Draw
-
-if TYPE_CHECKING:
-    from reid_core.config import RunConfig
-    from reid_core.contract.samples import FieldValue
 
 Frames = NDArray[np.int64]
 
@@ -135,10 +132,8 @@ def with_field_of_frames(source: Source, name: str, label: Callable[[Source], So
     frames = replace(source, samples=tuple(frame_of(sample, n, specs) for sample, n in shown))
     made = label(frames)
     values = iter(sample.fields[name] for sample in made.samples)
-    grouped: list[FieldValue] = [
-        cast("FieldValue", tuple(next(values) for _ in sample.frames))
-        if sample.frames
-        else next(values)
+    grouped: list[Any] = [
+        tuple(next(values) for _ in sample.frames) if sample.frames else next(values)
         for sample in source.samples
     ]
     return source.with_field(made.fields[name], grouped)

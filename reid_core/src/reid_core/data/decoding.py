@@ -11,19 +11,16 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from reid_core.contract.fields import FieldKind, FieldSpec
+from reid_core.contract.samples import FieldValue
 from reid_core.errors import DataError
 from reid_core.images import BROKEN, check_sums, one_line, read_bytes, read_image
-
-if TYPE_CHECKING:
-    from reid_core.contract.samples import FieldValue
-
 
 _GREY_STEP = {"L;2": 85, "L;4": 17}
 """Pillow stretches grey PNG of 2 and 4 bits to 0..255; the stored value is ``grey // step``."""
@@ -45,7 +42,7 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, corrupt or truncated, holds colours, or is a JPEG.
     """
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return _as_labels(_read_npy(path), path)
     data = read_bytes(path)
     try:
@@ -91,7 +88,7 @@ def read_field(value: FieldValue, spec: FieldSpec) -> NDArray[Any]:
     where = origin_of(value, f"field '{spec.name}'")
     match spec.kind:
         case FieldKind.IMAGE:
-            array = _read_images(value, where)
+            array = _read_array(value, where, several=True)
             if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-3] != 3:
                 raise _misfit(where, "uint8 3 H W or S 3 H W", array)
             return array
@@ -109,8 +106,6 @@ def read_field(value: FieldValue, spec: FieldSpec) -> NDArray[Any]:
                 raise _misfit(where, "numbers N 3 (x, y, visibility)", points)
             return points.astype(np.float32, copy=False)
         case FieldKind.FIXED:
-            if isinstance(value, Path) and value.suffix != ".npy":
-                return _channels_first(read_image(value))
             return _read_array(value, where)
         case FieldKind.SCALAR:
             number = _read_array(value, where)
@@ -148,26 +143,20 @@ def _as_labels(value: object, where: object) -> NDArray[np.uint8]:
     return array.astype(np.uint8, copy=False)
 
 
-def _read_images(value: FieldValue, where: object) -> NDArray[Any]:
-    if isinstance(value, tuple):
-        images = [_channels_first(read_image(path)) for path in value]
-        shapes = {image.shape for image in images}
-        if len(shapes) != 1:
-            raise DataError(f"{where}: images of one sample differ in size: {sorted(shapes)}")
-        return np.stack(images)
-    if isinstance(value, Path) and value.suffix != ".npy":
-        return _channels_first(read_image(value))
-    return _read_array(value, where)
-
-
-def _read_array(value: FieldValue, where: object) -> NDArray[Any]:
-    if isinstance(value, tuple):
+def _read_array(value: FieldValue, where: object, several: bool = False) -> NDArray[Any]:
+    """Read an array, or an image with its channels first; images one behind the other."""
+    if isinstance(value, Path):
+        is_array = value.suffix.lower() == ".npy"
+        return _read_npy(value) if is_array else read_image(value).transpose(2, 0, 1)
+    if not isinstance(value, tuple):
+        return np.asarray(value)
+    if not several:
         raise DataError(f"{where}: several files make sense for an image field only")
-    return _read_npy(value) if isinstance(value, Path) else np.asarray(value)
-
-
-def _channels_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return pixels.transpose(2, 0, 1)
+    images = [_read_array(path, where) for path in value]
+    shapes = {image.shape for image in images}
+    if len(shapes) != 1:
+        raise DataError(f"{where}: images of one sample differ in size: {sorted(shapes)}")
+    return np.stack(images)
 
 
 def _misfit(where: object, wanted: str, array: NDArray[Any]) -> DataError:

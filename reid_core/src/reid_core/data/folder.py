@@ -14,19 +14,16 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
-from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
+from reid_core.contract.samples import DataRequest, DataSet, Sample, Source, renumbered
 from reid_core.data.decoding import read_field
 from reid_core.data.sidecars import laid_out, side_car_files
-from reid_core.errors import DataError, did_you_mean, some
-
-if TYPE_CHECKING:
-    from reid_core.contract.samples import FieldValue
+from reid_core.errors import DataError, some, with_choices
 
 SPLITS = ("train", "query", "gallery")
 LAYOUT = "ROOT/{train,query,gallery}/PID_cCAM[_oOUTFIT][_anything].jpg|png"
@@ -89,12 +86,11 @@ def load_folder(request: DataRequest) -> DataSet:
     everything = [image for split in SPLITS for image in images[split]]
     cameras = _numbering(image.camera for image in everything)
     outfits = _numbering(outfit for image in everything if (outfit := _outfit(image)))
-    pids = _numbering(image.pid for image in images["train"])
     samples = {
         split: tuple(
             Sample(
                 image.path,
-                pids[image.pid] if split == "train" else image.pid,
+                image.pid,
                 cameras[image.camera],
                 outfits[outfit] if (outfit := _outfit(image)) else -1,
                 split,
@@ -104,29 +100,29 @@ def load_folder(request: DataRequest) -> DataSet:
         )
         for split in SPLITS
     }
-    fields = _fields(root)
-    for spec in fields:
+    samples["train"] = renumbered(samples["train"])
+    fields = {spec.name: spec for spec in _fields(root)}
+    for spec in fields.values():
         for split in SPLITS:
             folder = root / "fields" / spec.name / split
             if (split == "train" and images[split]) or folder.is_dir():
                 source = Source(split, samples[split])
-                values: Sequence[FieldValue]
-                values = side_car_files(str(folder), folder, spec, source.samples)
-                if spec.kind is FieldKind.SCALAR:
-                    values = [read_field(file, spec).item() for file in values]
+                files = side_car_files(str(folder), folder, spec, source.samples)
+                scalar = spec.kind is FieldKind.SCALAR
+                values = [read_field(file, spec).item() if scalar else file for file in files]
                 samples[split] = source.with_field(spec, values).samples
     tested = (*samples["query"], *samples["gallery"])
     known = {image.pid for image in images["train"]}
     shared = len({sample.pid for sample in tested if sample.pid in known})
     return DataSet(
         name=request.text,
-        train=Source("main", samples["train"], {spec.name: spec for spec in fields}),
+        train=Source("main", samples["train"], fields),
         query=samples["query"],
         gallery=samples["gallery"],
         query_fields={
-            spec.name: spec
-            for spec in fields
-            if tested and all(spec.name in s.fields for s in tested)
+            name: spec
+            for name, spec in fields.items()
+            if tested and all(name in sample.fields for sample in tested)
         },
         notice=f"{shared} identities are in training and in test" if shared else None,
     )
@@ -214,9 +210,7 @@ def _fields(root: Path) -> list[FieldSpec]:
     specs = []
     for name in sorted(entry for entry in os.listdir(folder) if not _LITTER.fullmatch(entry)):
         if name not in SHARED_FIELDS:
-            raise DataError(
-                f"{folder / name}: there is no field '{name}'{did_you_mean(name, SHARED_FIELDS)} "
-                f"(fields: {', '.join(SHARED_FIELDS)})"
-            )
+            wrong = f"{folder / name}: there is no field '{name}'"
+            raise DataError(with_choices(wrong, name, SHARED_FIELDS))
         specs.append(laid_out(SHARED_FIELDS[name], folder / name))
     return specs

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from reid_core.config import RunConfig
 from reid_core.contract.samples import DataSet, Source
-from reid_core.errors import ConfigError, DataError, did_you_mean
+from reid_core.errors import ConfigError, DataError, with_choices
 
 
 def set_names(texts: Iterable[str]) -> list[str]:
@@ -58,10 +58,8 @@ def set_number(name: str, names: Sequence[str], option: str) -> int:
         ConfigError: none is.
     """
     if name not in names:
-        raise ConfigError(
-            f"{option}: the run does not train on '{name}'{did_you_mean(name, names)} "
-            f"(training sets: {', '.join(names)})"
-        )
+        wrong = f"{option}: the run does not train on '{name}'"
+        raise ConfigError(with_choices(wrong, name, names))
     return names.index(name)
 
 

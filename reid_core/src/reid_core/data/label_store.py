@@ -20,20 +20,18 @@ import uuid
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.contract.fields import FieldKind, FieldSpec
 from reid_core.contract.labelers import OF_SAMPLE
-from reid_core.contract.samples import Sample
+from reid_core.contract.samples import FieldValue, Sample
 from reid_core.data.decoding import read_field
 from reid_core.data.encoding import array_bytes, image_bytes, label_bytes, write_whole
 from reid_core.errors import DataError
-
-if TYPE_CHECKING:
-    from reid_core.contract.samples import FieldValue
+from reid_core.weights import sha256_of
 
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
@@ -117,16 +115,13 @@ class LabelStore:
     def _find(self, sample: Sample) -> FieldValue | None:
         digest = self._digest(sample)
         stem = self.folder / digest[:2] / digest
-        match self.spec.kind:
-            case FieldKind.SCALAR:
-                return self._all_scalars().get(digest)
-            case FieldKind.LABELS | FieldKind.IMAGE:
-                if stem.is_dir():
-                    images = tuple(sorted(stem.glob("*.png")))
-                    return images if images and all(_is_whole(path) for path in images) else None
-                path = stem.with_suffix(".png")
-            case FieldKind.POINTS | FieldKind.FIXED:
-                path = stem.with_suffix(".npy")
+        if self.spec.kind is FieldKind.SCALAR:
+            return self._all_scalars().get(digest)
+        if stem.is_dir():
+            images = tuple(sorted(stem.glob("*.png")))
+            return images if images and all(_is_whole(path) for path in images) else None
+        drawn = self.spec.kind in (FieldKind.LABELS, FieldKind.IMAGE)
+        path = stem.with_suffix(".png" if drawn else ".npy")
         return path if _is_whole(path) else None
 
     def _digest(self, sample: Sample) -> str:
@@ -145,19 +140,15 @@ class LabelStore:
                 try:
                     entry = json.loads(line)
                 except json.JSONDecodeError:
-                    continue  # cut short: its image counts as missing
+                    continue  # empty, or cut short: its image counts as missing
                 self._scalars[entry["image"]] = entry["value"]
         return self._scalars
 
     def _put_scalar(self, digest: str, value: float) -> None:
-        with open(self._scalar_file, "a+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                # A line that was cut short must not swallow the next one.
-                file.seek(size - 1)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            file.write(json.dumps({"image": digest, "value": value}).encode() + b"\n")
+        entry = json.dumps({"image": digest, "value": value})
+        with open(self._scalar_file, "ab") as file:
+            # A line that was cut short must not swallow the next one; empty ones are skipped.
+            file.write(f"\n{entry}\n".encode())
 
 
 def content_hash(path: Path) -> str:
@@ -195,8 +186,7 @@ def value_hash(value: FieldValue) -> str:
 
 @cache  # by time and size: a file that was written again is hashed again
 def _hash(path: Path, mtime_ns: int, size: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _is_whole(path: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -161,15 +162,10 @@ class Sampler(ABC):
         Returns:
             int64 arrays of ``batch_size`` rows.
         """
-        if steps is None:
-            yield from self._pass(number, 0)
-            return
-        done = repeat = 0
-        while done < steps:
-            for rows in self._pass(number, repeat)[: steps - done]:
-                yield rows
-                done += 1
-            repeat += 1
+        first = self._pass(number, 0)
+        further = (self._pass(number, repeat) for repeat in count(1))
+        batches = chain.from_iterable(chain([first], further))
+        yield from islice(batches, len(first) if steps is None else steps)
 
     def count(self, number: int) -> int:
         """Return how many batches one pass of an epoch has, by drawing it where need be."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.samples import DataSet, Sample, Source
-from reid_core.errors import ConfigError, DataError, did_you_mean
+from reid_core.errors import ConfigError, DataError, with_choices
 
 _SUFFIXES: Mapping[FieldKind, tuple[str, ...]] = {
     # JPEG changes a label map's values along all edges.
@@ -70,6 +70,7 @@ class SideCars:
         self._owners: dict[Path, set[Name]] = {}
         whole: dict[Name, set[Path]] = {}
         ends: dict[Name, set[Name]] = {}
+        exact: dict[Name, set[Path]] = {}
         for path, name in images.items():
             whole.setdefault(name, set()).add(path)
             for start in range(len(name)):
@@ -81,14 +82,11 @@ class SideCars:
             name = file.relative_to(folder).with_suffix("").parts
             owners = {name} if name in whole else ends.get(name) or _last_of(name, whole)
             self._owners[file] = owners
+            found = exact if name in whole else self._found
             for owner in owners:
-                self._found.setdefault(owner, set()).add(file)
+                found.setdefault(owner, set()).add(file)
         # A file of an image's whole name comes before those of its last names.
-        for name in whole:
-            files = self._found.get(name, set())
-            exact = {f for f in files if f.relative_to(folder).with_suffix("").parts == name}
-            if exact:
-                self._found[name] = exact
+        self._found |= exact
 
     def of(self, samples: Iterable[Sample]) -> tuple[list[Path | None], list[str]]:
         """Return a file per sample, None where there is none; and what cannot be decided.
@@ -181,10 +179,8 @@ def with_field_folders(dataset: DataSet, folders: Mapping[str, Path]) -> tuple[D
     notes = []
     for name, folder in folders.items():
         if name not in SHARED_FIELDS:
-            raise ConfigError(
-                f"--field {name}: there is no shared field '{name}'"
-                f"{did_you_mean(name, SHARED_FIELDS)}"
-            )
+            wrong = f"--field {name}: there is no shared field '{name}'"
+            raise ConfigError(with_choices(wrong, name, SHARED_FIELDS))
         if not folder.is_dir():
             raise ConfigError(f"--field {name}={folder}: there is no such folder")
         spec = laid_out(SHARED_FIELDS[name], folder)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from functools import cached_property, partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from reid_core.config import EngineSection, RunConfig
 from reid_core.contract.batches import Batch
 from reid_core.contract.fields import FieldSpec
+from reid_core.contract.labelers import Change
 from reid_core.contract.model import SAMPLE_LABELS, Vector
 from reid_core.contract.samples import Sample, Source
 from reid_core.contract.vectors import Embedded
@@ -31,9 +32,6 @@ from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import Embedder, embedder_of
 from reid_core.model.graph import ReidModel
 from reid_core.model.modes import evaluating
-
-if TYPE_CHECKING:
-    from reid_core.contract.labelers import Change
 
 
 @torch.inference_mode()
@@ -207,11 +205,10 @@ class EpochFeatures:
         self, model: ReidModel, truth: Source, config: RunConfig, device: torch.device
     ) -> None:
         self._model, self._truth, self._config, self._device = model, truth, config, device
-        self._known: dict[str, NDArray[np.float32]] | None = None
 
     def of(self, embedding: str) -> NDArray[np.float32]:
         """Return the unit vectors ``N D`` of an embedding."""
-        return self._plain()[embedding]
+        return self._plain[embedding]
 
     def deployed(
         self, change: Change | None = None, fields: Sequence[str] = ()
@@ -223,15 +220,14 @@ class EpochFeatures:
 
         See `FeatureMaker` for the arguments; features of changed images are computed on every call.
         """
-        found = self._plain() if change is None else self._seen(change, fields)
+        found = self._plain if change is None else self._seen(change, fields)
         joined = found[_DEPLOYED]
         norms = np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), 1e-12)
         return np.asarray(joined / norms, np.float32)
 
+    @cached_property
     def _plain(self) -> dict[str, NDArray[np.float32]]:
-        if self._known is None:
-            self._known = self._seen(None, ())
-        return self._known
+        return self._seen(None, ())
 
     def _seen(self, change: Change | None, fields: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         config = self._config

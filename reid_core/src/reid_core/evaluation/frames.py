@@ -38,10 +38,8 @@ def after_pooling(protocol: Protocol, frames: Frames) -> Protocol:
         protocol: says how they were pooled.
         frames: the sides that are, those whose frames it pools.
     """
-    pool, gallery_pool = (
-        () if pooled else keys
-        for pooled, keys in zip(frames, (protocol.pool, protocol.gallery_pool), strict=True)
-    )
+    pool = () if frames[0] else protocol.pool
+    gallery_pool = () if frames[1] else protocol.gallery_pool
     pooling = protocol.pooling if pool or gallery_pool else "mean"
     return replace(protocol, pool=pool, gallery_pool=gallery_pool, pooling=pooling)
 

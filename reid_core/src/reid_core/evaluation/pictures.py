@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from reid_core.contract.samples import Sample
 from reid_core.errors import DataError
+from reid_core.images import read_image
 from reid_core.outputs import whole_file
 from reid_retrieval.results import QueryScores
 from reid_retrieval.retrieval import RankedQuery
@@ -85,21 +86,15 @@ def ranked_list_picture(
         for column, (sample, colour, caption) in enumerate(shown):
             # The query stands apart from its list by one more gap.
             left = _GAP + column * cell[0] + (_GAP if column else 0)
-            box = (left, top, left + size[0] + 2 * _FRAME, top + size[1] + 2 * _FRAME)
-            draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=colour)
-            canvas.paste(_read(sample.path, size), (left + _FRAME, top + _FRAME))
-            draw.text((left + _FRAME, box[3] + 1), caption, fill=_INK, font=font)
+            image = Image.fromarray(read_image(sample.path))
+            small = image.resize(size, Image.Resampling.BILINEAR)
+            framed = ImageOps.expand(small, _FRAME, colour)
+            canvas.paste(framed, (left, top))
+            below = (left + _FRAME, top + framed.height + 1)
+            draw.text(below, caption, fill=_INK, font=font)
     with whole_file(path) as part:
         canvas.save(part)
     return path
-
-
-def _read(path: Path, size: tuple[int, int]) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
-        raise DataError(f"cannot read the image {path}: {error}") from error
 
 
 def _latin(text: str) -> str:

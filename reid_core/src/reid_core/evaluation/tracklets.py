@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from reid_core.contract.batches import Batch
+from reid_core.contract.labelers import Change
 from reid_core.contract.model import SAMPLE_LABELS, Vector
 from reid_core.contract.samples import Sample
 from reid_core.contract.vectors import Embedded
 from reid_core.model.embedder import Embedder
-
-if TYPE_CHECKING:
-    from reid_core.contract.labelers import Change
 
 Shown = Callable[[Tensor, Mapping[str, Tensor], int], Sequence[Tensor]]
 """Makes of images ``B*T 3 H W``, fields and ``T`` some tensors, of ``B*T`` or of ``B`` rows."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reid_core.contract.model import POOLINGS, Embedding, Vector
 from reid_core.contract.vectors import Embedded
-from reid_core.errors import PluginError, did_you_mean
+from reid_core.errors import PluginError, with_choices
 
 
 class GlobalPool(nn.Module):
@@ -24,10 +24,7 @@ class GlobalPool(nn.Module):
     def __init__(self, kind: str) -> None:
         super().__init__()
         if kind not in POOLINGS:
-            raise PluginError(
-                f"there is no pooling '{kind}'{did_you_mean(kind, POOLINGS)} "
-                f"({', '.join(POOLINGS)})"
-            )
+            raise PluginError(with_choices(f"there is no pooling '{kind}'", kind, POOLINGS))
         self.kind = kind
         if kind == "gem":
             self.exponent = nn.Parameter(torch.tensor([3.0]))

@@ -22,7 +22,7 @@ from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLEAN_IMAGE, ENCODER_MAP, Branch, Embedding, Vector
 from reid_core.contract.vectors import Embedded, embeddings_of, joined
 from reid_core.contract.words import unknown_name
-from reid_core.errors import ConfigError, DataError, PluginError, did_you_mean
+from reid_core.errors import ConfigError, DataError, PluginError, with_choices
 from reid_core.model.blocks import EmbeddingHead, GlobalPool
 from reid_core.model.frames import fitted, names_of_frames, reads_clips
 from reid_core.model.graph import ReidModel, leading_to, written_by
@@ -431,10 +431,7 @@ def _part_of(
 def _check_known(names: Sequence[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
-            raise ConfigError(
-                f"there is no embedding '{name}'{did_you_mean(name, known)} "
-                f"(there are: {', '.join(known)})"
-            )
+            raise ConfigError(with_choices(f"there is no embedding '{name}'", name, known))
 
 
 def _describe_head(head: EmbeddingHead) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLEAN_IMAGE, FRAME_POOLINGS, Branch
 from reid_core.contract.vectors import vector_of
-from reid_core.errors import PluginError, did_you_mean
+from reid_core.errors import PluginError, with_choices
 
 IMAGES = ("image", CLEAN_IMAGE)
 """Names of what an encoder or a branch sees of every frame."""
@@ -26,10 +26,8 @@ class FramePool(nn.Module):
     def __init__(self, kind: str = "mean") -> None:
         super().__init__()
         if kind not in FRAME_POOLINGS:  # of a stored embedder, say, that a later version wrote
-            raise PluginError(
-                f"there is no pooling of frames '{kind}'{did_you_mean(kind, FRAME_POOLINGS)} "
-                f"({', '.join(FRAME_POOLINGS)})"
-            )
+            wrong = f"there is no pooling of frames '{kind}'"
+            raise PluginError(with_choices(wrong, kind, FRAME_POOLINGS))
         self.kind = kind
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -99,11 +97,7 @@ def fitted(
         if clips and name in names:
             value = value.unflatten(0, (-1, frames))
         elif not clips and name not in names:
-            value = _for_every_frame(value, frames)
+            # repeat_interleave, exported to ONNX, repeats wrongly where rows and frames are free.
+            value = value[:, None].expand(-1, frames, *value.shape[1:]).flatten(0, 1)
         found.append(value)
     return found
-
-
-def _for_every_frame(value: Tensor, frames: int) -> Tensor:
-    # Not by repeat_interleave: exported to ONNX it repeats wrongly where rows and frames are free.
-    return value[:, None].expand(-1, frames, *value.shape[1:]).flatten(0, 1)

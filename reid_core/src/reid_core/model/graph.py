@@ -13,7 +13,7 @@ from reid_core.contract.model import CLEAN_IMAGE, SAMPLE_LABELS, Branch, Embeddi
 from reid_core.contract.names import check_declared, check_owned, in_order
 from reid_core.contract.vectors import DEPLOYED, Embedded, embeddings_of
 from reid_core.contract.views import matches
-from reid_core.errors import ConflictError, PluginError, did_you_mean
+from reid_core.errors import ConflictError, PluginError, did_you_mean, with_choices
 from reid_core.machine.ranks import gather, world
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.frames import fitted, names_of_frames
@@ -194,7 +194,7 @@ def leading_to(
     branches: Iterable[Branch],
     embeddings: Iterable[str],
     outputs: Iterable[str] = (),
-) -> tuple[list[Branch], list[str]]:
+) -> tuple[list[Branch], set[str]]:
     """Return what leads to embeddings and outputs.
 
     Args:
@@ -206,23 +206,25 @@ def leading_to(
     Returns:
         The branches, in the order in which they run, and all embeddings on the way.
     """
-    order = list(branches)
-    writers = {name: branch for branch in order for name in branch.writes}
-    reads, names = list(outputs), list(embeddings)
-    needed, seen = set[str](), dict[str, None]()
-    while reads or names:
-        if names:
-            name = names.pop()
-            if name not in seen:
-                seen[name] = None
-                reads.append(declared[name].reads)
-            continue
-        read = reads.pop()
-        names += embeddings_of(read, declared)
-        if read in writers and writers[read].name not in needed:
-            needed.add(writers[read].name)
-            reads += writers[read].reads
-    return [branch for branch in order if branch.name in needed], list(seen)
+    wanted = list(embeddings)
+    read = _with_embeddings([*outputs, *(declared[name].reads for name in wanted)], declared)
+    needed: list[Branch] = []
+    for branch in reversed(list(branches)):  # it reads what those before it write
+        if not read.isdisjoint(branch.writes):
+            needed.insert(0, branch)
+            read |= _with_embeddings(branch.reads, declared)
+    return needed, {*wanted, *(one for name in read for one in embeddings_of(name, declared))}
+
+
+def _with_embeddings(reads: Iterable[str], embeddings: Mapping[str, Embedding]) -> set[str]:
+    """Return what is read, and what the embeddings among it read in their turn."""
+    found, left = set[str](), list(reads)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += [embeddings[one].reads for one in embeddings_of(name, embeddings)]
+    return found
 
 
 def written_by(branch: Branch, written: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
@@ -285,11 +287,8 @@ def order_branches(
                         "declared at_test"
                     )
             elif vectors and vectors[0] not in declared:
-                raise PluginError(
-                    f"branch '{branch.name}' reads '{name}', and there is no such embedding"
-                    f"{did_you_mean(vectors[0], declared)} (there are: "
-                    f"{', '.join(sorted(declared)) or 'none'})"
-                )
+                wrong = f"branch '{branch.name}' reads '{name}', and there is no such embedding"
+                raise PluginError(with_choices(wrong, vectors[0], sorted(declared)))
             elif not vectors and name not in known:
                 hint = did_you_mean(name, known)
                 if name in SHARED_FIELDS:
@@ -297,35 +296,11 @@ def order_branches(
                 raise PluginError(
                     f"branch '{branch.name}' reads '{name}', which nobody provides{hint}"
                 )
-    return [branches[name] for name in _sorted_names(branches, writers, declared)]
-
-
-def _writers_of(
-    wanted: Iterable[str], writers: Mapping[str, str], embeddings: Mapping[str, Embedding]
-) -> set[str]:
-    """Return who writes what reads are made of, through embeddings of embeddings."""
-    found, reads, seen = set[str](), list(wanted), set[str]()
-    while reads:
-        one = reads.pop()
-        if one in seen:
-            continue
-        seen.add(one)
-        reads += [embeddings[name].reads for name in embeddings_of(one, embeddings)]
-        if one in writers:
-            found.add(writers[one])
-    return found
-
-
-def _sorted_names(
-    branches: Mapping[str, Branch],
-    writers: Mapping[str, str],
-    embeddings: Mapping[str, Embedding],
-) -> list[str]:
-    before = {
-        name: _writers_of((*branch.reads, *branch.sizes), writers, embeddings) & branches.keys()
-        for name, branch in branches.items()
-    }
-    return in_order(before, "branches read each other in a circle")
+    before = {}
+    for name, branch in branches.items():
+        read = _with_embeddings((*branch.reads, *branch.sizes), declared)
+        before[name] = {writers[one] for one in read & writers.keys()} & branches.keys()
+    return [branches[name] for name in in_order(before, "branches read each other in a circle")]
 
 
 def tap_of(name: str, feature: Tensor, height: int) -> Tap:

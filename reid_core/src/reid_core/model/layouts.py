@@ -20,10 +20,6 @@ from reid_core.weights import LAYOUTS_GROUP, offered
 Renamed = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
-def _same(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return state
-
-
 @dataclass(frozen=True)
 class Layout:
     """How a project's files are made.
@@ -45,7 +41,7 @@ class Layout:
     required: str = ""
     heads: tuple[str, ...] = ("fc.", "classifier.", "head.", "bottleneck.")
     beside: tuple[str, ...] = ()
-    renamed: Renamed = _same
+    renamed: Renamed = lambda state: state
     recognised: Callable[[Mapping[str, Any]], bool] = lambda content: False
 
     def unpacked(self, content: Mapping[str, Any], usual: Sequence[str]) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from reid_core.errors import CheckpointError, ConfigError, did_you_mean, some
+from reid_core.errors import CheckpointError, ConfigError, some, with_choices
 from reid_core.model.layouts import PLAIN, Layout, layout_of, layouts
 from reid_core.moved import former_names
 from reid_core.weights import description_of, weights_file
@@ -106,10 +106,8 @@ def _known(importer: str) -> dict[str, Layout]:
     """Return the layouts by name, among them the importer's."""
     known = layouts()
     if importer not in known:
-        raise ConfigError(
-            f"there is no importer '{importer}'{did_you_mean(importer, known)} (there are: auto, "
-            f"{', '.join(known)}{_more(known)})"
-        )
+        wrong = with_choices(f"there is no importer '{importer}'", importer, ["auto", *known])
+        raise ConfigError(f"{wrong}{_more(known)}")
     return known
 
 

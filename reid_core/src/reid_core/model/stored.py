@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from importlib import import_module, metadata
@@ -21,7 +20,7 @@ from reid_core.errors import CheckpointError, ReidError, reason_of
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import FORMAT, Embedder
 from reid_core.model.inputs import Input
-from reid_core.weights import check_hash, embedder_file
+from reid_core.weights import description_of, embedder_file
 
 _PART = {"factory", "kwargs"}
 """Keys of what describes a part."""
@@ -44,20 +43,16 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
     for file in (weights, description):
         if not file.is_file():
             raise CheckpointError(f"there is no embedder: {file} is missing")
+    spec = description_of(weights)
     try:
-        spec = json.loads(description.read_text("utf-8"))
         state = load_file(weights)
-    except OSError as error:
-        raise CheckpointError(
-            # safetensors raises errors of the system as a text alone.
-            f"{error.filename or weights} cannot be read: {error.strerror or error}"
-        ) from None
-    except (ValueError, RecursionError, SafetensorError) as error:
+    except OSError as error:  # of safetensors it is a text alone
+        raise CheckpointError(f"{weights} cannot be read: {error.strerror or error}") from None
+    except (ValueError, SafetensorError) as error:
         raise CheckpointError(f"the embedder {weights} is truncated or corrupt: {error}") from None
-    found = spec.get("format") if isinstance(spec, dict) else None
+    found = spec.get("format")
     if found != FORMAT:
         raise CheckpointError(f"{description} has format {found!r}, this version reads {FORMAT}")
-    check_hash(weights, spec)
     try:
         embedder = _rebuilt(spec, description)
     except ReidError:

@@ -157,28 +157,25 @@ def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> No
         hook.remove()
     last = min(heights.values(), default=0)
     touched = [label for label, height in heights.items() if height == last]
-    refused = [m for m in map(strided.__getitem__, touched) if not _densifiable(m)]
-    if not touched or refused:
+    if not touched or not all(_densifiable(strided[label]) for label in touched):
         raise ConfigError(
             f"model.last_stride = 1 is not possible with '{name}', which reduces its last map in "
             "patches; set -s model.last_stride=2"
         )
     for label in touched:
         _set_stride(trunk, label, strided[label], 1)
-    wrong = ""
     try:
-        _, after = dry_maps(trunk, size, name)
-        rows, dense = before[-1].shape[2], after[-1].shape[2]
+        rows, dense = before[-1].shape[2], dry_maps(trunk, size, name)[1][-1].shape[2]
         # Of an odd number of rows convolutions made one half of them rounded up, poolings down.
-        if abs(dense - 2 * rows) > 1:
-            wrong = f"did not double the last map of '{name}' ({rows} to {dense} rows)"
+        if abs(dense - 2 * rows) <= 1:
+            return
+        wrong = f"did not double the last map of '{name}' ({rows} to {dense} rows)"
     except ConfigError:
         parts = "whose last map is put together of parts that reduce in several ways"
         wrong = f"is not possible with '{name}', {parts}"
-    if wrong:
-        for label in touched:
-            _set_stride(trunk, label, strided[label], 2)
-        raise ConfigError(f"model.last_stride = 1 {wrong}; set -s model.last_stride=2")
+    for label in touched:
+        _set_stride(trunk, label, strided[label], 2)
+    raise ConfigError(f"model.last_stride = 1 {wrong}; set -s model.last_stride=2")
 
 
 def _set_stride(trunk: nn.Module, label: str, module: nn.Module, stride: int) -> None:
