@@ -265,7 +265,7 @@ class _PkSampler(Sampler):
         groups = self._groups(rng, sizes)
         first = np.cumsum(sizes) - sizes
         if self.batches is not None:
-            chosen = rng.permutation(len(sizes))[: self.batches * self._per_batch]
+            chosen = rng.permutation(len(sizes))[: len(self) * self._per_batch]
             return groups[chosen].reshape(-1, self.batch_size)
         taken = np.zeros_like(sizes)
         left = np.arange(len(sizes))

@@ -225,7 +225,12 @@ def _at_test(
     missing = cars.of(test.samples)[0].count(None)
     notes = []
     if missing:
-        test = _without_field(test, spec.name)
+        fields = {n: one for n, one in test.fields.items() if n != spec.name}
+        found = tuple(
+            replace(sample, fields={n: v for n, v in sample.fields.items() if n != spec.name})
+            for sample in test.samples
+        )
+        test = replace(test, samples=found, fields=fields)
         notes = [
             f"{where}: {missing} of {len(test)} test images have no file there, so test images "
             f"carry no '{spec.name}'"
@@ -234,12 +239,3 @@ def _at_test(
         test = test.with_field(spec, cars.all_of(where, test.samples))
     query, gallery = test.samples[: len(dataset.query)], test.samples[len(dataset.query) :]
     return replace(dataset, query=query, gallery=gallery, query_fields=test.fields), notes
-
-
-def _without_field(source: Source, name: str) -> Source:
-    samples = tuple(
-        replace(sample, fields={n: v for n, v in sample.fields.items() if n != name})
-        for sample in source.samples
-    )
-    fields = {n: spec for n, spec in source.fields.items() if n != name}
-    return replace(source, samples=samples, fields=fields)
