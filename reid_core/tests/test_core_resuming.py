@@ -21,6 +21,8 @@ from reid_core.errors import CheckpointError, ConfigError, OutputError
 from reid_core.loop.state import read_checkpoint
 from reid_core.outputs import append_json, forget_after
 from reid_core.runs import running
+from reid_core.runs.resolve import resolve
+from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import tiny_flags
 from reid_core.testing.toy.making import make_toy
 
@@ -235,6 +237,24 @@ def test_more_epochs_are_a_choice_by_name(whole: Path, reid_cache: Path, tmp_pat
         run(out, reid_cache, **fewer, longer=True)
     with pytest.raises(ConfigError, match="add --resume"):
         run(tmp_path / "new", reid_cache, longer=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"optim": {"lr": 0.5}}, "written with other settings: optim.lr was"),
+        ({"run": {"plugins": ["head"]}}, "written with the plugins .*this run has core, head"),
+    ],
+)
+def test_what_cannot_go_on_is_refused_before_data_are_made(
+    whole: Path, tmp_path: Path, flags: dict[str, Any], reason: str
+) -> None:
+    """As where defaults of the core or of a plugin have changed since."""
+    said: list[str] = []
+    resolved = resolve(tiny_flags((), flags), classes=PROBES)
+    with pytest.raises(CheckpointError, match=reason):
+        run(whole, tmp_path / "cache", resume=True, resolved=resolved, said=said)
+    assert (said, list(tmp_path.iterdir())) == ([], [])
 
 
 def test_what_is_done_again_is_logged_once(tmp_path: Path) -> None:

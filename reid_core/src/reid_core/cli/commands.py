@@ -9,7 +9,13 @@ from typing import Any
 import click
 
 from reid_core.errors import ReidError, did_you_mean
-from reid_core.plugins.discovery import COMMAND_GROUP, PluginRecord, installed, known_commands
+from reid_core.plugins.discovery import (
+    COMMAND_GROUP,
+    PluginRecord,
+    installed,
+    known_commands,
+    load_target,
+)
 
 
 class Commands(click.Group):
@@ -47,7 +53,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command."""
         if cmd_name in self._own:
-            own: click.Command = _imported(self._own[cmd_name][0])
+            module, _, attribute = self._own[cmd_name][0].partition(":")
+            own: click.Command = getattr(import_module(module), attribute)
             return own
         record = self._added().get(cmd_name)
         if record is None:
@@ -112,17 +119,7 @@ def _added_by(record: PluginRecord, what: str, kind: type = object) -> Any:
         raise ReidError(
             f"{what} of {by} {record.unmet}: pip install --upgrade reid-core {record.distribution}"
         )
-    try:
-        return _imported(record.target, kind)
-    except Exception as error:
-        raise ReidError(
-            f"{what} ({by}) cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _imported(target: str, kind: type = click.Command) -> Any:
-    module, _, attribute = target.partition(":")
-    found = getattr(import_module(module), attribute)
+    found = load_target(record, f"{what} ({by})")
     if not isinstance(found, kind):
-        raise ReidError(f"{found!r} is no click command")
+        raise ReidError(f"{what} ({by}) is no click command: {found!r}")
     return found

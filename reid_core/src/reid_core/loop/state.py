@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from reid_core.config import IDLE, RunConfig, differences
-from reid_core.contract.context import RunContext
 from reid_core.contract.model import Branch
 from reid_core.errors import CheckpointError, ReidError
 from reid_core.loop.assembly import Assembly
@@ -87,8 +87,15 @@ def load_checkpoint(path: Path, assembly: Assembly, longer: bool = False) -> Non
             other plugins, other settings (which ones), other data, another frozen branch.
     """
     content = read_checkpoint(path)
-    try:
+    with _named(path):
         _restore(path, content, assembly, longer)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say of which file it is that entries are missing or of another kind."""
+    try:
+        yield
     except ReidError:
         raise
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -98,13 +105,10 @@ def load_checkpoint(path: Path, assembly: Assembly, longer: bool = False) -> Non
 
 def _restore(path: Path, content: Mapping[str, Any], assembly: Assembly, longer: bool) -> None:
     ctx, model = assembly.ctx, assembly.model
-    theirs, ours = set(content["plugins"]), set(assembly.versions())
-    if theirs != ours:
-        raise CheckpointError(
-            f"{path} was written with the plugins {_listed(theirs)}, this run has "
-            f"{_listed(ours)}; resume with the same --plugins"
-        )
-    _check_settings(path, content, ctx, longer)
+    _check_settings(path, content, assembly.versions(), ctx.config, longer)
+    harmless = differences(content["config"], ctx.config.model_dump(mode="json"))
+    if harmless:
+        ctx.say(f"resumed with other settings than before: {'; '.join(harmless)}")
     _check_data(path, content.get("data"), assembly)
     for name, value in frozen_hashes(model).items():
         if content["frozen"].get(name) != value:
@@ -140,11 +144,36 @@ def _restore(path: Path, content: Mapping[str, Any], assembly: Assembly, longer:
         )
 
 
-def _check_settings(path: Path, content: Mapping[str, Any], ctx: RunContext, longer: bool) -> None:
-    stored, now = content["config"], ctx.config.model_dump(mode="json")
+def check_checkpoint(
+    path: Path, plugins: Iterable[str], config: RunConfig, longer: bool = False
+) -> None:
+    """Refuse a checkpoint for what can be known of it without data and models.
+
+    Args:
+        path, longer: as of `load_checkpoint`.
+        plugins: names of the run's, the core among them.
+        config: the run's.
+
+    Raises:
+        CheckpointError: it cannot be read, or was written with other plugins or settings.
+    """
+    content = read_checkpoint(path)
+    with _named(path):
+        _check_settings(path, content, plugins, config, longer)
+
+
+def _check_settings(
+    path: Path, content: Mapping[str, Any], plugins: Iterable[str], config: RunConfig, longer: bool
+) -> None:
+    theirs, ours = set(content["plugins"]), set(plugins)
+    if theirs != ours:
+        raise CheckpointError(
+            f"{path} was written with the plugins {_listed(theirs)}, this run has "
+            f"{_listed(ours)}; resume with the same --plugins"
+        )
     changed = [
         one
-        for one in changed_settings(stored, ctx.config)
+        for one in changed_settings(content["config"], config)
         if not (longer and one.startswith("schedule.epochs "))
     ]
     if changed:
@@ -155,14 +184,11 @@ def _check_settings(path: Path, content: Mapping[str, Any], ctx: RunContext, lon
             f"ones, or start a new run with another --out{remedy}"
         )
     done = content["progress"]["epoch"]
-    if done > ctx.config.schedule.epochs:
+    if done > config.schedule.epochs:
         raise CheckpointError(
             f"{path} has {done} epochs behind it, more than schedule.epochs = "
-            f"{ctx.config.schedule.epochs}; resume with {done} or more"
+            f"{config.schedule.epochs}; resume with {done} or more"
         )
-    harmless = differences(stored, now)
-    if harmless:
-        ctx.say(f"resumed with other settings than before: {'; '.join(harmless)}")
 
 
 def _check_data(

@@ -10,13 +10,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import metadata, resources
+from importlib.util import find_spec
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -284,16 +288,61 @@ def load_recorded(record: PluginRecord) -> type[Plugin]:
             f"plugin '{record.name}' {record.version} {record.unmet}: "
             f"pip install --upgrade reid-core {record.distribution}"
         )
-    module, _, attribute = record.target.partition(":")
-    try:
-        loaded = metadata.EntryPoint(record.name, f"{module}:{attribute}", PLUGIN_GROUP).load()
-    except (Exception, SystemExit) as error:
-        # What is used in place is mended in place.
-        remedy = f"; reinstall it with: pip install --force-reinstall {record.distribution}"
-        raise PluginError(
-            f"{where} cannot be imported: {type(error).__name__}: "
-            f"{reason_of(error)}{'' if record.developed else remedy}"
-        ) from error
+    loaded = load_target(record, where)
     if not (isinstance(loaded, type) and issubclass(loaded, Plugin)):
         raise PluginError(f"{where} is not a subclass of reid_core.Plugin")
     return loaded
+
+
+def load_target(record: PluginRecord, what: str) -> Any:
+    """Import what an entry point names.
+
+    Args:
+        record: the entry point.
+        what: what it is, for the message.
+
+    Raises:
+        PluginError: it fails to import; says where, or what is to be installed.
+    """
+    try:
+        return metadata.EntryPoint(record.name, record.target, "").load()
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"{what} cannot be imported: {type(error).__name__}: {reason_of(error)}"
+            f"{_remedy(record, error)}"
+        ) from error
+
+
+def _remedy(record: PluginRecord, error: BaseException) -> str:
+    """Return what to install after a failed import, or where in the distribution it failed."""
+    own = record.target.partition(":")[0].partition(".")[0]
+    named = error.name if isinstance(error, ModuleNotFoundError) else None
+    absent = (named or own).partition(".")[0]
+    if absent not in sys.modules and find_spec(absent) is None:
+        if absent == own:
+            return f"; its files are gone: pip install --force-reinstall {record.distribution}"
+        lacks = shlex.join(map(str, _unmet_requirements(record.distribution)))
+        return "; it " + (
+            f"lacks what it requires: pip install {lacks}"
+            if lacks
+            else f"does not say what brings '{absent}': install that, and tell its authors"
+        )
+    places = [
+        (frame.f_code.co_filename, line)
+        for frame, line in walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == own
+    ]
+    if isinstance(error, SyntaxError):
+        places.append((str(error.filename), error.lineno or 1))
+    return f", in {places[-1][0]}, line {places[-1][1]}" if places else ""
+
+
+def _unmet_requirements(distribution: str) -> Iterator[Requirement]:
+    """Yield what a distribution requires and is not installed, but for its extras."""
+    for one in map(Requirement, metadata.requires(distribution) or ()):
+        if one.marker is None or one.marker.evaluate({"extra": ""}):
+            try:
+                metadata.version(one.name)
+            except metadata.PackageNotFoundError:
+                one.marker = None
+                yield one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from reid_core.plugins.discovery import (
     core_record,
     installed,
     load_recorded,
+    load_target,
 )
 from reid_core.plugins.manifests import MANIFEST, Contents, Manifest, package_folder
 from reid_core.plugins.offers import offers_of
@@ -127,13 +127,6 @@ def _same(one: str, other: str) -> bool:
 
 
 def _help(record: PluginRecord) -> str:
-    module, _, attribute = record.target.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except Exception as error:
-        raise PluginError(
-            f"command '{record.name}' ({record.target}) cannot be imported: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+    found = load_target(record, f"command '{record.name}' ({record.target})")
     text = found.get_short_help_str(limit=100) if isinstance(found, click.Command) else ""
     return str(text).rstrip(".")

@@ -28,11 +28,13 @@ from reid_core.evaluation.records import (
     stored_results,
 )
 from reid_core.loop.assembly import Assembly
+from reid_core.loop.state import check_checkpoint
 from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.machine.devices import choose_device, device_errors
 from reid_core.machine.randomness import deterministic
 from reid_core.machine.ranks import broadcast, process_group, world
 from reid_core.outputs import checked_folder, forget_after, remove_parts, write_json, write_text
+from reid_core.plugins.discovery import versions_of
 from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.describing import closing_line, cost, describe, opening_line
 from reid_core.runs.resolve import Resolved, resolve
@@ -126,11 +128,14 @@ def _run(
     say: Callable[[str], None],
     bars: Progress,
 ) -> RunSummary:
-    config = resolved.config
+    config, checkpoint = resolved.config, folder / "checkpoint.pt"
+    resumes = resume and checkpoint.exists()
+    if resumes:  # before data are made or read
+        check_checkpoint(checkpoint, versions_of(resolved.plugins), config, longer)
     assembly = assemble(resolved, folder=folder, cache=cache, say=say, stages=Stages())
     leads = assembly.ctx.rank == 0
     say, bars = assembly.ctx.say, bars if leads else _silent
-    trainer = Trainer(assembly, folder / "checkpoint.pt")
+    trainer = Trainer(assembly, checkpoint)
     facts = describe(assembly)
     say(opening_line(facts, config, assembly.ctx.device))
     started = start_of(assembly)
@@ -139,9 +144,9 @@ def _run(
         warning = seen_before(one.dataset, learnt)
         if warning:
             say(warning)
-    if resume and (folder / "checkpoint.pt").exists():
+    if resumes:
         trainer.resume(longer)
-        say(f"resumed at epoch {assembly.ctx.progress.epoch} from {trainer.checkpoint}")
+        say(f"resumed at epoch {assembly.ctx.progress.epoch} from {checkpoint}")
     elif resume:
         say(f"{folder} holds no checkpoint yet: the run begins anew")
     if leads:
