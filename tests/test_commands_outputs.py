@@ -73,8 +73,8 @@ def outputs() -> Iterator[tuple[str, ...]]:
 OUTPUTS = sorted(outputs())
 
 
-def call(words: tuple[str, ...], option: str, value: Path, reid: RunReid) -> tuple[int, str, str]:
-    """Call a command on what does not exist, so that any work would end in another error."""
+def needed(words: tuple[str, ...], option: str) -> list[str]:
+    """Return what a command must be given beside an option: names of what does not exist."""
     given: list[str] = []
     for parameter in command_of(words).params:
         if isinstance(parameter, click.Argument):
@@ -82,7 +82,12 @@ def call(words: tuple[str, ...], option: str, value: Path, reid: RunReid) -> tup
         elif parameter.required and option not in parameter.opts:
             taken = "new.png" if isinstance(parameter.type, click.Path) else "nothing"
             given += [parameter.opts[0], taken]
-    return reid(*words, *given, option, value)
+    return given
+
+
+def call(words: tuple[str, ...], option: str, value: Path, reid: RunReid) -> tuple[int, str, str]:
+    """Call a command on what does not exist, so that any work would end in another error."""
+    return reid(*words, *needed(words, option), option, value)
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +98,22 @@ def empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_there_are_outputs_to_check() -> None:
     assert len(OUTPUTS) >= 18
     assert set(OUTPUTS) >= FOLDERS
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="has no streams as files")
+@pytest.mark.parametrize("file", ["-", "/dev/stdout"])
+@pytest.mark.parametrize("words", [one[:-1] for one in OUTPUTS if one[-1] == "--json"])
+def test_json_on_standard_output_has_it_alone(
+    words: tuple[str, ...], file: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """So that ``| jq`` reads it; tables and other lines go to standard error."""
+    given = [*needed(words, "--json"), "--json", file]
+    with command_of(words).make_context(words[-1], given) as context:
+        click.echo("a table")
+        print("another")
+    print("after")
+    assert capfd.readouterr() == ("after\n", "a table\nanother\n")
+    assert context.params["json_path"] == Path("/dev/stdout")
 
 
 @pytest.mark.parametrize("found", OUTPUTS, ids=" ".join)

@@ -16,6 +16,7 @@ from torch import nn
 from reid_core import Embedder, TimmEncoder
 from reid_core.cli.main import cli
 from reid_search import efficiency
+from reid_search.comparing.stored import read_run
 from reid_search.efficiency import Efficiency, Speed, measure_efficiency, multiply_adds
 
 
@@ -105,6 +106,25 @@ def test_the_command_prints_it_and_keeps_it_with_a_run(
     assert CliRunner().invoke(cli, call).exit_code == 0
     kept = json.loads((tmp_path / efficiency.FILE).read_text("utf-8"))
     assert kept == json.loads(json.dumps(FOUND.to_json()))
+    file = tmp_path / "cost.json"
+    told = CliRunner().invoke(cli, [*call, "--json", str(file)])
+    assert told.exit_code == 0, told.output
+    assert json.loads(file.read_text("utf-8")) == {"efficiency": kept, "results": []}
+
+
+def test_the_file_of_results_on_data_holds_it_too_and_is_still_compared(
+    tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch, reid_cache: Path
+) -> None:
+    monkeypatch.setenv("REID_CACHE", str(reid_cache))
+    monkeypatch.setattr(efficiency, "measure_efficiency", lambda embedder: FOUND)
+    model, file = tmp_path / "embedder.safetensors", tmp_path / "results.json"
+    embedder.save(model)
+    call = ["eval", str(model), "-d", "toy:tiny", "--device", "cpu", "--json", str(file), "--cost"]
+    done = CliRunner().invoke(cli, call)
+    assert done.exit_code == 0, done.output
+    found = json.loads(file.read_text("utf-8"))
+    assert found["efficiency"]["parameters"] == FOUND.parameters
+    assert read_run(file).results["standard"].content == found["results"][0]
 
 
 def test_the_table_names_what_is_left_out() -> None:

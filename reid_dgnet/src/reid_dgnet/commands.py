@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from reid_core import PICTURE_SUFFIXES, checked_folder, checked_output, write_json
+from reid_core.cli.options import json_option
 
 if TYPE_CHECKING:
     from reid_core import RunContext
@@ -146,7 +147,7 @@ def write_set(
     metavar="FILE",
     help="Weights of the Inception network, for FID; without them there is none.",
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures.")
+@json_option
 def quality(
     run: Path, pairs: int, rounds: int, seed: int, inception: Path | None, json_path: Path | None
 ) -> None:
@@ -154,9 +155,8 @@ def quality(
     from reid_dgnet.generating import Composer
     from reid_dgnet.quality import diversity_within_people, frechet_distance, inception_weights
 
-    if json_path is not None:
-        checked_output(json_path, option="--json")
     weights = None if inception is None else inception_weights(inception)
+
     assembly = _restored(run)
     found: dict[str, Any] = {"data": assembly.config.data.name, "seed": seed}
     found |= {"pairs": pairs, "rounds": rounds}
@@ -172,7 +172,7 @@ def quality(
 @dgnet.command()
 @_RUN
 @click.option("--betas", default="0,0.25,0.5,0.75,1,2", help="Weights of the fine-grained feature.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
+@json_option
 def betas(run: Path, betas: str, json_path: Path | None) -> None:
     """Evaluate a trained run with other weights of the fine-grained feature (figure 8, right).
 
@@ -182,8 +182,6 @@ def betas(run: Path, betas: str, json_path: Path | None) -> None:
     from reid_core import ConfigError
     from reid_dgnet.weighing import evaluate_betas
 
-    if json_path is not None:
-        checked_output(json_path, option="--json")
     try:
         values = [float(beta) for beta in betas.split(",")]
     except ValueError:

@@ -8,7 +8,7 @@ import click
 
 from reid_core import FIGURE_SUFFIXES, PICTURE_SUFFIXES, checked_output, write_json
 from reid_core.cli.comparison import comparison_options
-from reid_core.cli.options import DEVICES
+from reid_core.cli.options import DEVICES, json_option
 
 
 @click.group()
@@ -87,7 +87,7 @@ def gradcam(run: Path, embedding: str | None, feature: str | None, images: int, 
 @_DATA_ROOT
 @click.option("--protocol", metavar="NAME", help="The data set's first one without it.")
 @comparison_options
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
+@json_option
 @_DEVICE
 def evaluate_parts(
     model: Path,
@@ -104,9 +104,6 @@ def evaluate_parts(
 
     MODEL is a run's folder or an embedder.safetensors.
     """
-    if json_path is not None:
-        checked_output(json_path, option="--json")
-
     from rich.console import Console
     from rich.table import Table
 

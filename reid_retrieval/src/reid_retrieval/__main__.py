@@ -8,12 +8,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from reid_retrieval.errors import ConfigError, RetrievalError
 from reid_retrieval.finding import PUBLISHED, find_protocol, offered_protocols
 from reid_retrieval.protocols import GENERIC_PROTOCOLS
-from reid_retrieval.writing import in_place
+from reid_retrieval.writing import in_place, tables_aside
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,14 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("--distance", default="cosine", help="cosine or euclidean; default: cosine")
     one.add_argument("--rerank", action="store_true", help="also after k-reciprocal re-ranking")
     one.add_argument("--products", help="library for the inner products; default: the fastest")
-    one.add_argument("--json", type=Path, help="write the results to this file")
+    one.add_argument("--json", type=Path, help="write the results; - is standard output")
     commands.add_parser("protocols", help="list the protocols that are known here")
     options = parser.parse_args(arguments)
+    if getattr(options, "json", None) == Path("-"):
+        options.json = Path("/dev/stdout")
     try:
         if options.command == "protocols":
             _list_protocols()
         else:
-            _evaluate(options)
+            with tables_aside(options.json) if options.json else nullcontext():
+                _evaluate(options)
     except (RetrievalError, OSError) as error:
         print(f"reid-retrieval: {error}", file=sys.stderr)
         return 2
@@ -114,7 +118,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         text = json.dumps([result.to_json() for result in results], indent=2) + "\n"
         if in_place(options.json):
             if sys.stdout is not None:  # closed
-                sys.stdout.flush()  # the lines above come first, if that is where this goes
+                sys.stdout.flush()
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(text)
             return

@@ -149,17 +149,21 @@ def _images(given: Sequence[Tensor]) -> int:
     return int(given[0].shape[:-3].numel())
 
 
-def show_cost(embedder: Embedder, model: str) -> None:
+def show_cost(embedder: Embedder, model: str) -> dict[str, Any]:
     """Print what an embedder costs, and keep it in the folder of a run: ``reid eval --cost``.
 
     Args:
         embedder: on the device on which torch is to be measured.
         model: what the user called it by.
+
+    Returns:
+        The figures as plain values, for ``--json``.
     """
     found = measure_efficiency(embedder)
     Console().print(efficiency_table(found, f"cost of {model}"))
     if (Path(model) / "run.json").is_file():
         write_json(Path(model) / FILE, found.to_json())
+    return found.to_json()
 
 
 def efficiency_table(found: Efficiency, title: str) -> Table:

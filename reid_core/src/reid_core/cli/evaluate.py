@@ -9,7 +9,7 @@ import click
 
 from reid_core.cli.commands import option_of
 from reid_core.cli.comparison import comparison_options
-from reid_core.cli.options import DEVICES
+from reid_core.cli.options import DEVICES, json_option
 from reid_core.errors import ConfigError
 from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
 
@@ -55,7 +55,7 @@ from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
     is_flag=True,
     help="Measure the embedder: parameters, multiply-adds, images per second, memory.",
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
+@json_option
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw ranked lists.")
 def evaluate(
     model: str,
@@ -86,14 +86,12 @@ def evaluate(
     evaluated with --checkpoint. With --cost, of a run kept in its folder as efficiency.json, no
     data set is needed.
     """
-    if json_path is not None:
-        checked_output(json_path, option="--json")
     if picture is not None:
         checked_output(picture, PICTURE_SUFFIXES, option="--picture")
     if not names:
         if not cost:
             raise ConfigError("name a data set with --data, or ask for --cost")
-        given = {"protocol": protocols, "unknown": unknown, "rerank": rerank, "json": json_path}
+        given = {"protocol": protocols, "unknown": unknown, "rerank": rerank}
         for name, value in {**given, "picture": picture}.items():
             if value:
                 raise ConfigError(f"--{name} is about a data set: name one with --data")
@@ -126,9 +124,10 @@ def evaluate(
         embedder = made.to(place)
     if embed:
         embedder = embedder.only([name.strip() for name in embed.split(",")])
-    if measure is not None:
-        measure(embedder, model)
+    cost_of = None if measure is None else measure(embedder, model)
     if not names:
+        if json_path:
+            write_text(json_path, results_text({"efficiency": cost_of, "results": []}))
         return
     compared = {"distance": distance, "vector": vector, "flip": flip}
     reranking = "k_reciprocal" if rerank else "none"
@@ -161,7 +160,8 @@ def evaluate(
             for evaluator, one in zip(evaluators, found, strict=True)
             for result in stored_results(one, evaluator.dataset)
         ]
-        write_text(json_path, results_text(stored))
+        content = {"efficiency": cost_of, "results": stored} if cost else stored
+        write_text(json_path, results_text(content))
     if picture:
         evaluators[0].picture(found[0], picture, title)
         click.echo(f"ranked lists: {picture}")

@@ -10,12 +10,33 @@ from typing import Any, TypeVar
 import click
 
 from reid_core.errors import ConfigError
+from reid_core.outputs import checked_output
+from reid_retrieval.writing import tables_aside
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 DEVICES = "auto, cpu, cuda, cuda:N, mps or xpu."
 """What ``--device`` takes, for its help."""
 
+
+def _results_file(ctx: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Check a file before the work; what else is printed goes beside standard output if it is."""
+    if path is None:
+        return None
+    path = checked_output(Path("/dev/stdout") if path == Path("-") else path, option="--json")
+    ctx.with_resource(tables_aside(path))
+    return path
+
+
+json_option = click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
+    callback=_results_file,
+    metavar="FILE",
+    help="Write the results; - is standard output, with tables on standard error.",
+)
+"""``--json`` of commands that print tables; the file is checked before the work."""
 
 _SETTING = "Any key: optim.lr=1e-3, or a plugin's: san.weight=0.5."
 

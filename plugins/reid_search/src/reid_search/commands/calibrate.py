@@ -19,7 +19,7 @@ from reid_core import (
     open_dataset,
     write_json,
 )
-from reid_core.cli.options import DEVICES
+from reid_core.cli.options import DEVICES, json_option
 from reid_core.weights import EMBEDDER
 from reid_search.models import (
     DEFAULT_MODEL,
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     help="Store with a copy of the embedder in this folder, not with MODEL itself.",
 )
 @click.option("--no-store", is_flag=True, help="Measure only.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results.")
+@json_option
 @click.option(
     "--picture", type=click.Path(path_type=Path), help="Draw similarities, ROC and reliability."
 )
@@ -126,8 +126,6 @@ def _check_outputs(
         raise ConfigError("--out and --no-store exclude each other")
     if out is not None:
         checked_folder(out)
-    if json_path is not None:
-        checked_output(json_path, option="--json")
     if picture is not None:
         from reid_search.plots import require_matplotlib
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reid_core import PICTURE_SUFFIXES, checked_output, write_text
-from reid_core.cli.options import DEVICES
+from reid_core.cli.options import DEVICES, json_option
 
 if TYPE_CHECKING:
     from reid_core import DataSet
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Those to compare by.")
 @click.option("--device", default="auto", help=DEVICES)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything.")
+@json_option
 @click.option(
     "--picture",
     type=click.Path(path_type=Path),
@@ -44,8 +44,6 @@ def compare(
     that differ in their seed alone are seeds of one model. The first model is what the others are
     compared with; results of different protocol lines are refused.
     """
-    if json_path is not None:
-        checked_output(json_path, option="--json")
     if picture is not None:
         checked_output(picture, PICTURE_SUFFIXES, option="--picture")
 
