@@ -28,7 +28,7 @@ from reid_retrieval.protocols import (
     Subset,
 )
 from reid_retrieval.results import RetrievalResult
-from reid_retrieval.retrieval import evaluate, evaluate_distances, ranked_rows
+from reid_retrieval.retrieval import evaluate, evaluate_all, evaluate_distances, ranked_rows
 from reid_retrieval.similarities import Block, Similarities
 
 APART = Protocol("apart", junk=JunkRule(apart=("camid",)))
@@ -215,6 +215,7 @@ def test_cosine_ignores_lengths_and_euclidean_does_not() -> None:
     assert evaluate(queries, gallery, distance="euclidean").cmc[0] == 0.0
 
 
+@pytest.mark.filterwarnings("ignore:.* are zeros")
 def test_a_zero_feature_has_cosine_zero() -> None:
     queries = FeatureSet(np.array([[1.0, 0.0]]), Labels([1], [0]))
     features = np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
@@ -222,6 +223,23 @@ def test_a_zero_feature_has_cosine_zero() -> None:
     (line,) = ranked_rows(queries, gallery, [0])
     assert line.gallery.tolist() == [2, 1, 0]
     assert line.similarities.tolist() == pytest.approx([0.5**0.5, 0, -1], abs=1e-6)
+
+
+@pytest.mark.parametrize("torch_s", [False, True])
+def test_zero_features_are_told_where_directions_are_compared(torch_s: bool) -> None:
+    """By cosine they stand before everything at an obtuse angle; to Euclid they are a point."""
+    rows = np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]], np.float32)
+    if torch_s:
+        rows = pytest.importorskip("torch").from_numpy(rows)
+    zeros = FeatureSet(rows, Labels([1, 2, 3], [0, 0, 0]))
+    gallery = FeatureSet(np.ones((3, 2)), Labels([1, 2, 3], [1, 1, 1]))
+    told = r"^2 of 3 {} features, the first in row 1, are zeros: .* cosine with everything counts"
+    with pytest.warns(UserWarning, match=told.format("query")) as said:
+        evaluate(zeros, gallery)
+    assert len(said) == 1
+    with pytest.warns(UserWarning, match=told.format("gallery")):
+        evaluate_all(gallery, zeros, [STANDARD])
+    evaluate(zeros, gallery, distance="euclidean")
 
 
 @pytest.mark.parametrize(("place", "rank"), [(0, 1), (7, 8), (39, 40)])

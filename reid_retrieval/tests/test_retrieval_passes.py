@@ -264,6 +264,7 @@ def test_every_feature_alike() -> None:
         assert result.per_query.first_hit.tolist() == [3, 4, 5, 1, 2, 3]
 
 
+@pytest.mark.filterwarnings("ignore:.* are zeros")
 def test_features_of_norm_0_on_both_sides() -> None:
     queries = FeatureSet(np.zeros((1, 3)), Labels([1], [0]))
     gallery = FeatureSet(np.eye(3), Labels([2, 1, 3], [1, 1, 1]))

@@ -156,7 +156,6 @@ def quality(
     from reid_dgnet.quality import diversity_within_people, frechet_distance, inception_weights
 
     weights = None if inception is None else inception_weights(inception)
-
     assembly = _restored(run)
     found: dict[str, Any] = {"data": assembly.config.data.name, "seed": seed}
     found |= {"pairs": pairs, "rounds": rounds}

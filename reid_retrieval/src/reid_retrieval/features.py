@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -199,6 +200,24 @@ def require_fitting(queries: FeatureSet, gallery: FeatureSet) -> None:
         )
     require_finite(queries.rows, "query")
     require_finite(gallery.rows, "gallery")
+
+
+def warn_of_zeros(features: Rows, name: str) -> None:
+    """Tell of features of zeros, which have no direction and so no cosine of their own.
+
+    Args:
+        features: float32 ``N D``, rows as the caller has them.
+        name: what these are: ``query`` or ``gallery``.
+    """
+    some: Any = features.any(1)
+    zero = np.flatnonzero(~(some if isinstance(some, np.ndarray) else some.cpu().numpy()))
+    if len(zero):
+        warnings.warn(
+            f"{len(zero)} of {len(features)} {name} features, the first in row {zero[0]}, are "
+            "zeros: without a direction, their cosine with everything counts as 0; see to the "
+            "model or the image",
+            stacklevel=2,
+        )
 
 
 def squared_norms(features: Rows) -> NDArray[np.float64]:

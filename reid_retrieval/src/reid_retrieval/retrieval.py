@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from reid_retrieval.errors import DataError, RetrievalError
-from reid_retrieval.features import FeatureSet, on_host, require_fitting
+from reid_retrieval.features import FeatureSet, on_host, require_fitting, warn_of_zeros
 from reid_retrieval.labels import BoolArray, IntArray, Labels
 from reid_retrieval.passes import ALONE, Member, Pass, Share, fill_finite, passes_of
 from reid_retrieval.precision import Precision, screens
@@ -212,6 +212,9 @@ def _compared(
     """Return the passes over features that fit each other."""
     # Before rows are selected: the error must name the caller's row.
     require_fitting(queries, gallery)
+    if distance == "cosine":  # of Euclidean distances, zeros are a point like any other
+        warn_of_zeros(queries.rows, "query")
+        warn_of_zeros(gallery.rows, "gallery")
     return passes_of(scorers, queries, gallery, distance, screened)
 
 
