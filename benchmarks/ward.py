@@ -35,15 +35,10 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from studies.elsewhere import ward  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.optim.swa_utils import update_bn  # noqa: E402
 
-from reid_core import Sample, Source, load_embedder  # noqa: E402
-from reid_core.data.augmentation import DeviceAugmentation  # noqa: E402
-from reid_core.data.draws import Draw  # noqa: E402
-from reid_core.data.loading import BatchLoader  # noqa: E402
+from reid_core import Sample, load_embedder  # noqa: E402
 from reid_core.evaluation.extraction import extract  # noqa: E402
-from reid_core.loop.recalibration import batches_of  # noqa: E402
+from reid_core.evaluation.statistics import images_by_camera, of_cameras  # noqa: E402
 from reid_core.model.embedder import Embedder  # noqa: E402
 from reid_core.runs.finding import find_protocol, make_embedder, open_dataset  # noqa: E402
 from reid_retrieval.features import FeatureSet  # noqa: E402
@@ -52,7 +47,7 @@ from reid_retrieval.reranking import k_reciprocal  # noqa: E402
 from reid_retrieval.retrieval import evaluate_all  # noqa: E402
 from reid_search.comparing.statistics import mean_with_intervals  # noqa: E402
 
-CPU, RESAMPLES, BATCH = torch.device("cpu"), 1999, 128
+CPU, RESAMPLES = torch.device("cpu"), 1999
 SIZE, BIG = (128, 64), (256, 128)
 AS_IT_IS, PER_CAMERA = "as it is", "statistics per camera"
 LONGER = (
@@ -63,18 +58,6 @@ LONGER = (
 
 Array = NDArray[np.float32]
 Features = Callable[[Sequence[Sample]], Array]
-
-
-class Normalised(nn.Module):
-    """An embedder of images that are normalised already."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        super().__init__()
-        self.embedder = embedder
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return features of ``B 3 H W``."""
-        return self.embedder.embed_normalised(image)
 
 
 @dataclass(frozen=True)
@@ -125,24 +108,11 @@ def per_camera(embedder: Embedder, samples: Sequence[Sample]) -> Array:
     Images of the test, without who they show, make the statistics: the camera has been watched for
     a while before anybody is searched for.
     """
-    cameras = np.array([sample.camid for sample in samples])
     found = np.zeros((len(samples), embedder.dim), np.float32)
-    before = {name: value.clone() for name, value in embedder.state_dict().items()}
-    for camera in np.unique(cameras):
-        rows = np.flatnonzero(cameras == camera)
-        own = [samples[row] for row in rows]
-        update_bn(_images(embedder, own), Normalised(embedder))
-        found[rows] = extract(embedder, own, CPU, threads=1)
-    embedder.load_state_dict(before)
+    for camera in of_cameras(embedder, images_by_camera(samples, "ward"), threads=1):
+        rows = [row for row, sample in enumerate(samples) if sample.camid == camera]
+        found[rows] = extract(embedder, [samples[row] for row in rows], CPU, threads=1)
     return found
-
-
-def _images(embedder: Embedder, samples: Sequence[Sample]) -> Iterator[Tensor]:
-    loader = BatchLoader(Source("test", tuple(samples), {}), embedder.size, [], threads=1)
-    draws = (Draw(rows, rows) for rows in batches_of(len(samples), BATCH))
-    prepare = DeviceAugmentation().prepare
-    for host in loader.load(draws, epoch=0):
-        yield prepare(host, CPU).image
 
 
 def averaged(runs: Sequence[Path]) -> Embedder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,15 @@ def trained(plugins: tuple[str, ...], cache: Path, checkpoint: Path) -> dict[str
     trainer.fit()
     evaluation = trainer.evaluate("final")
     assert evaluation is not None
+    evaluator = trainer.assembly.evaluator
+    own = evaluator.settings.model_copy(update={"batch_norm": "camera"})
+    by_camera = replace(evaluator, settings=own).evaluate(trainer.assembly.embedder())
     return {
         "initial": initial,
         "parameters": {n for n, p in trainer.assembly.model.named_parameters() if p.requires_grad},
         "state": {k: v.clone() for k, v in trainable_state(trainer.assembly.model).items()},
         "features": torch.from_numpy(evaluation.query.features),
+        "by_camera": torch.from_numpy(by_camera.query.features),
         "mean_ap": evaluation.results[0].mean_ap,
     }
 
@@ -140,6 +145,7 @@ def test_two_ranks_stay_equal(name: str, ranks: tuple[list[dict[str, Any]], Path
     first, second = (rank[name] for rank in ranks[0])
     assert first["mean_ap"] == second["mean_ap"]
     assert torch.equal(first["features"], second["features"])
+    assert torch.equal(first["by_camera"], second["by_camera"])
     for entry, value in first["state"].items():
         assert torch.equal(value, second["state"][entry]), entry
 

@@ -77,8 +77,8 @@ def test_help_lists_the_commands(reid: RunReid) -> None:
         (
             ("eval",),
             "--weights --checkpoint --height --width --data --data-root --protocol --distance "
-            "--vector --flip --embed --unknown --rerank --device --precision --cost --json "
-            "--picture --help",
+            "--vector --flip --batch-norm --embed --unknown --rerank --device --precision --cost "
+            "--json --picture --help",
         ),
         (("export",), "--out --input --resize --help"),
         (("plugins", "list"), "--json --help"),

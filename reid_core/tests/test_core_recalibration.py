@@ -12,9 +12,10 @@ import torch
 from reid_core.data.clips import ClipPolicy
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
-from reid_core.loop import recalibration
+from reid_core.evaluation import statistics
+from reid_core.evaluation.statistics import batches_of
 from reid_core.loop.assembly import Assembly
-from reid_core.loop.recalibration import batches_of, recalibrate
+from reid_core.loop.recalibration import recalibrate
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import Recorder, tiny_assembly
 
@@ -74,7 +75,9 @@ def test_batches_are_of_one_size_and_mixed() -> None:
     assert sum(map(len, batches_of(100_000, 128))) == 4096
 
 
-@pytest.mark.parametrize(("setting", "moves"), [("running", False), ("real", True)])
+@pytest.mark.parametrize(
+    ("setting", "moves"), [("running", False), ("camera", False), ("real", True)]
+)
 def test_labels_and_evaluation_see_them(reid_cache: Path, setting: str, moves: bool) -> None:
     sections = {"evaluation": {"batch_norm": setting}}
     assembly = tiny_assembly(("clustering",), sections, cache=reid_cache, classes=PROBES)
@@ -132,6 +135,6 @@ def test_clips_are_drawn_as_in_training(reid_cache: Path, monkeypatch: pytest.Mo
         drawn.append(clips)
         return BatchLoader(*args, clips=clips, **kwargs)
 
-    monkeypatch.setattr(recalibration, "BatchLoader", loader)
+    monkeypatch.setattr(statistics, "BatchLoader", loader)
     recalibrate(assembly)
     assert drawn == [ClipPolicy(2, "consecutive", 2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,11 @@ def test_shape_and_both_are_evaluated_with_poses_made_for_the_test_images(
     poses = [s.fields["pose"] for s in alone.evaluator.dataset.query]
     assert set(poses) <= {0, 1, 2}
     other = alone.evaluator.dataset.query_fields
+    own = alone.config.evaluation.model_copy(update={"batch_norm": "camera"})
+    before = {name: value.clone() for name, value in alone.model.state_dict().items()}
+    by_camera = replace(alone.evaluator, settings=own).evaluate(alone.embedder())
+    assert not np.allclose(by_camera.query.features, shape.query.features, atol=1e-2)
+    assert all(torch.equal(v, before[name]) for name, v in alone.model.state_dict().items())
     turned = tuple(
         type(s)(s.path, s.pid, s.camid, fields={"pose": (int(s.fields["pose"]) + 1) % 3})
         for s in alone.evaluator.dataset.query

@@ -101,6 +101,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_model(tmp_path: Path) -> N
         ({"rules": "standard v2"}, "the protocol is 'standard v1' in the first and 'standard v2'"),
         ({"fingerprint": "def"}, "the data's fingerprint is 'abc' in the first"),
         ({"flip": "sum"}, "what becomes of mirrored images is 'off'"),
+        ({"batch_norm": "camera"}, 'batch normalisation takes is "the model\'s own" in the first'),
         ({"distance": "euclidean"}, "the distance is 'cosine'"),
     ],
 )

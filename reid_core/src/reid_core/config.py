@@ -368,10 +368,11 @@ class EvaluationSection(Section):
     """Weight of the distance before re-ranking."""
     batch_size: Count = 128
     """Images per forward."""
-    batch_norm: Literal["running", "real"] = "running"
+    batch_norm: Literal["running", "real", "camera"] = "running"
     """Statistics of batch normalisation where features are taken, at evaluation and for labels at
     an epoch's start: those of training's batches, generated rows included, or ``real``,
-    re-estimated on real training images as they are."""
+    re-estimated on real training images as they are; ``camera`` is ``running`` but at evaluation,
+    where each camera's images have the statistics of all test images of that camera."""
     untrained: bool = False
     """Evaluate before the first step, too."""
     ranked_list: Annotated[int, Field(ge=0)] = 8

@@ -28,12 +28,15 @@ class Provenance:
         fingerprint: of the data, `DataSet.fingerprint`.
         features: which vectors were compared: ``unit core/global``.
         data: name of the data set, where results of several stand side by side.
+        batch_norm: ``camera`` where the network took the statistics of each camera's test images
+            for its batch normalisation; empty where it computed features as it is.
     """
 
     flip: str = "off"
     fingerprint: str = ""
     features: str = ""
     data: str = ""
+    batch_norm: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,9 +171,9 @@ class RetrievalResult:
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`: numbers, their definitions, what they are of."""
         definitions = {} if self.drawn else AP_DEFINITIONS
-        data = {"data": self.provenance.data} if self.provenance.data else {}
+        beside = {"data": self.provenance.data, "batch_norm": self.provenance.batch_norm}
         return {
-            **data,
+            **{name: value for name, value in beside.items() if value},
             "protocol": self.protocol,
             "text": self.text,
             "rules": self.protocol_text,
@@ -197,8 +200,9 @@ class RetrievalResult:
     def comparison(self) -> str:
         """How images were compared, in a few words."""
         of = f" of {self.provenance.features}" if self.provenance.features else ""
+        norm = ", batch norm by each camera's test images" if self.provenance.batch_norm else ""
         reranking = f"re-ranking {self.reranking}"
-        return f"{self.distance}{of}, flip {self.provenance.flip}, {reranking}"
+        return f"{self.distance}{of}, flip {self.provenance.flip}{norm}, {reranking}"
 
     def summary(self) -> str:
         """Return the scores in one line, in per cent."""

@@ -35,6 +35,12 @@ from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Protocols to report.")
 @comparison_options
+@click.option(
+    "--batch-norm",
+    type=click.Choice(["running", "camera"]),
+    default="running",
+    help="Statistics of batch normalisation: the model's, or those of each camera's test images.",
+)
 @click.option("--embed", metavar="A,B", help="Embeddings to evaluate; all without it.")
 @click.option(
     "--unknown",
@@ -69,6 +75,7 @@ def evaluate(
     distance: str,
     vector: str,
     flip: str,
+    batch_norm: str,
     embed: str | None,
     unknown: tuple[str, ...],
     rerank: bool,
@@ -92,7 +99,8 @@ def evaluate(
         if not cost:
             raise ConfigError("name a data set with --data, or ask for --cost")
         given = {"protocol": protocols, "unknown": unknown, "rerank": rerank}
-        for name, value in {**given, "picture": picture}.items():
+        given |= {"picture": picture, "batch-norm": batch_norm != "running"}
+        for name, value in given.items():
             if value:
                 raise ConfigError(f"--{name} is about a data set: name one with --data")
     if checkpoint and weights is not None:
@@ -129,7 +137,7 @@ def evaluate(
         if json_path:
             write_text(json_path, results_text({"efficiency": cost_of, "results": []}))
         return
-    compared = {"distance": distance, "vector": vector, "flip": flip}
+    compared = {"distance": distance, "vector": vector, "flip": flip, "batch_norm": batch_norm}
     reranking = "k_reciprocal" if rerank else "none"
     settings = EvaluationSection.model_validate({**compared, "reranking": reranking})
     evaluators = []

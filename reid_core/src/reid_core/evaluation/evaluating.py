@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from reid_core.config import EngineSection, EvaluationSection
 from reid_core.contract.model import SAMPLE_LABELS
-from reid_core.contract.samples import DataSet
+from reid_core.contract.samples import DataSet, Sample
 from reid_core.contract.words import unknown_name
 from reid_core.errors import ConfigError, DataError, PluginError, did_you_mean, own_errors
 from reid_core.evaluation.extraction import extract, extract_output
 from reid_core.evaluation.frames import Frames, Side, after_pooling, of_samples, pools_frames
 from reid_core.evaluation.pictures import choose_queries, ranked_list_picture
+from reid_core.evaluation.statistics import images_by_camera, norms_of, of_cameras
 from reid_core.machine.ranks import broadcast, gather_objects, world
 from reid_core.model.embedder import Embedder, reader_of
 from reid_core.model.graph import ReidModel
@@ -32,6 +33,11 @@ from reid_retrieval.results import Evaluation, Provenance, RetrievalResult
 from reid_retrieval.retrieval import evaluate_all, ranked_rows
 from reid_retrieval.searching import Search
 from reid_retrieval.similarities import SimilarityMaker
+
+Way = tuple[str, bool]
+"""A split, and whether the frames of its tracklets are looked at one by one."""
+
+Tell = Callable[[int], None] | None
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,11 @@ class Evaluator:
         """Refuse, before training, a data set on which no query can be answered.
 
         Raises:
-            DataError: why no query of a protocol is valid.
+            DataError: why no query of a protocol is valid, or statistics of each camera are asked
+                for and there are no cameras, or one has too few images.
         """
+        if self.settings.batch_norm == "camera":
+            self._cameras()
         sides = self._sides()
         labels = {key: side.labels for key, side in sides.items()}
         for protocol, (asked, offered) in zip(self.protocols, self._frames(), strict=True):
@@ -86,7 +95,8 @@ class Evaluator:
         """Refuse, before training, an embedder that cannot be evaluated here as it is asked to be.
 
         Raises:
-            ConfigError: mirrored images of an embedding that reads fields.
+            ConfigError: mirrored images of an embedding that reads fields, or statistics of each
+                camera where there is no batch normalisation.
             DataError: the test images lack a field that it reads.
         """
         moved = [name for name in embedder.fields if name not in SAMPLE_LABELS]
@@ -94,6 +104,11 @@ class Evaluator:
             raise ConfigError(
                 f"evaluation.flip is not possible with an embedding that reads "
                 f"{', '.join(moved)}: mirrored images would need mirrored fields"
+            )
+        if self.settings.batch_norm == "camera" and not norms_of(embedder):
+            raise ConfigError(
+                "evaluation.batch_norm = 'camera' would change nothing: this embedder has no batch "
+                "normalisation that keeps statistics; take 'running'"
             )
         for name in self.unknown:
             if name not in embedder.fields:
@@ -129,16 +144,21 @@ class Evaluator:
             Its features are those that the first protocol compares, one per sample.
         """
         self.check_embedder(embedder)
-        sides, sets = self._sides(), dict[tuple[str, bool], FeatureSet]()
+        sides, tells = self._sides(), dict[Way, Tell]()
         for (name, frames), side in sides.items():
             # A side that is looked at in both ways is told of once.
-            tell = None if frames and (name, False) in sides else side.told(advance)
-            sets[name, frames] = self._features(embedder, side, tell)
+            tells[name, frames] = None if frames and (name, False) in sides else side.told(advance)
+        if by_camera := self.settings.batch_norm == "camera":
+            rows = self._features_by_camera(embedder, sides, tells)
+        else:
+            rows = {w: self._features(embedder, s.samples, tells[w]) for w, s in sides.items()}
+        sets = {way: FeatureSet(rows[way], side.labels) for way, side in sides.items()}
         provenance = Provenance(
             self.settings.flip,
             self.dataset.fingerprint(),
             _features_text(embedder, self.settings.vector),
             self.label,
+            "camera" if by_camera else "",
         )
         results: list[RetrievalResult] = []
         ways = self._frames()
@@ -171,7 +191,7 @@ class Evaluator:
         dataset = self.dataset
         return [pools_frames(one, dataset.query, dataset.gallery) for one in self.protocols]
 
-    def _sides(self) -> dict[tuple[str, bool], Side]:
+    def _sides(self) -> dict[Way, Side]:
         """Return query and gallery in all the ways in which protocols look at them."""
         splits = (("query", self.dataset.query), ("gallery", self.dataset.gallery))
         ways = self._frames()
@@ -182,19 +202,36 @@ class Evaluator:
         }
 
     def _features(
-        self, embedder: Embedder, side: Side, advance: Callable[[int], None] | None
-    ) -> FeatureSet:
-        features = extract(
+        self, embedder: Embedder, samples: Sequence[Sample], advance: Tell
+    ) -> NDArray[np.float32]:
+        return extract(
             embedder,
-            side.samples,
+            samples,
             self.device,
             flip=self.settings.flip,
             vector=None if self.settings.vector == "declared" else self.settings.vector,
             advance=advance,
-            unknown=self.unknown,
             **self._extraction(),
         )
-        return FeatureSet(features, side.labels)
+
+    def _features_by_camera(
+        self, embedder: Embedder, sides: Mapping[Way, Side], tells: Mapping[Way, Tell]
+    ) -> dict[Way, NDArray[np.float32]]:
+        """Return features of all sides, of each camera's images with their own statistics."""
+        found: dict[Way, list[NDArray[np.float32]]] = {way: [] for way in sides}
+        with closing(of_cameras(embedder, self._cameras(), **self._extraction())) as cameras:
+            for camera in cameras:
+                for way, side in sides.items():
+                    own = [sample for sample in side.samples if sample.camid == camera]
+                    found[way].append(self._features(embedder, own, tells[way]))
+        return {
+            way: np.concatenate(found[way])[np.argsort(order)]
+            for way, side in sides.items()
+            for order in [np.argsort([sample.camid for sample in side.samples], kind="stable")]
+        }
+
+    def _cameras(self) -> dict[int, list[Sample]]:
+        return images_by_camera((*self.dataset.query, *self.dataset.gallery), self.dataset.name)
 
     def _extraction(self) -> dict[str, Any]:
         """Return how features and outputs are extracted alike."""
@@ -203,6 +240,7 @@ class Evaluator:
             "batch_size": self.settings.batch_size,
             "threads": self.threads,
             "engine": self.engine,
+            "unknown": self.unknown,
         }
 
     def output(self, model: ReidModel, split: str, name: str) -> NDArray[np.float32]:
@@ -226,7 +264,14 @@ class Evaluator:
                 f"output '{name}' is made of {', '.join(lacking)}, which the query and gallery "
                 f"images of '{self.dataset.name}' do not carry"
             )
-        return extract_output(reader, name, splits[split], self.device, **self._extraction())
+        return extract_output(
+            reader,
+            name,
+            splits[split],
+            self.device,
+            batch_size=self.settings.batch_size,
+            **self._extraction(),
+        )
 
     @contextmanager
     def _multiplying(self) -> Iterator[None]:

@@ -78,8 +78,10 @@ def extract(
         unknown: what the embedder is to take for unknown, though the samples have it.
         gather: whether all ranks return all rows; otherwise each its own.
     """
+    if width is None:
+        width = embedder.width(vector) if vector else embedder.dim
     if not samples:
-        return np.empty((0, embedder.dim), np.float32)
+        return np.empty((0, width), np.float32)
     source = Source("test", tuple(samples), dict(specs or {}))
     read = sorted({*embedder.fields, *fields} & set(source.fields))
     loader = BatchLoader(source, embedder.size, read, threads=threads)
@@ -98,8 +100,6 @@ def extract(
         draws = in_order(len(samples), batch_size, *world())
         make = compute or partial(embedder.embed_normalised, vector=vector)
         begin = partial(_Images, make)
-    if width is None:
-        width = embedder.width(vector) if vector else embedder.dim
     chunks: list[NDArray[np.float32]] = []
     with evaluating(embedder):
         plain, mirrored = begin(), begin() if flip != "off" else None

@@ -202,7 +202,8 @@ def same_rules(runs: Sequence[StoredRun], label: str) -> None:
     for other in runs[1:]:
         found = other.result(label)
         for key, what in _RULES.items():
-            ours, theirs = first.content.get(key), found.content.get(key)
+            plain = "the model's own" if key == "batch_norm" else None  # not said
+            ours, theirs = first.content.get(key, plain), found.content.get(key, plain)
             if key == "rules" and None in (ours, theirs):
                 continue  # of version 1, where the name stands for them
             if ours != theirs:
@@ -224,6 +225,7 @@ _RULES = {
     "distance": "the distance",
     "reranking": "the re-ranking",
     "flip": "what becomes of mirrored images",
+    "batch_norm": "whose statistics batch normalisation takes",
     "denominator": "what means are taken over",
     "drawn": "the origin of the galleries",
     "trials": "the number of galleries",

@@ -245,7 +245,10 @@ def _run(
         if has_queries:
             found["lists"], found["left_out"] = _lists(result, dataset, options, album)
         weights = run.stored.path / "embedder.safetensors"
-        if weights.is_file():
+        if result.content.get("batch_norm"):  # of some people a camera would have too few images
+            found["of"] = "features with each camera's own statistics of batch normalisation"
+            found["without_scores"] = "the embedder computes others; reid eval takes those"
+        elif weights.is_file():
             found |= _of_features(run, result, dataset, options, album, progress)
     drawn = []
     for name, path in list(run.drawn.items())[:_MOST_DRAWN]:
