@@ -171,4 +171,6 @@ def test_without_the_module_resource_a_run_tells_no_peak_memory(
     trainer = SimpleNamespace(
         seconds=1.0, images=2, waited=0.0, assembly=SimpleNamespace(ctx=SimpleNamespace(device=CPU))
     )
-    assert "memory: not told" in closing_line(cost(trainer, 1.0))
+    assert closing_line(cost(trainer, 1.0)).endswith("waiting for data; memory: not told")
+    trainer.images = 0  # a finished run that was resumed
+    assert closing_line(cost(trainer, 1.0)) == "1 s; training: no step was left; memory: not told"

@@ -162,7 +162,7 @@ def test_runs_of_one_second_have_folders_of_their_own(
 def test_there_must_be_a_run_to_resume(reid_cache: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--resume needs the folder of the run: --out DIR"):
         running.run(resume=True)
-    with pytest.raises(ConfigError, match=r"holds no run to resume"):
+    with pytest.raises(ConfigError, match=r"holds no run: config.toml"):
         running.run(resume=True, out=tmp_path, cache=reid_cache)
 
 

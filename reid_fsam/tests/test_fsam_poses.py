@@ -215,6 +215,8 @@ def test_what_cannot_be_merged_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"hold no 'r.json'; name the files with --name"):
         merge_results(tmp_path, "r.json")
     written(tmp_path / "r.json", {"images": [], "annotations": []})
+    with pytest.raises(DataError, match=r"r.json is no folder: name the one that holds the"):
+        merge_results(tmp_path / "r.json", "r.json")
     with pytest.raises(DataError, match=r"r.json holds annotations, which name folders"):
         merge_results(tmp_path, "r.json")
     done = CliRunner().invoke(command, ["poses", str(tmp_path), "--out", str(tmp_path / "p.txt")])

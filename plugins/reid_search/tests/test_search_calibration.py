@@ -1,7 +1,11 @@
 """Calibration against scikit-learn, SciPy and plain loops over all pairs."""
 
+from io import StringIO
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.optimize import brentq
 from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
@@ -19,7 +23,7 @@ from reid_search.calibration.curves import (
     area_under,
     equal_error_rate,
 )
-from reid_search.calibration.groups import GroupCounts
+from reid_search.calibration.groups import GroupCounts, GroupRates
 from reid_search.calibration.intervals import Draws, Interval
 from reid_search.calibration.measuring import calibrate
 from reid_search.calibration.open_set import OpenSet
@@ -31,6 +35,7 @@ from reid_search.calibration.probability import (
     reliability,
 )
 from reid_search.calibration.resampling import resample, watched_levels
+from reid_search.calibration.tables import _groups
 
 PEOPLE, SHOTS = 14, 8
 
@@ -513,3 +518,14 @@ def test_a_result_is_plain_data_and_repeats(people):
     first, second = (json.dumps(people.calibrate().to_json()) for _ in range(2))
     assert first == second
     assert first != json.dumps(people.calibrate(seed=1).to_json())
+
+
+def test_the_widest_rates_of_groups_fit_a_terminal_of_80_columns() -> None:
+    """As of the smallest data sets, where intervals reach from 0 to 100 %."""
+    wide = Interval(1.0, 0.0, 1.0)
+    groups = [GroupRates(name, 99, 1234, wide, wide) for name in ("cameras 10, 12", "same clothes")]
+    console = Console(width=80, file=StringIO())
+    console.print(_groups(SimpleNamespace(cameras=groups[:1], clothes=groups[1:])))
+    rows = [line for line in console.file.getvalue().splitlines() if "[" in line or "]" in line]
+    assert len(rows) == 2
+    assert all(row.count("[") == row.count("]") == 2 for row in rows)

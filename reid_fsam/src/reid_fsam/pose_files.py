@@ -160,6 +160,8 @@ def merge_results(folder: Path, name: str) -> list[dict[str, Any]]:
     Raises:
         DataError: there are no results, one file cannot be used, or it holds annotations.
     """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: name the one that holds the folders of results")
     files = sorted(folder.rglob(name))
     if not files:
         raise DataError(f"{folder} and its folders hold no '{name}'; name the files with --name")

@@ -92,8 +92,11 @@ def closing_line(spent: Mapping[str, float]) -> str:
     """Return the line that says what a run has cost."""
     places = (("peak_memory_mib", "MiB"), ("peak_gpu_memory_mib", "MiB on the GPU"))
     memory = [f"{spent[name]} {unit}" for name, unit in places if name in spent]
+    speed = (
+        f"{spent['images_per_second']:.0f} images/s, "
+        f"{100 * spent['share_of_waiting_for_data']:.0f} % of the time waiting for data"
+    )
     return (
-        f"{spent['seconds']:.0f} s; training: {spent['images_per_second']:.0f} images/s, "
-        f"{100 * spent['share_of_waiting_for_data']:.0f} % of the time waiting for data; "
+        f"{spent['seconds']:.0f} s; training: {speed if spent['images'] else 'no step was left'}; "
         f"memory: {', '.join(memory) or 'not told'}"
     )

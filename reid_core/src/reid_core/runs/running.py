@@ -363,7 +363,7 @@ def _stored_config(out: Path | None) -> str:
     if out is None:
         raise ConfigError("--resume needs the folder of the run: --out DIR")
     if not (out / "config.toml").is_file():
-        raise ConfigError(f"{out} holds no run to resume: config.toml is missing")
+        raise ConfigError(f"{out} holds no run: config.toml is missing")
     return str(out / "config.toml")
 
 

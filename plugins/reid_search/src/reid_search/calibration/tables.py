@@ -65,7 +65,7 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
 
 
 def _groups(result: CalibrationResult) -> Table:
-    table = _table("At the chosen threshold", ("", "same pairs", "TPR", "other pairs", "FPR"))
+    table = _table("Pairs at the chosen threshold", ("", "same", "TPR", "other", "FPR"))
     cameras = sorted(result.cameras, key=lambda one: one.tpr.value if one.tpr else 2.0)
     for one in (*cameras[:_SHOWN_CAMERAS], *result.clothes):
         table.add_row(
