@@ -1,7 +1,8 @@
 """Old paths of modules: what stood there is still found there, with a warning.
 
 Nothing of this is imported by the core itself. An old path is a module without content that looks
-up whatever is asked of it where it stands now. `moved.json` lists the paths.
+up whatever is asked of it where it stands now. `moved.json` lists the paths, and
+the names that left a module that is still there.
 """
 
 from __future__ import annotations
@@ -17,50 +18,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-MODULES: Mapping[str, Sequence[str]] = json.loads(
-    Path(__file__).with_suffix(".json").read_text("utf-8")
-)
+_MOVED = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
+
+MODULES: Mapping[str, Sequence[str]] = _MOVED["modules"]
 """Old path to the modules that have its content now; a folder of old modules has none.
 
 Modules of the core stand first: what they have is there without any other distribution.
 """
 
-NAMES: Mapping[str, Mapping[str, str]] = {
-    "reid_core.cli.data": {
-        "show": "reid_benchmarks.doctor.commands",
-    },
-    "reid_core.data.sampling": {
-        "make_mixed_sampler": "reid_core.data.mixing",
-    },
-    "reid_core.model.layouts": {
-        "LAYOUTS": "reid_weights.layouts",
-    },
-    "reid_core.model.onnx": {
-        "TOLERANCE": "reid_core.model.exporting",
-        "export_onnx": "reid_core.model.exporting",
-    },
-    "reid_core.model.embedder": {
-        "load_embedder": "reid_core.model.stored",
-    },
-    "reid_core.model.pretrained": {
-        "Weights": "reid_core.model.pretrained:WeightsFile",
-        "fill": "reid_core.model.pretrained:fill_weights",
-    },
-    "reid_core.plugins.calls": {
-        "CORE": "reid_core.contract.plugin",
-    },
-    "reid_core.runs.assembly.sources": {
-        "load_dataset": "reid_core.runs.assembly.datasets",
-        "load_others": "reid_core.runs.assembly.datasets",
-        "load_tested": "reid_core.runs.assembly.datasets",
-    },
-    "reid_core.testing.toy": {
-        "load_toy": "reid_core.testing.toy.making",
-        "load_toy_pairs": "reid_core.testing.toy.making",
-        "make_toy": "reid_core.testing.toy.making",
-        "make_toy_pairs": "reid_core.testing.toy.making",
-    },
-}
+NAMES: Mapping[str, Mapping[str, str]] = _MOVED["names"]
 """Module that is still there to the names that left it, and the module where each is now, with
 ``:NAME`` where it is called otherwise."""
 
