@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from reid_core import FIGURE_SUFFIXES, PICTURE_SUFFIXES, checked_output, write_json
-from reid_core.cli.comparison import comparison_options
-from reid_core.cli.options import DEVICES, json_option
+from reid_core.cli.options import DEVICES, comparison_options, json_option
 
 
 @click.group()

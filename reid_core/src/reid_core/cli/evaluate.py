@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from reid_core.cli.commands import option_of
-from reid_core.cli.comparison import comparison_options
-from reid_core.cli.options import DEVICES, json_option
+from reid_core.cli.options import DEVICES, comparison_options, json_option
 from reid_core.errors import ConfigError
 from reid_core.outputs import PICTURE_SUFFIXES, checked_output, write_text
 

@@ -46,7 +46,18 @@ def _pairs(form: str, explanation: str, *names: str) -> Callable[[_F], _F]:
     return click.option(*names, multiple=True, metavar=form, help=explanation)
 
 
-_RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
+def together(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    """Return what adds several options to a command, in the order of its help."""
+
+    def add(function: _F) -> _F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+run_options = together(
     click.option("--plugins", "-p", metavar="A,B", help="Plugins to run, in any order."),
     click.option(
         "--recipe",
@@ -73,13 +84,26 @@ _RUN_OPTIONS: tuple[Callable[[_F], _F], ...] = (
     _pairs("SLOT=PLUGIN", "Who fills a slot that two plugins claim.", "--own"),
     _pairs("KEY=VALUE", _SETTING, "--set", "-s", "settings"),
 )
+"""Add the options that describe a run."""
 
-
-def run_options(function: _F) -> _F:
-    """Add the options that describe a run."""
-    for option in reversed(_RUN_OPTIONS):
-        function = option(function)
-    return function
+comparison_options = together(
+    click.option("--distance", type=click.Choice(["cosine", "euclidean"]), default="cosine"),
+    click.option(
+        "--vector",
+        type=click.Choice(["declared", "raw", "neck", "unit"]),
+        default="declared",
+        help="Vector of every embedding: the one it deploys, or another.",
+    ),
+    click.option(
+        "--flip",
+        type=click.Choice(["off", "sum", "unit-sum"]),
+        is_flag=False,
+        flag_value="sum",
+        default="off",
+        help="Add the features of mirrored images: as they are, or with length one.",
+    ),
+)
+"""Add the settings of ``evaluation`` by which features are compared."""
 
 
 def to_flags(options: dict[str, Any]) -> dict[str, Any]:
