@@ -337,7 +337,7 @@ def test_a_plugins_command_is_offered_and_imported_only_when_called(
         assert reid(*words)[:2] == (0, "galloping\n")
     code, _, err = reid("limp")
     assert code == 2
-    assert "command 'limp' (reid-zebra 1.2) cannot be imported: ModuleNotFoundError" in err
+    assert "command 'limp' (reid-zebra 1.2, limp_module:limp) cannot be imported: Module" in err
 
 
 def test_data_sets_are_listed(reid: RunReid) -> None:

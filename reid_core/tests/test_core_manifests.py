@@ -95,7 +95,7 @@ def text(version: str = "1.2", contents: Contents = CONTENTS) -> str:
 def test_a_manifest_says_what_the_plugin_says(site: FakeSite, reid_cache: Path) -> None:
     path = add(site)
     assert manifests_of("reid-zebra") == {path: Manifest("1.2", {"zebra": CONTENTS})}
-    assert parsed(json.loads(text())) == Manifest("1.2", {"zebra": CONTENTS})
+    assert parsed(text()) == Manifest("1.2", {"zebra": CONTENTS})
 
 
 def test_a_plugin_s_name_in_place_of_its_distribution_s_is_answered(site: FakeSite) -> None:
@@ -198,7 +198,8 @@ def test_a_plugin_for_another_core_is_refused_before_it_is_imported(
     assert installed()["zebra"].unmet.startswith(unmet)
     assert bool(installed()["zebra"].unmet) == bool(unmet)
     if unmet:
-        with pytest.raises(PluginError, match=rf"plugin 'zebra' 0\.3 {unmet}.*pip install --up"):
+        said = rf"plugin 'zebra' of reid-zebra 0\.3 {unmet}.*pip install --up"
+        with pytest.raises(PluginError, match=said):
             load_class("zebra")
         assert "zebra_module" not in sys.modules
     else:

@@ -35,6 +35,11 @@ def with_choices(message: str, name: str, known: Collection[str]) -> str:
     return f"{message}{did_you_mean(name, known)} (there are: {', '.join(known) or 'none'})"
 
 
+def typed_reason(error: BaseException, most: int | None = None) -> str:
+    """Return the class of an error and its reason, on one line; see `reason_of`."""
+    return f"{type(error).__name__}: {reason_of(error, most)}"
+
+
 class ReidError(Exception):
     """Base of all errors that a user can act on.
 

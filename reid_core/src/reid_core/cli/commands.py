@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import click
 
-from reid_core.errors import ReidError, did_you_mean
+from reid_core.errors import PluginError, ReidError, did_you_mean
 from reid_core.plugins.discovery import (
     COMMAND_GROUP,
     PluginRecord,
@@ -53,14 +53,15 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command."""
         if cmd_name in self._own:
-            module, _, attribute = self._own[cmd_name][0].partition(":")
-            own: click.Command = getattr(import_module(module), attribute)
+            own: click.Command = resolve_name(self._own[cmd_name][0])
             return own
         record = self._added().get(cmd_name)
         if record is None:
             return None
         title = record.name.replace(".", " ")
-        found: click.Command = _added_by(record, f"command '{title}'", click.Command)
+        found = load_target(record, f"command '{title}'")
+        if not isinstance(found, click.Command):
+            raise PluginError(f"command '{title}' of {record.distribution} is no click command")
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -105,21 +106,4 @@ def option_of(name: str) -> Any:
     if record is None:
         absent = known_commands()[name]
         raise ReidError(f"{option} comes with {absent}: pip install {absent}")
-    return _added_by(record, f"option '{option}'")
-
-
-def _added_by(record: PluginRecord, what: str, kind: type = object) -> Any:
-    """Import what a distribution adds to the command line.
-
-    Raises:
-        ReidError: it needs another core, cannot be imported, or is of another kind.
-    """
-    by = f"{record.distribution} {record.version}"
-    if record.unmet:
-        raise ReidError(
-            f"{what} of {by} {record.unmet}: pip install --upgrade reid-core {record.distribution}"
-        )
-    found = load_target(record, f"{what} ({by})")
-    if not isinstance(found, kind):
-        raise ReidError(f"{what} ({by}) is no click command: {found!r}")
-    return found
+    return load_target(record, f"option '{option}'")

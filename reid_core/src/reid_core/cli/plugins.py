@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from reid_core.cli.options import run_options, to_flags
-from reid_core.errors import PluginError, ReidError, own_errors, reason_of
+from reid_core.errors import PluginError, ReidError, own_errors, typed_reason
 from reid_core.outputs import checked_folder, write_text
 from reid_core.plugins.discovery import (
     PluginRecord,
@@ -45,7 +45,7 @@ def list_plugins(as_json: bool) -> None:
             "installed": True,
             "distribution": record.distribution,
             "version": record.version,
-            "summary": _summary(record),
+            "summary": (record.contents or record).summary,
             **({"unmet": why} if (why := _unusable(record)) else {}),
             "manifest": record.contents is not None,
             **(_contents(record) if as_json else {}),
@@ -89,11 +89,6 @@ def _unusable(record: PluginRecord) -> str:
     return ""
 
 
-def _summary(record: PluginRecord) -> str:
-    contents = record.contents
-    return contents.summary if contents is not None else record.summary
-
-
 def _contents(record: PluginRecord) -> dict[str, Any]:
     """Return what a plugin consists of, or why that cannot be told."""
     contents = record.contents
@@ -104,23 +99,19 @@ def _contents(record: PluginRecord) -> dict[str, Any]:
             load_recorded(record)
         except PluginError as error:
             why = error.__cause__
-            return {"broken": f"fails at import: {_named(why)}" if why else str(error)}
+            return {"broken": f"fails at import: {typed_reason(why)}" if why else str(error)}
         try:
             with own_errors():
                 contents = contents_of(record)
         except Exception as error:
             # Whatever a stranger raises: it is listed like any other.
-            return {"broken": _named(error)}
+            return {"broken": typed_reason(error)}
     listed = asdict(contents)
     return {
         **{key: listed[key] for key in ("hooks", "claims", "reads", "makes", "settings")},
         **listed["offers"],
         "recipes": list(recipe_files(record.target, record.name)),
     }
-
-
-def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {reason_of(error)}"
 
 
 @plugins.command("manifest")

@@ -25,7 +25,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from reid_core.errors import ConflictError, PluginError, did_you_mean, reason_of
+from reid_core.errors import ConflictError, PluginError, did_you_mean, typed_reason
 from reid_core.plugins.manifests import Contents, Manifest, manifest_of
 
 if TYPE_CHECKING:
@@ -282,14 +282,9 @@ def load_recorded(record: PluginRecord) -> type[Plugin]:
     # The base class brings pydantic; listing plugins must not pay for it.
     from reid_core.contract.plugin import Plugin
 
-    where = f"plugin '{record.name}' ({record.distribution} {record.version}, {record.target})"
-    if record.unmet:
-        raise PluginError(
-            f"plugin '{record.name}' {record.version} {record.unmet}: "
-            f"pip install --upgrade reid-core {record.distribution}"
-        )
-    loaded = load_target(record, where)
+    loaded = load_target(record, f"plugin '{record.name}'")
     if not (isinstance(loaded, type) and issubclass(loaded, Plugin)):
+        where = f"plugin '{record.name}' ({record.distribution} {record.version}, {record.target})"
         raise PluginError(f"{where} is not a subclass of reid_core.Plugin")
     return loaded
 
@@ -302,13 +297,19 @@ def load_target(record: PluginRecord, what: str) -> Any:
         what: what it is, for the message.
 
     Raises:
-        PluginError: it fails to import; says where, or what is to be installed.
+        PluginError: it needs another core, or it fails to import; says where, or what is to be
+            installed.
     """
+    by = f"{record.distribution} {record.version}"
+    if record.unmet:
+        raise PluginError(
+            f"{what} of {by} {record.unmet}: pip install --upgrade reid-core {record.distribution}"
+        )
     try:
         return metadata.EntryPoint(record.name, record.target, "").load()
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"{what} cannot be imported: {type(error).__name__}: {reason_of(error)}"
+            f"{what} ({by}, {record.target}) cannot be imported: {typed_reason(error)}"
             f"{_remedy(record, error)}"
         ) from error
 

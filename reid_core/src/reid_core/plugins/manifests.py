@@ -156,13 +156,14 @@ def manifest_of(target: str, version: str) -> Manifest | None:
 @lru_cache(maxsize=256)
 def _read(path: Path, stamp: int) -> Manifest | None:
     try:
-        return parsed(json.loads(path.read_text("utf-8")))
+        return parsed(path.read_text("utf-8"))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # What cannot be read counts as none: its package is imported.
 
 
-def parsed(content: Mapping[str, Any]) -> Manifest | None:
-    """Return the manifest of a file's content; None where it is of another format."""
+def parsed(text: str) -> Manifest | None:
+    """Return the manifest of a file's text; None where it is of another format."""
+    content = json.loads(text, object_hook=_with_tuples)
     if content["format"] != FORMAT:
         return None
     plugins = {name: _contents(values) for name, values in content.get("plugins", {}).items()}
@@ -170,18 +171,13 @@ def parsed(content: Mapping[str, Any]) -> Manifest | None:
 
 
 def _contents(values: Mapping[str, Any]) -> Contents:
-    given = {key: _tuple(value) for key, value in values.items()}
-    offers = {key: _tuple(value) for key, value in values.get("offers", {}).items()}
-    if "datasets" in offers:
-        offers["datasets"] = tuple(
-            OfferedData(**{key: _tuple(value) for key, value in one.items()})
-            for one in offers["datasets"]
-        )
-    return Contents(**{**given, "offers": Offers(**offers)})
+    offers = values.get("offers", {})
+    datasets = tuple(OfferedData(**one) for one in offers.get("datasets", ()))
+    return Contents(**{**values, "offers": Offers(**{**offers, "datasets": datasets})})
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(one) if isinstance(one, list) else one for key, one in values.items()}
 
 
 def _filled(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from reid_core.errors import typed_reason
 from reid_core.plugins.discovery import PluginRecord, core_record, installed, load_recorded
 from reid_core.plugins.manifests import OfferedData, Offers
 
@@ -55,7 +56,7 @@ class InstalledOffers:
         try:
             yield
         except Exception as error:
-            self.broken[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.broken[name] = typed_reason(error)
 
     def _asked(self, name: str) -> Offers:
         calls = self.calls(name)

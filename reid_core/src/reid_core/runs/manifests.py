@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from packaging.utils import canonicalize_name
@@ -26,10 +25,6 @@ from reid_core.plugins.manifests import MANIFEST, Contents, Manifest, package_fo
 from reid_core.plugins.offers import offers_of
 from reid_core.runs.finding import open_context
 
-if TYPE_CHECKING:
-    from reid_core.contract.context import RunContext
-    from reid_core.contract.plugin import Plugin
-
 
 def contents_of(record: PluginRecord, summary: str = "") -> Contents:
     """Import a plugin and return what it consists of with its default settings.
@@ -45,15 +40,18 @@ def contents_of(record: PluginRecord, summary: str = "") -> Contents:
     """
     plugin = load_recorded(record)(record.name)
     calls = HookCalls({record.name: plugin})
-    asked = calls.implementers("reid_pseudo_labels")
-    labelers = [labeler for _, labeler in calls.pseudo_labels(_toy_run())] if asked else []
+    labelers = []
+    if calls.implementers("reid_pseudo_labels"):
+        ctx, _ = open_context({"data": {"name": "toy:tiny"}}, say=lambda line: None)
+        labelers = [labeler for _, labeler in calls.pseudo_labels(ctx)]
     made = {labeler.spec.name for labeler in labelers}
     read = {name for labeler in labelers for name in labeler.reads}
     read |= {need.what for need in plugin.needs if need.what not in CONDITIONS}
     read |= {name for request in plugin.sources for name in request.fields}
+    first_line = (type(plugin).__doc__ or "").strip().partition("\n")[0].rstrip(".")
     return Contents(
         record.target,
-        summary or _first_line(plugin),
+        summary or first_line,
         hooks=tuple(hook for hook in HOOKS if hasattr(plugin, hook)),
         claims=tuple(sorted(plugin.claims)),
         reads=tuple(sorted(read)),
@@ -83,13 +81,11 @@ def manifests_of(distribution: str) -> dict[Path, Manifest]:
     if not plugins and not commands:
         known = {one.distribution for group in groups for one in group.values()}
         owner = next((group[distribution] for group in groups if distribution in group), None)
+        near = did_you_mean(distribution, known)
+        if owner:
+            near = f"; '{distribution}' is of {owner.distribution}"
         raise PluginError(
-            f"no installed distribution '{distribution}' has plugins or commands"
-            + (
-                f"; '{distribution}' is of {owner.distribution}"
-                if owner
-                else did_you_mean(distribution, known)
-            )
+            f"no installed distribution '{distribution}' has plugins or commands{near}"
         )
     # The summary of a distribution is that of its plugin where there is one alone.
     alone = plugins[0].summary if len(plugins) == 1 else ""
@@ -109,15 +105,6 @@ def manifests_of(distribution: str) -> dict[Path, Manifest]:
     return found
 
 
-def _toy_run() -> RunContext:
-    ctx, _ = open_context({"data": {"name": "toy:tiny"}}, say=lambda line: None)
-    return ctx
-
-
-def _first_line(plugin: Plugin) -> str:
-    return (type(plugin).__doc__ or "").strip().partition("\n")[0].rstrip(".")
-
-
 def _package(record: PluginRecord) -> str:
     return record.target.partition(":")[0].partition(".")[0]
 
@@ -127,6 +114,6 @@ def _same(one: str, other: str) -> bool:
 
 
 def _help(record: PluginRecord) -> str:
-    found = load_target(record, f"command '{record.name}' ({record.target})")
+    found = load_target(record, f"command '{record.name}'")
     text = found.get_short_help_str(limit=100) if isinstance(found, click.Command) else ""
     return str(text).rstrip(".")
