@@ -10,15 +10,14 @@ from reid_core.config import cache_folder
 from reid_core.contract.context import RunContext
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataProvider, DataRequest, DataSet, Source
+from reid_core.contract.step import MAIN
 from reid_core.defaults.core import Core
-from reid_core.machine.devices import choose_device
 from reid_core.machine.randomness import scoped
-from reid_core.machine.ranks import gather
 from reid_core.model.embedder import Embedder
 from reid_core.model.encoder import verify_taps
 from reid_core.plugins.providers import Providers
-from reid_core.plugins.slots import assign_slots
-from reid_core.runs.assembly.datasets import load_dataset, load_source, requested
+from reid_core.runs.assembly.assembling import context_of
+from reid_core.runs.assembly.datasets import load_dataset, load_main, load_source, requested
 from reid_core.runs.resolve import resolve
 from reid_core.runs.stages import Stages
 from reid_retrieval.protocols import Protocol
@@ -84,16 +83,14 @@ def make_embedder(
     Raises:
         ConfigError: there is no such encoder, or no such weights, or they do not fit.
     """
-    model: dict[str, Any] = {
-        "backbone": backbone,
-        "pretrained": {"published": True, "random": False}.get(str(weights), str(weights)),
-    }
-    if last_stride is not None:
-        model["last_stride"] = last_stride
     flags = {
         "run": {"seed": seed},
         "data": {"height": size[0], "width": size[1]},
-        "model": model,
+        "model": {
+            "backbone": backbone,
+            "pretrained": {"published": True, "random": False}.get(str(weights), str(weights)),
+            "last_stride": "auto" if last_stride is None else last_stride,
+        },
         "engine": {"device": "cpu"},
     }
     ctx, _ = open_context(flags, with_data=False, say=say)
@@ -128,25 +125,11 @@ def open_context(
         ReidError: the configuration or the data set cannot be used.
     """
     resolved = resolve(flags)
-    config, folder = resolved.config, cache or cache_folder()
-    providers = Providers(resolved.calls)
-    dataset = DataSet("no data", Source("main", ()))
+    ctx = context_of(resolved, None, cache, say)
+    ctx.stages = Stages()
     if with_data:
-        main = config.data
-        dataset = load_dataset(main.name, main.root, folder, providers, main.pattern)
-        if dataset.notice:
-            say(dataset.notice)
-    ctx = RunContext(
-        config,
-        assign_slots(resolved.plugins, config.own),
-        dataset,
-        {"main": dataset.train},
-        choose_device(config.engine.device),
-        None,
-        folder,
-        say,
-        providers=providers,
-        stages=Stages(),
-        gather_rows=gather,
-    )
+        ctx.dataset = load_main(ctx)
+        ctx.sources[MAIN] = ctx.dataset.train
+        if ctx.dataset.notice:
+            ctx.say(ctx.dataset.notice)
     return ctx, resolved.plugins

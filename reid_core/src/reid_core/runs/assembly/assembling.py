@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.damage import without_damaged
 from reid_core.data.joining import joined, set_names, set_number
 from reid_core.data.loading import BatchLoader
+from reid_core.data.sampling import Sampler
 from reid_core.data.sidecars import with_field_folders
 from reid_core.data.validation import split_validation
 from reid_core.errors import DataError
@@ -33,14 +34,8 @@ from reid_core.loop.rates import DECAYS
 from reid_core.loop.selection import check_select_by
 from reid_core.loop.step import StepParts
 from reid_core.loop.weights import check_weights
+from reid_core.machine import ranks
 from reid_core.machine.devices import autocast_of, choose_device, memory_format_of, placed
-from reid_core.machine.ranks import (
-    gather,
-    rank_0_first,
-    synchronise_batch_norms,
-    world,
-    wrapped,
-)
 from reid_core.model.embedder import embedder_of
 from reid_core.model.graph import ReidModel
 from reid_core.model.pretrained import check_importer
@@ -48,33 +43,16 @@ from reid_core.outputs import write_text
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.providers import Providers
 from reid_core.plugins.slots import assign_slots
+from reid_core.runs.assembly import needs, sources
 from reid_core.runs.assembly.building import build_model
-from reid_core.runs.assembly.datasets import load_dataset, load_others, load_tested
+from reid_core.runs.assembly.datasets import load_main, load_others, load_tested
 from reid_core.runs.assembly.evaluators import (
     labelled_at_test,
     make_evaluator,
     make_evaluators,
 )
 from reid_core.runs.assembly.labelling import make_field, with_examples
-from reid_core.runs.assembly.needs import (
-    check_fields_of_frames,
-    check_frames,
-    check_needs,
-    field_makers,
-    fields_to_load,
-    labels_in_order,
-)
 from reid_core.runs.assembly.schedules import merge_schedules
-from reid_core.runs.assembly.sources import (
-    add_sources,
-    check_batches,
-    check_mixture,
-    erasing_of,
-    loader_of,
-    photometric_of,
-    sampler_of,
-    two_rows,
-)
 from reid_core.runs.assembly.starts import apply_starts, check_starts
 from reid_core.runs.resolve import Resolved
 from reid_retrieval.protocols import STANDARD
@@ -111,28 +89,27 @@ def assemble(
     Raises:
         ReidError: anything that cannot work, in one line, before the first second of training.
     """
-    plugins, calls = resolved.plugins, resolved.calls
+    plugins, calls, config = resolved.plugins, resolved.calls, resolved.config
     if dataset is None:  # a stage inherits the importer, and may leave the file out
-        check_importer(resolved.config.model.importer, resolved.config.model.pretrained)
-    cache = cache or cache_folder()
-    ctx, held_out, tested = _context(resolved, folder, cache, say, dataset)
+        check_importer(config.model.importer, config.model.pretrained)
+    ctx = context_of(resolved, folder, cache, say)
     ctx.rehearsal, ctx.trial, ctx.stages = rehearsal, trial, stages
     if not trial and not rehearsal:
-        ctx.try_out = try_out or _trial_of(resolved, cache, dataset, stages)
-    config = ctx.config
+        ctx.try_out = try_out or _trial_of(resolved, ctx.cache, dataset, stages)
+    held_out, tested = _load_data(ctx, dataset)
     makers = _makers(ctx, plugins, calls)
     if dataset is None:
-        check_mixture(config.data, makers["pid"][0] if "pid" in makers else None)
+        sources.check_mixture(config.data, makers["pid"][0] if "pid" in makers else None)
     starts = _checked_starts(ctx, plugins, calls, makers)
     evaluators = make_evaluators(ctx, tested)
     # The published protocols speak of the test split; held-out people take the plain one.
     validator = None if held_out is None else make_evaluator(ctx, held_out, (STANDARD,))
     needed = {need.what for plugin in plugins.values() for need in plugin.needs}
-    made = {name: makers[name] for name in labels_in_order(makers, {*needed, *config.labels})}
+    made = {name: makers[name] for name in needs.labels_in_order(makers, {*needed, *config.labels})}
     coming = {name: labeler.spec for name, (_, labeler) in made.items()}
-    add_sources(ctx, plugins, {**ctx.main.fields, **coming})
+    sources.add_sources(ctx, plugins, {**ctx.main.fields, **coming})
     samplers = {
-        name: sampler_of(ctx, plugins, source)
+        name: sources.sampler_of(ctx, plugins, source)
         for name, source in ctx.sources.items()
         if name != MAIN or "pid" not in makers
     }
@@ -143,7 +120,7 @@ def assemble(
                 ctx.stage(labeler.stage)
     truth = _make_labels(ctx, made, "pid" in makers)
     model = _model(ctx, calls, starts)
-    check_fields_of_frames(plugins, model, ctx.main, config.data.frames)
+    needs.check_fields_of_frames(plugins, model, ctx.main, config.data.frames)
     deployed = embedder_of(model, config.data.size, config.evaluation.embed)
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it
@@ -155,18 +132,11 @@ def assemble(
         one.check_embedder(deployed)
     parts = _step_parts(ctx, calls, model)
     loaders = _loaders(ctx, plugins, model)
-    for sampler in samplers.values():
-        for note in sampler.notes:
-            ctx.say(note)
-    longest = max(len(sample.frames) for sample in ctx.main.samples)
-    if ctx.main.tracklets and config.data.frames > longest:
-        ctx.say(
-            f"data.frames = {config.data.frames}, and no tracklet of '{ctx.dataset.name}' has more "
-            f"than {longest}: every clip shows frames again, at the cost of others; -s "
-            f"data.frames={longest} shows each once"
-        )
+    _say_notes(ctx, samplers.values())
     prepare = DeviceAugmentation(
-        photometric_of(config.augment), erasing_of(config.augment), memory_format_of(config.engine)
+        sources.photometric_of(config.augment),
+        sources.erasing_of(config.augment),
+        memory_format_of(config.engine),
     ).prepare
     return Assembly(
         ctx,
@@ -179,8 +149,8 @@ def assemble(
         makers.get("pid"),
         truth,
         lambda source: (
-            loader_of(ctx, source, tuple(loaders[MAIN].specs)),
-            sampler_of(ctx, plugins, source),
+            sources.loader_of(ctx, source, tuple(loaders[MAIN].specs)),
+            sources.sampler_of(ctx, plugins, source),
         ),
         evaluators,
         validator,
@@ -198,8 +168,8 @@ def _checked_starts(
     Before that, refuse what configuration, data and declarations rule out by themselves.
     """
     config = ctx.config
-    check_frames(plugins, calls, makers, ctx.main)
-    check_needs(plugins, ctx.slots, makers, ctx.main)
+    needs.check_frames(plugins, calls, makers, ctx.main)
+    needs.check_needs(plugins, ctx.slots, makers, ctx.main)
     for plugin in plugins.values():
         plugin.check_data(ctx)
     asked = [
@@ -207,7 +177,7 @@ def _checked_starts(
         for name, plugin in plugins.items()
         for request in several(name, "sources", plugin.sources, SourceRequest)
     ]
-    check_batches(ctx, plugins, [MAIN, *asked], ctx.main.identities or "pid" in makers)
+    sources.check_batches(ctx, plugins, [MAIN, *asked], ctx.main.identities or "pid" in makers)
     starts = [(name, start) for name, plugin in plugins.items() for start in plugin.starts(config)]
     check_starts(ctx, starts, plugins)
     check_decay(config.schedule, DECAYS)
@@ -216,28 +186,45 @@ def _checked_starts(
     return starts
 
 
-def _context(
-    resolved: Resolved,
-    folder: Path | None,
-    cache: Path,
-    say: Callable[[str], None],
-    dataset: DataSet | None,
-) -> tuple[RunContext, DataSet | None, list[DataSet]]:
-    """Return the run's context, the held-out validation set where there is one, and the tests."""
+def context_of(
+    resolved: Resolved, folder: Path | None, cache: Path | None, say: Callable[[str], None]
+) -> RunContext:
+    """Return the surroundings of a run, without any data yet; see `assemble`."""
     config = resolved.config
-    device = choose_device(config.engine.device)
-    slots = assign_slots(resolved.plugins, config.own)
-    providers = Providers(resolved.calls)
-    rank, ranks = world()
+    rank, world_size = ranks.world()
     if rank != 0:
         folder, say = None, _silent
+    nothing = DataSet("no data", Source(MAIN, ()))
+    return RunContext(
+        config,
+        assign_slots(resolved.plugins, config.own),
+        nothing,
+        {MAIN: nothing.train},
+        choose_device(config.engine.device),
+        folder,
+        cache or cache_folder(),
+        say,
+        rank,
+        world_size,
+        providers=Providers(resolved.calls),
+        gather_rows=ranks.gather,
+    )
+
+
+def _load_data(ctx: RunContext, dataset: DataSet | None) -> tuple[DataSet | None, list[DataSet]]:
+    """Give a run its data set; return what is held out of it, where something is, and the tests.
+
+    Args:
+        ctx: the run.
+        dataset: see `assemble`.
+    """
+    config, say, threads = ctx.config, ctx.say, ctx.config.data.threads
     tested = []
     if dataset is None:
-        with rank_0_first():
-            asked = config.data
-            dataset = load_dataset(asked.name, asked.root, cache, providers, asked.pattern)
-            others = load_others(config.data.also, cache, providers)
-            tested = load_tested(config, [dataset, *others], cache, providers)
+        with ranks.rank_0_first():
+            dataset = load_main(ctx)
+            others = load_others(config.data.also, ctx.cache, ctx.providers)
+            tested = load_tested(config, [dataset, *others], ctx.cache, ctx.providers)
             dataset, notes = joined(dataset, others)
         for note in notes:
             say(note)
@@ -251,49 +238,32 @@ def _context(
         )
     if dataset.notice:
         say(dataset.notice)
+    tested = tested or [dataset]
     ours = (dataset.query, dataset.gallery)
     dataset, notes = with_field_folders(dataset, config.fields)
     for note in notes:
         say(note)
-    # The test of the main set has the side-car files, too.
-    tested = [
-        replace(dataset, name=one.name) if (one.query, one.gallery) == ours else _only_test(one)
-        for one in tested or [dataset]
-    ]
-    if config.data.damaged == "skip":
-        main = dataset
-        dataset, damaged = without_damaged(dataset, config.data.threads)
-        for place, one in enumerate(tested):
-            if one.query is main.query:
-                tested[place] = replace(dataset, name=one.name)
-            else:
-                tested[place], more = without_damaged(one, config.data.threads)
-                damaged += more
-        _tell_damaged(damaged, folder, say)
+    damaged: list[str] = []
+    skips = config.data.damaged == "skip"
+    if skips:
+        dataset, damaged = without_damaged(dataset, threads)
+    for place, one in enumerate(tested):
+        if (one.query, one.gallery) == ours:
+            # The test of the main set has the side-car files, too.
+            tested[place] = replace(dataset, name=one.name)
+            continue
+        tested[place] = replace(one, train=replace(one.train, samples=()))
+        if skips:
+            tested[place], more = without_damaged(tested[place], threads)
+            damaged += more
+    if damaged:
+        _tell_damaged(ctx, damaged)
     held_out = None
     if config.data.validation:
         only = _validated(config)
         dataset, held_out = split_validation(dataset, config.data.validation, config.run.seed, only)
-    ctx = RunContext(
-        config,
-        slots,
-        dataset,
-        {MAIN: dataset.train},
-        device,
-        folder,
-        cache,
-        say,
-        rank,
-        ranks,
-        providers=providers,
-        gather_rows=gather,
-    )
-    return ctx, held_out, tested
-
-
-def _only_test(dataset: DataSet) -> DataSet:
-    """Return a data set that is not trained on."""
-    return replace(dataset, train=replace(dataset.train, samples=()))
+    ctx.dataset, ctx.sources[MAIN] = dataset, dataset.train
+    return held_out, tested
 
 
 def _validated(config: RunConfig) -> int | None:
@@ -305,14 +275,13 @@ def _validated(config: RunConfig) -> int | None:
     return set_number(chosen, names, f"evaluation.select = '{config.evaluation.select}'")
 
 
-def _tell_damaged(lines: Sequence[str], folder: Path | None, say: Callable[[str], None]) -> None:
+def _tell_damaged(ctx: RunContext, lines: Sequence[str]) -> None:
     where = ""
-    if lines and folder is not None:
-        path = folder / "damaged.txt"
+    if ctx.folder is not None:
+        path = ctx.folder / "damaged.txt"
         write_text(path, "\n".join(lines) + "\n")
         where = f" (listed in {path})"
-    if lines:
-        say(f"{len(lines)} damaged files are left out{where}, first {lines[0]}")
+    ctx.say(f"{len(lines)} damaged files are left out{where}, first {lines[0]}")
 
 
 def _makers(
@@ -330,7 +299,7 @@ def _makers(
     # Files that the user names rule over a labeler that a plugin prefers.
     config = ctx.config
     chosen = {name: by for name, by in config.labels.items() if name not in config.fields}
-    return field_makers(owned, ctx.slots, chosen, ctx.main.fields)
+    return needs.field_makers(owned, ctx.slots, chosen, ctx.main.fields)
 
 
 def _make_labels(
@@ -362,7 +331,7 @@ def _make_labels(
 
 
 def _model(ctx: RunContext, calls: HookCalls, starts: Sequence[tuple[str, Start]]) -> ReidModel:
-    probes = {name: two_rows(ctx, source) for name, source in ctx.sources.items()}
+    probes = {name: sources.two_rows(ctx, source) for name, source in ctx.sources.items()}
     model = build_model(ctx, calls, probes)
     if model.criteria and ctx.num_identities == 1:
         raise DataError(
@@ -381,11 +350,25 @@ def _loaders(
     reads += [read for branch in model.declarations.values() for read in branch.reads]
     plain = {r.name for plugin in plugins.values() for r in plugin.sources if not r.augment}
     return {
-        name: loader_of(
-            ctx, source, fields_to_load(plugins, reads, source), augmented=name not in plain
+        name: sources.loader_of(
+            ctx, source, needs.fields_to_load(plugins, reads, source), augmented=name not in plain
         )
         for name, source in ctx.sources.items()
     }
+
+
+def _say_notes(ctx: RunContext, samplers: Iterable[Sampler]) -> None:
+    """Say what the user should know of how batches are drawn."""
+    for sampler in samplers:
+        for note in sampler.notes:
+            ctx.say(note)
+    frames, longest = ctx.config.data.frames, max(len(one.frames) for one in ctx.main.samples)
+    if ctx.main.tracklets and frames > longest:
+        ctx.say(
+            f"data.frames = {frames}, and no tracklet of '{ctx.dataset.name}' has more than "
+            f"{longest}: every clip shows frames again, at the cost of others; -s "
+            f"data.frames={longest} shows each once"
+        )
 
 
 class _Untried(Exception):
@@ -431,11 +414,11 @@ def _step_parts(ctx: RunContext, calls: HookCalls, model: ReidModel) -> StepPart
     if config.engine.compile:
         model.encoder.compile()
     if ctx.world_size > 1:
-        synchronise_batch_norms(model)
+        ranks.synchronise_batch_norms(model)
     return StepParts(
         ctx,
         model,
-        wrapped(UpdateForward(model, ctx, calls, plan)),
+        ranks.wrapped(UpdateForward(model, ctx, calls, plan)),
         plan,
         Optimisers(plan, parameters, config.optim),
         autocast_of(config.engine, ctx.device),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reid_core.config import RunConfig
-from reid_core.contract.context import Lookup
+from reid_core.contract.context import Lookup, RunContext
 from reid_core.contract.samples import DataProvider, DataRequest, DataSet, Source
 from reid_core.data.counts import load_counted
 from reid_core.data.joining import set_names
@@ -30,6 +30,12 @@ def load_dataset(
             f"'{name}' is a training source and no data set; plugins ask for sources themselves"
         )
     return found
+
+
+def load_main(ctx: RunContext) -> DataSet:
+    """Load the data set that a run trains on; see `load_dataset`."""
+    data = ctx.config.data
+    return load_dataset(data.name, data.root, ctx.cache, ctx.providers, data.pattern)
 
 
 def load_others(
