@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-from reid_core.errors import ConflictError, PluginError, ReidError
+from reid_core.errors import ConflictError, PluginError, ReidError, did_you_mean
 
 _NAME = re.compile(r"[A-Za-z0-9_\-]+(/[A-Za-z0-9_\-]+)+")
 
@@ -62,6 +62,21 @@ def check_unique(kind: str, owned: Iterable[tuple[str, str]]) -> None:
             both = f"'{seen[name]}' and '{owner}'" if seen[name] != owner else f"'{owner}' twice"
             raise ConflictError(f"{kind} '{name}' is declared by {both}")
         seen[name] = owner
+
+
+def check_known(
+    name: str, known: Collection[str], said: str, error: type[ReidError] = PluginError
+) -> None:
+    """Refuse a name that nobody has, with the nearest one that somebody has.
+
+    Args:
+        name: what is looked up.
+        known: the names that there are.
+        said: what stands before the name in the message.
+        error: what is raised.
+    """
+    if name not in known:
+        raise error(f"{said} '{name}'{did_you_mean(name, known)}")
 
 
 def in_order(

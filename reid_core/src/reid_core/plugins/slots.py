@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reid_core.contract.names import check_known
 from reid_core.contract.plugin import CORE, SLOTS, Plugin
 from reid_core.contract.words import several
-from reid_core.errors import ConfigError, ConflictError, PluginError, did_you_mean
+from reid_core.errors import ConfigError, ConflictError, PluginError
 
 _HOOK_OF = {
     "backbone": "reid_backbone",
@@ -37,10 +38,7 @@ def assign_slots(plugins: Mapping[str, Plugin], own: Mapping[str, str]) -> dict[
     claims: dict[str, list[str]] = {slot: [] for slot in SLOTS}
     for name, plugin in plugins.items():
         for slot in several(name, "claims", plugin.claims, str):
-            if slot not in claims:
-                raise PluginError(
-                    f"plugin '{name}' claims the unknown slot '{slot}'{did_you_mean(slot, SLOTS)}"
-                )
+            check_known(slot, SLOTS, f"plugin '{name}' claims the unknown slot")
             if not hasattr(plugin, _HOOK_OF[slot]):
                 raise PluginError(
                     f"plugin '{name}' claims the slot '{slot}' but does not implement "
@@ -48,8 +46,7 @@ def assign_slots(plugins: Mapping[str, Plugin], own: Mapping[str, str]) -> dict[
                 )
             claims[slot].append(name)
     for slot, choice in own.items():
-        if slot not in claims:
-            raise ConfigError(f"--own: there is no slot '{slot}'{did_you_mean(slot, SLOTS)}")
+        check_known(slot, SLOTS, "--own: there is no slot", ConfigError)
         if choice not in claims[slot] and (choice != CORE or slot not in _OF_THE_CORE):
             others = ", ".join(claims[slot]) or "no plugin of the run does"
             core = f"; or leave it to {CORE}" if slot in _OF_THE_CORE else ""

@@ -13,11 +13,11 @@ from torch import nn
 from reid_core.config import RunConfig
 from reid_core.contract.context import RunContext
 from reid_core.contract.events import RunBegan, RunEnded
-from reid_core.contract.names import check_owned
+from reid_core.contract.names import check_known, check_owned
 from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import DataSet, Source
 from reid_core.contract.stages import Stage
-from reid_core.errors import PluginError, ReidError, did_you_mean
+from reid_core.errors import PluginError, ReidError
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.model.embedder import Embedder
@@ -57,11 +57,7 @@ class StageResult:
         """
         if branch == "encoder":
             return self.model.encoder
-        if branch not in self.model.branches:
-            raise PluginError(
-                f"stage '{self.name}' has no branch '{branch}'"
-                f"{did_you_mean(branch, self.model.branches)}"
-            )
+        check_known(branch, list(self.model.branches), f"stage '{self.name}' has no branch")
         return self.model.branches[branch]
 
     @property
@@ -205,13 +201,10 @@ def _train(ctx: RunContext, stage: Stage, trainer: Trainer, folder: Path) -> Non
 def _source(ctx: RunContext, stage: Stage) -> Source:
     if stage.data is not None:
         source = load_source(stage.data, ctx.config.data.root, ctx.cache, ctx.providers)
-    elif stage.source in ctx.sources:
-        source = ctx.sources[stage.source]
     else:
-        raise PluginError(
-            f"stage '{stage.name}' trains on the unknown source '{stage.source}'"
-            f"{did_you_mean(stage.source, ctx.sources)}"
-        )
+        said = f"stage '{stage.name}' trains on the unknown source"
+        check_known(stage.source, ctx.sources, said)
+        source = ctx.sources[stage.source]
     if not stage.identities:
         # The pids themselves go, so that nothing in the stage can look at them.
         samples = tuple(replace(sample, pid=-1) for sample in source.samples)

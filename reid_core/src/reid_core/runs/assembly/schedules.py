@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from reid_core.contract.names import check_declared, in_order
+from reid_core.contract.names import check_declared, check_known, in_order
 from reid_core.contract.plugin import CORE
 from reid_core.contract.step import MAIN, MAIN_PASS, Group, Pass, Schedule, Update
 from reid_core.contract.vectors import DEPLOYED
@@ -56,17 +56,13 @@ def _groups(
     everything = {name for names in params.values() for name in names}
     for owner, schedule in owned:
         for group in schedule.groups:
-            names: list[str] = []
             for name in group.parameters:
-                if name in params:
-                    names.extend(params[name])
-                elif name in everything:
-                    names.append(name)
-                else:
+                if name not in params and name not in everything:
                     raise PluginError(
                         f"plugin '{owner}': group '{group.name}' names '{name}', which is neither "
                         f"a part of the model nor a parameter{did_you_mean(name, params)}"
                     )
+            names = [one for name in group.parameters for one in params.get(name, (name,))]
             if not names:
                 raise PluginError(
                     f"plugin '{owner}': group '{group.name}' has no trainable parameter in "
@@ -101,11 +97,8 @@ def _updates(
             # A part of the model without parameters has nothing to share.
             unmet = [name for name in update.shares if not shared[name] and name not in params]
             for name in (*update.groups, *unmet):
-                if name not in groups:
-                    raise PluginError(
-                        f"plugin '{owner}': update '{update.name}' steps the unknown group "
-                        f"'{name}'{did_you_mean(name, groups)}"
-                    )
+                said = f"plugin '{owner}': update '{update.name}' steps the unknown group"
+                check_known(name, groups, said)
             for name in update.groups:
                 if name in homes:
                     raise ConflictError(
@@ -133,11 +126,8 @@ def _updates(
     )
     for owner, schedule in owned:
         for extra in sorted(schedule.passes, key=lambda p: p.name):
-            if extra.update not in updates:
-                raise PluginError(
-                    f"plugin '{owner}': pass '{extra.name}' belongs to the unknown update "
-                    f"'{extra.update}'{did_you_mean(extra.update, updates)}"
-                )
+            said = f"plugin '{owner}': pass '{extra.name}' belongs to the unknown update"
+            check_known(extra.update, updates, said)
             home = updates[extra.update]
             updates[extra.update] = replace(home, passes=(*home.passes, extra))
     return updates
@@ -198,11 +188,7 @@ def _check_passes(
         if not update.passes:
             raise PluginError(f"update '{update.name}' has no forward pass")
         for one in update.passes:
-            if one.source not in sources:
-                raise PluginError(
-                    f"pass '{one.name}' runs on the unknown source '{one.source}'"
-                    f"{did_you_mean(one.source, sources)}"
-                )
+            check_known(one.source, sources, f"pass '{one.name}' runs on the unknown source")
             known = {*owners, DEPLOYED, one.name.partition("/")[0]}
             # A pattern of a plugin that happens to have no branch is none of a misspelt plugin.
             strangers = [p for p in one.branches if not fnmatch.filter(known, p.partition("/")[0])]
@@ -217,11 +203,7 @@ def _in_order(updates: Mapping[str, Update]) -> list[Update]:
     before: dict[str, set[str]] = {name: set() for name in updates}
     for name, update in updates.items():
         for other in (*update.after, *update.before):
-            if other not in updates:
-                raise PluginError(
-                    f"update '{name}' is to run beside the unknown update '{other}'"
-                    f"{did_you_mean(other, updates)}"
-                )
+            check_known(other, updates, f"update '{name}' is to run beside the unknown update")
         before[name] |= set(update.after) - set(update.before)
         for other in update.before:
             before[other].add(name)
