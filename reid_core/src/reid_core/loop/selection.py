@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 
 from reid_core.errors import CheckpointError, ConfigError, did_you_mean
-from reid_core.loop.state import trainable_state
+from reid_core.loop.state import copy_into, trainable_state
 from reid_core.model.graph import ReidModel
 from reid_core.model.tensors import write_tensors
 from reid_core.outputs import write_json
@@ -142,8 +141,5 @@ class Selection:
         best = self.best
         if best is None or not self._weights.is_file():
             raise CheckpointError(f"no epoch was selected: {self._weights} is missing")
-        state = trainable_state(model)
-        with torch.no_grad():
-            for name, value in load_file(self._weights).items():
-                state[name].copy_(value)
+        copy_into(trainable_state(model), load_file(self._weights))
         return best

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from reid_core.config import IDLE, RunConfig, differences
 from reid_core.contract.model import Branch
-from reid_core.errors import CheckpointError, ReidError
+from reid_core.errors import CheckpointError, ReidError, typed_reason
 from reid_core.loop.assembly import Assembly
 from reid_core.model.graph import ReidModel
 from reid_core.outputs import whole_file
@@ -99,7 +99,7 @@ def _named(path: Path) -> Iterator[None]:
     except ReidError:
         raise
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        reason = typed_reason(error, 160)
         raise CheckpointError(f"{path} does not hold what a checkpoint holds ({reason})") from error
 
 
@@ -120,14 +120,13 @@ def _restore(path: Path, content: Mapping[str, Any], assembly: Assembly, longer:
     if set(content["model"]) != set(expected):
         odd = sorted(set(content["model"]) ^ set(expected))
         raise CheckpointError(f"{path} holds another model; first differing entry: {odd[0]}")
-    with torch.no_grad():
-        for name, value in content["model"].items():
-            if value.shape != expected[name].shape:
-                raise CheckpointError(
-                    f"{path}: '{name}' has shape {tuple(value.shape)}, this model "
-                    f"{tuple(expected[name].shape)}"
-                )
-            expected[name].copy_(value)
+    for name, value in content["model"].items():
+        if value.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{path}: '{name}' has shape {tuple(value.shape)}, this model "
+                f"{tuple(expected[name].shape)}"
+            )
+    copy_into(expected, content["model"])
     # A checkpoint of an earlier version has none: its encoder computes as it did.
     model.encoder.follow(content.get("conventions", {}))
     assembly.parts.optimisers.load_state_dict(content["optimisers"])
@@ -171,11 +170,9 @@ def _check_settings(
             f"{path} was written with the plugins {_listed(theirs)}, this run has "
             f"{_listed(ours)}; resume with the same --plugins"
         )
-    changed = [
-        one
-        for one in changed_settings(content["config"], config)
-        if not (longer and one.startswith("schedule.epochs "))
-    ]
+    changed = changed_settings(content["config"], config)
+    if longer:
+        changed = [one for one in changed if not one.startswith("schedule.epochs ")]
     if changed:
         more = any(one.startswith("schedule.epochs ") for one in changed)
         remedy = ", or make the schedule longer with --longer" if more else ""
@@ -246,6 +243,13 @@ def trainable_state(model: ReidModel) -> dict[str, Tensor]:
 
 def _fixed(branch: Branch) -> bool:
     return branch.frozen and not branch.moving
+
+
+def copy_into(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copy values over those of the same names."""
+    with torch.no_grad():
+        for name, value in values.items():
+            state[name].copy_(value)
 
 
 def frozen_hashes(model: ReidModel) -> dict[str, str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 
-from reid_core.contract.names import check_owned
+from reid_core.contract.names import check_known, check_owned
 from reid_core.contract.step import Weights
 from reid_core.errors import ConfigError, PluginError, did_you_mean
 from reid_core.loop.assembly import Assembly
+from reid_core.loop.state import copy_into
 
 
 def check_weights(
@@ -65,28 +65,19 @@ def chosen_weights(assembly: Assembly) -> Iterator[None]:
     values = _fitting(offers[name], state)
     # All of it: batch norms may be re-estimated while the other weights are in.
     trained = {entry: value.clone() for entry, value in state.items()}
-    _copy(values, state)
+    copy_into(state, values)
     try:
         yield
     finally:
-        _copy(trained, state)
+        copy_into(state, trained)
 
 
 def _fitting(offer: Weights, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     for entry, value in offer.values.items():
-        if entry not in state:
-            raise PluginError(
-                f"weights '{offer.name}': the model has no '{entry}'{did_you_mean(entry, state)}"
-            )
+        check_known(entry, state, f"weights '{offer.name}': the model has no")
         if value.shape != state[entry].shape:
             raise PluginError(
                 f"weights '{offer.name}': '{entry}' has shape {tuple(value.shape)}, the model's "
                 f"{tuple(state[entry].shape)}"
             )
     return offer.values
-
-
-def _copy(values: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    with torch.no_grad():
-        for entry, value in values.items():
-            state[entry].copy_(value)
