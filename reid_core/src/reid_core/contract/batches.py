@@ -75,14 +75,14 @@ class Batch:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=non_blocking)
 
-        moved = replace(
+        rows: dict[str, Any] = {name: move(getattr(self, name)) for name in OF_ROWS}
+        return replace(
             self,
+            **rows,
             fields={name: move(value) for name, value in self.fields.items()},
             draws={name: move(value) for name, value in self.draws.items()},
             erased=None if self.erased is None else move(self.erased),
         )
-        rows: dict[str, Any] = {name: move(getattr(self, name)) for name in OF_ROWS}
-        return replace(moved, **rows)
 
 
 OF_ROWS = ("image", "pid", "camid", "clothes", "index", "origin")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from reid_core.contract.words import unknown_name
+from reid_core.contract.words import ByName
 from reid_core.errors import PluginError
 
 if TYPE_CHECKING:
@@ -203,17 +203,14 @@ class RunContext:
 
     def module(self, branch: str) -> nn.Module:
         """Return a branch's module by the branch's name, once the model is built."""
-        modules = self._model().branches
-        if branch not in modules:
-            raise unknown_name(branch, modules, "branch")
+        modules: ByName[nn.Module] = ByName(self._model().branches, "branch")
         return modules[branch]
 
     def criterion(self, embedding: str) -> IdentityCriterion:
         """Return the identity criterion of an embedding, once the model is built."""
-        criteria = self._model().criteria
-        if embedding not in criteria:
-            raise unknown_name(embedding, criteria, "identity criterion of the embedding")
-        return criteria[embedding]  # type: ignore[return-value]
+        what = "identity criterion of the embedding"
+        criteria: ByName[IdentityCriterion] = ByName(self._model().criteria, what)
+        return criteria[embedding]
 
     def gather(self, rows: Tensor) -> Tensor:
         """Return the rows of all ranks with their gradient, for losses over pairs of rows.

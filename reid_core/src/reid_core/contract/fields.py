@@ -75,25 +75,8 @@ GARMENT_CLASSES = ("background", "hat", "hair", "upper", "lower", "skin", "face"
 SILHOUETTE_CLASSES = ("background", "person")
 """Classes of the field ``silhouette``."""
 
-COCO_JOINTS = (
-    "nose",
-    "left eye",
-    "right eye",
-    "left ear",
-    "right ear",
-    "left shoulder",
-    "right shoulder",
-    "left elbow",
-    "right elbow",
-    "left wrist",
-    "right wrist",
-    "left hip",
-    "right hip",
-    "left knee",
-    "right knee",
-    "left ankle",
-    "right ankle",
-)
+_IN_PAIRS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+COCO_JOINTS = ("nose", *(f"{side} {of}" for of in _IN_PAIRS for side in ("left", "right")))
 """Order of the 17 points of the field ``keypoints``."""
 
 SHARED_FIELDS: dict[str, FieldSpec] = {

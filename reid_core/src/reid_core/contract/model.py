@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from reid_core.contract.words import check_names, check_word, words_of
+from reid_core.contract.words import check_names, check_not_bare, check_word, words_of
 from reid_core.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -166,7 +166,4 @@ class Branch:
         check_names(self, "reads", "writes", "may_be_idle", "sources", "sizes")
         if self.moving and not self.frozen:
             raise DeclarationError(f"Branch '{self.name}': moving is for a branch that is frozen")
-        if isinstance(self.embeddings, Embedding):
-            raise DeclarationError(
-                f"Branch '{self.name}': embeddings is a bare Embedding; write embeddings=(...,)"
-            )
+        check_not_bare(self, "embeddings", Embedding)

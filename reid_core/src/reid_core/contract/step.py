@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from reid_core.contract.words import check_names, check_word, words_of
+from reid_core.contract.words import check_names, check_not_bare, check_word, words_of
 from reid_core.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -187,14 +187,6 @@ MAIN_PASS = Pass(MAIN, bn="update", shared=True)
 """The first pass of the main update."""
 
 
-def _check_kind(declared: object, attribute: str, kind: type) -> None:
-    if isinstance(getattr(declared, attribute), kind):
-        raise DeclarationError(
-            f"{type(declared).__name__}: {attribute} is a bare {kind.__name__}; write "
-            f"{attribute}=(...,)"
-        )
-
-
 def _check_every(every: tuple[int, int]) -> None:
     period, offset = every
     if period < 1 or not 0 <= offset < period:
@@ -239,7 +231,7 @@ class Update:
     def __post_init__(self) -> None:
         _check_every(self.every)
         check_names(self, "groups", "shares", "terms", "after", "before")
-        _check_kind(self, "passes", Pass)
+        check_not_bare(self, "passes", Pass)
 
     def due(self, step: int) -> bool:
         """Return whether it runs in a step (0-based)."""
@@ -270,7 +262,7 @@ class Schedule:
             _check_every(self.main_every)
         check_names(self, "main_without")
         for attribute, kind in (("groups", Group), ("updates", Update), ("passes", Pass)):
-            _check_kind(self, attribute, kind)
+            check_not_bare(self, attribute, kind)
 
 
 @dataclass(frozen=True)

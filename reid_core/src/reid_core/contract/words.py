@@ -50,6 +50,18 @@ def check_names(declared: object, *attributes: str) -> None:
             )
 
 
+def check_not_bare(declared: object, attribute: str, kind: type) -> None:
+    """Refuse one declaration where several are meant.
+
+    Raises:
+        DeclarationError: with what was meant.
+    """
+    if isinstance(getattr(declared, attribute), kind):
+        raise DeclarationError(
+            f"{_titled(declared)}: {attribute} is a bare {kind.__name__}; write {attribute}=(...,)"
+        )
+
+
 def several(owner: str, attribute: str, value: Any, kind: type[T]) -> tuple[T, ...]:
     """Return what a plugin declares several of.
 
