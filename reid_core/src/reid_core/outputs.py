@@ -194,24 +194,20 @@ def forget_after(folder: Path, epoch: int, iteration: int) -> None:
         epoch, iteration: the first that are still to be done.
     """
     for path in sorted(folder.rglob("*.jsonl")):
-        lines = kept = path.read_text("utf-8", "surrogateescape").splitlines()
-        if lines and not _is_json(lines[-1]):
-            kept = lines[:-1]
-        kept = [line for line in kept if _stands(line, epoch, iteration)]
+        lines = path.read_text("utf-8", "surrogateescape").splitlines()
+        last = len(lines) - 1
+        kept = [
+            line for at, line in enumerate(lines) if _stands(line, epoch, iteration, at == last)
+        ]
         if kept != lines:
             write_text(path, "".join(f"{line}\n" for line in kept))
 
 
-def _is_json(line: str) -> bool:
+def _stands(line: str, epoch: int, iteration: int, is_last: bool) -> bool:
     try:
-        json.loads(line)
+        entry = json.loads(line)
     except json.JSONDecodeError:
-        return False
-    return True
-
-
-def _stands(line: str, epoch: int, iteration: int) -> bool:
-    entry = json.loads(line) if _is_json(line) else None
+        return not is_last  # which may be cut short
     if not isinstance(entry, dict):
         return True  # not of `append_json`
     for place, first in ((entry.get("iteration"), iteration), (entry.get("epoch"), epoch)):

@@ -8,7 +8,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +17,8 @@ from torch import nn
 from reid_core.config import OptimSection, ScheduleSection
 from reid_core.contract.step import OPTIMISERS, Optimiser
 from reid_core.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
 
 _NOT_STEPPED_SO = {
     "lbfgs": "it calls the loss again within a step",
@@ -60,14 +63,16 @@ def make_optimiser(
 
 @lru_cache
 def _of_torch() -> dict[str, type[torch.optim.Optimizer]]:
-    kinds = {
-        name.lower(): kind
-        for name, kind in vars(torch.optim).items()
-        if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)
-    }
-    for name in (*_NOT_STEPPED_SO, "optimizer"):
-        kinds.pop(name, None)
-    return {**kinds, "amsgrad": torch.optim.Adam}
+    found = _kinds_in(torch.optim, torch.optim.Optimizer)
+    kinds = {name.lower(): kind for name, kind in found.items()}
+    steppable = {name: kind for name, kind in kinds.items() if name not in _NOT_STEPPED_SO}
+    return {**steppable, "amsgrad": torch.optim.Adam}
+
+
+def _kinds_in(module: ModuleType, base: type[T]) -> dict[str, type[T]]:
+    """Return the classes of a module that stand on another one, by name."""
+    kinds = {name: kind for name, kind in vars(module).items() if inspect.isclass(kind)}
+    return {name: kind for name, kind in kinds.items() if issubclass(kind, base) and kind != base}
 
 
 def _of_timm(
@@ -155,16 +160,8 @@ _ROUNDING = 1e-9
 
 def schedulers() -> dict[str, type[torch.optim.lr_scheduler.LRScheduler]]:
     """Return the schedulers of torch.optim that need nothing but where the run stands, by class."""
-    left_out = {"LRScheduler", *_NOT_FOLLOWED}
-    base = torch.optim.lr_scheduler.LRScheduler
-    return {
-        name: kind
-        for name, kind in vars(torch.optim.lr_scheduler).items()
-        if inspect.isclass(kind)
-        and issubclass(kind, base)
-        and name not in left_out
-        and not name.startswith("_")
-    }
+    known = _kinds_in(torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler)
+    return {n: kind for n, kind in known.items() if n not in _NOT_FOLLOWED and n[0] != "_"}
 
 
 def check_decay(schedule: ScheduleSection, own: Sequence[str]) -> None:

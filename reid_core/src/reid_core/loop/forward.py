@@ -177,11 +177,6 @@ class UpdateForward(nn.Module):
             weight = weight_at(self.model.embeddings[term.embedding].weight, step.iteration)
             terms[name] = LossTerm(name, term.value, weight * term.factor)
         for owner, loss in self._calls.losses(self._ctx, step):
-            if not isinstance(loss, LossTerm):
-                raise PluginError(
-                    f"plugin '{owner}': reid_losses must return LossTerm objects, got "
-                    f"{type(loss).__name__}"
-                )
             check_owned(owner, "loss term", loss.name)
             wrong = ""
             if loss.name in terms:

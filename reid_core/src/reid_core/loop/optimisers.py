@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_core.config import OptimSection
-from reid_core.contract.step import Group, Optimiser, Update
+from reid_core.contract.step import Group, Update
 from reid_core.errors import CheckpointError
 from reid_core.loop.catalogue import make_optimiser
 from reid_core.loop.plan import StepPlan
@@ -38,17 +38,15 @@ class Optimisers:
             for name in (*update.groups, *update.shares):
                 group = plan.groups[name]
                 wanted = update.optimiser or group.optimiser
-                self._optimisers.setdefault(self._key(update, name), self._make(group, wanted))
+                where = "optim" if wanted is None else f"group '{group.name}'"
+                values = [self._parameters[one] for one in group.parameters]
+                made = make_optimiser(values, wanted or settings, where)
+                self._optimisers.setdefault(self._key(update, name), made)
         self._initial = {key: _plain(optimiser) for key, optimiser in self._optimisers.items()}
 
     @staticmethod
     def _key(update: Update, group: str) -> str:
         return f"{group}@{update.name}" if update.optimiser else group
-
-    def _make(self, group: Group, wanted: Optimiser | None) -> torch.optim.Optimizer:
-        values = [self._parameters[name] for name in group.parameters]
-        where = "optim" if wanted is None else f"group '{group.name}'"
-        return make_optimiser(values, wanted or self._settings, where)
 
     def stepped(self, update: Update, epoch: int) -> Iterator[tuple[Group, torch.optim.Optimizer]]:
         """Yield the groups that an update steps in an epoch, with their optimisers."""

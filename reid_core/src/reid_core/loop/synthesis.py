@@ -100,9 +100,8 @@ def _soft_rows(real: int, synthetics: Sequence[Synthetic]) -> Tensor | None:
     given = [s.soft_targets for s in synthetics if s.soft_targets is not None]
     if not given:
         return None
-    classes = given[0].shape[1]
-    rows = [given[0].new_zeros(real, classes)]
+    rows = [given[0].new_zeros(real, given[0].shape[1])]
     for one in synthetics:
-        none = given[0].new_zeros(len(one.images), classes)
+        none = rows[0].new_zeros(len(one.images), rows[0].shape[1])
         rows.append(none if one.soft_targets is None else one.soft_targets)
     return torch.cat(rows)

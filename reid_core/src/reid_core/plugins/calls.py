@@ -16,7 +16,7 @@ import pluggy
 
 from reid_core.contract import hookspecs
 from reid_core.contract.hookspecs import HOOKS, LIFETIMES, PROJECT
-from reid_core.contract.step import Schedule
+from reid_core.contract.step import LossTerm, Schedule
 from reid_core.contract.views import Metric
 from reid_core.errors import (
     DeclarationError,
@@ -24,6 +24,7 @@ from reid_core.errors import (
     ReidError,
     UnknownNameError,
     did_you_mean,
+    typed_reason,
 )
 from reid_core.machine.randomness import StepScopes, scoped
 from reid_core.moved import former_names
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from reid_core.contract.model import Branch, Embedding, Tap
     from reid_core.contract.plugin import EncoderProvider, Plugin, PoolingProvider
     from reid_core.contract.samples import DataProvider
-    from reid_core.contract.step import LossTerm, Synthetic, Weights
+    from reid_core.contract.step import Synthetic, Weights
     from reid_core.contract.views import EvaluationView, PassView, StepView, UpdateReport
     from reid_retrieval.protocols import Protocol
 
@@ -201,7 +202,8 @@ class HookCalls:
 
     def losses(self, ctx: RunContext, step: StepView) -> list[tuple[str, LossTerm]]:
         """Call `reid_losses`, each plugin in its own random scope."""
-        return self._scoped("reid_losses", "losses", ctx, {"step": step})
+        found = self._scoped("reid_losses", "losses", ctx, {"step": step})
+        return list(_of_kind("reid_losses", LossTerm, found))
 
     def data_synthesis(
         self,
@@ -252,10 +254,8 @@ class HookCalls:
                 _called(implementation, arguments)
             except (ReidError, Exception) as error:
                 del self._implementations["reid_observe"][name]
-                report(
-                    f"observer '{name}' failed at {type(event).__name__} and is dropped: "
-                    f"{type(error).__name__}: {error}"
-                )
+                failed = f"observer '{name}' failed at {type(event).__name__} and is dropped"
+                report(f"{failed}: {typed_reason(error)}")
 
 
 def _called(implementation: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
@@ -319,20 +319,19 @@ def _warn_of_leaving(name: str, plugin: Plugin) -> None:
     """Warn of hooks and arguments that a plugin uses and a later version of the core lacks."""
     for hook, lifetime in LIFETIMES.items():
         method = getattr(plugin, hook, None)
-        if method is not None and lifetime.deprecated:
-            taken = inspect.signature(method).parameters
-            for argument, until in lifetime.deprecated.items():
-                if not argument or argument in taken:
-                    what = (
-                        f"argument '{argument}' of the hook {hook}" if argument else f"hook {hook}"
-                    )
-                    version, _, instead = until.partition("; ")
-                    warnings.warn(
-                        f"plugin '{name}': the {what} is deprecated and leaves reid-core in "
-                        f"{version}: {instead}",
-                        DeprecationWarning,
-                        stacklevel=3,
-                    )
+        if method is None:
+            continue
+        for argument, until in lifetime.deprecated.items():
+            if argument and argument not in inspect.signature(method).parameters:
+                continue
+            what = f"argument '{argument}' of the hook {hook}" if argument else f"hook {hook}"
+            version, _, instead = until.partition("; ")
+            warnings.warn(
+                f"plugin '{name}': the {what} is deprecated and leaves reid-core in {version}: "
+                f"{instead}",
+                DeprecationWarning,
+                stacklevel=3,
+            )
 
 
 def _explain(name: str, plugin: Plugin, error: pluggy.PluginValidationError) -> str:
@@ -350,8 +349,7 @@ def _explain(name: str, plugin: Plugin, error: pluggy.PluginValidationError) -> 
                 listed = ", ".join(takes) or "none"
                 return (
                     f"plugin '{name}': reid-core {core} has no argument '{argument}' of the hook "
-                    f"{hook}"
-                    f"{did_you_mean(argument, takes)} (it has: {listed})"
+                    f"{hook}{did_you_mean(argument, takes)} (it has: {listed})"
                 )
     text = str(error).replace("\n", " ")
     return f"plugin '{name}': {text}"

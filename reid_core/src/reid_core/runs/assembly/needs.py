@@ -66,10 +66,7 @@ def field_makers(
     for name, by_owner in sorted(offers.items()):
         if name in chosen:
             makers[name] = (chosen[name], by_owner[chosen[name]])
-        elif name == "pid":
-            owner = slots["labels:pid"]
-            makers[name] = (owner, by_owner[owner])
-        elif name in carried:
+        elif name in carried and name != "pid":
             continue
         elif len(by_owner) > 1:
             first, second = sorted(by_owner)[:2]
@@ -138,9 +135,8 @@ def check_needs(
                         f"plugin '{name}' needs identities that stay the same, but plugin "
                         f"'{changing[0]}' makes new ones at every epoch{remedy}"
                     )
-            elif need.what in _LACKING:
-                lacking = _LACKING[need.what](source)
-                if lacking:
+            elif need.what in CONDITIONS:
+                if lacking := _lacking(need.what, source):
                     raise DataError(f"plugin '{name}' needs {lacking}{remedy}")
             elif need.what in SHARED_FIELDS or "/" in need.what:
                 if need.what not in source.fields and need.what not in makers:
@@ -158,37 +154,26 @@ def check_needs(
         )
 
 
-def _outfits_lacking(source: Source) -> str:
+def _lacking(condition: str, source: Source) -> str:
+    """Return what training samples should say, and do not; empty where they do."""
+    of_all = f"samples of '{source.name}'"
     unknown = sum(sample.clothes < 0 for sample in source.samples)
-    if not unknown:
-        return ""
-    return (
-        f"the outfit of every training sample (clothes), which {unknown} of {len(source)} samples "
-        f"of '{source.name}' do not say; choose a data set with clothes"
-    )
-
-
-def _cameras_lacking(source: Source) -> str:
-    cameras = {sample.camid for sample in source.samples}
-    if len(cameras) > 1:
-        return ""
-    return (
-        f"several cameras (camid), and all {len(source)} training samples of '{source.name}' come "
-        "from one; choose a data set that says which camera took an image"
-    )
-
-
-def _frames_lacking(source: Source) -> str:
-    if source.tracklets:
-        return ""
-    return (
-        f"tracklets (frames), and the training samples of '{source.name}' are single images; "
-        "choose a data set of tracklets (`reid data list`)"
-    )
-
-
-_LACKING = {"clothes": _outfits_lacking, "camid": _cameras_lacking, "frames": _frames_lacking}
-"""What to say of conditions on the main source's samples; nothing where they hold."""
+    if condition == "clothes" and unknown:
+        return (
+            f"the outfit of every training sample (clothes), which {unknown} of {len(source)} "
+            f"{of_all} do not say; choose a data set with clothes"
+        )
+    if condition == "camid" and len({sample.camid for sample in source.samples}) < 2:
+        return (
+            f"several cameras (camid), and all {len(source)} training {of_all} come from one; "
+            "choose a data set that says which camera took an image"
+        )
+    if condition == "frames" and not source.tracklets:
+        return (
+            f"tracklets (frames), and the training {of_all} are single images; choose a data set "
+            "of tracklets (`reid data list`)"
+        )
+    return ""
 
 
 def check_frames(
