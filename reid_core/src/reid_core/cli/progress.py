@@ -27,23 +27,16 @@ class Screen:
         if not self._console.is_terminal:
             yield lambda images: None
             return
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich import progress
 
         columns = (
-            TextColumn("{task.description:>18}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("images"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            progress.TextColumn("{task.description:>18}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("images"),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self._console) as bars:
+        with progress.Progress(*columns, console=self._console) as bars:
             task = bars.add_task(label, total=total or None)
             yield lambda images: bars.advance(task, images)

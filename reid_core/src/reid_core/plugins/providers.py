@@ -107,10 +107,8 @@ class Providers:
         import timm
 
         if not timm.is_model(name.partition(".")[0]):
-            offers: list[tuple[str, EncoderProvider]] = self._of_all("backbones")
-            names = {one.name for _, one in offers}.union(
-                *(one.offers.get("backbones", ()) for one in catalogue().values())
-            )
+            offered = (one.offers.get("backbones", ()) for one in catalogue().values())
+            names = {*self._names("backbones")}.union(*offered)
             raise ConfigError(
                 f"there is no encoder '{name}' among plugins or timm's models"
                 f"{did_you_mean(name, [*names, *timm.list_models()])}"

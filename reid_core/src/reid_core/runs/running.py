@@ -20,13 +20,7 @@ from reid_core.contract.plugin import Plugin
 from reid_core.data.joining import trained_on
 from reid_core.data.people import learnt_from, seen_before
 from reid_core.errors import ConfigError, PluginError, own_errors
-from reid_core.evaluation.records import (
-    HEAD,
-    plain_results,
-    read_results,
-    results_text,
-    stored_results,
-)
+from reid_core.evaluation import records
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.state import check_checkpoint
 from reid_core.loop.trainer import Interrupted, Trainer
@@ -166,18 +160,18 @@ def _run(
                 before = trainer.evaluate("untrained", advance)
             untrained = _all_results(before)
             if leads:
-                write_json(folder / UNTRAINED, plain_results(untrained))
+                write_json(folder / UNTRAINED, records.plain_results(untrained))
         elif config.evaluation.untrained:
             kept = folder / UNTRAINED
             if kept.is_file():
-                untrained = read_results(json.loads(kept.read_text("utf-8")))
+                untrained = records.read_results(json.loads(kept.read_text("utf-8")))
         epochs = config.schedule.epochs - assembly.ctx.progress.epoch
         images = epochs * (config.schedule.iterations_per_epoch or 0) * config.data.batch_size
         with bars("training", images) as trainer.advance, _stop_on_interrupt(trainer.interrupt):
             trainer.fit()
         trainer.select()
         with bars("evaluation", test_images) as advance:
-            final = trainer.evaluate("final", advance, HEAD)
+            final = trainer.evaluate("final", advance, records.HEAD)
         results = _all_results(final)
         if untrained and [*map(_measured, untrained)] != [*map(_measured, results)]:
             untrained = ()
@@ -308,7 +302,7 @@ def _leave(
         assembly.ctx.say(f"not stored: {error}")
     results: list[dict[str, Any]] = []
     for evaluator, found in zip(assembly.evaluators, final.every if final else (), strict=False):
-        results += stored_results(found, evaluator.dataset)
+        results += records.stored_results(found, evaluator.dataset)
         name = evaluator.label or config.data.name
         title = f"{name}, {' + '.join(config.run.plugins) or 'baseline'}"
         ending = re.sub(r"[^\w.=-]", "-", f"-{name}") if evaluator.label else ""
@@ -323,7 +317,7 @@ def _leave(
         "metrics": _all_metrics(assembly, final),
         "untrained": [result.to_json() for result in untrained],
     }
-    write_text(folder / "results.json", results_text(content))
+    write_text(folder / "results.json", records.results_text(content))
 
 
 def start_of(assembly: Assembly) -> Mapping[str, Any]:
