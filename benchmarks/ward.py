@@ -169,7 +169,8 @@ def models(given: argparse.Namespace) -> Iterator[tuple[str, Callable[[], dict[s
     if given.imagenet:
         network = partial(make_embedder, "mobilenetv2_100", SIZE, weights=given.imagenet)
         yield "ImageNet's MobileNetV2", lambda: ways(network())
-    yield "people/osnet_x0_25", lambda: ways(load_embedder("people/osnet_x0_25"))
+    for name in ("people/osnet_x0_25", "people/osnet_ain_x0_25"):
+        yield name, partial(lambda name: ways(load_embedder(name)), name)
     if given.longer:
         yield "1,200 steps of synthpeople/market:quick", lambda: ways(load_embedder(given.longer))
     if given.runs:
