@@ -113,4 +113,4 @@ def test_two_ranks_compute_what_one_process_does(ranks: Any, kind: str) -> None:
         check_remedies(first, whole)
         return
     for ours, theirs in zip(first["banks"], whole["banks"], strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-2)  # last digits choose other hard images
+        assert torch.allclose(ours, theirs, atol=2e-2)  # last digits choose other hard images

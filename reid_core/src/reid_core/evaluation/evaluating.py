@@ -264,14 +264,7 @@ class Evaluator:
                 f"output '{name}' is made of {', '.join(lacking)}, which the query and gallery "
                 f"images of '{self.dataset.name}' do not carry"
             )
-        return extract_output(
-            reader,
-            name,
-            splits[split],
-            self.device,
-            batch_size=self.settings.batch_size,
-            **self._extraction(),
-        )
+        return extract_output(reader, name, splits[split], self.device, **self._extraction())
 
     @contextmanager
     def _multiplying(self) -> Iterator[None]:
