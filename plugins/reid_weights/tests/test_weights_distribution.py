@@ -47,6 +47,11 @@ def test_it_registers_its_weights_and_a_command() -> None:
         WEIGHTS["crowds/body"]
 
 
+def test_the_quick_start_is_the_first_embedder() -> None:
+    model = resolve(recipe="core/quick").config.model
+    assert (model.backbone, str(model.pretrained)) == ("osnet_x0_25", "people/osnet_x0_25")
+
+
 @pytest.mark.parametrize("name", list(WEIGHTS))
 def test_what_is_shipped_is_what_its_card_says(name: str) -> None:
     path = WEIGHTS[name]

@@ -36,7 +36,7 @@ def offered(group: str, what: str) -> dict[str, Any]:
         CheckpointError: a distribution announces something and cannot be imported.
     """
     found: dict[str, Any] = {}
-    for entry in metadata.entry_points(group=group):
+    for entry in sorted(metadata.entry_points(group=group), key=lambda one: one.name):
         try:
             found |= entry.load()
         except Exception as error:
@@ -48,9 +48,8 @@ def offered(group: str, what: str) -> dict[str, Any]:
 
 
 def shipped_weights() -> dict[str, Path]:
-    """Return the files of weights that installed distributions ship, by name; see `offered`."""
-    found = offered(WEIGHTS_GROUP, "weights")
-    return {name: Path(path) for name, path in sorted(found.items())}
+    """Return the files of weights that installed distributions ship, as they list them."""
+    return {name: Path(path) for name, path in offered(WEIGHTS_GROUP, "weights").items()}
 
 
 def fetched(address: str) -> Path:

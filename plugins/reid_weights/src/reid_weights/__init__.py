@@ -11,6 +11,9 @@ __version__ = version("reid-weights")
 OWNER = "people"
 """What all names begin with: ``people/osnet_x0_25``."""
 
+START = "osnet_x0_25"
+"""Listed first: the embedder that ``model.backbone = "shipped"`` takes."""
+
 FILES = Path(__file__).with_name("files")
 """Where the weights lie, each with its card beside it."""
 
@@ -29,7 +32,8 @@ class _Shipped(Mapping[str, Path]):
         return path
 
     def __iter__(self) -> Iterator[str]:
-        return iter(f"{OWNER}/{path.stem}" for path in sorted(FILES.glob("*.safetensors")))
+        titles = sorted(path.stem for path in FILES.glob("*.safetensors"))
+        return iter(f"{OWNER}/{title}" for title in sorted(titles, key=lambda one: one != START))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
