@@ -132,10 +132,14 @@ def placed(module: M, settings: EngineSection, device: torch.device | None = Non
     Returns:
         The module.
     """
+    layout = memory_format_of(settings)
+    tensors = [*module.parameters(), *module.buffers()]
+    if not any(tensor.dim() == 5 for tensor in tensors):
+        return module.to(device=device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+    # torch would put convolutions over time into the format as well, which they do not have.
     if device is not None:
         module.to(device)
-    # Not by `module.to`, which would put convolutions over time into the format as well.
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.dim() == 4:
-            tensor.data = tensor.data.to(memory_format=memory_format_of(settings))
+            tensor.data = tensor.data.to(memory_format=layout)
     return module
