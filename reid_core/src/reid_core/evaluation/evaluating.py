@@ -224,11 +224,11 @@ class Evaluator:
                 for way, side in sides.items():
                     own = [sample for sample in side.samples if sample.camid == camera]
                     found[way].append(self._features(embedder, own, tells[way]))
-        return {
-            way: np.concatenate(found[way])[np.argsort(order)]
-            for way, side in sides.items()
-            for order in [np.argsort([sample.camid for sample in side.samples], kind="stable")]
-        }
+        rows = {}
+        for way, side in sides.items():
+            by_camera = np.argsort([sample.camid for sample in side.samples], kind="stable")
+            rows[way] = np.concatenate(found[way])[np.argsort(by_camera)]
+        return rows
 
     def _cameras(self) -> dict[int, list[Sample]]:
         return images_by_camera((*self.dataset.query, *self.dataset.gallery), self.dataset.name)
