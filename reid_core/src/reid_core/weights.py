@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from reid_core.errors import CheckpointError, ConfigError, ReidError, did_you_mean
+from reid_core.errors import CheckpointError, ConfigError, ReidError, did_you_mean, typed_reason
 
 WEIGHTS_GROUP = "reid.weights"
 """Group of the entry points of files."""
@@ -42,7 +42,7 @@ def offered(group: str, what: str) -> dict[str, Any]:
         except Exception as error:
             raise CheckpointError(
                 f"the {what} '{entry.name}' ({entry.value}) cannot be looked up: "
-                f"{type(error).__name__}: {error}"
+                f"{typed_reason(error)}"
             ) from error
     return found
 

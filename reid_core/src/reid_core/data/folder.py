@@ -23,7 +23,7 @@ from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.samples import DataRequest, DataSet, Sample, Source, renumbered
 from reid_core.data.decoding import read_field
 from reid_core.data.sidecars import laid_out, side_car_files
-from reid_core.errors import DataError, some, with_choices
+from reid_core.errors import DataError, some, typed_reason, with_choices
 
 SPLITS = ("train", "query", "gallery")
 LAYOUT = "ROOT/{train,query,gallery}/PID_cCAM[_oOUTFIT][_anything].jpg|png"
@@ -145,8 +145,7 @@ def _pattern(root: Path, variant: str, given: str | None) -> tuple[re.Pattern[st
         pattern = re.compile(rf"(?:{text})\.(?:{'|'.join(_SUFFIXES)})", re.IGNORECASE | re.ASCII)
     except (KeyError, TypeError, ValueError, re.error) as error:
         raise DataError(
-            f"{own}: expected pattern = '...', a regular expression "
-            f"({type(error).__name__}: {error})"
+            f"{own}: expected pattern = '...', a regular expression ({typed_reason(error)})"
         ) from None
     if "pid" not in pattern.groupindex:
         raise DataError(

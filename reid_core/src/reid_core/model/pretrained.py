@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from reid_core.errors import CheckpointError, ConfigError, some, with_choices
+from reid_core.errors import CheckpointError, ConfigError, some, typed_reason, with_choices
 from reid_core.model.layouts import PLAIN, Layout, layout_of, layouts
 from reid_core.moved import former_names
 from reid_core.weights import description_of, weights_file
@@ -252,7 +252,7 @@ def _content(path: Path, encoder: str) -> dict[str, Any]:
         reason = "it is no file of torch.save, or holds more than tensors, and no code of it is run"
         raise misfit(encoder, path, reason) from None
     except Exception as error:
-        raise misfit(encoder, path, f"{type(error).__name__}: {error}") from None
+        raise misfit(encoder, path, typed_reason(error)) from None
     return content if isinstance(content, dict) else {}
 
 

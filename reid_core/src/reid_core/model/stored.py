@@ -16,7 +16,7 @@ from torch import nn
 
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import Branch, Embedding
-from reid_core.errors import CheckpointError, ReidError, reason_of
+from reid_core.errors import CheckpointError, ReidError, reason_of, typed_reason
 from reid_core.model.blocks import EmbeddingHead
 from reid_core.model.embedder import FORMAT, Embedder
 from reid_core.model.inputs import Input
@@ -58,7 +58,7 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
     except ReidError:
         raise
     except Exception as error:  # whatever a part says to arguments that are not its own
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = typed_reason(error, 200)
         raise CheckpointError(f"{description} does not describe an embedder: {reason}") from None
     try:
         embedder.load_state_dict(state)
