@@ -39,12 +39,7 @@ class Commands(click.Group):
             for name, record in installed(COMMAND_GROUP).items()
             if name.startswith(self._within)
         }
-        inner = tuple(f"{name}." for name in self._own)
-        return {
-            name: record
-            for name, record in found.items()
-            if name not in self._own and not name.startswith(inner)
-        }
+        return {n: record for n, record in found.items() if n.partition(".")[0] not in self._own}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands: the core's, then the distributions'."""

@@ -71,10 +71,6 @@ def evaluate(
     names: tuple[str, ...],
     data_root: Path | None,
     protocols: tuple[str, ...],
-    distance: str,
-    vector: str,
-    flip: str,
-    batch_norm: str,
     embed: str | None,
     unknown: tuple[str, ...],
     rerank: bool,
@@ -83,6 +79,7 @@ def evaluate(
     cost: bool,
     json_path: Path | None,
     picture: Path | None,
+    **compared: str,
 ) -> None:
     """Evaluate a trained embedder on data sets, the one it was trained on or others.
 
@@ -98,7 +95,7 @@ def evaluate(
         if not cost:
             raise ConfigError("name a data set with --data, or ask for --cost")
         given = {"protocol": protocols, "unknown": unknown, "rerank": rerank}
-        given |= {"picture": picture, "batch-norm": batch_norm != "running"}
+        given |= {"picture": picture, "batch-norm": compared["batch_norm"] != "running"}
         for name, value in given.items():
             if value:
                 raise ConfigError(f"--{name} is about a data set: name one with --data")
@@ -136,7 +133,6 @@ def evaluate(
         if json_path:
             write_text(json_path, results_text({"efficiency": cost_of, "results": []}))
         return
-    compared = {"distance": distance, "vector": vector, "flip": flip, "batch_norm": batch_norm}
     reranking = "k_reciprocal" if rerank else "none"
     settings = EvaluationSection.model_validate({**compared, "reranking": reranking})
     evaluators = []
