@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from reid_core.errors import typed_reason
@@ -93,14 +94,6 @@ def offers_of(calls: HookCalls) -> Offers:
 
 
 def _described(provider: DataProvider) -> OfferedData:
-    return OfferedData(
-        provider.name,
-        provider.kind,
-        provider.summary,
-        provider.fields,
-        provider.variants,
-        provider.sizes,
-        provider.needs_root,
-        provider.layout,
-        makes=provider.make is not None,
-    )
+    alike = {one.name for one in fields(OfferedData)} - {"makes"}
+    known = {name: getattr(provider, name) for name in alike}
+    return OfferedData(**known, makes=provider.make is not None)
