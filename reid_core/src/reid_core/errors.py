@@ -74,10 +74,6 @@ class DeclarationError(PluginError, ValueError):
 class UnknownNameError(PluginError, KeyError):
     """A plugin asks for an output, a pass, a field or a module that is not there."""
 
-    def __str__(self) -> str:
-        """Return the text; that of a ``KeyError`` is quoted."""
-        return Exception.__str__(self)
-
 
 class DataError(ReidError):
     """A data set, a sample, a label or an image is missing, corrupt or unusable."""

@@ -64,15 +64,11 @@ LIFETIMES: dict[str, Lifetime] = {}
 """Lifetime of every hook, by name."""
 
 
-def _hookspec(
-    since: str,
-    added: Mapping[str, str] | None = None,
-    deprecated: Mapping[str, str] | None = None,
-) -> Callable[[_F], _F]:
+def _hookspec(since: str, **changes: Mapping[str, str]) -> Callable[[_F], _F]:
     """Mark a specification; see `Lifetime` for the arguments."""
 
     def mark(function: _F) -> _F:
-        LIFETIMES[function.__name__] = Lifetime(since, added or {}, deprecated or {})
+        LIFETIMES[function.__name__] = Lifetime(since, **changes)
         return _marker(function)
 
     return mark

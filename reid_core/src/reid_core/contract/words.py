@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar, get_args
 
-from reid_core.errors import DeclarationError, UnknownNameError, did_you_mean
+from reid_core.errors import DeclarationError, UnknownNameError, did_you_mean, with_choices
 
 T = TypeVar("T")
 
@@ -118,11 +118,9 @@ def unknown_name(
     name: str, known: Iterable[str], kind: str, where: str = "", remedy: str = ""
 ) -> UnknownNameError:
     """Return the error about a name that nobody gave."""
-    listed = ", ".join(sorted(known)) or "none"
     has = f"{where} has no {kind}" if where else f"there is no {kind}"
     after = f"; {remedy}" if remedy else ""
-    near = did_you_mean(str(name), known)
-    return UnknownNameError(f"{has} '{name}'{near} (there are: {listed}){after}")
+    return UnknownNameError(with_choices(f"{has} '{name}'", str(name), sorted(known)) + after)
 
 
 def _titled(declared: object) -> str:

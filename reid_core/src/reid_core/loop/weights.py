@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reid_core.contract.names import check_known, check_owned
 from reid_core.contract.step import Weights
-from reid_core.errors import ConfigError, PluginError, did_you_mean
+from reid_core.errors import ConfigError, PluginError, with_choices
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.state import copy_into
 
@@ -56,11 +56,8 @@ def chosen_weights(assembly: Assembly) -> Iterator[None]:
         yield
         return
     if name not in offers:
-        listed = ", ".join(sorted(offers)) or "none"
-        raise ConfigError(
-            f"evaluation.weights = '{name}': there are none of this name"
-            f"{did_you_mean(name, offers)} (there are: {listed})"
-        )
+        wrong = f"evaluation.weights = '{name}': there are none of this name"
+        raise ConfigError(with_choices(wrong, name, sorted(offers)))
     state = assembly.model.state_dict()
     values = _fitting(offers[name], state)
     # All of it: batch norms may be re-estimated while the other weights are in.
