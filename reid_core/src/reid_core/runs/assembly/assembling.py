@@ -46,12 +46,8 @@ from reid_core.plugins.slots import assign_slots
 from reid_core.runs.assembly import needs, sources
 from reid_core.runs.assembly.building import build_model
 from reid_core.runs.assembly.datasets import load_main, load_others, load_tested
-from reid_core.runs.assembly.evaluators import (
-    labelled_at_test,
-    make_evaluator,
-    make_evaluators,
-)
-from reid_core.runs.assembly.labelling import make_field, with_examples
+from reid_core.runs.assembly.evaluators import labelled_at_test, make_evaluator, make_evaluators
+from reid_core.runs.assembly.labelling import make_field
 from reid_core.runs.assembly.schedules import merge_schedules
 from reid_core.runs.assembly.starts import apply_starts, check_starts
 from reid_core.runs.resolve import Resolved
@@ -316,12 +312,9 @@ def _make_labels(
         _Untried: this is a trial, and a labeler has no example.
     """
     for owner, labeler in made.values():
-        if not ctx.trial:
-            ctx.sources[MAIN] = make_field(ctx, owner, labeler, ctx.main)
-        elif labeler.example is not None:
-            ctx.sources[MAIN] = with_examples(ctx, owner, labeler, ctx.main)
-        else:
+        if ctx.trial and labeler.example is None:
             raise _Untried
+        ctx.sources[MAIN] = make_field(ctx, owner, labeler, ctx.main)
     truth = ctx.main
     if identities:
         # Nothing in the run but the labeler may see the truth that its labels stand in for.

@@ -10,13 +10,7 @@ from torch import Tensor, nn
 from reid_core.contract.batches import Batch
 from reid_core.contract.context import RunContext
 from reid_core.contract.fields import SPATIAL
-from reid_core.contract.model import (
-    CLEAN_IMAGE,
-    FRAME_POOLINGS,
-    Branch,
-    Embedding,
-    Tap,
-)
+from reid_core.contract.model import CLEAN_IMAGE, FRAME_POOLINGS, Branch, Embedding, Tap
 from reid_core.contract.names import check_unique
 from reid_core.contract.step import MAIN
 from reid_core.contract.vectors import vector_of

@@ -23,7 +23,7 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
     """Return the source with a field that a labeler makes once; what the cache has is not made.
 
     Args:
-        ctx: the run.
+        ctx: the run; in a trial nothing is trained or kept, and examples stand in place of labels.
         owner: the labeler's plugin.
         labeler: with ``when="once"``.
         source: what to label.
@@ -37,6 +37,11 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
         return with_field_of_frames(
             source, spec.name, lambda frames: make_field(ctx, owner, labeler, frames)
         )
+    if ctx.trial and labeler.example is not None:
+        # The first two rows, which models are built on, have their own; all others the second's.
+        rows = np.arange(min(2, len(source)))
+        examples = list(labeler.example(_asked(ctx, owner, labeler, source, rows)))
+        return source.with_field(spec, [*examples, *examples[-1:] * (len(source) - len(examples))])
     if not labeler.key:
         raise PluginError(
             f"plugin '{owner}': its labeler of '{spec.name}' runs once and is cached, so it needs "
@@ -55,10 +60,9 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
     # All ranks look before any of them writes; then all make the stage, and rank 0 the labels.
     barrier()
     if len(rows):
-        stage = None if labeler.stage is None else ctx.stage(labeler.stage)
+        asked = _asked(ctx, owner, labeler, source, rows)
         ctx.say(f"{owner} makes '{spec.name}' for {len(rows)} of {len(samples)} images")
         if ctx.rank == 0:
-            asked = LabelContext(ctx, source, rows, _no_features(owner), stage=stage)
             values = labeler.make(asked)
             # What can be counted is counted before anything is kept.
             made = len(values) if isinstance(values, Sized) else len(rows)
@@ -77,27 +81,12 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
     return source.with_field(spec, store.values(samples))
 
 
-def with_examples(ctx: RunContext, owner: str, labeler: Labeler, source: Source) -> Source:
-    """Return the source with a labeler's examples in place of labels: nothing is trained or kept.
-
-    The first two rows, which models are built on, have their own; all others have the second's.
-
-    Args:
-        ctx: a trial of the run.
-        owner: the labeler's plugin.
-        labeler: with ``example``.
-        source: what would be labelled.
-    """
-    assert labeler.example is not None
-    if source.tracklets and labeler.spec.kind in SPATIAL:
-        return with_field_of_frames(
-            source, labeler.spec.name, lambda frames: with_examples(ctx, owner, labeler, frames)
-        )
-    rows = np.arange(min(2, len(source)))
+def _asked(
+    ctx: RunContext, owner: str, labeler: Labeler, source: Source, rows: NDArray[np.int64]
+) -> LabelContext:
+    """Return what a labeler is asked for; the stage that it needs is made, or read."""
     stage = None if labeler.stage is None else ctx.stage(labeler.stage)
-    asked = LabelContext(ctx, source, rows, _no_features(owner), stage=stage)
-    values = list(labeler.example(asked))
-    return source.with_field(labeler.spec, [*values, *values[-1:] * (len(source) - len(values))])
+    return LabelContext(ctx, source, rows, _no_features(owner), stage=stage)
 
 
 def _no_features(owner: str) -> FeatureMaker:
