@@ -56,7 +56,7 @@ class _Image:
     path: Path
     pid: int
     camera: tuple[int, str]
-    outfit: int | None
+    outfit: tuple[int, int] | None
 
 
 def load_folder(request: DataRequest) -> DataSet:
@@ -85,14 +85,14 @@ def load_folder(request: DataRequest) -> DataSet:
         raise DataError(f"{root}: none of train, query and gallery holds images; expected {LAYOUT}")
     everything = [image for split in SPLITS for image in images[split]]
     cameras = _numbering(image.camera for image in everything)
-    outfits = _numbering(outfit for image in everything if (outfit := _outfit(image)))
+    outfits = _numbering(image.outfit for image in everything if image.outfit)
     samples = {
         split: tuple(
             Sample(
                 image.path,
                 image.pid,
                 cameras[image.camera],
-                outfits[outfit] if (outfit := _outfit(image)) else -1,
+                outfits[image.outfit] if image.outfit else -1,
                 split,
                 extra={"person": image.pid},
             )
@@ -166,10 +166,10 @@ def _scan(root: Path, split: str, pattern: re.Pattern[str], expected: str) -> li
         if not re.fullmatch(r"-1|\d+", pid, re.ASCII) or (pid == "-1" and split != "gallery"):
             strays.append(name)
             continue
-        outfit = found.get("outfit")
-        number = int(outfit) if outfit and outfit.isdecimal() else None
+        worn = found.get("outfit") or ""
+        outfit = (int(pid), int(worn)) if worn.isdecimal() and pid != "-1" else None
         camera = _camera(found.get("camera") or "")
-        images.append(_Image(folder / name, int(pid), camera, number))
+        images.append(_Image(folder / name, int(pid), camera, outfit))
     if strays:
         raise DataError(
             f"{folder}: {len(strays)} names do not fit {expected}.jpg|png with "
@@ -191,10 +191,6 @@ def _names(folder: Path) -> list[str]:
 def _camera(text: str) -> tuple[int, str]:
     """Return what cameras are told apart and sorted by: numbers by value, letters as such."""
     return (int(text), "") if text.isdecimal() else (-1, text.upper())
-
-
-def _outfit(image: _Image) -> tuple[int, int] | None:
-    return None if image.outfit is None or image.pid < 0 else (image.pid, image.outfit)
 
 
 def _numbering(values: Iterable[_Key]) -> dict[_Key, int]:
