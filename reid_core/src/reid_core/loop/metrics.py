@@ -21,8 +21,6 @@ class StepMetrics:
         self._weights: dict[str, float] = {}
         self.seen: set[str] = set()
         """Names of all loss terms so far."""
-        self.terms_by_update: dict[str, dict[str, float]] = {}
-        """The last weight of every term, by update."""
 
     def add(self, reports: Mapping[str, UpdateReport]) -> None:
         """Add the reports of a step."""
@@ -36,7 +34,6 @@ class StepMetrics:
                 self._counts[name] = self._counts.get(name, 0) + 1
             self._weights |= {f"weight/{prefix}{n}": w for n, w in report.weights.items()}
             self.seen |= set(report.terms)
-            self.terms_by_update.setdefault(update, {}).update(report.weights)
 
     def take(self) -> dict[str, float]:
         """Return the means since the last call, weights included, and start anew.

@@ -18,7 +18,7 @@ from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLASS_TOKEN, ENCODER_MAP, Tap
 from reid_core.contract.words import check_names
-from reid_core.errors import ConfigError, PluginError, did_you_mean, reason_of
+from reid_core.errors import ConfigError, PluginError, did_you_mean, reason_of, typed_reason
 from reid_core.model.frames import fitted
 from reid_core.model.modes import evaluating
 from reid_core.model.pretrained import Filled, fill_weights, read_weights
@@ -275,7 +275,7 @@ def _create(name: str, size: tuple[int, int], pretrained: bool | Path) -> nn.Mod
         except Exception as error:
             from huggingface_hub.constants import HF_HUB_CACHE as home
 
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            reason = typed_reason(error, 160)
             raise ConfigError(
                 f"pretrained weights of '{name}' are neither in {home} nor reachable: copy them "
                 "there, give a file with -s model.pretrained=FILE, or train from random weights "

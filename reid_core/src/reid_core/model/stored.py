@@ -40,9 +40,8 @@ def load_embedder(path: str | Path, device: str | torch.device = "cpu") -> Embed
     """
     weights = embedder_file(path)
     description = weights.with_suffix(".json")
-    for file in (weights, description):
-        if not file.is_file():
-            raise CheckpointError(f"there is no embedder: {file} is missing")
+    if not description.is_file():
+        raise CheckpointError(f"there is no embedder: {description} is missing")
     spec = description_of(weights)
     try:
         state = load_file(weights)
