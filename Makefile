@@ -18,7 +18,9 @@ BENCHMARKS ?= benchmarks/loader.py benchmarks/step.py
 
 # -P keeps the root off the import path, where the folder reid_core/ would pass for a package.
 RUN = $(VENV)/bin/python -P
-# Modules are compiled when they are imported: most never are.
+# Modules are compiled when they are imported: most never are. What was compiled is kept, also where the
+# machine says otherwise: the tests start many processes, and torch alone takes each of them seconds.
+unexport PYTHONDONTWRITEBYTECODE
 PIP = $(RUN) -m pip install --disable-pip-version-check --no-compile -c $(CONSTRAINTS)
 
 DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard reid_*/pyproject.toml plugins/*/pyproject.toml))

@@ -8,13 +8,13 @@ import pytest
 from house import ROOT
 
 
-def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     ours = ("MAKE", "MFLAGS", "PYTHON", "VENV", "CONSTRAINTS")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     return subprocess.run(
         ["make", "--no-print-directory", *arguments],
         cwd=ROOT,
-        env=environment,
+        env=environment | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -51,3 +51,11 @@ def test_an_installation_of_the_same_files_is_not_repeated(tmp_path: Path):
     stamp.touch()
     again = _make("install", "--dry-run", f"VENV={venv}").stdout
     assert "pip install" not in again
+
+
+def test_what_python_compiles_is_kept_on_machines_that_say_otherwise(tmp_path: Path):
+    told = tmp_path / "told"
+    python = _interpreter(tmp_path, f'echo "${{PYTHONDONTWRITEBYTECODE-unset}}" > {told}; exit 1')
+    place = f"VENV={tmp_path / 'venv'}"
+    _make("install", f"PYTHON={python}", place, PYTHONDONTWRITEBYTECODE="1")
+    assert told.read_text("utf-8") == "unset\n"
