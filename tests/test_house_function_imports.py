@@ -37,7 +37,6 @@ MODULES = {
     "reid_core/plugins/calls.py": LISTED,
     "reid_core/plugins/discovery.py": LISTED,
     "reid_core/plugins/offers.py": LISTED,
-    "reid_core/model/exporting.py": EXTRA,
     "reid_baselines/metric.py": EXTRA,
     "reid_search/models.py": COMMANDS,
     "reid_synthpeople/workers.py": "what is printed at import must not come between its answers",

@@ -150,7 +150,7 @@ def test_values_that_are_none_are_a_difference(
     def write_nothing(model: Any, path: Path, stated: str) -> Any:
         return lambda images: torch.full((len(images), 8), torch.nan)
 
-    monkeypatch.setattr(exporting, "_writer", lambda path: write_nothing)
+    monkeypatch.setitem(exporting._WRITERS, ".pt2", write_nothing)
     with pytest.raises(ReidError, match="differs from the original by nan"):
         export_file(embedder, tmp_path / "embedder.pt2")
 

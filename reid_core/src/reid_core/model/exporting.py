@@ -15,6 +15,8 @@ from torch import Tensor
 from reid_core.errors import ReidError
 from reid_core.model.deployed import KEY, Deployed, InputContract
 from reid_core.model.embedder import Embedder
+from reid_core.model.onnx import write_onnx
+from reid_core.model.openvino import write_openvino
 from reid_core.model.pictures import in_rows
 
 TOLERANCE = 1e-4
@@ -83,7 +85,7 @@ def export_file(embedder: Embedder, path: Path, contract: InputContract | None =
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         with warnings.catch_warnings():  # of tracing and converting, about the network's own code
             warnings.simplefilter("ignore")
-            compute = _writer(path)(model, Path(folder) / path.name, stated)
+            compute = _WRITERS[path.suffix.lower()](model, Path(folder) / path.name, stated)
         differences, resizings = [], []
         for size in _BATCHES:
             images = (model.example(size, seed=1) * 255).round() / 255
@@ -130,17 +132,7 @@ def write_program(model: Deployed, path: Path, stated: str) -> Callable[..., Ten
     return compute
 
 
-def _writer(path: Path) -> Callable[[Deployed, Path, str], Callable[..., Tensor]]:
-    match path.suffix.lower():
-        case ".onnx":
-            from reid_core.model.onnx import write_onnx
-
-            return write_onnx
-        case ".xml":
-            from reid_core.model.openvino import write_openvino
-
-            return write_openvino
-    return write_program
+_WRITERS = {".onnx": write_onnx, ".pt2": write_program, ".xml": write_openvino}
 
 
 def _relative(theirs: Tensor, ours: Tensor) -> float:
