@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from reid_core import ConfigError, DataError
-from reid_core.data.joining import place_of
 from reid_core.data.mixing import make_mixed_sampler
-from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
 from reid_core.testing.fixtures import RunReid
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
@@ -194,10 +192,3 @@ def test_a_stored_model_is_evaluated_on_several(
     code, _, wrong = run_reid(*call, "--picture", str(tmp_path / "a.png"))
     assert code == 2
     assert "--picture shows the lists of one data set" in wrong
-
-
-def test_where_the_images_of_a_result_are_is_known(several: tuple[Path, Path, Any]) -> None:
-    shop, out, _ = several
-    config = resolve(recipe=str(out / "config.toml")).config
-    assert place_of(config, "toy:tiny") == ("toy:tiny", None)
-    assert place_of(config, "folder") == ("folder", shop)

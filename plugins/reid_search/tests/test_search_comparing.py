@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from stored_runs import result, stored_run
 
-from reid_core import ConfigError, DataError, DataSet
+from reid_core import ConfigError, DataError, DataSet, RunConfig
 from reid_core.testing.fixtures import RunReid
 from reid_search.commands.sweep import effects
 from reid_search.comparing.effects import compare, shared_labels
 from reid_search.comparing.models import models_of
-from reid_search.comparing.stored import read_run
+from reid_search.comparing.stored import place_of, read_run
 from reid_search.comparing.tables import by_camera_pair, by_identity, most_changed
 from reid_search.sweeping.points import SweepRun
 
@@ -234,3 +234,11 @@ def test_models_are_evaluated_anew_and_drawn(
         # Two queries, each as either model answers it: four lines of a query and ten images.
         assert image.height > 4 * 128
         assert image.width > 11 * 64
+
+
+def test_where_the_images_of_a_result_are_is_known(tmp_path: Path) -> None:
+    sections = {"name": "toy:tiny", "also": [f"folder={tmp_path}"]}
+    tests = {"data": ["toy:tiny", "folder"]}
+    config = RunConfig.model_validate({"data": sections, "evaluation": tests})
+    assert place_of(config, "toy:tiny") == ("toy:tiny", None)
+    assert place_of(config, "folder") == ("folder", tmp_path)

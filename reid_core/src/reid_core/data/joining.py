@@ -63,21 +63,6 @@ def set_number(name: str, names: Sequence[str], option: str) -> int:
     return names.index(name)
 
 
-def place_of(config: RunConfig, name: str = "") -> tuple[str, Path | None]:
-    """Return name and folder of a data set that a run is evaluated on, as for `open_dataset`.
-
-    Args:
-        config: the run's.
-        name: what its results call it; empty where it is the only one.
-    """
-    data, texts = config.data, config.evaluation.data or (config.data.name,)
-    names = set_names(texts)
-    text = texts[names.index(name) if name in names else 0]
-    trained = dict(zip(set_names((data.name, *data.also)), (data.name, *data.also), strict=True))
-    title, equals, folder = trained.get(text, text).partition("=")
-    return (title, Path(folder)) if equals else (title, data.root if title == data.name else None)
-
-
 def sets_of(source: Source) -> NDArray[np.int64]:
     """Return which of the joined data sets every sample is from, ``N``; all 0 where it is one."""
     return np.array([sample.extra.get("set", 0) for sample in source.samples], np.int64)

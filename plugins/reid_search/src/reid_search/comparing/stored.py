@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from reid_core import ConfigError, DataError, RunConfig
-from reid_core.data.joining import place_of
+from reid_core.data.joining import set_names
 from reid_core.errors import did_you_mean
 
 _NEWEST = 2
@@ -134,6 +134,21 @@ def images_of(run: StoredRun, label: str | None = None) -> tuple[str, Path | Non
         return None
     result = next(iter(run.results.values())) if label is None else run.result(label)
     return place_of(run.config, result.content.get("data", ""))
+
+
+def place_of(config: RunConfig, name: str = "") -> tuple[str, Path | None]:
+    """Return name and folder of a data set that a run is evaluated on, as for `open_dataset`.
+
+    Args:
+        config: the run's.
+        name: what its results call it; empty where it is the only one.
+    """
+    data, texts = config.data, config.evaluation.data or (config.data.name,)
+    names = set_names(texts)
+    text = texts[names.index(name) if name in names else 0]
+    trained = dict(zip(set_names((data.name, *data.also)), (data.name, *data.also), strict=True))
+    title, equals, folder = trained.get(text, text).partition("=")
+    return (title, Path(folder)) if equals else (title, data.root if title == data.name else None)
 
 
 def read_run(path: Path) -> StoredRun:
