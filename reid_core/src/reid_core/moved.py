@@ -81,6 +81,11 @@ def former_names(module: str) -> Callable[[str], Any]:
     return look_up
 
 
+def answer_former_names(module: str) -> None:
+    """Let a module, which calls this as it is imported, answer to the names that have left it."""
+    vars(sys.modules[module])["__getattr__"] = former_names(module)
+
+
 def install() -> None:
     """Let old paths be imported."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):

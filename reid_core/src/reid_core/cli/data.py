@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
 
 from reid_core.cli.commands import Commands
-from reid_core.moved import former_names
+from reid_core.moved import answer_former_names
 from reid_core.plugins.offers import InstalledOffers
 
 _OWN = {
@@ -63,5 +62,4 @@ def _wrapped(text: str, width: int, indent: str) -> str:
     )
 
 
-if not TYPE_CHECKING:
-    __getattr__ = former_names(__name__)
+answer_former_names(__name__)

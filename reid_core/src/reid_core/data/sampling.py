@@ -10,14 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, count, islice
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.data.draws import Draw
 from reid_core.errors import ConfigError, DataError
-from reid_core.moved import former_names
+from reid_core.moved import answer_former_names
 
 Rows = NDArray[np.int64]
 EpochBy = Literal["images", "identities"]
@@ -342,5 +342,4 @@ class _PairSampler(Sampler):
         return pairs[chosen].reshape(-1, self.batch_size)
 
 
-if not TYPE_CHECKING:
-    __getattr__ = former_names(__name__)
+answer_former_names(__name__)

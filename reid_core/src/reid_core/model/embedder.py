@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from numpy.typing import ArrayLike
@@ -30,7 +30,7 @@ from reid_core.model.inputs import Input, encoded, fields_read
 from reid_core.model.pictures import Picture, check_range, check_size, in_rows
 from reid_core.model.tensors import write_tensors
 from reid_core.model.values import Values
-from reid_core.moved import former_names
+from reid_core.moved import answer_former_names
 from reid_core.outputs import write_json
 
 FORMAT = 1
@@ -461,5 +461,4 @@ def _spec(what: str, module: nn.Module) -> dict[str, Any]:
     return cast(dict[str, Any], describe())
 
 
-if not TYPE_CHECKING:
-    __getattr__ = former_names(__name__)
+answer_former_names(__name__)

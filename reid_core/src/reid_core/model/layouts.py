@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from reid_core.moved import former_names
+from reid_core.moved import answer_former_names
 from reid_core.weights import LAYOUTS_GROUP, offered
 
 Renamed = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -96,5 +96,4 @@ def layout_of(content: Mapping[str, Any]) -> Layout:
     return next((one for one in layouts().values() if one.recognised(content)), PLAIN)
 
 
-if not TYPE_CHECKING:
-    __getattr__ = former_names(__name__)
+answer_former_names(__name__)

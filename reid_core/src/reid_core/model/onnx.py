@@ -7,13 +7,12 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from reid_core.model.deployed import INPUTS_KEY, KEY, Deployed
-from reid_core.moved import former_names
+from reid_core.moved import answer_former_names
 
 
 def write_onnx(model: Deployed, path: Path, stated: str) -> Callable[..., Tensor]:
@@ -58,5 +57,4 @@ def write_onnx(model: Deployed, path: Path, stated: str) -> Callable[..., Tensor
     return compute
 
 
-if not TYPE_CHECKING:
-    __getattr__ = former_names(__name__)
+answer_former_names(__name__)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from reid_core.errors import CheckpointError, ConfigError, some, typed_reason, with_choices
 from reid_core.model.layouts import PLAIN, Layout, layout_of, layouts
-from reid_core.moved import former_names
+from reid_core.moved import answer_former_names
 from reid_core.weights import description_of, weights_file
 
 _COUNTER = "num_batches_tracked"
@@ -279,5 +279,4 @@ def _shape(value: Tensor) -> str:
     return " x ".join(map(str, value.shape)) or "a number"
 
 
-if not TYPE_CHECKING:
-    __getattr__ = former_names(__name__)
+answer_former_names(__name__)

@@ -27,7 +27,7 @@ from reid_core.errors import (
     typed_reason,
 )
 from reid_core.machine.randomness import StepScopes, scoped
-from reid_core.moved import former_names
+from reid_core.moved import answer_former_names
 
 if TYPE_CHECKING:
     from reid_core.contract.batches import Batch
@@ -355,5 +355,4 @@ def _explain(name: str, plugin: Plugin, error: pluggy.PluginValidationError) -> 
     return f"plugin '{name}': {text}"
 
 
-if not TYPE_CHECKING:
-    __getattr__ = former_names(__name__)
+answer_former_names(__name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields as fields_of, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from reid_core.data.mixing import make_mixed_sampler
 from reid_core.data.sampling import Sampler, check_shares, make_sampler
 from reid_core.errors import ConfigError, DataError, did_you_mean
 from reid_core.machine.ranks import rank_0_first
-from reid_core.moved import former_names
+from reid_core.moved import answer_former_names
 from reid_core.plugins.providers import parse_data_name
 from reid_core.runs.assembly.datasets import load_source
 from reid_core.runs.assembly.needs import choose_source_provider, fitting_sources
@@ -312,5 +311,4 @@ def photometric_of(augment: AugmentSection) -> PhotometricPolicy | None:
     return PhotometricPolicy(*strengths, grayscale_p=augment.grayscale, blur_p=augment.blur)
 
 
-if not TYPE_CHECKING:
-    __getattr__ = former_names(__name__)
+answer_former_names(__name__)
