@@ -156,7 +156,7 @@ def test_a_broken_stranger_is_reported_only_where_a_name_stays_unfound(
     assert found.backbone("resnet50") is None
     with pytest.raises(DataError, match=r"no data set 'steppe'.*'gnu'"):
         found.dataset("steppe")
-    assert "gnu" in found.broken
+    assert "gnu" in found._others.broken
     assert {"toy", "savanna"} <= {offer.name for _, offer in found.datasets()}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import metadata
 from os import PathLike
 from pathlib import Path
@@ -160,22 +160,13 @@ def description_of(weights: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is truncated or corrupt: {error}") from None
     content: dict[str, Any] = found if isinstance(found, dict) else {}
-    check_hash(weights, content)
-    return content
-
-
-def check_hash(weights: Path, description: Mapping[str, Any]) -> None:
-    """Refuse a file that is not the one that its description was written for.
-
-    Raises:
-        CheckpointError: the description names another SHA-256 than the file's.
-    """
-    wanted = description.get("sha256")
+    wanted = content.get("sha256")
     if wanted is not None and sha256_of(weights) != wanted:
         raise CheckpointError(
-            f"the weights in {weights} are not those that {weights.with_suffix('.json').name} "
-            "describes (SHA-256 differs): copy or install both again"
+            f"the weights in {weights} are not those that {path.name} describes (SHA-256 differs): "
+            "copy or install both again"
         )
+    return content
 
 
 def sha256_of(path: Path) -> str:

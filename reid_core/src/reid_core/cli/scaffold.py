@@ -137,9 +137,10 @@ def check_name(scaffold: Scaffold) -> None:
         ConfigError: in one line, with what to do.
     """
     name, cls, reason = scaffold.name, scaffold.cls, ""
+    wrong = f"'{name}' cannot be the name of a plugin"
     if not _NAME.fullmatch(name):
         reason = "it begins with a small letter and goes on with small letters, digits and single "
-        raise ConfigError(f"{_refusal(name)}: {reason}'_'{_proposal(name)}")
+        raise ConfigError(f"{wrong}: {reason}'_'{_proposal(name)}")
     if keyword.iskeyword(name):
         reason = ": it is a keyword of Python"
     elif name in _OWNERS or name in RunConfig.model_fields:
@@ -147,12 +148,8 @@ def check_name(scaffold: Scaffold) -> None:
     elif cls in {*keyword.kwlist, *dir(builtins), *reid_core.__all__, *_IN_TEMPLATE}:
         reason = f" here: its class would be '{cls}', which is a name of Python or of reid_core"
     if reason:
-        raise ConfigError(f"{_refusal(name)}{reason}; choose another one")
+        raise ConfigError(f"{wrong}{reason}; choose another one")
     _check_free(scaffold)
-
-
-def _refusal(name: str) -> str:
-    return f"'{name}' cannot be the name of a plugin"
 
 
 def _proposal(name: str) -> str:

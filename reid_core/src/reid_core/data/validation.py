@@ -43,8 +43,7 @@ def split_validation(
         )
     rng = np.random.default_rng([seed, count])
     chosen = {int(people[place]) for place in rng.permutation(count)[:held]}
-    rest = [sample for sample in source.samples if sample.pid not in chosen]
-    train = renumbered(rest)
+    rest = renumbered([sample for sample in source.samples if sample.pid not in chosen])
     query, gallery = _query_and_gallery(
         [sample for sample in source.samples if sample.pid in chosen], rng
     )
@@ -53,7 +52,7 @@ def split_validation(
             "no held-out person has two images of one camera: nothing is left for the gallery of "
             "the validation set"
         )
-    smaller = replace(dataset, train=replace(source, samples=train))
+    smaller = replace(dataset, train=replace(source, samples=rest))
     validation = replace(
         dataset,
         name=f"{dataset.name} (validation)",

@@ -56,11 +56,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.metrics = StepMetrics()
-        self.selection: Selection | None = None
-        self.selected: Selected | None = None
         selects = self.assembly.config.evaluation.validates_on is not None
-        if self.checkpoint is not None and selects:
-            self.selection = Selection(self.checkpoint.parent)
+        self.selection = Selection(self.checkpoint.parent) if self.checkpoint and selects else None
+        self.selected: Selected | None = None
         self.images = 0
         self.seconds = 0.0
         self.waited = 0.0

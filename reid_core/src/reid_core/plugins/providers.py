@@ -22,6 +22,7 @@ from reid_core.errors import (
     ReidError,
     did_you_mean,
     own_errors,
+    with_choices,
 )
 from reid_core.plugins.calls import HookCalls
 from reid_core.plugins.discovery import catalogue, installed, known_offer
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 
 N = TypeVar("N", bound=Named)
-
 
 _HOOKS: dict[str, Callable[[HookCalls], list[tuple[str, Any]]]] = {
     "datasets": HookCalls.datasets,
@@ -60,11 +60,6 @@ class Providers:
     def __init__(self, calls: HookCalls) -> None:
         self._calls = calls
         self._others = InstalledOffers(without=calls.plugins)
-
-    @property
-    def broken(self) -> dict[str, str]:
-        """Installed plugins that could not be imported, with the reason."""
-        return dict(self._others.broken)
 
     def dataset(self, name: str) -> DataProvider:
         """Return the provider of a data set or source.
@@ -207,9 +202,7 @@ class Providers:
             f"; installed plugin '{plugin}' could not be searched: {reason}"
             for plugin, reason in self._others.broken.items()
         )
-        return DataError(
-            f"there is no {title} '{name}'{did_you_mean(name, names)} {listed}{broken}"
-        )
+        return DataError(with_choices(f"there is no {title} '{name}'", name, names) + broken)
 
 
 def _named(name: str, offers: Sequence[tuple[str, N]]) -> N | None:

@@ -210,6 +210,7 @@ def _instances(
 
 def _wishes(plugins: Mapping[str, Plugin], ruled: Mapping[str, Any]) -> dict[str, Any]:
     wanted: dict[str, tuple[str, Any]] = {}
+    nested: dict[str, Any] = {}
     for name, plugin in plugins.items():
         for key, value in plugin.defaults.items():
             if key not in known_keys() and key.partition(".")[0] not in OPEN_SECTIONS:
@@ -225,8 +226,5 @@ def _wishes(plugins: Mapping[str, Plugin], ruled: Mapping[str, Any]) -> dict[str
                     f"plugins '{other[0]}' and '{name}' need different values of {key}: "
                     f"{other[1]!r} and {value!r}; choose one with -s {key}=VALUE"
                 )
-    nested: dict[str, Any] = {}
-    for key, (_, value) in wanted.items():
-        section, _, leaf = key.partition(".")
-        nested.setdefault(section, {})[leaf] = value
+            nested.setdefault(section, {})[leaf] = value
     return nested

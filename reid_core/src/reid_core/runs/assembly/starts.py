@@ -15,9 +15,6 @@ from reid_core.contract.stages import Start
 from reid_core.errors import ConflictError, PluginError
 from reid_core.model.graph import ReidModel
 
-_START = "model.start"
-"""The key by which the core starts the encoder, which a plugin may have wished."""
-
 
 def check_starts(
     ctx: RunContext, owned: Sequence[tuple[str, Start]], plugins: Mapping[str, Plugin]
@@ -33,8 +30,8 @@ def check_starts(
         ConflictError: two plugins start the same entry, or one starts an encoder that another
             brings; both are named, with what to set.
     """
-    wish = getattr(ctx.config.model, _START.partition(".")[2])
-    wished = [name for name, plugin in plugins.items() if plugin.defaults.get(_START) == wish]
+    wish = ctx.config.model.start
+    wished = [name for name, one in plugins.items() if one.defaults.get("model.start") == wish]
     asking = [((wished or [CORE])[0] if owner == CORE else owner, start) for owner, start in owned]
     for (one, first), (two, second) in combinations(asking, 2):
         ours, theirs = ((*s.entries, *s.optional) for s in (first, second))
