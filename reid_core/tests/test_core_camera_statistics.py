@@ -7,15 +7,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
-from reid_core import ConfigError, DataError, DataRequest, DataSet, Sample
+from reid_core import (
+    ConfigError,
+    DataError,
+    DataRequest,
+    DataSet,
+    Encoder,
+    Plugin,
+    Sample,
+    Tap,
+    hookimpl,
+)
 from reid_core.config import EvaluationSection
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.evaluation import evaluating
@@ -92,6 +102,47 @@ def test_neither_order_nor_size_of_batches_nor_names_decide(
     strangers = tuple(replace(sample, clothes=-1, pid=-1) for sample in toy_tiny.gallery[:4])
     other = replace(toy_tiny, gallery=(*strangers, *toy_tiny.gallery[4:]))
     np.testing.assert_array_equal(evaluator(other).evaluate(embedder).query.features, found)
+
+
+class Shaded(Encoder):
+    """Images, lighter from camera to camera, through one convolution and its normalisation."""
+
+    taps = (Tap("encoder/map", 8, 16),)
+    reads = ("camid",)
+    defaults: ClassVar = {"camid": 2}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 16, 16)
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, image: Tensor, camid: Tensor) -> dict[str, Tensor]:
+        shade = 1 + camid.float()[:, None, None, None]
+        return {"encoder/map": self.norm(self.conv(image * shade) + shade)}
+
+
+class Shading(Plugin):
+    claims = ("backbone",)
+
+    @hookimpl
+    def reid_backbone(self) -> Encoder:
+        return Shaded()
+
+
+def test_what_is_unknown_is_unknown_to_the_statistics_too(
+    toy_tiny: DataSet, reid_cache: Path
+) -> None:
+    assembly = tiny_assembly(("shading",), cache=reid_cache, classes={"shading": Shading})
+    embedder = assembly.embedder().eval()
+    found, unknown = (
+        evaluator(toy_tiny, **options).evaluate(embedder).query.features
+        for options in ({}, {"unknown": ("camid",)})
+    )
+    # The default stands for camera 2: of the others every image is shaded alike, and otherwise.
+    cameras = np.array([sample.camid for sample in toy_tiny.query])
+    np.testing.assert_array_equal(unknown[cameras == 2], found[cameras == 2])
+    # A shade that all images of a camera share is taken out again by the camera's statistics.
+    np.testing.assert_allclose(unknown, found, atol=1e-3)
 
 
 def test_results_say_so(embedder: Embedder, toy_tiny: DataSet) -> None:

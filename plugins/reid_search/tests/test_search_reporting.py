@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -206,6 +207,26 @@ def test_results_of_the_first_version_still_make_a_page(
     assert "keep no single queries: lists, tables and intervals are missing" in text
     assert "Not compared: " in text
     assert "histogram and ROC are missing: the rules that the result was scored by" in text
+
+
+def test_a_result_with_statistics_of_cameras_has_no_scores_of_other_features(
+    run_reid: RunReid, finished: list[Path], tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(finished[0], own)
+    content = json.loads((own / "results.json").read_text("utf-8"))
+    for result in content["results"]:
+        result["batch_norm"] = "camera"
+    (own / "results.json").write_text(json.dumps(content), "utf-8")
+    code, _, err = run_reid("report", own, "-o", tmp_path / "p.html")
+    assert code == 0, err
+    text = (tmp_path / "p.html").read_text("utf-8")
+    assert (
+        "Of features with each camera's own statistics of batch normalisation, histogram and ROC "
+        "are missing: the embedder computes others; reid eval takes those."
+    ) in html.unescape(text)
+    assert Page(text).classes("people-table") == 1
+    assert Page(text).classes("pair") == 0
 
 
 def test_a_page_finds_the_rules_that_a_result_was_scored_by(tmp_path: Path) -> None:
