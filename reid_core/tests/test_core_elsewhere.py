@@ -97,6 +97,16 @@ def test_views_and_changes_in_place_reach_the_same_tensor_in_inference_too() -> 
         assert torch.equal(there.cpu(), torch.tensor([[1.0, 1, 1], [2, 2, 2]]))
 
 
+def test_what_is_stored_elsewhere_is_read_on_the_cpu(tmp_path: Path) -> None:
+    kept = torch.arange(6.0).reshape(2, 3)
+    with elsewhere():
+        torch.save({"weight": kept.to(ELSEWHERE), "steps": 3}, tmp_path / "checkpoint.pt")
+    found = torch.load(tmp_path / "checkpoint.pt", map_location="cpu", weights_only=True)
+    assert found["steps"] == 3
+    assert found["weight"].device.type == "cpu"
+    assert torch.equal(found["weight"], kept)
+
+
 @pytest.mark.parametrize(
     "write",
     [

@@ -94,6 +94,10 @@ class _Far(Tensor):
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"elsewhere({self.near!r})"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Be stored as the CPU's tensor: files are read there, as those of any device."""
+        return self.near.__reduce_ex__(protocol)
+
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
         cls,
