@@ -145,6 +145,57 @@ def test_what_is_unknown_is_unknown_to_the_statistics_too(
     np.testing.assert_allclose(unknown, found, atol=1e-3)
 
 
+class Parted(Shaded):
+    """Images, lighter from one part's share to another's: no default stands for the parts."""
+
+    reads = ("parts",)
+    defaults: ClassVar = {}
+
+    def forward(self, image: Tensor, parts: Tensor) -> dict[str, Tensor]:
+        return super().forward(image, parts.float().mean((1, 2)))
+
+
+class Walking(Encoder):
+    """Clips of three frames through one convolution and its normalisation."""
+
+    taps = (Tap("encoder/map", 8, 16),)
+    clips = True
+    frames: ClassVar[set[int]] = set()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 8, (1, 16, 16), (1, 16, 16))
+        self.norm = nn.BatchNorm3d(8)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        self.frames.add(image.shape[1])
+        return {"encoder/map": self.norm(self.conv(image.transpose(1, 2))).mean(2)}
+
+    def deploy_spec(self) -> dict[str, Any]:
+        return {"factory": f"{__name__}:Walking", "kwargs": {}}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "data"), [(Parted, "toy:tiny"), (Walking, "toy/tracklets:tiny")]
+)
+def test_statistics_are_of_what_the_encoder_reads(
+    encoder: type[Encoder], data: str, reid_cache: Path
+) -> None:
+    class Reading(Shading):
+        @hookimpl
+        def reid_backbone(self) -> Encoder:
+            return encoder()
+
+    layer = {"data": {"name": data, "frames": 3}}
+    assembly = tiny_assembly(("reading",), layer, cache=reid_cache, classes={"reading": Reading})
+    dataset = assembly.ctx.dataset
+    Walking.frames.clear()
+    dataset = replace(dataset, gallery=dataset.gallery * 3)  # as many as statistics ask for
+    found = evaluator(dataset).evaluate(assembly.embedder().eval())
+    assert np.isfinite(found.query.features).all()
+    assert Walking.frames == ({3} if encoder is Walking else set())
+
+
 def test_results_say_so(embedder: Embedder, toy_tiny: DataSet) -> None:
     found = evaluator(toy_tiny).evaluate(embedder)
     said = "flip off, batch norm by each camera's test images, re-ranking none"
