@@ -212,12 +212,15 @@ def test_most_of_them_resume_bit_by_bit(reid_cache: Path, tmp_path: Path) -> Non
         assembly = composition.assemble_all(number, reid_cache, longer, reverse=reverse)
         return Recorder(assembly, tmp_path / "resume.pt")
 
-    whole, first, second = (trainer(reverse=reverse) for reverse in (False, False, True))
+    # The run that is saved goes on, as the suite's own check has it: one stands for two.
+    whole, second = (trainer(reverse=reverse) for reverse in (False, True))
+    whole.train_epoch()
+    whole.assembly.ctx.progress.epoch, whole.assembly.ctx.progress.step = 1, 0
+    whole.save()
+    whole.checkpoint = None
     whole.fit()
-    first.train_epoch()
-    first.assembly.ctx.progress.epoch, first.assembly.ctx.progress.step = 1, 0
-    first.save()
     second.resume()
+    second.checkpoint = None
     second.fit()
     assert second.trace == whole.trace[-len(second.trace) :]
     resumed = trainable_state(second.assembly.model)

@@ -13,7 +13,6 @@ import pytest
 import tomli_w
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from reid_core.contract.samples import DataSet
 from reid_core.loop.state import trainable_state
@@ -23,6 +22,8 @@ from reid_core.machine.ranks import (
     rank_0_first,
     synchronise_batch_norms,
 )
+from reid_core.testing.fixtures import RunReid
+from reid_core.testing.forking import failure_of
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.tiny import TINY, Recorder, tiny_assembly
 
@@ -111,6 +112,7 @@ def normalised(rank: int, ranks: int, cut: int = 8) -> dict[str, torch.Tensor]:
 
 def work(rank: int, ranks: int, cache: Path, folder: Path) -> None:
     torch.set_num_threads(1)
+    os.environ["REID_CACHE"] = str(cache)
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
     try:
         found = {
@@ -136,7 +138,8 @@ def ranks(
     toy_tiny: DataSet, reid_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[dict[str, Any]], Path]:
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, (2, reid_cache, folder), nprocs=2)
+    failure = failure_of(work, (2, reid_cache, folder), 2)
+    assert not failure, failure
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)], folder
 
 
@@ -206,7 +209,7 @@ def test_gathered_rows_carry_the_gradient_of_all_ranks(
 
 
 def test_torchrun_runs_the_command_line_and_one_process_resumes_it(
-    toy_tiny: DataSet, reid_cache: Path, tmp_path: Path
+    toy_tiny: DataSet, reid_cache: Path, tmp_path: Path, run_reid: RunReid
 ) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(tomli_w.dumps(TINY), encoding="utf-8")
@@ -220,9 +223,9 @@ def test_torchrun_runs_the_command_line_and_one_process_resumes_it(
     assert {"checkpoint.pt", "embedder.safetensors", "results.json"} <= {
         path.name for path in out.iterdir()
     }
-    again = python("-m", "reid_core", "run", "--resume", "--out", str(out))
-    assert again.returncode == 0, again.stderr
-    assert "written by 2 rank(s), this run has 1" in again.stderr.replace("\n", " ")
+    code, _, said = run_reid("run", "--resume", "--out", out)
+    assert code == 0, said
+    assert "written by 2 rank(s), this run has 1" in said.replace("\n", " ")
 
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from fsam_runs import fsam
 
 from reid_core.contract.samples import DataSet
 from reid_core.loop.state import trainable_state
+from reid_core.testing.forking import failure_of
 from reid_core.testing.tiny import Recorder
 
 POSES = torch.tensor([0, 0, 2, 2, 0, 2, 0, 0])
@@ -50,6 +51,7 @@ def trained(cache: Path, checkpoint: Path) -> dict[str, Any]:
 
 def work(rank: int, cache: Path, folder: Path) -> None:
     torch.set_num_threads(1)
+    os.environ["REID_CACHE"] = str(cache)
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
         torch.save(trained(cache, folder / "run.pt"), folder / f"rank{rank}.pt")
@@ -63,7 +65,8 @@ def ranks(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
     whole = trained(reid_cache, folder / "whole.pt")  # and the parser, for both ranks
-    mp.spawn(work, (reid_cache, folder), nprocs=2)
+    failure = failure_of(work, (reid_cache, folder), 2)
+    assert not failure, failure
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)], whole
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from unsup_cc_runs import TINY, unsup_cc
 
 from reid_core.contract.samples import DataSet
 from reid_core.loop.state import trainable_state
+from reid_core.testing.forking import failure_of
 from reid_core.testing.tiny import Recorder
 
 VARIANTS = {
@@ -54,6 +55,7 @@ def trained(cache: Path, kind: str) -> dict[str, Any]:
 
 def work(rank: int, cache: Path, folder: Path) -> None:
     torch.set_num_threads(1)
+    os.environ["REID_CACHE"] = str(cache)
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
         found = {kind: trained(cache, kind) for kind in VARIANTS}
@@ -68,7 +70,8 @@ def ranks(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
     whole = {kind: trained(reid_cache, kind) for kind in VARIANTS}
-    mp.spawn(work, (reid_cache, folder), nprocs=2)
+    failure = failure_of(work, (reid_cache, folder), 2)
+    assert not failure, failure
     first, second = (torch.load(folder / f"rank{rank}.pt") for rank in range(2))
     return first, second, whole
 

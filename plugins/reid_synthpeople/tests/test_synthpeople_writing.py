@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,6 @@ from reid_synthpeople.loading import read_index
 from reid_synthpeople.writing import made, write
 
 ORDER = Order("mixed", "tiny")
-OTHER = Order("prcc", "tiny")
 
 
 @pytest.fixture
@@ -91,9 +91,7 @@ def test_what_is_whole_is_left_alone(whole: Path, written: list[Chunk]) -> None:
 
 
 def test_a_lost_file_is_made_again(whole: Path, tmp_path: Path, written: list[Chunk]) -> None:
-    folder = tmp_path / "set"
-    write(ORDER, folder, 1)
-    written.clear()
+    folder = shutil.copytree(whole, tmp_path / "set")
     for lost in ("textures/00003_o2.png", "fields/parts/query/0009_c1_o2_000.png"):
         path = folder / lost
         if not path.exists():  # which cameras see a person is drawn
@@ -131,11 +129,10 @@ def test_the_card_says_what_there_is(whole: Path) -> None:
 def test_the_card_s_hash_is_that_of_the_scenes(
     whole: Path, tmp_path: Path, tiny: Callable[[str], DataSet]
 ) -> None:
-    hashes = [json.loads((whole / "card.json").read_text())["parameters"]]
-    write(ORDER, tmp_path / "again", 1)
+    # Those of one order are equal: whoever writes it again has the same card, above.
     write(Order("mixed", "tiny", seed=1), tmp_path / "seed", 1)
-    hashes += [read_card(tmp_path / name)["parameters"] for name in ("again", "seed")]
-    assert hashes[0] == hashes[1] != hashes[2]
+    one, other = (read_card(folder)["parameters"] for folder in (whole, tmp_path / "seed"))
+    assert one != other
 
 
 @pytest.mark.parametrize(("variant", "root"), [("market", "Market-1501-v15.09.15"), ("mixed", ".")])
@@ -224,12 +221,15 @@ def test_a_strange_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"thesis.tex": b"irreplaceable"}
 
 
-def test_another_order_is_refused_and_left_alone(tmp_path: Path) -> None:
-    write(OTHER, tmp_path, 1)
-    before = contents(tmp_path)
+def test_another_order_is_refused_and_left_alone(
+    tiny: Callable[[str], DataSet], tmp_path: Path
+) -> None:
+    made = next(p for p in tiny("prcc").query[0].path.parents if read_card(p))
+    folder = shutil.copytree(made, tmp_path / "set")
+    before = contents(folder)
     with pytest.raises(DataError, match=r"variant=prcc .* than are asked for \(variant=mixed "):
-        write(ORDER, tmp_path, 1)
-    assert contents(tmp_path) == before
+        write(ORDER, folder, 1)
+    assert contents(folder) == before
 
 
 def test_a_chunk_is_rendered_in_its_own_world_alone(whole: Path, tmp_path: Path) -> None:
