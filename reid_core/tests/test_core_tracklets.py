@@ -168,6 +168,22 @@ def test_whole_tracklets_are_evaluated_whatever_the_batch(folder: Path, dataset:
     torch.testing.assert_close(flipped, expected + mirrored, atol=1e-5, rtol=1e-4)
 
 
+def test_what_is_computed_of_images_is_the_mean_over_a_tracklet_s_frames(
+    folder: Path, dataset: DataSet
+) -> None:
+    embedder = load_embedder(folder)
+    longer = replace(dataset.gallery[0], frames=dataset.gallery[0].frames * 3)
+    samples = (longer, dataset.gallery[1], replace(dataset.gallery[3], frames=()))
+
+    def rows_of(image: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
+        return image.mean(3).flatten(1)
+
+    found = extract(embedder, samples, CPU, batch_size=4, compute=rows_of, width=3 * 64)
+    for row, sample in zip(found, samples, strict=True):
+        seen = (frames_of(sample) / 255 - embedder.mean) / embedder.std
+        np.testing.assert_allclose(row, seen.mean((0, 3)).flatten(), atol=1e-5)
+
+
 def test_the_stored_embedder_takes_images_and_clips(folder: Path) -> None:
     embedder = load_embedder(folder)
     assert embedder.clip == 3

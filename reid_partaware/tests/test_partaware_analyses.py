@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from reid_core import (
     ReidError,
     hookimpl,
     load_embedder,
+    open_dataset,
     restore,
     run,
 )
@@ -138,6 +140,20 @@ def test_the_mean_part_similarity_is_that_of_the_vectors_before_the_necks(
     cosines = torch.cosine_similarity(vectors[names[0]].raw, vectors[names[1]].raw)
     assert matrix[0, 1] == pytest.approx(float(cosines.mean()), abs=1e-5)
     assert matrix.diagonal() == pytest.approx(1, abs=1e-6)
+
+
+def test_the_parts_of_a_tracklet_are_those_of_its_frames(halves: Path, reid_cache: Path) -> None:
+    embedder = load_embedder(halves)
+    tracklets = open_dataset("toy/tracklets:tiny", cache=reid_cache).gallery[:4]
+    names = compared_parts(embedder)
+    found = mean_part_similarity(embedder, tracklets, CPU, names)
+    alone = [
+        mean_part_similarity(
+            embedder, [replace(one, path=path, frames=()) for path in one.images], CPU, names
+        )
+        for one in tracklets
+    ]
+    np.testing.assert_allclose(found, np.mean(alone, axis=0), atol=1e-5)
 
 
 def test_a_part_similarity_needs_several_parts(halves: Path, headed: Path) -> None:

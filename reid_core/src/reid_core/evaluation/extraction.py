@@ -25,7 +25,12 @@ from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.clips import clips_in_order
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
-from reid_core.evaluation.tracklets import Gathering, before_pooling, pooled
+from reid_core.evaluation.tracklets import (
+    Gathering,
+    before_pooling,
+    mean_of_frames,
+    pooled,
+)
 from reid_core.machine.devices import autocast_of, memory_format_of
 from reid_core.machine.ranks import gather_array, world
 from reid_core.model.blocks import EmbeddingHead
@@ -66,7 +71,8 @@ def extract(
         specs: fields that the samples carry, for embedders that read some.
         batch_size: images per forward.
         compute: makes ``B D`` of normalised images and fields; None takes the deployed feature.
-        gathering: the same of tracklets; None takes the deployed feature.
+        gathering: the same of tracklets; None takes the mean of ``compute`` over a tracklet's
+            frames, or the deployed feature.
         fields: names of the fields that ``compute`` reads beside the embedder's.
         width: the ``D`` of ``compute`` where it is not the deployed feature's.
         flip: how the mirrored image's feature is added (`merge_mirrored`), or ``off``; not
@@ -96,6 +102,8 @@ def extract(
         frames = (embedder.clip or 1) if embedder.whole_clips else 1
         draws = clips_in_order(samples, frames, batch_size, *world())
         begin = gathering or partial(Gathering.of, embedder, samples, vector)
+        if compute and not gathering:
+            begin = partial(Gathering, samples, lambda x, f, _: [compute(x, f)], mean_of_frames)
     else:
         draws = in_order(len(samples), batch_size, *world())
         make = compute or partial(embedder.embed_normalised, vector=vector)
@@ -158,7 +166,7 @@ def extract_output(
         return [found.flatten(1) if found.dim() > 1 else found[:, None]]
 
     def gathering() -> Gathering:
-        return Gathering(some, show, lambda parts: parts[0].float().mean(1))
+        return Gathering(some, show, mean_of_frames)
 
     # One image tells the shape, also to a rank that gets none of the others.
     some: Sequence[Sample] = [samples[0]] * world()[1]

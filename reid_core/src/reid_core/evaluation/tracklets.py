@@ -100,6 +100,11 @@ def before_pooling(embedder: Embedder, change: Change | None = None) -> Shown:
     return show
 
 
+def mean_of_frames(parts: Sequence[Tensor]) -> Tensor:
+    """Return the mean ``1 ...`` of one tensor ``1 N ...`` over a tracklet's frames or clips."""
+    return parts[0].float().mean(1)
+
+
 def pooled(embedder: Embedder, inputs: Sequence[Tensor]) -> dict[str, Embedded]:
     """Return the vectors ``1 D`` of a whole tracklet by embedding.
 
