@@ -272,6 +272,15 @@ def test_a_study_that_is_like_another_shares_its_rows(tmp_path: Path):
     assert one.arms["none"].flags["data"] == {"height": 64, "width": 32}
     assert other.arms["none"].flags["data"] == {"height": 64, "width": 16}
     assert one.arms["none"].frame != other.arms["none"].frame
+    third = f"[z]\nlike = 'y'\n{head}[z.settings.optim]\nlr = 0.1\n[z.arms.none]\n"
+    file.write_text(f"{file.read_text()}{third}")
+    *_, last = declaring.load_studies(tmp_path)
+    assert last.arms["none"].flags["data"] == {"height": 64, "width": 16}, "as y, which is like x"
+    assert last.arms["none"].flags["optim"] == {"lr": 0.1}
+    circle = f"[y]\nlike = 'z'\n{head}[y.arms.none]\n[z]\nlike = 'y'\n{head}[z.arms.none]\n"
+    file.write_text(f"{text}{circle}")
+    with pytest.raises(ConfigError, match="study 'y': y is like z is like y"):
+        declaring.load_studies(tmp_path)
     file.write_text(f"{text}[y]\nlike = 'z'\n{head}[y.arms.none]\n")
     with pytest.raises(ConfigError, match="there is no study 'z' to be like"):
         declaring.load_studies(tmp_path)

@@ -120,12 +120,18 @@ def _study(
 ) -> Study:
     where = f"{path}, study '{name}'"
     _known(where, section, _STUDY)
-    if "like" in section:
-        if section["like"] not in others:
-            near = did_you_mean(section["like"], others)
-            raise ConfigError(f"{where}: there is no study '{section['like']}' to be like{near}")
-        inherited = others[section["like"]][1]
-        kept = {key: inherited[key] for key in _INHERITED if key in inherited}
+    seen = [name]
+    while "like" in section:
+        section, other = dict(section), section["like"]
+        del section["like"]
+        if other not in others:
+            near = did_you_mean(other, others)
+            raise ConfigError(f"{where}: there is no study '{other}' to be like{near}")
+        if other in seen:
+            raise ConfigError(f"{where}: {' is like '.join([*seen, other])}")
+        seen.append(other)
+        inherited = others[other][1]
+        kept = {key: inherited[key] for key in (*_INHERITED, "like") if key in inherited}
         settings = merged_layers(kept.get("settings", {}), section.get("settings", {}))
         section = {**kept, **section, "settings": settings}
     for key in ("paper", "order", "asks", "arms", "against", "protocol"):
