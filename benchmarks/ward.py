@@ -170,7 +170,7 @@ def models(given: argparse.Namespace) -> Iterator[tuple[str, Callable[[], dict[s
     if given.imagenet:
         network = partial(make_embedder, "mobilenetv2_100", SIZE, weights=given.imagenet)
         yield "ImageNet's MobileNetV2", lambda: ways(network())
-    for name in ("people/osnet_x0_25", "people/osnet_ain_x0_25"):
+    for name in ("people/osnet_x0_25", "people/osnet_ain_x0_25", "people/mobilenetv2_100"):
         yield name, partial(lambda name: ways(load_embedder(name)), name)
     for made in given.made:
         name, _, file = made.partition("=")
