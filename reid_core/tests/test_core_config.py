@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ValidationError
 
 from reid_core.cli.options import to_flags
-from reid_core.config import RunConfig, cache_folder, known_keys
+from reid_core.config import RunConfig, cache_folder, differences, known_keys
 from reid_core.errors import ConfigError
 from reid_core.plugins.discovery import installed, load_class
 from reid_core.runs.resolve import resolve, validated
@@ -249,3 +249,15 @@ def test_on_one_s_own_files_an_epoch_of_quick_is_the_data_set() -> None:
     assert resolve(chosen).config.schedule.iterations_per_epoch == 3
     named = resolve(own, recipe="core/quick").config
     assert named.schedule.iterations_per_epoch == 20
+
+
+def test_differences_are_told_by_setting_however_deep() -> None:
+    before = {"run": {"seed": 0}, "plugins": {"head": {"weight": 1.0, "deep": {"on": True}}}}
+    now = {"run": {"seed": 1}, "plugins": {"head": {"weight": 0.5, "deep": {"on": False}}}}
+    assert differences(before, now, ("plugins.head.deep",)) == [
+        "plugins.head.weight was 1.0, is 0.5",
+        "run.seed was 0, is 1",
+    ]
+    assert differences(before, now, ("run",))[0] == "plugins.head.deep.on was True, is False"
+    assert differences({"own": {}}, {"own": None}) == []
+    assert differences({}, {"fields": {"parts": "a"}}) == ["fields.parts was None, is 'a'"]

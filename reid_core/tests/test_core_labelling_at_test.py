@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.labelers import LabelContext, Labeler
 from reid_core.contract.model import Branch, Embedding, Tap
 from reid_core.contract.plugin import Need, Plugin
+from reid_core.contract.stages import Stage
 from reid_core.errors import ConfigError, DataError
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.resolve import resolve
+from reid_core.runs.stages import Stages
+from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 
 
 class Scaled(nn.Module):
@@ -68,6 +73,35 @@ def test_test_images_get_the_labels_that_an_evaluated_embedding_reads(tmp_path: 
     assert evaluation.query.features.shape == (query, assembly.embedder().dim)
     _, again = assembled(tmp_path, CHOSEN, EMBED)
     assert again == [], "labels in the cache were made again"
+
+
+class Staging(Posed):
+    """The labeler asks a stage, which has to be trained before there is any label."""
+
+    @hookimpl
+    def reid_pseudo_labels(self) -> list[Labeler]:
+        stage = Stage("posed/parser", {}, {"schedule": {"epochs": 1, "iterations_per_epoch": 1}})
+        spec, sevens = SHARED_FIELDS["pose"], [7, 7]
+        return [Labeler(spec, self.make, key="posed 1", stage=stage, example=lambda labels: sevens)]
+
+
+@pytest.mark.parametrize("held_out", [{}, {"data": {"validation": 0.25}}], ids=["test", "both"])
+def test_a_trial_does_not_miss_at_test_what_a_stage_is_yet_to_teach(
+    held_out: Any, tmp_path: Path
+) -> None:
+    dataset = tiny_assembly(cache=tmp_path).ctx.dataset
+    sides = (
+        tuple(replace(sample, fields={}) for sample in side)
+        for side in (dataset.query, dataset.gallery)
+    )
+    bare = replace(dataset, query=next(sides), gallery=next(sides), query_fields={})
+    asked: list[Any] = []
+    staging = type("Staging", (Staging,), {"asked": asked})
+    resolved = resolve(tiny_flags(("posed",), CHOSEN, EMBED, held_out), classes={"posed": staging})
+    assembly = assemble(resolved, cache=tmp_path, dataset=bare, stages=Stages(), say=print)
+    found = assembly.evaluators[0].dataset
+    assert {sample.fields["pose"] for sample in (*found.query, *found.gallery)} == {7}
+    assert [name for name, *_ in asked][:3] == ["main", "query", "gallery"]
 
 
 def test_held_out_people_get_them_too(tmp_path: Path) -> None:

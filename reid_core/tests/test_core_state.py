@@ -148,7 +148,7 @@ def test_other_plugins_are_named(reid_cache: Path, path: Path) -> None:
     [
         ({"optim": {"lr": 0.5}}, ("optim.lr was 0.0007, is 0.5",)),
         ({"run": {"plugins": ["head"], "seed": 7}}, ("run.seed was 0, is 7",)),
-        ({"plugins": {"head": {"weight": 0.5}}}, ("plugins.head", "1.0", "0.5")),
+        ({"plugins": {"head": {"weight": 0.5}}}, ("plugins.head.weight was 1.0, is 0.5",)),
         ({"loss_weights": {"head/parts": 0.5}}, ("loss_weights.head/parts was None, is 0.5",)),
         (
             {"optim": {"lr": 0.5}, "augment": {"flip": 0.0}},

@@ -309,6 +309,15 @@ def test_segments_of_a_set_without_parts_at_test_are_drawn_and_not_measured(
     assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_segments_of_tracklets_are_drawn_and_not_measured(reid_cache: Path, tmp_path: Path) -> None:
+    data = {"name": "toy/tracklets:tiny", "frames": 2}
+    folder = tiny_run(tmp_path / "run", reid_cache, "partaware", data=data)
+    done = reid(reid_cache, "segment", folder, "-o", tmp_path / "parts.png", "--images", 3)
+    assert done.exception is None, done.output
+    assert "not measured: the test images of 'toy/tracklets:tiny' are tracklets" in done.output
+    assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_run_without_a_head_is_refused_before_its_data_is_made(
     reid_cache: Path, tmp_path: Path
 ) -> None:

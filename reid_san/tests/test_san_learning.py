@@ -101,7 +101,7 @@ def test_the_command_draws_and_measures(
     done = CliRunner().invoke(command, ["textures", str(folder), "-o", str(picture)])
     assert done.exit_code == 0, done.output
     first, second, _ = done.output.splitlines()
-    assert first.startswith("texture of 48 people against the truth: L1 ")
+    assert first.startswith("texture of 48 images against the truth: L1 ")
     assert "; colour: R-G " in first
     assert second.endswith("channels are always zero")
     assert picture.exists()

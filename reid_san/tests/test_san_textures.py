@@ -63,7 +63,7 @@ def test_pseudo_textures_rule_though_the_truth_exists(reid_cache: Path, tmp_path
     text = "\n".join(said)
     assert "[san/pg] training on 24 images" in text
     assert "san makes 'texture' for 48 of 48 images" in text
-    assert "[san/pg] texture of 48 people against the truth: L1 0." in text
+    assert "[san/pg] texture of 48 images against the truth: L1 0." in text
     scores = json.loads((tmp_path / "run" / "san" / "pseudo.json").read_text())
     assert scores["images"] == 48
     assert 0 < scores["l1_of_mean"] < scores["l1"] < 2, "after two steps the mean is the better"

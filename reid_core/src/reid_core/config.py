@@ -506,21 +506,27 @@ what the precision comes to on the device counts."""
 
 
 def differences(
-    before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str] = ()
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    free: Collection[str] = (),
+    prefix: str = "",
 ) -> list[str]:
     """Return in words which settings differ between two configurations as plain data.
 
     Args:
         before, now: `RunConfig.model_dump` with ``mode="json"``.
         free: dotted keys, or whole sections, that may differ.
+        prefix: of the keys, where these are sections of configurations.
     """
     found = []
-    for section in sorted({*before, *now}):
-        old, new = before.get(section) or {}, now.get(section) or {}
-        for key in sorted({*old, *new}):
-            same = old.get(key) == new.get(key)
-            if not (same or section in free or f"{section}.{key}" in free):
-                found.append(f"{section}.{key} was {old.get(key)!r}, is {new.get(key)!r}")
+    for key in sorted({*before, *now}):
+        name, pair = f"{prefix}{key}", (before.get(key), now.get(key))
+        if pair[0] == pair[1] or name in free:
+            continue
+        if all(isinstance(value, Mapping | None) for value in pair):
+            found += differences(pair[0] or {}, pair[1] or {}, free, f"{name}.")
+        else:
+            found.append(f"{name} was {pair[0]!r}, is {pair[1]!r}")
     return found
 
 

@@ -159,11 +159,13 @@ def segment(run: Path, images: int, out: Path) -> None:
     samples = evenly(dataset.query or assembly.ctx.main.samples, images)
     shown, maps = zip(*predict(assembly, samples), strict=True)
     click.echo(f"part maps: {overlay_sheet(shown, maps, classes_of(assembly), out)}")
+    why = ""
     if "parts" not in dataset.query_fields:
-        click.echo(
-            f"not measured: the test images of '{dataset.name}' carry no parts (--field parts=DIR "
-            "gives a run some)"
-        )
+        why = "carry no parts (--field parts=DIR gives a run some)"
+    elif any(sample.frames for sample in (*dataset.query, *dataset.gallery)):
+        why = "are tracklets, whose frames have parts of their own"
+    if why:
+        click.echo(f"not measured: the test images of '{dataset.name}' {why}")
         return
     for name, found in measure(assembly).items():
         accuracy, iou = 100 * found.pixel_accuracy, 100 * found.mean_iou

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -71,7 +72,7 @@ def dataset(run: Path, by: str, out: Path) -> None:
     model = assembly.model if by == "run" or maker is None else assembly.ctx.stage(maker).model
     counts = write_dataset(assembly.ctx, model, out)
     listed = ", ".join(f"{count} of {split}" for split, count in counts.items())
-    click.echo(f"{out}: {listed}; reid run --data folder --data-root {out}")
+    click.echo(f"{out}: {listed}; reid run --data folder --data-root {quote(str(out))}")
 
 
 def _restored(run: Path) -> tuple[Assembly, San]:

@@ -95,7 +95,7 @@ class Distances:
         """Return it in one line for the user."""
         found = self.to_json()
         return (
-            f"{self.spec.name} of {found['images']} people against the truth: L1 "
+            f"{self.spec.name} of {found['images']} images against the truth: L1 "
             f"{found['l1']:.3f} (the mean of the pairs: {found['l1_of_mean']:.3f}); colour: R-G "
             f"{found['red_green']:.2f}, B-G {found['blue_green']:.2f}, spread {found['spread']:.2f}"
         )

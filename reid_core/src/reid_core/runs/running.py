@@ -357,7 +357,10 @@ def _stored_config(out: Path | None) -> str:
     if out is None:
         raise ConfigError("--resume needs the folder of the run: --out DIR")
     if not (out / "config.toml").is_file():
-        raise ConfigError(f"{out} holds no run: config.toml is missing")
+        raise ConfigError(
+            f"{out} holds no run: config.toml is missing; one that was ended before its first "
+            "step, in a stage, is begun again by the command that began it"
+        )
     return str(out / "config.toml")
 
 

@@ -47,7 +47,7 @@ from reid_core.runs.assembly import needs, sources
 from reid_core.runs.assembly.building import build_model
 from reid_core.runs.assembly.datasets import load_main, load_others, load_tested
 from reid_core.runs.assembly.evaluators import labelled_at_test, make_evaluator, make_evaluators
-from reid_core.runs.assembly.labelling import make_field
+from reid_core.runs.assembly.labelling import Untried, make_field
 from reid_core.runs.assembly.schedules import merge_schedules
 from reid_core.runs.assembly.starts import apply_starts, check_starts
 from reid_core.runs.resolve import Resolved
@@ -120,10 +120,9 @@ def assemble(
     deployed = embedder_of(model, config.data.size, config.evaluation.embed)
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it
-    if not trial:
-        evaluators = [labelled_at_test(ctx, makers, one, deployed.fields) for one in evaluators]
-        if validator is not None:
-            validator = labelled_at_test(ctx, makers, validator, deployed.fields)
+    evaluators = [labelled_at_test(ctx, makers, one, deployed.fields) for one in evaluators]
+    if validator is not None:
+        validator = labelled_at_test(ctx, makers, validator, deployed.fields)
     for one in (*evaluators, *([validator] if validator else ())):
         one.check_embedder(deployed)
     parts = _step_parts(ctx, calls, model)
@@ -309,11 +308,9 @@ def _make_labels(
         identities: whether a labeler makes them.
 
     Raises:
-        _Untried: this is a trial, and a labeler has no example.
+        Untried: this is a trial, and a labeler has no example.
     """
     for owner, labeler in made.values():
-        if ctx.trial and labeler.example is None:
-            raise _Untried
         ctx.sources[MAIN] = make_field(ctx, owner, labeler, ctx.main)
     truth = ctx.main
     if identities:
@@ -364,10 +361,6 @@ def _say_notes(ctx: RunContext, samplers: Iterable[Sampler]) -> None:
         )
 
 
-class _Untried(Exception):
-    """What stands behind this place cannot be tried out without training."""
-
-
 def _trial_of(
     resolved: Resolved, cache: Path, dataset: DataSet | None, stages: StageMaker | None
 ) -> Callable[[], None]:
@@ -384,7 +377,7 @@ def _trial_of(
     @functools.cache
     def try_out() -> None:
         fresh = resolved.renewed()
-        with suppress(_Untried):
+        with suppress(Untried):
             assemble(fresh, cache=cache, say=_silent, dataset=dataset, stages=stages, trial=True)
 
     return try_out

@@ -19,6 +19,10 @@ from reid_core.machine.ranks import barrier
 from reid_core.runs.assembly.keys import label_contents, text_of
 
 
+class Untried(Exception):
+    """What stands behind this place cannot be tried out without training."""
+
+
 def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) -> Source:
     """Return the source with a field that a labeler makes once; what the cache has is not made.
 
@@ -29,6 +33,7 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
         source: what to label.
 
     Raises:
+        Untried: this is a trial, and the labeler has no example.
         DataError: the source lacks a field that the labeler reads.
         PluginError: the labeler has no key, or returned another number of values.
     """
@@ -37,7 +42,9 @@ def make_field(ctx: RunContext, owner: str, labeler: Labeler, source: Source) ->
         return with_field_of_frames(
             source, spec.name, lambda frames: make_field(ctx, owner, labeler, frames)
         )
-    if ctx.trial and labeler.example is not None:
+    if ctx.trial:
+        if labeler.example is None:
+            raise Untried
         # The first two rows, which models are built on, have their own; all others the second's.
         rows = np.arange(min(2, len(source)))
         examples = list(labeler.example(_asked(ctx, owner, labeler, source, rows)))
