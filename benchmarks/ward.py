@@ -170,10 +170,9 @@ def models(given: argparse.Namespace) -> Iterator[tuple[str, Callable[[], dict[s
     if given.imagenet:
         network = partial(make_embedder, "mobilenetv2_100", SIZE, weights=given.imagenet)
         yield "ImageNet's MobileNetV2", lambda: ways(network())
-    for name in ("people/osnet_x0_25", "people/osnet_ain_x0_25", "people/mobilenetv2_100"):
-        yield name, partial(lambda name: ways(load_embedder(name)), name)
-    for made in given.made:
-        name, _, file = made.partition("=")
+    shipped = ("people/osnet_x0_25", "people/osnet_ain_x0_25", "people/mobilenetv2_100")
+    made = (one.split("=", 1) for one in given.made)
+    for name, file in (*zip(shipped, shipped, strict=True), *made):
         yield name, partial(lambda file: ways(load_embedder(file)), file)
     if given.longer:
         yield "1,200 steps of synthpeople/market:quick", lambda: ways(load_embedder(given.longer))

@@ -120,10 +120,9 @@ def _study(
 ) -> Study:
     where = f"{path}, study '{name}'"
     _known(where, section, _STUDY)
-    seen = [name]
+    section, seen = dict(section), [name]
     while "like" in section:
-        section, other = dict(section), section["like"]
-        del section["like"]
+        other = section.pop("like")
         if other not in others:
             near = did_you_mean(other, others)
             raise ConfigError(f"{where}: there is no study '{other}' to be like{near}")

@@ -183,24 +183,30 @@ def test_without_images_no_data_set_is_needed(
     assert "<td>32</td><td>2,345.6</td><td>7</td>" in text
 
 
+def with_results(
+    run: Path, folder: Path, changed: dict[str, str], without: tuple[str, ...] = ()
+) -> Path:
+    """Return a copy of a run, all results of which say something else."""
+    shutil.copytree(run, folder)
+    content = json.loads((run / "results.json").read_text("utf-8"))
+    for result in content["results"]:
+        for key in without:
+            del result[key]
+        result |= changed
+    (folder / "results.json").write_text(json.dumps(content), "utf-8")
+    return folder
+
+
 def test_results_of_the_first_version_still_make_a_page(
     run_reid: RunReid, finished: list[Path], tmp_path: Path
 ) -> None:
-    old = tmp_path / "old"
-    shutil.copytree(finished[0], old)
-    content = json.loads((old / "results.json").read_text("utf-8"))
-    content["results"][0]["fingerprint"] = "other"
-    (old / "results.json").write_text(json.dumps(content), "utf-8")
-    code, _, err = run_reid("report", old, "-o", tmp_path / "p.html")
+    strange = with_results(finished[0], tmp_path / "strange", {"fingerprint": "other"})
+    code, _, err = run_reid("report", strange, "-o", tmp_path / "p.html")
     assert code == 2
     assert "data set 'toy:tiny' is not the one that the results are of" in err
     assert not (tmp_path / "p.html").exists()
-    content = json.loads((finished[0] / "results.json").read_text("utf-8"))
-    for result in content["results"]:
-        for key in ("version", "rules", "queries"):
-            del result[key]
-        result["protocol"] = "gone"
-    (old / "results.json").write_text(json.dumps(content), "utf-8")
+    lacking = ("version", "rules", "queries")
+    old = with_results(finished[0], tmp_path / "old", {"protocol": "gone"}, without=lacking)
     code, _, err = run_reid("report", old, finished[1], "-o", tmp_path / "p.html", "--map", "pca")
     assert code == 0, err
     text = (tmp_path / "p.html").read_text("utf-8")
@@ -212,12 +218,7 @@ def test_results_of_the_first_version_still_make_a_page(
 def test_a_result_with_statistics_of_cameras_has_no_scores_of_other_features(
     run_reid: RunReid, finished: list[Path], tmp_path: Path
 ) -> None:
-    own = tmp_path / "own"
-    shutil.copytree(finished[0], own)
-    content = json.loads((own / "results.json").read_text("utf-8"))
-    for result in content["results"]:
-        result["batch_norm"] = "camera"
-    (own / "results.json").write_text(json.dumps(content), "utf-8")
+    own = with_results(finished[0], tmp_path / "own", {"batch_norm": "camera"})
     code, _, err = run_reid("report", own, "-o", tmp_path / "p.html")
     assert code == 0, err
     text = (tmp_path / "p.html").read_text("utf-8")

@@ -25,12 +25,7 @@ from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.clips import clips_in_order
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
-from reid_core.evaluation.tracklets import (
-    Gathering,
-    before_pooling,
-    mean_of_frames,
-    pooled,
-)
+from reid_core.evaluation.tracklets import Gathering, before_pooling, mean_of_frames, pooled
 from reid_core.machine.devices import autocast_of, memory_format_of
 from reid_core.machine.ranks import gather_array, world
 from reid_core.model.blocks import EmbeddingHead
