@@ -205,3 +205,28 @@ def test_side_car_files_of_samples_are_told_apart_by_folders(tmp_path: Path, fol
     write(folder, "a.png")
     with pytest.raises(DataError, match=r"--poses: .*a\.png could be of 001/a and of 002/a"):
         side_car_files("--poses", folder, PARTS, images)
+
+
+def test_every_frame_of_a_tracklet_has_its_own_file(tmp_path: Path, folder: Path) -> None:
+    def walk(split: str, *numbers: int) -> Sample:
+        frames = tuple(tmp_path / split / "w" / f"{number}.jpg" for number in numbers)
+        return Sample(frames[1], 0, 0, split=split, frames=frames)
+
+    still = Sample(tmp_path / "train/still.jpg", 0, 0)
+    dataset = DataSet("data", Source("main", (walk("train", 1, 2), still)), (walk("query", 1, 2),))
+    write(folder, "train/w/1.png", "train/w/2.png", "train/still.png", "query/w/1.png")
+    read, notes = with_field_folders(dataset, {"parts": folder})
+    first, second = read.train.samples
+    assert first.fields["parts"] == (folder / "train/w/1.png", folder / "train/w/2.png")
+    assert second.fields["parts"] == folder / "train/still.png"
+    assert notes == [
+        f"--field parts={folder}: 1 of 2 test images have no file there, so test images carry no "
+        "'parts'"
+    ]
+    write(folder, "query/w/2.png")
+    read, notes = with_field_folders(dataset, {"parts": folder})
+    assert not notes
+    assert read.query[0].fields["parts"] == (folder / "query/w/1.png", folder / "query/w/2.png")
+    (folder / "train/w/1.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 3 images have no file .* first train/w/1"):
+        with_field_folders(dataset, {"parts": folder})

@@ -309,13 +309,21 @@ def test_segments_of_a_set_without_parts_at_test_are_drawn_and_not_measured(
     assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_segments_of_tracklets_are_drawn_and_not_measured(reid_cache: Path, tmp_path: Path) -> None:
+def test_segments_of_tracklets_are_those_of_their_frames(reid_cache: Path, tmp_path: Path) -> None:
     data = {"name": "toy/tracklets:tiny", "frames": 2}
     folder = tiny_run(tmp_path / "run", reid_cache, "partaware", data=data)
     done = reid(reid_cache, "segment", folder, "-o", tmp_path / "parts.png", "--images", 3)
     assert done.exception is None, done.output
-    assert "not measured: the test images of 'toy/tracklets:tiny' are tracklets" in done.output
     assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
+    assembly = restore(folder, cache=reid_cache, say=lambda line: None)
+    tested = (*assembly.ctx.dataset.query, *assembly.ctx.dataset.gallery)
+    frames = sum(len(one.frames) for one in tested)
+    assert frames > len(tested)
+    found = measure(assembly)
+    assert found["head"].counts.sum() == frames * np.prod(assembly.config.data.size)
+    assert f"head: pixel accuracy {100 * found['head'].pixel_accuracy:.1f} %" in done.output
+    done = reid(reid_cache, "gradcam", folder, "-o", tmp_path / "looks.png", "--images", 3)
+    assert done.exception is None, done.output
 
 
 def test_a_run_without_a_head_is_refused_before_its_data_is_made(

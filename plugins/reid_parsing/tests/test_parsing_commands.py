@@ -9,6 +9,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from reid_core import open_dataset
 from reid_core.data.encoding import label_colours
 from reid_core.data.sidecars import with_field_folders
 from reid_core.errors import ConfigError, DataError
@@ -92,6 +93,33 @@ def test_the_advised_line_works_after_all_splits(reid_cache, toy_tiny, tmp_path,
     assert len(list(out.rglob("*.png"))) == sum(
         len(split) for split in (toy_tiny.train, toy_tiny.query, toy_tiny.gallery)
     )
+
+
+def test_frames_of_tracklets_are_labelled_one_by_one_and_come_back(reid_cache, tmp_path, weights):
+    out, data = tmp_path / "parts", "toy/tracklets:tiny"
+    chosen = ("-s", f'parsing.weights="{weights}"', "--device", "cpu")
+    said = invoke("label", "--data", data, "--split", "all", "--out", out, *chosen)
+    assert "truth that the data set carries: pixel accuracy" in said
+    layer = {"data": {"name": data, "frames": 2}, "fields": {"parts": str(out)}}
+    dataset = tiny_assembly((), layer, cache=reid_cache).evaluator.dataset
+    tracklets = (*dataset.train.samples, *dataset.query, *dataset.gallery)
+    assert max(len(one.frames) for one in tracklets) > 1
+    for one in tracklets:
+        assert [path.stem for path in one.fields["parts"]] == [path.stem for path in one.frames]
+        assert all(path.is_relative_to(out) for path in one.fields["parts"])
+    frames = sum(len(one.frames) for one in tracklets)
+    assert said.startswith(f"parsing makes 'parts' for {frames} of {frames} images")
+    tested = frames - sum(len(one.frames) for one in dataset.train.samples)
+    said = invoke("evaluate", "--data", data, *chosen)
+    assert said.startswith(f"parts on {tested} images of {data}: pixel accuracy ")
+
+
+def test_a_parser_learns_from_the_frames_of_tracklets(reid_cache, tmp_path):
+    path = tmp_path / "parts.safetensors"
+    said = invoke("train", "--data", "toy/tracklets:tiny", "-o", path, *SHORT)
+    source = open_dataset("toy/tracklets:tiny", cache=reid_cache).train
+    frames = sum(len(one.frames) for one in source.samples)
+    assert f"[parsing/parts] training on {frames} images" in said
 
 
 def test_names_may_repeat_from_folder_to_folder(reid_cache, toy_tiny, tmp_path, weights):

@@ -72,6 +72,7 @@ from reid_core.data.augmentation import (
     pixels_of as pixels_of,
     unit_images as unit_images,
 )
+from reid_core.data.clips import frames_of as frames_of
 from reid_core.data.looking import (
     clean_batches as clean_batches,
     evenly as evenly,

@@ -148,7 +148,7 @@ def segment(run: Path, images: int, out: Path) -> None:
     RUN is the folder of a run with `--plugins partaware`. Where the data set's test images carry
     `parts`, pixel accuracy and mean IoU are printed, beside those of a constant prediction.
     """
-    from reid_core import evenly, restore
+    from reid_core import evenly, frames_of, restore
     from reid_parsing import overlay_sheet
     from reid_partaware.plugin import Partaware
     from reid_partaware.segmenting import classes_of, measure, predict
@@ -156,16 +156,14 @@ def segment(run: Path, images: int, out: Path) -> None:
     checked_output(out, PICTURE_SUFFIXES)
     assembly = restore(run, needs=Partaware, say=lambda line: None)
     dataset = assembly.ctx.dataset
-    samples = evenly(dataset.query or assembly.ctx.main.samples, images)
+    samples = evenly(frames_of(dataset.query or assembly.ctx.main.samples, {}), images)
     shown, maps = zip(*predict(assembly, samples), strict=True)
     click.echo(f"part maps: {overlay_sheet(shown, maps, classes_of(assembly), out)}")
-    why = ""
     if "parts" not in dataset.query_fields:
-        why = "carry no parts (--field parts=DIR gives a run some)"
-    elif any(sample.frames for sample in (*dataset.query, *dataset.gallery)):
-        why = "are tracklets, whose frames have parts of their own"
-    if why:
-        click.echo(f"not measured: the test images of '{dataset.name}' {why}")
+        click.echo(
+            f"not measured: the test images of '{dataset.name}' carry no parts (--field parts=DIR "
+            "gives a run some)"
+        )
         return
     for name, found in measure(assembly).items():
         accuracy, iou = 100 * found.pixel_accuracy, 100 * found.mean_iou

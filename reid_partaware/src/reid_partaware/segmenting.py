@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import Batch, Sample, clean_batches, pixels_of
+from reid_core import Batch, Sample, clean_batches, frames_of, pixels_of
 from reid_core.loop.assembly import Assembly
 from reid_parsing.lookup import GRANULARITIES, GRANULARITY_CLASSES
 from reid_parsing.metrics import Confusion, PlaceFrequency
@@ -83,16 +83,17 @@ def batches_of(assembly: Assembly, samples: Sequence[Sample], *fields: str) -> I
 
     Args:
         assembly: the run.
-        samples: what to look at.
+        samples: what to look at; of tracklets every frame.
         fields: names of those to load.
     """
     config, ctx = assembly.config, assembly.ctx
     known = {**ctx.fields, **ctx.dataset.query_fields}
+    specs = {name: known[name] for name in fields}
     return clean_batches(
-        samples,
+        frames_of(samples, specs),
         config.data.size,
         ctx.device,
-        fields={name: known[name] for name in fields},
+        fields=specs,
         batch_size=config.evaluation.batch_size,
         threads=config.data.threads,
     )

@@ -16,7 +16,6 @@ from reid_parsing.fields import FIELDS, JOINTS, SILHOUETTE
 
 if TYPE_CHECKING:
     from reid_core.contract.context import RunContext
-    from reid_core.contract.samples import Sample
     from reid_parsing.plugin import Parsing
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -152,6 +151,7 @@ def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
     the way from shoulders to hips. Silhouettes are compared with the true parts where there are no
     true ones.
     """
+    from reid_core import frames_of
     from reid_core.errors import DataError
     from reid_core.machine.randomness import deterministic
     from reid_parsing.labelling import (
@@ -164,11 +164,12 @@ def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
 
     ctx, plugin = open_context(data, data_root, options)
     field, dataset = options["field"], ctx.dataset
-    samples: tuple[Sample, ...] = (*dataset.query, *dataset.gallery)
     told = {field} if field != SILHOUETTE else {field, "parts"}
-    if not told & set(dataset.query_fields):
-        samples = dataset.train.samples if told & set(dataset.train.fields) else ()
-    if not samples:
+    split, specs = (*dataset.query, *dataset.gallery), dataset.query_fields
+    if not told & set(specs):
+        split, specs = dataset.train.samples, dataset.train.fields
+    samples = frames_of(split, {name: specs[name] for name in told & set(specs)})
+    if not (samples and told & set(specs)):
         raise DataError(f"data set '{data}' carries no '{field}' to measure with")
     if field == JOINTS:
         with deterministic(ctx.device.type == "cpu"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from reid_core import checked_folder, evenly
+from reid_core import checked_folder, evenly, frames_of
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.samples import Sample, Source
 from reid_core.data.decoding import read_field
@@ -51,7 +51,7 @@ def export_labels(
         ctx: the surroundings of a run.
         plugin: whose parser labels.
         field: ``parts``, ``garments``, ``keypoints`` or ``silhouette``.
-        samples: the images.
+        samples: the images; of tracklets all frames are labelled.
         specs: fields that they carry; the truth, where it is among them, measures the labels.
         out: a folder that is not there, or empty.
 
@@ -66,7 +66,7 @@ def export_labels(
     checked_folder(out)
     if not samples:
         raise DataError(f"'{ctx.dataset.name}' has no such images to label")
-    known = names_of(ctx.dataset)
+    samples, known = frames_of(samples, specs), names_of(ctx.dataset)
     names = {sample.path: "/".join(known[sample.path]) for sample in samples}
     twice = [name for name, count in Counter(names.values()).items() if count > 1]
     if twice:
@@ -81,7 +81,7 @@ def export_labels(
         raise ConfigError(f"this parser makes {', '.join(offered)}, not '{field}'{remedy}")
     spec = offered[field].spec
     truth = [sample.fields[field] for sample in samples] if field in specs else []
-    source = make_field(ctx, plugin.name, offered[field], Source("main", tuple(samples), specs))
+    source = make_field(ctx, plugin.name, offered[field], Source("main", samples, specs))
     out.mkdir(parents=True, exist_ok=True)
     files = [cast(Path, sample.fields[field]) for sample in source.samples]
     for sample, made in zip(samples, files, strict=True):

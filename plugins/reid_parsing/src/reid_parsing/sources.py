@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reid_core import frames_of
 from reid_core.contract.context import Lookup
 from reid_core.contract.samples import DataRequest, DataSet, Sample, Source
 from reid_core.errors import ConfigError, DataError
@@ -116,8 +117,10 @@ def load_labelled(
             "-s parsing.labelled=NAME"
         )
     spec = source.fields[field]
+    source = replace(source, samples=frames_of(source.samples, source.fields))
     if isinstance(found, DataSet) and field in found.query_fields:
-        return Labelled(name, source, (*found.query, *found.gallery), spec)
+        held_out = frames_of((*found.query, *found.gallery), {field: spec})
+        return Labelled(name, source, held_out, spec)
     train, held_out = hold_out(source, share, seed)
     return Labelled(name, train, held_out, spec)
 

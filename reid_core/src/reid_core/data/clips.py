@@ -119,6 +119,16 @@ def frame_of(sample: Sample, frame: int, specs: Mapping[str, FieldSpec]) -> Samp
     )
 
 
+def frames_of(samples: Sequence[Sample], specs: Mapping[str, FieldSpec]) -> tuple[Sample, ...]:
+    """Return every frame of every tracklet as a sample of its own; single images as they are.
+
+    Args:
+        samples: tracklets and single images.
+        specs: of the fields to keep.
+    """
+    return tuple(frame_of(one, n, specs) for one in samples for n in range(len(one.images)))
+
+
 def with_field_of_frames(source: Source, name: str, label: Callable[[Source], Source]) -> Source:
     """Return a source of tracklets with a field of every frame.
 
@@ -127,10 +137,7 @@ def with_field_of_frames(source: Source, name: str, label: Callable[[Source], So
         name: of the field.
         label: returns a source of single images with the field.
     """
-    specs = source.fields
-    shown = [(sample, n) for sample in source.samples for n in range(len(sample.images))]
-    frames = replace(source, samples=tuple(frame_of(sample, n, specs) for sample, n in shown))
-    made = label(frames)
+    made = label(replace(source, samples=frames_of(source.samples, source.fields)))
     values = iter(sample.fields[name] for sample in made.samples)
     grouped: list[Any] = [
         tuple(next(values) for _ in sample.frames) if sample.frames else next(values)

@@ -14,8 +14,9 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
+from reid_core.contract.fields import SHARED_FIELDS, SPATIAL, FieldKind, FieldSpec
 from reid_core.contract.samples import DataSet, Sample, Source
+from reid_core.data.clips import frames_of, with_field_of_frames
 from reid_core.errors import ConfigError, DataError, with_choices
 
 _SUFFIXES: Mapping[FieldKind, tuple[str, ...]] = {
@@ -36,9 +37,10 @@ def names_of(dataset: DataSet) -> dict[Path, Name]:
     """Return the name of every image of a data set: its path below the folder of all, no suffix.
 
     Args:
-        dataset: its training, query and gallery images count.
+        dataset: its training, query and gallery images count, and all frames of tracklets.
     """
-    return _names(s.path for s in (*dataset.train.samples, *dataset.query, *dataset.gallery))
+    samples = (*dataset.train.samples, *dataset.query, *dataset.gallery)
+    return _names(path for sample in samples for path in (sample.path, *sample.frames))
 
 
 def _names(images: Iterable[Path]) -> dict[Path, Name]:
@@ -165,7 +167,8 @@ def with_field_folders(dataset: DataSet, folders: Mapping[str, Path]) -> tuple[D
 
     The layout of a fixed array stands in ``DIR/layout.txt``. Test images whose files are not all
     there do not carry the field, not even where they carried another of the name: what a model
-    learnt to read are the user's files.
+    learnt to read are the user's files. Of tracklets every frame has its own map, picture or array
+    of points.
 
     Returns:
         The data set, and lines for the user.
@@ -186,8 +189,7 @@ def with_field_folders(dataset: DataSet, folders: Mapping[str, Path]) -> tuple[D
         spec = laid_out(SHARED_FIELDS[name], folder)
         cars = SideCars(folder, spec, names)
         where = f"--field {name}={folder}"
-        values = cars.all_of(where, dataset.train.samples)
-        dataset = replace(dataset, train=dataset.train.with_field(spec, values))
+        dataset = replace(dataset, train=_carrying(dataset.train, spec, cars, where))
         dataset, noted = _at_test(where, cars, dataset, spec)
         notes += noted
     return dataset, notes
@@ -215,6 +217,15 @@ def side_car_files(
     return cars.all_of(where, samples)
 
 
+def _carrying(source: Source, spec: FieldSpec, cars: SideCars, where: str) -> Source:
+    """Return a source with a field from files: of every frame, where tracklets have it of each."""
+
+    def read(shown: Source) -> Source:
+        return shown.with_field(spec, cars.all_of(where, shown.samples))
+
+    return with_field_of_frames(source, spec.name, read) if spec.kind in SPATIAL else read(source)
+
+
 def _at_test(
     where: str, cars: SideCars, dataset: DataSet, spec: FieldSpec
 ) -> tuple[DataSet, list[str]]:
@@ -222,7 +233,8 @@ def _at_test(
     test = Source("test", (*dataset.query, *dataset.gallery), dataset.query_fields)
     if not test.samples:
         return dataset, []
-    missing = cars.of(test.samples)[0].count(None)
+    shown = frames_of(test.samples, {}) if spec.kind in SPATIAL else test.samples
+    missing = cars.of(shown)[0].count(None)
     notes = []
     if missing:
         fields = {n: one for n, one in test.fields.items() if n != spec.name}
@@ -232,10 +244,10 @@ def _at_test(
         )
         test = replace(test, samples=found, fields=fields)
         notes = [
-            f"{where}: {missing} of {len(test)} test images have no file there, so test images "
+            f"{where}: {missing} of {len(shown)} test images have no file there, so test images "
             f"carry no '{spec.name}'"
         ]
     else:
-        test = test.with_field(spec, cars.all_of(where, test.samples))
+        test = _carrying(test, spec, cars, where)
     query, gallery = test.samples[: len(dataset.query)], test.samples[len(dataset.query) :]
     return replace(dataset, query=query, gallery=gallery, query_fields=test.fields), notes

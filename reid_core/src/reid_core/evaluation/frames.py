@@ -9,7 +9,7 @@ import numpy as np
 
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.samples import Sample
-from reid_core.data.clips import frame_of
+from reid_core.data.clips import frames_of
 from reid_retrieval.features import FeatureSet
 from reid_retrieval.labels import IntArray, Labels
 from reid_retrieval.pools import Pools
@@ -68,15 +68,14 @@ class Side:
         if not frames:
             return cls(tuple(samples))
         lengths = [len(sample.images) for sample in samples]
+        rows = np.repeat(np.arange(len(samples)), lengths)
         shown = tuple(
-            replace(
-                frame_of(sample, number, specs),
-                extra={**sample.extra, TRACKLET: str(sample.path)},
+            replace(frame, extra={**whole.extra, TRACKLET: str(whole.path)})
+            for frame, whole in zip(
+                frames_of(samples, specs), (samples[row] for row in rows.tolist()), strict=True
             )
-            for sample, length in zip(samples, lengths, strict=True)
-            for number in range(length)
         )
-        return cls(shown, np.repeat(np.arange(len(samples)), lengths))
+        return cls(shown, rows)
 
     @property
     def labels(self) -> Labels:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
-from reid_core.contract.fields import FieldSpec
 from reid_core.contract.model import CLEAN_IMAGE, Tap
-from reid_core.contract.samples import Sample, Source
-from reid_core.data.clips import frame_of
+from reid_core.contract.samples import Source
+from reid_core.data.clips import frames_of
 from reid_core.data.decoding import read_field
 from reid_core.errors import ConflictError
 from reid_core.machine.devices import placed
@@ -192,20 +190,13 @@ def check_pickling(subject: Subject) -> None:
                 f"samples of the source '{source.name}' cannot be pickled ({error}); a field is a "
                 "file, a number or an array"
             ) from None
-        for sample, again in zip(
-            _images_of(samples, specs), _images_of(loaded, specs), strict=True
-        ):
+        for sample, again in zip(frames_of(samples, specs), frames_of(loaded, specs), strict=True):
             for name, spec in source.fields.items():
                 ours, theirs = (read_field(one.fields[name], spec) for one in (sample, again))
                 assert np.array_equal(ours, theirs), (
                     f"field '{name}' of '{source.name}' has changed"
                 )
         assert specs == dict(source.fields)
-
-
-def _images_of(samples: Sequence[Sample], specs: Mapping[str, FieldSpec]) -> list[Sample]:
-    """Return images as they are, and tracklets frame by frame."""
-    return [frame_of(one, number, specs) for one in samples for number in range(len(one.images))]
 
 
 def check_export(subject: Subject) -> None:
