@@ -51,6 +51,13 @@ def test_too_few_identities_on_one_side(toy_tiny: DataSet, share: float) -> None
         split_validation(toy_tiny, share, seed=0)
 
 
+def test_people_with_one_image_per_camera_leave_nobody_to_search_for(toy_tiny: DataSet) -> None:
+    seen = {(s.pid, s.camid): s for s in toy_tiny.train.samples}
+    single = replace(toy_tiny, train=replace(toy_tiny.train, samples=tuple(seen.values())))
+    with pytest.raises(DataError, match="no held-out person has two images of one camera"):
+        split_validation(single, 0.25, seed=0)
+
+
 @pytest.mark.parametrize(
     ("data", "evaluation", "message"),
     [

@@ -27,7 +27,7 @@ def split_validation(
         query has one image of every held-out person and camera, and whose gallery the others.
 
     Raises:
-        DataError: there are no identities, too few of them, or none is seen by two cameras.
+        DataError: there are no identities, too few of them, or none has two images of one camera.
     """
     source = dataset.train
     people = np.arange(source.num_identities)
@@ -44,10 +44,17 @@ def split_validation(
     rng = np.random.default_rng([seed, count])
     chosen = {int(people[place]) for place in rng.permutation(count)[:held]}
     rest = renumbered([sample for sample in source.samples if sample.pid not in chosen])
-    query, gallery = _query_and_gallery(
-        [sample for sample in source.samples if sample.pid in chosen], rng
-    )
-    if not gallery:
+    groups: dict[tuple[int, int], list[Sample]] = {}
+    for sample in source.samples:
+        if sample.pid in chosen:
+            groups.setdefault((sample.pid, sample.camid), []).append(sample)
+    tested: dict[str, list[Sample]] = {"query": [], "gallery": []}
+    for group in groups.values():
+        asked = int(rng.integers(len(group)))
+        for place, sample in enumerate(group):
+            split = "query" if place == asked and len(group) > 1 else "gallery"
+            tested[split].append(replace(sample, split=split))
+    if not tested["query"]:
         raise DataError(
             "no held-out person has two images of one camera: nothing is left for the gallery of "
             "the validation set"
@@ -57,26 +64,9 @@ def split_validation(
         dataset,
         name=f"{dataset.name} (validation)",
         train=replace(source, samples=()),
-        query=tuple(query),
-        gallery=tuple(gallery),
+        query=tuple(tested["query"]),
+        gallery=tuple(tested["gallery"]),
         query_fields=source.fields,
         notice=None,
     )
     return smaller, validation
-
-
-def _query_and_gallery(
-    samples: list[Sample], rng: np.random.Generator
-) -> tuple[list[Sample], list[Sample]]:
-    groups: dict[tuple[int, int], list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault((sample.pid, sample.camid), []).append(sample)
-    query, gallery = [], []
-    for group in groups.values():
-        asked = int(rng.integers(len(group)))
-        for place, sample in enumerate(group):
-            if place == asked and len(group) > 1:
-                query.append(replace(sample, split="query"))
-            else:
-                gallery.append(replace(sample, split="gallery"))
-    return query, gallery
