@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reid_core.runs.continuing import IDLE_IN_TABLES
+from reid_core.config import IDLE_IN_TABLES
 from studies.code import code_now, unlike
 from studies.declaring import Arm, Compared, Study
 from studies.elsewhere import ward

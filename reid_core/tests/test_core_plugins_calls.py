@@ -103,7 +103,7 @@ def test_a_hook_that_returns_no_list_is_named(answer: Any, kind: str) -> None:
             return answer
 
     with pytest.raises(PluginError, match=rf"'zebra', hook reid_datasets:.*list.*{kind}"):
-        calls_of(Zebra).datasets()
+        calls_of(Zebra).offered("datasets")
 
 
 def test_one_item_in_place_of_a_list_is_named() -> None:
@@ -150,8 +150,8 @@ def test_plugins_are_called_in_name_order_with_their_names() -> None:
         method = hookimpl(lambda self: [self.name.upper()])
         made[name] = type(name.title(), (Plugin,), {"reid_datasets": method})(name)
     expected = [("ant", "ANT"), ("gnu", "GNU"), ("zebra", "ZEBRA")]
-    assert HookCalls(made).datasets() == expected
-    assert HookCalls(dict(reversed(made.items()))).datasets() == expected
+    assert HookCalls(made).offered("datasets") == expected
+    assert HookCalls(dict(reversed(made.items()))).offered("datasets") == expected
 
 
 def test_an_implementation_gets_the_arguments_that_it_names() -> None:

@@ -45,11 +45,8 @@ class Section(BaseModel):
         """Read ``none`` where a value may be missing: over a recipe's, TOML cannot say so."""
         if not isinstance(values, Mapping):
             return values
-        optional = {
-            key
-            for key, field in cls.model_fields.items()
-            if type(None) in get_args(field.annotation)
-        }
+        fields = cls.model_fields
+        optional = {key for key in fields if type(None) in get_args(fields[key].annotation)}
         return {
             key: None if value == "none" and key in optional else value
             for key, value in values.items()
@@ -490,17 +487,21 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-IDLE = frozenset(
+IDLE_IN_TABLES = frozenset(
     {
         *("run.recipe", "data.threads"),
-        *(f"engine.{key}" for key in EngineSection.model_fields),
-        *(f"evaluation.{key}" for key in ("data", "protocols", "every", "select", "select_by")),
-        "evaluation.untrained",
-        *(f"evaluation.{key}" for key in ("distance", "products", "vector", "flip", "batch_size")),
-        *(f"evaluation.{key}" for key in EvaluationSection.model_fields if "reranking" in key),
-        "evaluation.ranked_list",
+        *(f"engine.{key}" for key in EngineSection.model_fields if key != "precision"),
+        *(f"evaluation.{key}" for key in ("products", "batch_size", "untrained", "ranked_list")),
     }
 )
+"""Settings on which the scores of a run do not depend, but for the last digits."""
+
+IDLE = IDLE_IN_TABLES | {
+    "engine.precision",
+    *(f"evaluation.{key}" for key in ("data", "protocols", "every", "select", "select_by")),
+    *(f"evaluation.{key}" for key in ("distance", "vector", "flip")),
+    *(f"evaluation.{key}" for key in EvaluationSection.model_fields if "reranking" in key),
+}
 """Settings that a trained model does not depend on, but for the last digits; of ``engine`` only
 what the precision comes to on the device counts."""
 

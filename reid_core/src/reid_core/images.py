@@ -60,8 +60,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     data = read_bytes(path)
     try:
-        if data.startswith(b"\xff\xd8"):
-            return _read_jpeg(data)
+        if data.startswith(b"\xff\xd8") and (pixels := _fast_jpeg(data)) is not None:
+            return pixels
         check_sums(data)
         with Image.open(io.BytesIO(data)) as image:
             return as_rgb(image)
@@ -69,13 +69,13 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be read as an image ({one_line(error)})") from error
 
 
-def _read_jpeg(data: bytes) -> NDArray[np.uint8]:
-    """Decode a JPEG; what libjpeg only warns of is an error here.
+def _fast_jpeg(data: bytes) -> NDArray[np.uint8] | None:
+    """Decode a JPEG, or return None where Pillow has to; what libjpeg only warns of is an error.
 
     Raises:
         ValueError: it is damaged.
     """
-    fast = None
+    fast: NDArray[np.uint8] | None = None
     try:
         colours = simplejpeg.decode_jpeg_header(data)[2]
         # Its colours from CMYK differ from Pillow's by a grey level, but it finds what is damaged.
@@ -85,11 +85,8 @@ def _read_jpeg(data: bytes) -> NDArray[np.uint8]:
             raise ValueError(f"damaged JPEG: {error}") from error
     if _NOTHING in data and _holed(data):
         raise ValueError("damaged JPEG: a hole of zero bytes")
-    if fast is not None and fast.shape[2] == 3 and b"Exif\0" not in data[: 1 << 16]:
-        pixels: NDArray[np.uint8] = fast
-        return pixels
-    with Image.open(io.BytesIO(data)) as image:
-        return as_rgb(image)
+    alike = fast is not None and fast.shape[2] == 3 and b"Exif\0" not in data[: 1 << 16]
+    return fast if alike else None
 
 
 def _holed(data: bytes) -> bool:

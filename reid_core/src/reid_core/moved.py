@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -62,28 +63,20 @@ class _Finder(MetaPathFinder, Loader):
         """Leave the module empty."""
 
 
-def former_names(module: str) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a module that some names have left.
-
-    Args:
-        module: its path, a key of `NAMES`.
-    """
-
-    def look_up(name: str) -> Any:
-        place = NAMES[module].get(name)
-        if place is None:
-            raise AttributeError(f"module '{module}' has no attribute '{name}'")
-        place, _, renamed = place.partition(":")
-        found = getattr(_imported(module, place), renamed or name)
-        _warn(module, name, place, renamed)
-        return found
-
-    return look_up
+def former_name(module: str, name: str) -> Any:
+    """Return what a module, a key of `NAMES`, was asked for and some other one has now."""
+    place = NAMES[module].get(name)
+    if place is None:
+        raise AttributeError(f"module '{module}' has no attribute '{name}'")
+    place, _, renamed = place.partition(":")
+    found = getattr(_imported(module, place), renamed or name)
+    _warn(module, name, place, renamed)
+    return found
 
 
 def answer_former_names(module: str) -> None:
     """Let a module, which calls this as it is imported, answer to the names that have left it."""
-    vars(sys.modules[module])["__getattr__"] = former_names(module)
+    vars(sys.modules[module])["__getattr__"] = partial(former_name, module)
 
 
 def install() -> None:

@@ -55,11 +55,9 @@ class Batch:
     frames: int = 1
 
     def __post_init__(self) -> None:
+        where = f"a batch of the source '{self.source}'"
         remedy = "declare Need(...), or ask step.passes_with(...)"
-        fields: ByName[Tensor] = ByName(
-            self.fields, "field", f"a batch of the source '{self.source}'", remedy
-        )
-        object.__setattr__(self, "fields", fields)
+        object.__setattr__(self, "fields", ByName(self.fields, "field", where, remedy))
 
     @property
     def readable(self) -> Mapping[str, Tensor]:

@@ -101,10 +101,6 @@ class StageMaker(Protocol):
         """Return what identifies a stage's result, without making it."""
 
 
-def _alone(rows: Tensor) -> Tensor:
-    return rows
-
-
 @dataclass
 class RunContext:
     """What every hook may know about the run. Hooks read it and never write to it.
@@ -145,7 +141,7 @@ class RunContext:
     progress: Progress = field(default_factory=Progress)
     providers: Lookup = field(kw_only=True)
     stages: StageMaker | None = field(default=None, kw_only=True)
-    gather_rows: Callable[[Tensor], Tensor] = field(default=_alone, kw_only=True)
+    gather_rows: Callable[[Tensor], Tensor] = field(default=lambda rows: rows, kw_only=True)
     rehearsal: bool = field(default=False, kw_only=True)
     trial: bool = field(default=False, kw_only=True)
     requested: set[str] = field(default_factory=set, kw_only=True)

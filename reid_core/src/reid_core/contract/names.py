@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-from reid_core.errors import ConflictError, PluginError, ReidError, did_you_mean
+from reid_core.errors import ConflictError, PluginError, ReidError, did_you_mean, with_choices
 
 _NAME = re.compile(r"[A-Za-z0-9_\-]+(/[A-Za-z0-9_\-]+)+")
 
@@ -77,6 +77,18 @@ def check_known(
     """
     if name not in known:
         raise error(f"{said} '{name}'{did_you_mean(name, known)}")
+
+
+def check_choice(
+    name: str, known: Collection[str], said: str, error: type[ReidError] = PluginError
+) -> None:
+    """Refuse a name that nobody has, with the nearest one that somebody has and all there are.
+
+    Args:
+        name, known, said, error: as of `check_known`.
+    """
+    if name not in known:
+        raise error(with_choices(f"{said} '{name}'", name, known))
 
 
 def in_order(

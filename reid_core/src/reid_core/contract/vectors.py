@@ -72,7 +72,7 @@ def embeddings_of(name: str, embeddings: Mapping[str, Embedding]) -> tuple[str, 
 def vector_from(
     name: str, find: Callable[[str], Embedded | None], embeddings: Mapping[str, Embedding]
 ) -> Tensor | None:
-    """Return a vector ``B D`` by name, or None where an embedding that it is made of is missing.
+    """Return a vector ``B D`` by name; None for other names, and where an embedding is missing.
 
     Args:
         name: of a vector.
@@ -80,13 +80,13 @@ def vector_from(
         embeddings: declarations by name.
     """
     parsed = vector_of(name)
-    assert parsed is not None
-    kind = parsed[1]
+    if parsed is None:
+        return None
     found = {one: find(one) for one in embeddings_of(name, embeddings)}
     known = {one: vectors for one, vectors in found.items() if vectors is not None}
     if not known or len(known) < len(found):
         return None
-    return joined(known, {one: embeddings[one] for one in known}, kind)
+    return joined(known, {one: embeddings[one] for one in known}, parsed[1])
 
 
 def joined(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reid_core.contract.step import MAIN
-from reid_core.contract.vectors import Embedded as Embedded, vector_from, vector_of
+from reid_core.contract.vectors import Embedded as Embedded, vector_from
 from reid_core.contract.words import ByName
 
 if TYPE_CHECKING:
@@ -76,8 +76,6 @@ class PassView:
         )
 
     def _vector(self, name: str) -> Tensor | None:
-        if vector_of(name) is None:
-            return None
         return vector_from(name, self.embedded.get, self.declared)
 
 

@@ -87,14 +87,11 @@ def clips_in_order(
         rank, world: which share of how many.
     """
     first, last = len(samples) * rank // world, len(samples) * (rank + 1) // world
-
-    def all_clips() -> Iterator[tuple[int, Frames]]:
-        for row in range(first, last):
-            length = len(samples[row].images)
-            for begin in range(0, length, frames):
-                yield row, np.arange(begin, begin + frames) % length
-
-    clips = all_clips()
+    clips = (
+        (row, np.arange(begin, begin + frames) % len(samples[row].images))
+        for row in range(first, last)
+        for begin in range(0, len(samples[row].images), frames)
+    )
     while some := list(islice(clips, max(1, batch_size // frames))):
         rows = np.array([row for row, _ in some], np.int64)
         yield Draw(rows, rows, np.stack([clip for _, clip in some]))

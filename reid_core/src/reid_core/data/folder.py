@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
+from reid_core.contract.names import check_choice
 from reid_core.contract.samples import DataRequest, DataSet, Sample, Source, renumbered
 from reid_core.data.decoding import read_field
 from reid_core.data.sidecars import laid_out, side_car_files
-from reid_core.errors import DataError, some, typed_reason, with_choices
+from reid_core.errors import DataError, some, typed_reason
 
 SPLITS = ("train", "query", "gallery")
 LAYOUT = "ROOT/{train,query,gallery}/PID_cCAM[_oOUTFIT][_anything].jpg|png"
@@ -112,8 +113,7 @@ def load_folder(request: DataRequest) -> DataSet:
                 values = [read_field(file, spec).item() if scalar else file for file in files]
                 samples[split] = source.with_field(spec, values).samples
     tested = (*samples["query"], *samples["gallery"])
-    known = {image.pid for image in images["train"]}
-    shared = len({sample.pid for sample in tested if sample.pid in known})
+    shared = len({image.pid for image in images["train"]} & {sample.pid for sample in tested})
     return DataSet(
         name=request.text,
         train=Source("main", samples["train"], fields),
@@ -204,8 +204,6 @@ def _fields(root: Path) -> list[FieldSpec]:
         return []
     specs = []
     for name in sorted(entry for entry in os.listdir(folder) if not _LITTER.fullmatch(entry)):
-        if name not in SHARED_FIELDS:
-            wrong = f"{folder / name}: there is no field '{name}'"
-            raise DataError(with_choices(wrong, name, SHARED_FIELDS))
+        check_choice(name, SHARED_FIELDS, f"{folder / name}: there is no field", DataError)
         specs.append(laid_out(SHARED_FIELDS[name], folder / name))
     return specs

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core.config import RunConfig
+from reid_core.contract.names import check_choice
 from reid_core.contract.samples import DataSet, Source
-from reid_core.errors import ConfigError, DataError, with_choices
+from reid_core.errors import ConfigError, DataError
 
 
 def set_names(texts: Iterable[str]) -> list[str]:
@@ -57,9 +58,7 @@ def set_number(name: str, names: Sequence[str], option: str) -> int:
     Raises:
         ConfigError: none is.
     """
-    if name not in names:
-        wrong = f"{option}: the run does not train on '{name}'"
-        raise ConfigError(with_choices(wrong, name, names))
+    check_choice(name, names, f"{option}: the run does not train on", ConfigError)
     return names.index(name)
 
 

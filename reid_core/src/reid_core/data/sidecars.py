@@ -15,9 +15,10 @@ from itertools import islice
 from pathlib import Path
 
 from reid_core.contract.fields import SHARED_FIELDS, SPATIAL, FieldKind, FieldSpec
+from reid_core.contract.names import check_choice
 from reid_core.contract.samples import DataSet, Sample, Source
 from reid_core.data.clips import frames_of, with_field_of_frames
-from reid_core.errors import ConfigError, DataError, with_choices
+from reid_core.errors import ConfigError, DataError
 
 _SUFFIXES: Mapping[FieldKind, tuple[str, ...]] = {
     # JPEG changes a label map's values along all edges.
@@ -181,9 +182,8 @@ def with_field_folders(dataset: DataSet, folders: Mapping[str, Path]) -> tuple[D
     names = names_of(dataset) if folders else {}
     notes = []
     for name, folder in folders.items():
-        if name not in SHARED_FIELDS:
-            wrong = f"--field {name}: there is no shared field '{name}'"
-            raise ConfigError(with_choices(wrong, name, SHARED_FIELDS))
+        said = f"--field {name}: there is no shared field"
+        check_choice(name, SHARED_FIELDS, said, ConfigError)
         if not folder.is_dir():
             raise ConfigError(f"--field {name}={folder}: there is no such folder")
         spec = laid_out(SHARED_FIELDS[name], folder)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from reid_core.contract.events import Evaluated, Event, RunEnded, StepEnded
-from reid_core.defaults.metrics import METRICS
 from reid_core.outputs import append_json
+
+METRICS = "metrics.jsonl"
+"""In a run's folder: one JSON object per line, each step and evaluation once."""
 
 
 class JsonLines:

@@ -76,8 +76,7 @@ class Evaluator:
         """
         if self.settings.batch_norm == "camera":
             self._cameras()
-        sides = self._sides()
-        labels = {key: side.labels for key, side in sides.items()}
+        labels = {key: side.labels for key, side in self._sides().items()}
         for protocol, (asked, offered) in zip(self.protocols, self._frames(), strict=True):
             search = Search(protocol, labels["query", asked], labels["gallery", offered])
             unknown = only_junk = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -15,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reid_core.config import EngineSection, RunConfig
-from reid_core.contract.batches import Batch
 from reid_core.contract.fields import FieldSpec
 from reid_core.contract.labelers import Change
 from reid_core.contract.model import SAMPLE_LABELS, Vector
@@ -92,53 +90,43 @@ def extract(
     if engine is not None:
         computing, layout = autocast_of(engine, device), memory_format_of(engine)
     prepare = DeviceAugmentation(memory_format=layout).prepare
-    begin: Callable[[], Gathering | _Images]
+    make = compute or partial(embedder.embed_normalised, vector=vector)
+    gatherings: list[Gathering] = []
     if source.tracklets:
         frames = (embedder.clip or 1) if embedder.whole_clips else 1
         draws = clips_in_order(samples, frames, batch_size, *world())
         begin = gathering or partial(Gathering.of, embedder, samples, vector)
         if compute and not gathering:
             begin = partial(Gathering, samples, lambda x, f, _: [compute(x, f)], mean_of_frames)
+        gatherings = [begin()] if flip == "off" else [begin(), begin()]
     else:
         draws = in_order(len(samples), batch_size, *world())
-        make = compute or partial(embedder.embed_normalised, vector=vector)
-        begin = partial(_Images, make)
     chunks: list[NDArray[np.float32]] = []
+
+    def keep(found: Sequence[Sequence[Tensor]]) -> None:
+        """Keep the features of images, or of images and of their mirror images as one."""
+        for views in zip(*found, strict=True):
+            features = views[0] if flip == "off" else merge_mirrored(views[0], views[1], flip)
+            chunks.append(features.float().cpu().numpy())
+            if advance:
+                advance(len(features))
+
     with evaluating(embedder):
-        plain, mirrored = begin(), begin() if flip != "off" else None
-
-        def keep(rows: list[Tensor], others: list[Tensor]) -> None:
-            if flip != "off":
-                rows = [merge_mirrored(*pair, flip) for pair in zip(rows, others, strict=True)]
-            chunks.extend(features.float().cpu().numpy() for features in rows)
-            if advance and rows:
-                advance(sum(map(len, rows)))
-
         for host in loader.load(draws, epoch=0):
             batch = prepare(host, device)
             known = {n: v for n, v in batch.readable.items() if n not in unknown}
+            images = [batch.image] if flip == "off" else [batch.image, batch.image.flip(3)]
             with computing():
-                rows = plain.add(batch, batch.image, known)
-                others = mirrored.add(batch, batch.image.flip(3), known) if mirrored else []
-                keep(rows, others)
+                if gatherings:
+                    pairs = zip(gatherings, images, strict=True)
+                    keep([gathered.add(batch, image, known) for gathered, image in pairs])
+                else:
+                    keep([[make(image, known)] for image in images])
         with computing():
-            keep(plain.rest(), mirrored.rest() if mirrored else [])
+            keep([gathered.rest() for gathered in gatherings])
     if not gather:
         return np.concatenate(chunks)
     return gather_array(np.concatenate([np.empty((0, width), np.float32), *chunks]))
-
-
-@dataclass
-class _Images:
-    """Compute features of images, a batch at a time, as `Gathering` does of tracklets."""
-
-    make: Callable[[Tensor, Mapping[str, Tensor]], Tensor]
-
-    def add(self, batch: Batch, image: Tensor, fields: Mapping[str, Tensor]) -> list[Tensor]:
-        return [self.make(image, fields)]
-
-    def rest(self) -> list[Tensor]:
-        return []
 
 
 def extract_output(
@@ -160,14 +148,11 @@ def extract_output(
         shape[:] = [tuple(found.shape[1:])]
         return [found.flatten(1) if found.dim() > 1 else found[:, None]]
 
-    def gathering() -> Gathering:
-        return Gathering(some, show, mean_of_frames)
-
     # One image tells the shape, also to a rank that gets none of the others.
     some: Sequence[Sample] = [samples[0]] * world()[1]
     how: dict[str, Any] = {
         "compute": lambda image, fields: show(image, fields, 1)[0],
-        "gathering": gathering,
+        "gathering": lambda: Gathering(some, show, mean_of_frames),
         **options,
     }
     extract(reader, some, device, width=0, **how, gather=False)

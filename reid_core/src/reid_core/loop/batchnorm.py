@@ -30,32 +30,26 @@ def pass_mode(
         still: names of parameters that stay as they are; a normalisation all of whose parameters
             are among them is ``running``, whatever the others are.
     """
-    drops = [m for m in model.modules() if not dropout and _drops(m) and m.training]
-    norms: list[_BatchNorm] = []
+    off: list[tuple[nn.Module, str]] = []
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and module.training:
-            if still and _waits(name, module, still):
-                drops.append(module)
-            else:
-                norms.append(module)
-    if bn == "batch":
-        # Without tracked statistics torch normalises by the batch and leaves the buffers alone,
-        # num_batches_tracked included; a momentum of 0 would still count batches.
-        tracked = [norm for norm in norms if norm.track_running_stats]
-        for norm in tracked:
-            norm.track_running_stats = False
-    elif bn == "running":
-        drops = [*drops, *norms]
-    for module in drops:
-        module.training = False
+        if not module.training:
+            continue
+        if not dropout and _drops(module):
+            off.append((module, "training"))
+        elif isinstance(module, _BatchNorm):
+            if bn == "running" or (still and _waits(name, module, still)):
+                off.append((module, "training"))
+            elif bn == "batch" and module.track_running_stats:
+                # Without tracked statistics torch normalises by the batch and leaves the buffers
+                # alone, num_batches_tracked included; a momentum of 0 would still count batches.
+                off.append((module, "track_running_stats"))
+    for module, switch in off:
+        setattr(module, switch, False)
     try:
         yield
     finally:
-        for module in drops:
-            module.training = True
-        if bn == "batch":
-            for norm in tracked:
-                norm.track_running_stats = True
+        for module, switch in off:
+            setattr(module, switch, True)
 
 
 def _waits(name: str, norm: nn.Module, still: Collection[str]) -> bool:

@@ -43,7 +43,6 @@ def make_optimiser(
     """
     name, extra = wanted.name, dict(wanted.options)
     options: dict[str, Any] = {"lr": wanted.lr, "weight_decay": wanted.weight_decay}
-    betas = (float(wanted.betas[0]), float(wanted.betas[1]))
     if name in OPTIMISERS and extra:
         raise ConfigError(
             f"{where}: the optimiser '{name}' takes no options ({', '.join(extra)}); they are for "
@@ -54,7 +53,7 @@ def make_optimiser(
         return _of_timm(values, name, wanted, {**options, **extra}, where)
     takes = inspect.signature(known[name]).parameters
     _check_options(where, name, extra, takes)
-    options |= {"momentum": wanted.momentum, "betas": betas}
+    options |= {"momentum": wanted.momentum, "betas": tuple(map(float, wanted.betas))}
     if name in OPTIMISERS:
         options |= {"nesterov": wanted.nesterov, "amsgrad": name == "amsgrad"}
     options = {key: value for key, value in options.items() if key in takes}
@@ -105,7 +104,7 @@ def _of_timm(
     if info.has_momentum:
         given.setdefault("momentum", wanted.momentum)
     if info.has_betas and info.num_betas == 2:
-        given.setdefault("betas", (float(wanted.betas[0]), float(wanted.betas[1])))
+        given.setdefault("betas", tuple(map(float, wanted.betas)))
     try:
         made: torch.optim.Optimizer = optim.create_optimizer_v2(list(values), opt=name, **given)
     except (TypeError, ValueError, AssertionError, ImportError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -59,3 +59,14 @@ def measure(
             if metric.smaller_is_better:
                 assembly.smaller_is_better.add(metric.name)
     return found
+
+
+def all_metrics(
+    evaluators: Sequence[Evaluator], evaluations: Sequence[Evaluation]
+) -> dict[str, float]:
+    """Return what plugins measured on all test sets, ``DATA/`` in front where there are several."""
+    return {
+        f"{evaluator.label}/{name}" if evaluator.label else name: value
+        for evaluator, one in zip(evaluators, evaluations, strict=False)
+        for name, value in one.metrics.items()
+    }

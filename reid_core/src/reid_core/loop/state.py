@@ -26,17 +26,14 @@ from reid_core.outputs import whole_file
 FORMAT = 1
 """Version of the checkpoint's layout."""
 
-FREE = frozenset(
-    {
-        *IDLE,
-        "data.root",
-        "data.also",  # the folders; what is in them is compared
-        "fields",
-        "evaluation.embed",
-        "evaluation.weights",
-        "run.plugins",
-    }
-)
+FREE = IDLE | {
+    "data.root",
+    "data.also",  # the folders; what is in them is compared
+    "fields",
+    "evaluation.embed",
+    "evaluation.weights",
+    "run.plugins",
+}
 """Settings that a run's continuation may have others of; plugins are compared on their own."""
 
 
@@ -86,16 +83,16 @@ def load_checkpoint(path: Path, assembly: Assembly, longer: bool = False) -> Non
         CheckpointError: missing or truncated, a pickle of anything but tensors and plain values,
             other plugins, other settings (which ones), other data, another frozen branch.
     """
-    content = read_checkpoint(path)
-    with _named(path):
+    with _opened(path) as content:
         _restore(path, content, assembly, longer)
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Say of which file it is that entries are missing or of another kind."""
+def _opened(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a checkpoint, and say that it is of this file that entries are missing or otherwise."""
+    content = read_checkpoint(path)
     try:
-        yield
+        yield content
     except ReidError:
         raise
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -156,8 +153,7 @@ def check_checkpoint(
     Raises:
         CheckpointError: it cannot be read, or was written with other plugins or settings.
     """
-    content = read_checkpoint(path)
-    with _named(path):
+    with _opened(path) as content:
         _check_settings(path, content, plugins, config, longer)
 
 
@@ -238,7 +234,7 @@ def trainable_state(model: ReidModel) -> dict[str, Tensor]:
     """Return parameters and buffers by name, without those of frozen branches that stand still."""
     frozen = tuple(f"branches.{name}." for name, b in model.declarations.items() if _fixed(b))
     state = model.state_dict()
-    return {name: value for name, value in state.items() if not name.startswith(frozen or ("\0",))}
+    return {name: value for name, value in state.items() if not name.startswith(frozen)}
 
 
 def _fixed(branch: Branch) -> bool:

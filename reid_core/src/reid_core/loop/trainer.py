@@ -22,7 +22,7 @@ from reid_core.errors import ReidError
 from reid_core.evaluation.evaluating import Evaluator
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.identities import make_identities
-from reid_core.loop.measuring import measure
+from reid_core.loop.measuring import all_metrics, measure
 from reid_core.loop.metrics import StepMetrics, check_loss_weights
 from reid_core.loop.rates import rate_factor
 from reid_core.loop.recalibration import recalibrate
@@ -273,7 +273,6 @@ class Trainer:
             evaluators = [assembly.validator] if assembly.validator is not None else []
         found: list[Evaluation] = []
         results: dict[str, Any] = {}
-        metrics: dict[str, float] = {}
         with self.weights() if evaluators else nullcontext():
             for evaluator in evaluators:
                 self.calibrate()
@@ -282,14 +281,12 @@ class Trainer:
                 one = replace(one, metrics=measure(assembly, evaluator, when, one, named))
                 found.append(one)
                 results |= named
-                front = f"{evaluator.label}/" if evaluator.label else ""
-                metrics |= {f"{front}{name}": value for name, value in one.metrics.items()}
         if not found:
             return None
         epoch, iteration = progress.epoch - 1, progress.iteration - 1
         if self.selected is not None:
             epoch, iteration = self.selected.epoch, self.selected.iteration
-        self.emit(Evaluated(when, epoch, iteration, results, metrics))
+        self.emit(Evaluated(when, epoch, iteration, results, all_metrics(evaluators, found)))
         return replace(found[0], further=tuple(found[1:]))
 
     def weights(self) -> AbstractContextManager[None]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-
-from torch import Tensor
 
 from reid_core.contract.names import check_known, check_owned
 from reid_core.contract.step import Weights
@@ -58,23 +56,18 @@ def chosen_weights(assembly: Assembly) -> Iterator[None]:
     if name not in offers:
         wrong = f"evaluation.weights = '{name}': there are none of this name"
         raise ConfigError(with_choices(wrong, name, sorted(offers)))
-    state = assembly.model.state_dict()
-    values = _fitting(offers[name], state)
+    offer, state = offers[name], assembly.model.state_dict()
+    for entry, value in offer.values.items():
+        check_known(entry, state, f"weights '{name}': the model has no")
+        if value.shape != state[entry].shape:
+            raise PluginError(
+                f"weights '{name}': '{entry}' has shape {tuple(value.shape)}, the model's "
+                f"{tuple(state[entry].shape)}"
+            )
     # All of it: batch norms may be re-estimated while the other weights are in.
-    trained = {entry: value.clone() for entry, value in state.items()}
-    copy_into(state, values)
+    trained = {entry: kept.clone() for entry, kept in state.items()}
+    copy_into(state, offer.values)
     try:
         yield
     finally:
         copy_into(state, trained)
-
-
-def _fitting(offer: Weights, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    for entry, value in offer.values.items():
-        check_known(entry, state, f"weights '{offer.name}': the model has no")
-        if value.shape != state[entry].shape:
-            raise PluginError(
-                f"weights '{offer.name}': '{entry}' has shape {tuple(value.shape)}, the model's "
-                f"{tuple(state[entry].shape)}"
-            )
-    return offer.values

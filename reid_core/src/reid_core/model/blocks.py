@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_core.contract.model import POOLINGS, Embedding, Vector
+from reid_core.contract.names import check_choice
 from reid_core.contract.vectors import Embedded
-from reid_core.errors import PluginError, with_choices
 
 
 class GlobalPool(nn.Module):
@@ -23,8 +23,7 @@ class GlobalPool(nn.Module):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        if kind not in POOLINGS:
-            raise PluginError(with_choices(f"there is no pooling '{kind}'", kind, POOLINGS))
+        check_choice(kind, POOLINGS, "there is no pooling")
         self.kind = kind
         if kind == "gem":
             self.exponent = nn.Parameter(torch.tensor([3.0]))

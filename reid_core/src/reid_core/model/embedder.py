@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from reid_core.contract.batches import IMAGENET_MEAN, IMAGENET_STD
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLEAN_IMAGE, ENCODER_MAP, Branch, Embedding, Vector
+from reid_core.contract.names import check_choice
 from reid_core.contract.vectors import Embedded, embeddings_of, joined
 from reid_core.contract.words import unknown_name
-from reid_core.errors import ConfigError, DataError, PluginError, with_choices
+from reid_core.errors import ConfigError, DataError, PluginError
 from reid_core.model.blocks import EmbeddingHead, GlobalPool
 from reid_core.model.frames import fitted, names_of_frames, reads_clips
 from reid_core.model.graph import ReidModel, leading_to, written_by
@@ -35,6 +36,9 @@ from reid_core.outputs import write_json
 
 FORMAT = 1
 """Version of the stored description."""
+
+DECLARED = ("name", "reads", "at_test", "test_vector", "test_weight")
+"""What of an embedding's declaration is described as it is."""
 
 
 class Embedder(nn.Module):
@@ -124,7 +128,8 @@ class Embedder(nn.Module):
         Raises:
             ConfigError: there is no such embedding, none is named, or one twice.
         """
-        _check_known(names, self.embeddings)
+        for name in names:
+            check_choice(name, self.embeddings, "there is no embedding", ConfigError)
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"name embeddings, each once: {', '.join(self.embeddings)}")
         found = _part_of(self, self._every, self._branches, self.size, names)
@@ -226,7 +231,7 @@ class Embedder(nn.Module):
         for branch in self._branches:
             found = [values[name] for name in branch.reads]
             read = fitted(found, branch.reads, frames, branch.clips, named)
-            values.add(written_by(branch, self.branches[branch.name](*read)))
+            values.known |= written_by(branch, self.branches[branch.name](*read))
         return values
 
     @torch.inference_mode()
@@ -382,7 +387,8 @@ def embedder_of(model: ReidModel, size: tuple[int, int], embed: Sequence[str] = 
         ConfigError: an unknown embedding, or none at test.
     """
     known = model.embeddings
-    _check_known(embed, known)
+    for name in embed:
+        check_choice(name, known, "there is no embedding", ConfigError)
     names = list(embed) or [name for name, e in known.items() if e.at_test]
     if not names:
         raise ConfigError("no embedding is declared at_test; name one with --embed")
@@ -428,25 +434,15 @@ def _part_of(
     return Embedder(whole.encoder, needed, chosen, size, inner, whole.inputs, whole.clip)
 
 
-def _check_known(names: Sequence[str], known: Collection[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise ConfigError(with_choices(f"there is no embedding '{name}'", name, known))
-
-
 def _describe_head(head: EmbeddingHead) -> dict[str, Any]:
     declaration = head.declaration
     neck: Any = declaration.neck
     pooling = f"pooling of '{declaration.name}'"
     return {
-        "name": declaration.name,
-        "reads": declaration.reads,
+        **{name: getattr(declaration, name) for name in DECLARED},
         "neck": neck if isinstance(neck, str) else _spec(f"neck of '{declaration.name}'", neck),
         "channels": head.channels,
         "dim": head.dim,
-        "at_test": declaration.at_test,
-        "test_vector": declaration.test_vector,
-        "test_weight": declaration.test_weight,
         **({} if head.pool is None else {"pool": _spec(pooling, head.pool)}),
     }
 

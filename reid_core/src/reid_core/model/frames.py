@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import CLEAN_IMAGE, FRAME_POOLINGS, Branch
+from reid_core.contract.names import check_choice
 from reid_core.contract.vectors import vector_of
-from reid_core.errors import PluginError, with_choices
 
 IMAGES = ("image", CLEAN_IMAGE)
 """Names of what an encoder or a branch sees of every frame."""
@@ -25,9 +25,8 @@ class FramePool(nn.Module):
 
     def __init__(self, kind: str = "mean") -> None:
         super().__init__()
-        if kind not in FRAME_POOLINGS:  # of a stored embedder, say, that a later version wrote
-            wrong = f"there is no pooling of frames '{kind}'"
-            raise PluginError(with_choices(wrong, kind, FRAME_POOLINGS))
+        # It may be of a stored embedder that a later version wrote.
+        check_choice(kind, FRAME_POOLINGS, "there is no pooling of frames")
         self.kind = kind
 
     def forward(self, vectors: Tensor) -> Tensor:

@@ -162,7 +162,8 @@ class ReidModel(nn.Module):
         values = Values(known, self.embeddings, self.heads, scope, frames, named)
         for name, branch in self.declarations.items():
             elsewhere = branch.sources is not None and source not in branch.sources
-            if not branch.reads or elsewhere or not self._wanted(name, patterns):
+            leads = DEPLOYED in patterns and name in self._deployed
+            if not branch.reads or elsewhere or not (leads or matches(name, patterns)):
                 continue
             found = [values.get(one) for one in branch.reads]
             read = [value for value in found if value is not None]
@@ -171,13 +172,9 @@ class ReidModel(nn.Module):
             read = fitted(read, branch.reads, frames, branch.clips, named)
             with scope(name):
                 written = written_by(branch, self.branches[name](*read))
-            outputs.update(written)
-            values.add(written)
+            outputs |= written
+            values.known |= written
         return outputs, values
-
-    def _wanted(self, branch: str, patterns: Sequence[str]) -> bool:
-        leads = DEPLOYED in patterns and branch in self._deployed
-        return leads or matches(branch, patterns)
 
     def embed(self, outputs: Mapping[str, Tensor], scope: Scope = no_scope) -> dict[str, Embedded]:
         """Return the embeddings whose inputs are among the outputs."""

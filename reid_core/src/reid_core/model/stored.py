@@ -18,7 +18,7 @@ from reid_core.contract.encoder import Encoder
 from reid_core.contract.model import Branch, Embedding
 from reid_core.errors import CheckpointError, ReidError, reason_of, typed_reason
 from reid_core.model.blocks import EmbeddingHead
-from reid_core.model.embedder import FORMAT, Embedder
+from reid_core.model.embedder import DECLARED, FORMAT, Embedder
 from reid_core.model.inputs import Input
 from reid_core.weights import description_of, embedder_file
 
@@ -89,15 +89,8 @@ def _rebuilt(spec: Mapping[str, Any], where: Path) -> Embedder:
 
 def _head(part: Mapping[str, Any], where: Path) -> EmbeddingHead:
     neck = part["neck"] if isinstance(part["neck"], str) else _make(part["neck"], where)
-    declaration = Embedding(
-        part["name"],
-        part["reads"],
-        neck=neck,
-        dim=part["dim"],
-        at_test=part.get("at_test", True),
-        test_vector=part["test_vector"],
-        test_weight=part["test_weight"],
-    )
+    known = {name: part[name] for name in DECLARED if name in part}
+    declaration = Embedding(**known, neck=neck, dim=part["dim"])
     pool = _make(part["pool"], where) if "pool" in part else None
     return EmbeddingHead(declaration, part["channels"], pool)
 

@@ -115,9 +115,7 @@ def stride_of(pixels: int, places: int) -> int:
     powers = [1 << exponent for exponent in range(12)]
     above = [stride for stride in powers if -(-pixels // stride) == places]
     below = [stride for stride in powers if pixels // stride == places]
-    if above or below:
-        return (above or below)[0]
-    return round(pixels / places)
+    return (above or below or [round(pixels / places)])[0]
 
 
 def covers(feature: Tensor, stride: int, size: tuple[int, int]) -> bool:

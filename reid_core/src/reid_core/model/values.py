@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from reid_core.contract.model import Embedding
-from reid_core.contract.vectors import Embedded, vector_from, vector_of
+from reid_core.contract.vectors import Embedded, vector_from
 from reid_core.errors import UnknownNameError
 
 Scope = Callable[[str], AbstractContextManager[None]]
@@ -42,16 +42,10 @@ class Values:
     of_frames: Collection[str] = ()
     _embedded: dict[str, Embedded] = field(default_factory=dict)
 
-    def add(self, outputs: Mapping[str, Tensor]) -> None:
-        """Add outputs."""
-        self.known.update(outputs)
-
     def get(self, name: str) -> Tensor | None:
         """Return a value, or None where there is none of the name."""
         if name in self.known:
             return self.known[name]
-        if vector_of(name) is None:
-            return None
         return vector_from(name, self.embedded, self.embeddings)
 
     def __contains__(self, name: str) -> bool:

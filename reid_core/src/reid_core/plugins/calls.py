@@ -37,13 +37,19 @@ if TYPE_CHECKING:
     from reid_core.contract.events import Event
     from reid_core.contract.labelers import Labeler
     from reid_core.contract.model import Branch, Embedding, Tap
-    from reid_core.contract.plugin import EncoderProvider, Plugin, PoolingProvider
-    from reid_core.contract.samples import DataProvider
+    from reid_core.contract.plugin import Plugin
     from reid_core.contract.step import Synthetic, Weights
     from reid_core.contract.views import EvaluationView, PassView, StepView, UpdateReport
-    from reid_retrieval.protocols import Protocol
 
 T = TypeVar("T")
+
+OFFERS = {
+    "datasets": "reid_datasets",
+    "backbones": "reid_backbones",
+    "poolings": "reid_poolings",
+    "protocols": "reid_evaluation_protocols",
+}
+"""What is offered by name, as `Offers` calls it, and the hook that offers it."""
 
 
 class HookCalls:
@@ -133,23 +139,9 @@ class HookCalls:
                 found += self._lists(hook, {"ctx": ctx, **arguments}, only=name)
         return found
 
-    # Providers -------------------------------------------------------------------------------
-
-    def backbones(self) -> list[tuple[str, EncoderProvider]]:
-        """Call `reid_backbones`."""
-        return self._lists("reid_backbones", {})
-
-    def poolings(self) -> list[tuple[str, PoolingProvider]]:
-        """Call `reid_poolings`."""
-        return self._lists("reid_poolings", {})
-
-    def datasets(self) -> list[tuple[str, DataProvider]]:
-        """Call `reid_datasets`."""
-        return self._lists("reid_datasets", {})
-
-    def evaluation_protocols(self) -> list[tuple[str, Protocol]]:
-        """Call `reid_evaluation_protocols`."""
-        return self._lists("reid_evaluation_protocols", {})
+    def offered(self, kind: str) -> list[tuple[str, Any]]:
+        """Return what plugins offer by name, of one of the kinds of `OFFERS`."""
+        return self._lists(OFFERS[kind], {})
 
     # Resolve and build -----------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reid_core.errors import typed_reason
 from reid_core.plugins.discovery import PluginRecord, core_record, installed, load_recorded
-from reid_core.plugins.manifests import OfferedData, Offers
+from reid_core.plugins.manifests import KINDS, OfferedData, Offers
 
 if TYPE_CHECKING:
     from reid_core.contract.samples import DataProvider
@@ -85,12 +85,9 @@ def offers_of(calls: HookCalls) -> Offers:
     Raises:
         PluginError: an answer is no list.
     """
-    return Offers(
-        datasets=tuple(_described(one) for _, one in calls.datasets()),
-        backbones=tuple(one.name for _, one in calls.backbones()),
-        poolings=tuple(one.name for _, one in calls.poolings()),
-        protocols=tuple(one.name for _, one in calls.evaluation_protocols()),
-    )
+    found = {kind: [one for _, one in calls.offered(kind)] for kind in KINDS}
+    names = {kind: tuple(one.name for one in offers) for kind, offers in found.items()}
+    return Offers(**{**names, "datasets": tuple(map(_described, found["datasets"]))})
 
 
 def _described(provider: DataProvider) -> OfferedData:

@@ -8,7 +8,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -40,14 +40,6 @@ if TYPE_CHECKING:
 
 
 N = TypeVar("N", bound=Named)
-
-_HOOKS: dict[str, Callable[[HookCalls], list[tuple[str, Any]]]] = {
-    "datasets": HookCalls.datasets,
-    "backbones": HookCalls.backbones,
-    "poolings": HookCalls.poolings,
-    "protocols": HookCalls.evaluation_protocols,
-}
-"""What is offered by name, as `Offers` calls it, and the hook that offers it."""
 
 
 class Providers:
@@ -156,7 +148,7 @@ class Providers:
 
     def _find(self, kind: str, name: str) -> Any:
         """Return the offer of a name, or None; only the plugin that offers it is imported."""
-        offers = _HOOKS[kind](self._calls)
+        offers = self._calls.offered(kind)
         for owners in (
             [pair for pair in offers if pair[0] != CORE],
             [pair for pair in offers if pair[0] == CORE],
@@ -174,14 +166,14 @@ class Providers:
             calls = self._others.calls(plugin) if {*names} & {*offers.names(kind)} else None
             if calls is not None:
                 with self._others.noted(plugin):
-                    found += [pair for pair in _HOOKS[kind](calls) if pair[1].name in names]
+                    found += [pair for pair in calls.offered(kind) if pair[1].name in names]
         return found
 
     def _of_all(self, kind: str) -> list[tuple[str, Any]]:
-        return [*_HOOKS[kind](self._calls), *self._of_others(kind, self._names(kind))]
+        return [*self._calls.offered(kind), *self._of_others(kind, self._names(kind))]
 
     def _names(self, kind: str) -> list[str]:
-        requested = (offer.name for _, offer in _HOOKS[kind](self._calls))
+        requested = (offer.name for _, offer in self._calls.offered(kind))
         others = (name for o in self._others.by_plugin().values() for name in o.names(kind))
         return sorted({*requested, *others})
 

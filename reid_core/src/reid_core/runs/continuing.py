@@ -14,22 +14,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reid_core.config import RunConfig, differences, located
+from reid_core.config import IDLE_IN_TABLES, RunConfig, differences, located
 from reid_core.errors import ConfigError
 from reid_core.plugins.discovery import versions_of
 from reid_core.runs import running
 from reid_core.runs.resolve import Resolved, resolve
 from reid_core.runs.running import Progress
-
-IDLE_IN_TABLES = frozenset(
-    {
-        *("run.recipe", "data.threads", "engine.device", "engine.channels_last", "engine.compile"),
-        *("engine.log_every", "engine.checkpoint_every", "engine.tensorboard"),
-        *("evaluation.products", "evaluation.batch_size"),
-        *("evaluation.untrained", "evaluation.ranked_list"),
-    }
-)
-"""Settings on which the scores of a run do not depend, but for the last digits."""
 
 
 def is_finished(
@@ -88,8 +78,7 @@ def _finished(folder: Path, resolved: Resolved) -> bool:
         before = located(RunConfig.model_validate(stored)).model_dump(mode="json")
     except ValidationError:
         before = stored  # of a version with other keys: those are named
-    asked = resolved.config.model_dump(mode="json")
-    changed = differences(before, asked, IDLE_IN_TABLES)
+    changed = differences(before, resolved.config.model_dump(mode="json"), IDLE_IN_TABLES)
     now = versions_of(resolved.plugins)
     then = json.loads((folder / "run.json").read_text("utf-8"))["plugins"]
     changed += [

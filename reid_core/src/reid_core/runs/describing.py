@@ -15,7 +15,6 @@ from reid_core.loop.assembly import Assembly
 def describe(assembly: Assembly) -> dict[str, Any]:
     """Return what a run consists of: versions, claims, order, counts; plain data."""
     ctx, model = assembly.ctx, assembly.model
-    embedder = sum(p.numel() for p in assembly.embedder().parameters())
     return {
         "plugins": assembly.versions(),
         "slots": dict(ctx.slots),
@@ -31,7 +30,7 @@ def describe(assembly: Assembly) -> dict[str, Any]:
         },
         "updates": [update.name for update in assembly.parts.plan.updates],
         "parameters": sum(p.numel() for p in model.parameters()),
-        "parameters_deployed": embedder,
+        "parameters_deployed": sum(p.numel() for p in assembly.embedder().parameters()),
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,

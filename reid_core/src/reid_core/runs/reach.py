@@ -60,8 +60,7 @@ def follow_terms(assembly: Assembly) -> list[Reach]:
             stepped = sorted({name for group in groups for name in group.parameters})
             step, terms = forward.terms(update, batches)
             for term in terms.values():
-                reach = _reach(assembly, update.name, term, stepped, step.passes.values())
-                found.append(reach)
+                found.append(_reach(assembly, update.name, term, stepped, step.passes.values()))
         ctx.progress.iteration += 1
     for stream in streams.values():
         stream.close()

@@ -33,8 +33,7 @@ def report_lines(assembly: Assembly) -> Iterator[str]:
         yield f"  {name}: {reads} -> {writes}{' (frozen)' if branch.frozen else ''}"
     yield "embeddings:"
     for name, embedding in model.embeddings.items():
-        role = "deployed" if embedding.at_test else "training only"
-        yield f"  {name}: {role}"
+        yield f"  {name}: {'deployed' if embedding.at_test else 'training only'}"
     reaches = follow_terms(assembly)
     Trainer(assembly).train_epoch()
     yield "updates, in order:"

@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,6 +22,7 @@ from reid_core.data.people import learnt_from, seen_before
 from reid_core.errors import ConfigError, PluginError, own_errors
 from reid_core.evaluation import records
 from reid_core.loop.assembly import Assembly
+from reid_core.loop.measuring import all_metrics
 from reid_core.loop.state import check_checkpoint
 from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.machine.devices import choose_device, device_errors
@@ -132,7 +133,8 @@ def _run(
     trainer = Trainer(assembly, checkpoint)
     facts = describe(assembly)
     say(opening_line(facts, config, assembly.ctx.device))
-    started = start_of(assembly)
+    filled = assembly.model.encoder.filled
+    started = filled.weights.learnt_from if filled is not None else {}
     learnt = learnt_from(assembly.ctx.sources, trained_on(config), started)
     for one in assembly.evaluators:
         warning = seen_before(one.dataset, learnt)
@@ -153,18 +155,17 @@ def _run(
     began, outcome = time.perf_counter(), "failed"
     tested = [one.dataset for one in assembly.evaluators]
     test_images = sum(len(one.query) + len(one.gallery) for one in tested)
+    untrained: tuple[RetrievalResult, ...] = ()
+    kept = folder / UNTRAINED
     try:
-        untrained: tuple[RetrievalResult, ...] = ()
         if config.evaluation.untrained and assembly.ctx.progress.iteration == 0:
             with bars("untrained encoder", test_images) as advance:
                 before = trainer.evaluate("untrained", advance)
             untrained = _all_results(before)
             if leads:
-                write_json(folder / UNTRAINED, records.plain_results(untrained))
-        elif config.evaluation.untrained:
-            kept = folder / UNTRAINED
-            if kept.is_file():
-                untrained = records.read_results(json.loads(kept.read_text("utf-8")))
+                write_json(kept, records.plain_results(untrained))
+        elif config.evaluation.untrained and kept.is_file():
+            untrained = records.read_results(json.loads(kept.read_text("utf-8")))
         epochs = config.schedule.epochs - assembly.ctx.progress.epoch
         images = epochs * (config.schedule.iterations_per_epoch or 0) * config.data.batch_size
         with bars("training", images) as trainer.advance, _stop_on_interrupt(trainer.interrupt):
@@ -176,13 +177,15 @@ def _run(
         if untrained and [*map(_measured, untrained)] != [*map(_measured, results)]:
             untrained = ()
             say("the untrained encoder was evaluated otherwise, and is not shown beside this")
+        metrics = all_metrics(assembly.evaluators, final.every if final else ())
+        summary = RunSummary(folder, results, untrained, metrics)
         with trainer.weights():
             if config.evaluation.weights:
                 trainer.calibrate()
             if leads:
                 selected = trainer.selected.note() if trainer.selected else None
                 write_json(folder / "run.json", {**facts, "selected": selected})
-                _leave(assembly, folder, final, untrained, selected)
+                _leave(assembly, summary, final, learnt, selected)
         outcome = "finished"
     except Interrupted as stop:
         outcome = "interrupted"
@@ -196,7 +199,7 @@ def _run(
                 spent[f"selected_{trainer.selected.by}"] = trainer.selected.score
         trainer.emit(RunEnded(folder, outcome, spent))
     say(closing_line(spent))
-    return RunSummary(folder, results, untrained, _all_metrics(assembly, final))
+    return summary
 
 
 def _measured(result: RetrievalResult) -> tuple[object, ...]:
@@ -207,15 +210,6 @@ def _measured(result: RetrievalResult) -> tuple[object, ...]:
 def _all_results(found: Evaluation | None) -> tuple[RetrievalResult, ...]:
     """Return the results of all test sets, one after the other."""
     return tuple(result for one in (found.every if found else ()) for result in one.results)
-
-
-def _all_metrics(assembly: Assembly, found: Evaluation | None) -> dict[str, float]:
-    """Return what plugins measured on all test sets, ``DATA/`` in front where there are several."""
-    return {
-        f"{evaluator.label}/{name}" if evaluator.label else name: value
-        for evaluator, one in zip(assembly.evaluators, found.every if found else (), strict=False)
-        for name, value in one.metrics.items()
-    }
 
 
 def _smaller(config: RunConfig) -> str:
@@ -287,15 +281,14 @@ def restore(
 
 def _leave(
     assembly: Assembly,
-    folder: Path,
+    summary: RunSummary,
     final: Evaluation | None,
-    untrained: Sequence[RetrievalResult],
+    learnt: Mapping[str, Any],
     selected: Mapping[str, Any] | None,
 ) -> None:
     """Write the embedder, the results and the picture of ranked lists."""
-    config, embedder = assembly.config, assembly.embedder()
-    sources = assembly.ctx.sources
-    embedder.learnt_from = learnt_from(sources, trained_on(config), start_of(assembly))
+    config, folder, embedder = assembly.config, summary.folder, assembly.embedder()
+    embedder.learnt_from = learnt
     try:
         embedder.save(folder / "embedder.safetensors")
     except ConfigError as error:
@@ -314,16 +307,10 @@ def _leave(
         "selected": selected,
         "weights": config.evaluation.weights,
         "results": results,
-        "metrics": _all_metrics(assembly, final),
-        "untrained": [result.to_json() for result in untrained],
+        "metrics": summary.metrics,
+        "untrained": [result.to_json() for result in summary.untrained],
     }
     write_text(folder / "results.json", records.results_text(content))
-
-
-def start_of(assembly: Assembly) -> Mapping[str, Any]:
-    """Return whom the weights have learnt from that a run's encoder starts from."""
-    filled = getattr(assembly.model.encoder, "filled", None)
-    return filled.weights.learnt_from if filled is not None else {}
 
 
 def run_folder(out: Path | None, config: RunConfig, resume: bool) -> Path:

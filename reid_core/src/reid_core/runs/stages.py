@@ -120,11 +120,10 @@ def run_stage(ctx: RunContext, stage: Stage) -> StageResult:
     assembly = trainer.assembly
     if ctx.trial:
         return StageResult(stage.name, key, folder, assembly.model.eval(), assembly)
-    if ctx.rank == 0:
-        assembly.ctx.folder = folder
     if (folder / "checkpoint.pt").exists():
         trainer.resume()
     if ctx.rank == 0:
+        assembly.ctx.folder = folder
         progress = assembly.ctx.progress
         forget_after(folder, progress.epoch, progress.iteration)
     if assembly.ctx.progress.epoch == assembly.config.schedule.epochs:

@@ -26,7 +26,9 @@ def check_inert(subject: Subject) -> None:
         return
     probe = subject.alone
     config = probe.assembly.config
-    if config.model.backbone in {offer.name for _, offer in probe.assembly.calls.backbones()}:
+    if config.model.backbone in {
+        offer.name for _, offer in probe.assembly.calls.offered("backbones")
+    }:
         subject.skip(f"without it there is no encoder '{config.model.backbone}' to compare with")
         return
     if max(probe.rows) > config.data.batch_size:

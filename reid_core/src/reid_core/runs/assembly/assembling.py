@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_core.config import RunConfig, cache_folder
+from reid_core.config import cache_folder
 from reid_core.contract.context import RunContext, StageMaker
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Plugin
@@ -46,7 +46,7 @@ from reid_core.plugins.slots import assign_slots
 from reid_core.runs.assembly import needs, sources
 from reid_core.runs.assembly.building import build_model
 from reid_core.runs.assembly.datasets import load_main, load_others, load_tested
-from reid_core.runs.assembly.evaluators import labelled_at_test, make_evaluator, make_evaluators
+from reid_core.runs.assembly.evaluators import labelled_at_test, make_evaluators
 from reid_core.runs.assembly.labelling import Untried, make_field
 from reid_core.runs.assembly.schedules import merge_schedules
 from reid_core.runs.assembly.starts import apply_starts, check_starts
@@ -99,7 +99,7 @@ def assemble(
     starts = _checked_starts(ctx, plugins, calls, makers)
     evaluators = make_evaluators(ctx, tested)
     # The published protocols speak of the test split; held-out people take the plain one.
-    validator = None if held_out is None else make_evaluator(ctx, held_out, (STANDARD,))
+    validators = make_evaluators(ctx, [held_out] if held_out else [], (STANDARD,))
     needed = {need.what for plugin in plugins.values() for need in plugin.needs}
     made = {name: makers[name] for name in needs.labels_in_order(makers, {*needed, *config.labels})}
     coming = {name: labeler.spec for name, (_, labeler) in made.items()}
@@ -121,9 +121,8 @@ def assemble(
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it
     evaluators = [labelled_at_test(ctx, makers, one, deployed.fields) for one in evaluators]
-    if validator is not None:
-        validator = labelled_at_test(ctx, makers, validator, deployed.fields)
-    for one in (*evaluators, *([validator] if validator else ())):
+    validators = [labelled_at_test(ctx, makers, one, deployed.fields) for one in validators]
+    for one in (*evaluators, *validators):
         one.check_embedder(deployed)
     parts = _step_parts(ctx, calls, model)
     loaders = _loaders(ctx, plugins, model)
@@ -148,7 +147,7 @@ def assemble(
             sources.sampler_of(ctx, plugins, source),
         ),
         evaluators,
-        validator,
+        next(iter(validators), None),
     )
 
 
@@ -255,19 +254,13 @@ def _load_data(ctx: RunContext, dataset: DataSet | None) -> tuple[DataSet | None
         _tell_damaged(ctx, damaged)
     held_out = None
     if config.data.validation:
-        only = _validated(config)
+        chosen, only = config.evaluation.validates_on, None
+        if chosen:
+            names = set_names((config.data.name, *config.data.also))
+            only = set_number(chosen, names, f"evaluation.select = '{config.evaluation.select}'")
         dataset, held_out = split_validation(dataset, config.data.validation, config.run.seed, only)
     ctx.dataset, ctx.sources[MAIN] = dataset, dataset.train
     return held_out, tested
-
-
-def _validated(config: RunConfig) -> int | None:
-    """Return the number of the training set whose people are held out; None is all of them."""
-    chosen = config.evaluation.validates_on
-    if not chosen:
-        return None
-    names = set_names((config.data.name, *config.data.also))
-    return set_number(chosen, names, f"evaluation.select = '{config.evaluation.select}'")
 
 
 def _tell_damaged(ctx: RunContext, lines: Sequence[str]) -> None:

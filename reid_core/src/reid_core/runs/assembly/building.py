@@ -49,23 +49,20 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
     fields = {name for batch in batches.values() for name in batch.fields}
     ordered = order_branches(owned, taps, fields)
     named = set(names_of_frames(encoder, (), spatial))
-    frames = {source: batch.frames for source, batch in batches.items()}
-    making = _Making(ctx, taps, frames, named)
+    making = _Making(ctx, taps, named)
     with evaluating(encoder):
         offered = inputs_of(encoder, (), main.readable, named)
         for source, batch in batches.items():
             read = batch.readable
             maps = encoded(encoder, batch.image, read, offered, batch.frames, named)
-            making.begin(source, {"image": batch.image, CLEAN_IMAGE: batch.image, **read, **maps})
+            known = {"image": batch.image, CLEAN_IMAGE: batch.image, **read, **maps}
+            making.begin(source, known, batch.frames)
     built = making.branches(ordered)
-    making.check_heads()
     deployed = [head for _, head in sorted(making.heads.items()) if head.declaration.at_test]
     for head in deployed:
         more = calls.embedding_branches(ctx, head.declaration, dims_of(head))
         _check_further(more)
-        given = {name: head.declaration for name, head in making.heads.items()}
-        built += making.branches(order_branches(more, making.taps, fields, given))
-        making.check_heads()
+        built += making.branches(order_branches(more, making.taps, fields, making.declared))
     check_unique("branch", [(branch.name.partition("/")[0], branch.name) for branch in built])
     heads = dict(sorted(making.heads.items()))
     values = {n: v for batch in reversed(list(batches.values())) for n, v in batch.readable.items()}
@@ -76,9 +73,8 @@ def build_model(ctx: RunContext, calls: HookCalls, batches: Mapping[str, Batch])
     model = ctx.model = ReidModel(encoder, built, heads, inputs, clip)
     for name, head in heads.items():
         if head.declaration.supervision is not None and ctx.main.identities:
-            dims = dims_of(head)
-            criterion = calls.identity(ctx.slots["identity"], ctx, head.declaration, dims)
-            model.criteria[name] = criterion
+            owner = ctx.slots["identity"]
+            model.criteria[name] = calls.identity(owner, ctx, head.declaration, dims_of(head))
     return model
 
 
@@ -89,7 +85,6 @@ class _Making:
     Args:
         ctx: the run.
         taps: what is known of outputs so far.
-        frames: of the rows of every source.
         of_frames: names of what has a row per frame.
         known: values of every source.
         heads: embeddings so far.
@@ -98,41 +93,41 @@ class _Making:
 
     ctx: RunContext
     taps: dict[str, Tap]
-    frames: dict[str, int]
     of_frames: set[str]
     known: dict[str, Values] = field(default_factory=dict)
     heads: dict[str, EmbeddingHead] = field(default_factory=dict)
     declared: dict[str, Embedding] = field(default_factory=dict)
 
-    def begin(self, source: str, values: dict[str, Tensor]) -> None:
-        """Begin with what the data and the encoder give."""
+    def begin(self, source: str, values: dict[str, Tensor], frames: int) -> None:
+        """Begin with what the data and the encoder give of rows of so many frames."""
         self.known[source] = Values(
             values,
             self.declared,
             self.heads,
             lambda name: evaluating(self.heads[name]),
-            self.frames[source],
+            frames,
             self.of_frames,
         )
 
     def branches(self, ordered: Sequence[Branch]) -> list[Branch]:
-        """Build branches, and embeddings as soon as their input is there."""
+        """Build branches, and embeddings as soon as their input is there.
+
+        Raises:
+            PluginError: nobody wrote the input of one.
+        """
         self.declared |= {e.name: e for branch in ordered for e in branch.embeddings}
         self._settle()
         built = []
         for branch in ordered:
             built.append(self._built(branch))
             self._settle()
-        return built
-
-    def check_heads(self) -> None:
-        """Refuse an embedding whose input nobody wrote."""
         for name, embedding in self.declared.items():
             if name not in self.heads:
                 raise PluginError(
                     f"embedding '{name}' reads '{embedding.reads}', which no branch wrote on any "
                     "training source"
                 )
+        return built
 
     def _settle(self) -> None:
         """Build the heads whose inputs are there, those that read other embeddings included."""
@@ -170,8 +165,8 @@ class _Making:
         for source, known in self.known.items():
             wanted = branch.sources is None or source in branch.sources
             if branch.reads and wanted and all(read in known for read in branch.reads):
-                written = dry_outputs(branch, known, self.frames[source], self.of_frames)
-                known.add(written)
+                written = dry_outputs(branch, known, known.frames, self.of_frames)
+                known.known |= written
                 height = self.ctx.image_size[0]
                 self.taps |= {name: tap_of(name, value, height) for name, value in written.items()}
         if of_frames(branch, self.of_frames):
@@ -185,7 +180,7 @@ class _Making:
                 f"embedding '{embedding.name}' reads '{embedding.reads}' of shape "
                 f"{tuple(raw.shape)}; it needs vectors, so pool the map first"
             )
-        frames = self.frames[source] if embedding.reads in self.of_frames else None
+        frames = self.known[source].frames if embedding.reads in self.of_frames else None
         pool = None
         if frames is not None and self.ctx.main.tracklets:
             pool = frame_pooling(self.ctx, raw.shape[1])

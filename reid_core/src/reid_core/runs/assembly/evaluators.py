@@ -14,35 +14,34 @@ from reid_core.runs.assembly.needs import labels_in_order
 from reid_retrieval.protocols import Protocol
 
 
-def make_evaluators(ctx: RunContext, datasets: Sequence[DataSet]) -> list[Evaluator]:
-    """Return what evaluates on the test splits of data sets; those without queries are left out."""
-    found = []
+def make_evaluators(
+    ctx: RunContext, datasets: Sequence[DataSet], protocols: tuple[Protocol, ...] = ()
+) -> list[Evaluator]:
+    """Return what evaluates on the test splits of data sets; those without queries are left out.
+
+    Args:
+        ctx: the run.
+        datasets: each goes by its name where there are several.
+        protocols: without any, those that the run or the data set names.
+    """
+    config, found = ctx.config, []
     for dataset in datasets:
-        named = chosen_protocols(ctx.config.evaluation.protocols, dataset, ctx.providers.protocol)
-        evaluator = make_evaluator(ctx, dataset, named)
-        if evaluator is not None:
-            found.append(replace(evaluator, label=dataset.name if len(datasets) > 1 else ""))
+        named = config.evaluation.protocols
+        chosen = protocols or chosen_protocols(named, dataset, ctx.providers.protocol)
+        if dataset.query:
+            evaluator = Evaluator(
+                dataset,
+                chosen,
+                config.evaluation,
+                ctx.device,
+                config.data.threads,
+                config.engine,
+                ctx.image_size,
+                label=dataset.name if len(datasets) > 1 else "",
+            )
+            evaluator.check()
+            found.append(evaluator)
     return found
-
-
-def make_evaluator(
-    ctx: RunContext, dataset: DataSet, protocols: tuple[Protocol, ...]
-) -> Evaluator | None:
-    """Return the evaluator of a data set's test split, or None where it has no queries."""
-    if not dataset.query:
-        return None
-    config = ctx.config
-    evaluator = Evaluator(
-        dataset,
-        protocols,
-        config.evaluation,
-        ctx.device,
-        config.data.threads,
-        config.engine,
-        ctx.image_size,
-    )
-    evaluator.check()
-    return evaluator
 
 
 def labelled_at_test(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from reid_core.contract.fields import SHARED_FIELDS, SPATIAL, FieldSpec
 from reid_core.contract.labelers import Labeler
@@ -118,25 +118,19 @@ def check_needs(
         DataError: a field that nobody provides, with who could.
         PluginError: a need that the core does not know.
     """
-    changing = makers.get("pid")
-    moving = changing is not None and changing[1].when == "epoch"
+    maker = makers.get("pid")
+    moving = maker[0] if maker is not None and maker[1].when == "epoch" else None
     for name, plugin in plugins.items():
         for need in several(name, "needs", plugin.needs, Need):
             remedy = f"; {need.remedy}" if need.remedy else ""
-            if need.what == "identities":
-                if not source.identities and changing is None:
-                    raise DataError(
-                        f"plugin '{name}' needs identities, which the source '{source.name}' does "
-                        f"not have{remedy}"
-                    )
-            elif need.what == "fixed_identities":
-                if moving and changing is not None:
+            if need.what == "fixed_identities":
+                if moving is not None:
                     raise ConflictError(
                         f"plugin '{name}' needs identities that stay the same, but plugin "
-                        f"'{changing[0]}' makes new ones at every epoch{remedy}"
+                        f"'{moving}' makes new ones at every epoch{remedy}"
                     )
             elif need.what in CONDITIONS:
-                if lacking := _lacking(need.what, source):
+                if lacking := _lacking(need.what, source, makers):
                     raise DataError(f"plugin '{name}' needs {lacking}{remedy}")
             elif need.what in SHARED_FIELDS or "/" in need.what:
                 if need.what not in source.fields and need.what not in makers:
@@ -147,17 +141,19 @@ def check_needs(
                     f"plugin '{name}' needs '{need.what}', which is neither a field nor a "
                     f"condition{did_you_mean(need.what, known)}"
                 )
-    if moving and changing is not None and slots["identity"] == CORE:
+    if moving is not None and slots["identity"] == CORE:
         raise ConflictError(
-            f"plugin '{changing[0]}' makes new identities at every epoch, but the core's "
+            f"plugin '{moving}' makes new identities at every epoch, but the core's "
             "classifiers have fixed ones: a plugin must fill the slot 'identity'"
         )
 
 
-def _lacking(condition: str, source: Source) -> str:
-    """Return what training samples should say, and do not; empty where they do."""
+def _lacking(condition: str, source: Source, makers: Container[str]) -> str:
+    """Return what training samples should say, and do not; empty where they do, or will."""
     of_all = f"samples of '{source.name}'"
     unknown = sum(sample.clothes < 0 for sample in source.samples)
+    if condition == "identities" and not source.identities and "pid" not in makers:
+        return f"identities, which the source '{source.name}' does not have"
     if condition == "clothes" and unknown:
         return (
             f"the outfit of every training sample (clothes), which {unknown} of {len(source)} "

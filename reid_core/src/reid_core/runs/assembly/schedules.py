@@ -153,7 +153,7 @@ def _shared(
 def _standing(updates: Mapping[str, Update]) -> dict[str, Update]:
     """Let updates come behind those on whose passes they stand, and check that they can."""
     homes = {p.name: (u.name, p) for u in updates.values() for p in u.passes if p.of is None}
-    found = {}
+    found = dict(updates)
     for name, update in updates.items():
         standing = [p for p in update.passes if p.of is not None]
         for one in standing:
@@ -175,8 +175,6 @@ def _standing(updates: Mapping[str, Update]) -> dict[str, Update]:
             )
             after = tuple(dict.fromkeys((*update.after, *sorted(bases))))
             found[name] = replace(update, passes=passes, after=after)
-        else:
-            found[name] = update
     return found
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from reid_core.contract.context import RunContext
 from reid_core.contract.plugin import CORE, Plugin
 from reid_core.contract.stages import Start
-from reid_core.errors import ConflictError, PluginError
+from reid_core.errors import ConflictError, PluginError, some
 from reid_core.model.graph import ReidModel
 
 
@@ -97,7 +97,7 @@ def apply_starts(ctx: RunContext, owned: Sequence[tuple[str, Start]], model: Rei
         if foreign:
             ctx.say(
                 f"[{start.stage.name}] {len(foreign)} entries start nothing in the run's model: "
-                f"{', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}"
+                f"{some(foreign)}"
             )
         names = _matching(sorted(fitting), (*start.entries, *start.optional))
         for name in names:
