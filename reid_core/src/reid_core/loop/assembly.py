@@ -100,5 +100,4 @@ class Assembly:
 
     def steps_per_epoch(self, epoch: int) -> int:
         """Return how many steps an epoch has."""
-        fixed = self.config.schedule.iterations_per_epoch
-        return fixed or self.samplers[MAIN].count(epoch)
+        return self.config.schedule.iterations_per_epoch or self.samplers[MAIN].count(epoch)

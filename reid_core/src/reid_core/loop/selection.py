@@ -118,8 +118,7 @@ class Selection:
         if not self._note.is_file():
             return None
         try:
-            note = json.loads(self._note.read_text("utf-8"))
-            return Selected(**{"iteration": -1, **note})
+            return Selected(**{"iteration": -1, **json.loads(self._note.read_text("utf-8"))})
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{self._note} is damaged ({error})") from None
 

@@ -117,8 +117,7 @@ def _multiplies_bf16(device: torch.device) -> bool:
 
 def memory_format_of(settings: EngineSection) -> torch.memory_format:
     """Return the memory format of images and convolutions: channels last unless told otherwise."""
-    contiguous = settings.channels_last is False
-    return torch.contiguous_format if contiguous else torch.channels_last
+    return torch.contiguous_format if settings.channels_last is False else torch.channels_last
 
 
 def placed(module: M, settings: EngineSection, device: torch.device | None = None) -> M:

@@ -300,8 +300,7 @@ def load_weights(trunk: nn.Module, name: str, path: Path, importer: str = "auto"
     if weights.own:
         state = {k.removeprefix("trunk."): v for k, v in weights.state.items()}
         weights = replace(weights, state=state)
-    config: dict[str, Any] = getattr(trunk, "default_cfg", {})
-    classifier = config.get("classifier", "fc")
+    classifier = getattr(trunk, "default_cfg", {}).get("classifier", "fc")
     heads = tuple(f"{h}." for h in ([classifier] if isinstance(classifier, str) else classifier))
     return fill_weights(trunk, weights, name, heads=heads, adapt=partial(adapted, trunk))
 

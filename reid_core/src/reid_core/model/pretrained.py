@@ -156,8 +156,7 @@ def read_weights(given: Path, encoder: str, importer: str = "auto") -> WeightsFi
     if layout.required and not any(layout.required in name for name in state):
         reason = f"names in files of the layout '{layout.name}' hold '{layout.required}'"
         raise misfit(encoder, given, f"{reason}, this one has {some(state)}")
-    told = description.get("learnt_from") or {}
-    return WeightsFile(str(given), state, layout, learnt_from=told)
+    return WeightsFile(str(given), state, layout, learnt_from=description.get("learnt_from") or {})
 
 
 def fill_weights(

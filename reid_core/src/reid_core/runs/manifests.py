@@ -92,8 +92,7 @@ def manifests_of(distribution: str) -> dict[Path, Manifest]:
     if _same(distribution, core_record().distribution):
         plugins, alone = [core_record(), *plugins], ""
     found: dict[Path, Manifest] = {}
-    records = sorted([*plugins, *commands], key=_package)
-    for _, group in groupby(records, key=_package):
+    for _, group in groupby(sorted([*plugins, *commands], key=_package), key=_package):
         members = list(group)
         folder = package_folder(members[0].target)
         if folder is not None:
