@@ -9,7 +9,6 @@ and leave as the layout counts them. Side-cars lie in one layout for all variant
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 from reid_synthpeople.names import DRESSED, DRESSED_GARMENTS, GARMENTS
 
@@ -48,7 +47,7 @@ _FRAMES = 25
 
 def side_car(file: str, field: str) -> str:
     """Return the path of an image's side-car."""
-    return f"fields/{field}/{PurePosixPath(file).with_suffix('.' + SIDE_CARS[field])}"
+    return f"fields/{field}/{file.rpartition('.')[0]}.{SIDE_CARS[field]}"
 
 
 def texture_file(person: int, outfit: int) -> str:

@@ -167,21 +167,20 @@ class TimmEncoder(Encoder):
         self.renormalise = Renormalise(mean or theirs[0], std or theirs[1])
         if self.filled is not None and self.filled.weights.conventions:
             self.follow(self.filled.weights.conventions)
-        maps = dry_maps(self.trunk, size, name)[1]
+        found = before = dry_maps(self.trunk, size, name)
         if last_stride == 1:
-            remove_last_stride(self.trunk, name, size)
+            found = remove_last_stride(self.trunk, name, size)
         elif last_stride == "auto":
             last_stride = 2
             with suppress(ConfigError):
-                remove_last_stride(self.trunk, name, size)
+                found = remove_last_stride(self.trunk, name, size)
                 last_stride = 1
         self.spec = {"name": name, "size": list(size), "last_stride": last_stride}
-        self.taps = self._declare_taps(name, size, maps)
+        self.taps = self._declare_taps(size, before[1], *found)
 
     def _declare_taps(
-        self, name: str, size: tuple[int, int], before: Sequence[Tensor]
+        self, size: tuple[int, int], before: Sequence[Tensor], last: Tensor, maps: Sequence[Tensor]
     ) -> tuple[Tap, ...]:
-        last, maps = dry_maps(self.trunk, size, name)
         strides = strides_of(self.trunk, size, before, maps)
         shallow = [number for number, stride in enumerate(strides) if stride < 4]
         names = ["encoder/stem" if number == max(shallow) else "" for number in shallow]

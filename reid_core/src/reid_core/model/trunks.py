@@ -126,12 +126,17 @@ def covers(feature: Tensor, stride: int, size: tuple[int, int]) -> bool:
     )
 
 
-def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> None:
+def remove_last_stride(
+    trunk: nn.Module, name: str, size: tuple[int, int]
+) -> tuple[Tensor, list[Tensor]]:
     """Set the last reduction of stride 2 to 1, so that the last map doubles its height and width.
 
     Found by a dry forward: every convolution or pooling with stride 2 that reads the map before
     the last reduction. Strided 3x3 and 1x1 convolutions become dense; a pooling whose window is
     its stride (DenseNet's last transition) is dropped.
+
+    Returns:
+        What `dry_maps` gives afterwards.
 
     Raises:
         ConfigError: the network reduces in patches (transformers, ConvNeXt), which has no stride 1;
@@ -163,10 +168,11 @@ def remove_last_stride(trunk: nn.Module, name: str, size: tuple[int, int]) -> No
     for label in touched:
         _set_stride(trunk, label, strided[label], 1)
     try:
-        rows, dense = before[-1].shape[2], dry_maps(trunk, size, name)[1][-1].shape[2]
+        last_map, maps = dry_maps(trunk, size, name)
+        rows, dense = before[-1].shape[2], maps[-1].shape[2]
         # Of an odd number of rows convolutions made one half of them rounded up, poolings down.
         if abs(dense - 2 * rows) <= 1:
-            return
+            return last_map, maps
         wrong = f"did not double the last map of '{name}' ({rows} to {dense} rows)"
     except ConfigError:
         parts = "whose last map is put together of parts that reduce in several ways"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,7 +88,10 @@ def run_reid(
 @pytest.fixture(scope="session")
 def reid_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a cache folder that the whole test run shares, in place of the user's."""
-    folder = tmp_path_factory.mktemp("reid-cache")
+    base = tmp_path_factory.getbasetemp()
+    # What one worker of pytest-xdist has made, or is making, others need not make again.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reid-cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REID_CACHE", str(folder))
         yield folder
