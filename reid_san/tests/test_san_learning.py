@@ -25,7 +25,7 @@ def test_regressed_textures_beat_the_mean_and_the_constraints_fall(
     reid_cache: Path, tmp_path: Path
 ) -> None:
     """Enough training to know shirts from trousers, in seconds."""
-    settings = {"pg_epochs": 4, "pg_iterations": 30, "pg_batch": 16, "pg_lr": 4e-3}
+    settings = {"pg_epochs": 4, "pg_iterations": 15, "pg_batch": 16, "pg_lr": 4e-3}
     said: list[str] = []
     assembly = san(
         reid_cache,

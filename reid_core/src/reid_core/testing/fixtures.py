@@ -40,6 +40,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fork what ranks are forked from, where a test looks at ranks, and before any computes."""
+    # Models and plans are made of many small objects, and tests make many of them: up to a tenth
+    # of their time would go by with looking for garbage.
+    gc.set_threshold(10_000)
     checks = [
         item.callspec.params.get("check") for item in session.items if hasattr(item, "callspec")
     ]
