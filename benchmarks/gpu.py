@@ -56,7 +56,7 @@ def preload() -> None:
 
     ensure()
     import timm  # noqa: F401
-    import torch  # noqa: F401
+    import torch._dynamo  # noqa: F401  the first optimiser of a process imports it
 
 
 def wait(device: str) -> None:

@@ -1,4 +1,4 @@
-"""DG-Net's generative module learns: from 150 steps on, codes mean something."""
+"""DG-Net's generative module learns: from 120 steps on, codes mean something."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from reid_dgnet.losses import reconstruction
 from reid_dgnet.networks.decoder import Decoder, ParameterMlps
 from reid_dgnet.networks.structure import StructureEncoder
 
-STEPS = 150
-SIZE = (96, 48)
+STEPS = 120
+SIZE = (80, 40)
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -13,6 +13,7 @@ import pytest
 import tomli_w
 
 from reid_core import load_embedder
+from reid_core.testing.fixtures import RunReid
 from reid_core.testing.tiny import TINY
 
 PYPROJECT = """
@@ -57,17 +58,6 @@ class Centre(Plugin):
         return [LossTerm(self.own("spread"), spread, self.settings.weight)]
 '''
 
-RUN = "from reid_core.cli import main; main()"
-
-
-def call(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-P", "-W", "ignore", *map(str, arguments)],
-        capture_output=True, text=True, env={**os.environ, **environment}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -76,10 +66,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "pyproject.toml").write_text(dedent(PYPROJECT), encoding="utf-8")
     (source / "somebodys_centre.py").write_text(MODULE, encoding="utf-8")
     target = tmp_path_factory.mktemp("site")
-    call(
-        "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps",
-        "--no-build-isolation", "--target", target, source,
-    )  # fmt: skip
+    pip = [sys.executable, "-P", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    how = ["--disable-pip-version-check", "--no-build-isolation", "--target", str(target)]
+    subprocess.run([*pip, *how, str(source)], check=True)
     return target
 
 
@@ -87,24 +76,38 @@ def test_it_has_forty_lines_at_most() -> None:
     assert len([line for line in (PYPROJECT + MODULE).splitlines() if line.strip()]) <= 40
 
 
-def test_it_is_found_and_described_without_being_imported(site: Path) -> None:
-    done = call("-c", RUN, "plugins", "list", "--json", PYTHONPATH=str(site))
-    (row,) = (row for row in json.loads(done.stdout) if row["name"] == "centre")
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this process see the distribution."""
+    monkeypatch.syspath_prepend(str(site))
+    yield
+    sys.modules.pop("somebodys_centre", None)
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_is_found_and_described_without_being_imported(run_reid: RunReid) -> None:
+    code, said, errors = run_reid("plugins", "list")
+    assert code == 0, errors
+    assert "somebodys-centre-loss 0.7" in said
+    assert "somebodys_centre" not in sys.modules
+    code, said, errors = run_reid("plugins", "list", "--json")
+    assert code == 0, errors
+    (row,) = (row for row in json.loads(said) if row["name"] == "centre")
     assert row["distribution"] == "somebodys-centre-loss"
     assert row["version"] == "0.7"
     assert row["summary"] == "Pull the vectors of a person together"
 
 
+@pytest.mark.usefixtures("installed")
 def test_its_loss_is_trained_and_nothing_of_it_is_deployed(
-    site: Path, reid_cache: Path, tmp_path: Path
+    tmp_path: Path, run_reid: RunReid
 ) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(tomli_w.dumps(TINY), encoding="utf-8")
     out = tmp_path / "run"
-    call(
-        "-c", RUN, "run", "-p", "centre", "-r", recipe, "-o", out, "-s", "centre.weight=0.25",
-        PYTHONPATH=str(site), REID_CACHE=str(reid_cache),
-    )  # fmt: skip
+    words = ("-p", "centre", "-r", recipe, "-o", out, "-s", "centre.weight=0.25")
+    code, _, errors = run_reid("run", *words)
+    assert code == 0, errors
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["kind"] == "step"]
     assert len(steps) == 4
@@ -120,11 +123,10 @@ def test_its_loss_is_trained_and_nothing_of_it_is_deployed(
     assert load_embedder(out).dim == 96
 
 
-def test_without_its_distribution_the_run_is_refused_in_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", RUN, "run", "-p", "centre", "-o", str(tmp_path / "run")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "there is no plugin 'centre'" in done.stderr
+def test_without_its_distribution_the_run_is_refused_in_one_line(
+    tmp_path: Path, run_reid: RunReid
+) -> None:
+    code, _, errors = run_reid("run", "-p", "centre", "-o", tmp_path / "run")
+    assert code == 2
+    assert len(errors.splitlines()) == 1
+    assert "there is no plugin 'centre'" in errors

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,9 @@ from reid_core.model.trunks import stride_of
 SIZE = (256, 128)
 
 
+@cache
 def on_meta(name: str, last_stride: int = 1, size: tuple[int, int] = SIZE) -> TimmEncoder:
-    """Build an encoder without memory: shapes and counts need no numbers."""
+    """Build an encoder without memory, once: shapes and counts need no numbers."""
     with torch.device("meta"):
         return TimmEncoder(name, size, last_stride)
 
@@ -255,23 +255,16 @@ def test_weights_that_cannot_be_used_are_one_line(
     assert not (tmp_path / "unpickled").exists(), "loading weights ran code"
 
 
-def test_pretrained_weights_offline_are_one_line_that_names_the_cache(tmp_path: Path) -> None:
-    code = (
-        "from reid_core.errors import ConfigError\n"
-        "from reid_core.model.encoder import TimmEncoder\n"
-        "try:\n"
-        "    TimmEncoder('test_resnet', (64, 32), pretrained=True)\n"
-        "except ConfigError as error:\n"
-        "    print(error)\n"
-    )
+def test_pretrained_weights_offline_are_one_line_that_names_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the hub's client has read from HF_HUB_OFFLINE and HF_HOME when it was imported.
     home = tmp_path / "hub home"
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home)}
-    environment.pop("HF_HUB_CACHE", None)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True, text=True, env=environment, check=True,
-    )  # fmt: skip
-    (line,) = done.stdout.splitlines()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
+    with pytest.raises(ConfigError) as error:
+        TimmEncoder("test_resnet", (64, 32), pretrained=True)
+    (line,) = str(error.value).splitlines()
     for word in ("'test_resnet'", str(home / "hub"), "model.pretrained=false", "pretrained=FILE"):
         assert word in line
 

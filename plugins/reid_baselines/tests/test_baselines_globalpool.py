@@ -61,7 +61,7 @@ def test_what_is_pooled_is_rectified(backbone: str, shape: tuple[int, ...]) -> N
 
 
 def test_a_run_has_the_paper_s_model(tmp_path: Path) -> None:
-    assembly = whole(tmp_path, ("globalpool",), 751, (256, 128))
+    assembly = whole(tmp_path, ("globalpool",), 751, (64, 32))
     assert count(assembly.model) == 24_943_407
     assert assembly.embedder().dim == 512
 

@@ -76,7 +76,7 @@ def test_the_whole_model_has_the_papers_parameters(
     tmp_path: Path, classified: str, identities: int, parameters: int
 ) -> None:
     chosen = settings(classified=classified)
-    assembly = whole(tmp_path, ("mgn",), identities, (384, 128), **chosen)
+    assembly = whole(tmp_path, ("mgn",), identities, (96, 32), **chosen)
     assert count(assembly.model) == parameters
     assert assembly.embedder().dim == 8 * 256
 

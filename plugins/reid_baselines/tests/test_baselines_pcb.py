@@ -27,7 +27,7 @@ def pcb(cache: Path, **settings: Any) -> Any:
 def test_the_whole_model_has_the_papers_parameters(
     tmp_path: Path, identities: int, parameters: int
 ) -> None:
-    assembly = whole(tmp_path, ("pcb",), identities, (384, 128))
+    assembly = whole(tmp_path, ("pcb",), identities, (96, 32))
     assert count(assembly.model) == parameters
     tap = assembly.model.encoder.taps[-1]
     assert (tap.channels, 384 // tap.stride, 128 // tap.stride) == (2048, 24, 8)

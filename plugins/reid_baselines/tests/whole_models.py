@@ -1,4 +1,4 @@
-"""Whole models at the papers' sizes, and runs that are stepped once at a time."""
+"""Whole models of the papers, and runs that are stepped once at a time."""
 
 from __future__ import annotations
 
