@@ -81,6 +81,20 @@ def test_interpolations_begin_and_end_with_real_images(codes, folder, ctx, tmp_p
     assert (sheet[:64, :32] == first).all()
 
 
+def test_pictures_of_fewer_people_than_asked_for_say_so(folder, ctx, tmp_path):
+    first, second = different_people(ctx.main.samples, 2)
+    (tmp_path / "deeper" / "there").mkdir(parents=True)
+    PIL.Image.open(first.path).save(tmp_path / "deeper" / "one.png")
+    given = ("--images", tmp_path / "deeper", "--out", tmp_path / "drawn.png")
+    with pytest.raises(ConfigError, match="all images show one person: there is nobody to change"):
+        invoke("generate", "interpolate", folder, *given)
+    PIL.Image.open(second.path).save(tmp_path / "deeper" / "there" / "two.png")
+    said = invoke("generate", "swaps", folder, *given)
+    assert said.endswith("drawn.png; of the 2 people that there are, 8 were asked for\n")
+    said = invoke("generate", "interpolate", folder, *given, "--rows", 1)
+    assert said.endswith("drawn.png\n")
+
+
 def generated(folder):
     return sorted(path for path in (folder / "train").iterdir() if "generated" in path.name)
 

@@ -29,7 +29,7 @@ _SPLIT = click.option(
 _IMAGES = click.option(
     "--images",
     type=click.Path(path_type=Path),
-    help="A folder of images to compose instead, each of a person of its own.",
+    help="A folder to compose the images below it instead, each of a person of its own.",
 )
 
 
@@ -60,7 +60,7 @@ def swaps(run: Path, people: int, split: Split, images: Path | None, out: Path) 
     checked_output(out, PICTURE_SUFFIXES)
     _, composer = _composer(run, split, images)
     path = draw_swaps(composer, people, out)
-    click.echo(f"one appearance per row: {path}")
+    click.echo(f"one appearance per row: {path}{_fewer(composer, people)}")
 
 
 @generate.command()
@@ -91,7 +91,7 @@ def interpolate(
     checked_output(out, PICTURE_SUFFIXES)
     _, composer = _composer(run, split, images)
     path = draw_interpolations(composer, codes, rows, steps, out)
-    click.echo(f"{codes} codes from left to right: {path}")
+    click.echo(f"{codes} codes from left to right: {path}{_fewer(composer, 2 * rows)}")
 
 
 @generate.command("set")
@@ -237,6 +237,16 @@ def _restored(run: Path) -> Assembly:
     from reid_dgnet.plugin import Dgnet
 
     return restore(run, needs=Dgnet, say=lambda line: None)
+
+
+def _fewer(composer: Composer, asked: int) -> str:
+    """Say of how many people a picture is that was to show more."""
+    from reid_dgnet.people import different_people
+
+    there = len(different_people(composer.samples, asked))
+    return (
+        "" if there == asked else f"; of the {there} people that there are, {asked} were asked for"
+    )
 
 
 def _composer(run: Path, split: Split, images: Path | None) -> tuple[RunContext, Composer]:

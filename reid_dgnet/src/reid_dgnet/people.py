@@ -21,14 +21,14 @@ def samples_of(ctx: RunContext, split: Split = "train") -> Sequence[Sample]:
 
 
 def samples_in(folder: Path) -> list[Sample]:
-    """Return the images of a folder in the order of their names, each a person of his own.
+    """Return the images below a folder in the order of their names, each a person of his own.
 
     Raises:
         ConfigError: there is no such folder, or it holds no image.
     """
     if not folder.is_dir():
         raise ConfigError(f"--images {folder}: there is no such folder")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
         raise ConfigError(
             f"--images {folder}: there is no image in it ({', '.join(PICTURE_SUFFIXES)})"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core import image_sheet, pixels_of
+from reid_core import ConfigError, image_sheet, pixels_of
 from reid_dgnet.generating import Composer
 from reid_dgnet.people import different_people
 
@@ -62,8 +62,14 @@ def draw_interpolations(
         rows: pairs of people.
         steps: images between the two real ones, at least 2.
         path: where to write; the suffix gives the format.
+
+    Raises:
+        ConfigError: all images show one person.
     """
-    images = composer.read(different_people(composer.samples, 2 * rows))
+    people = different_people(composer.samples, 2 * rows)
+    if len(people) < 2:
+        raise ConfigError("all images show one person: there is nobody to change into")
+    images = composer.read(people)
     appearance, structure = composer.codes(images)
     share = torch.linspace(0, 1, steps, device=images.device)
     drawn = []
