@@ -100,7 +100,28 @@ def test_stray_files_are_refused(root: Path, name: str) -> None:
     (root / "train" / name).write_bytes(b"")
     with pytest.raises(DataError, match="train: 1 names do not fit PID_cCAM") as caught:
         load(root)
-    assert name in str(caught.value)
+    assert str(caught.value).endswith(name)
+
+
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [
+        ("market", "0007_c1s1_000151_01.jpg"),
+        ("msmt17", "0007_000_01_0303morning_0015_0.jpg"),
+        ("prcc", "007/A_cropped_rgb001.jpg"),
+        ("pid", "0007/first.jpg"),
+    ],
+)
+def test_names_of_another_variant_are_pointed_to_it(
+    tmp_path: Path, variant: str, name: str
+) -> None:
+    for split in ("train", "query", "gallery"):
+        path = tmp_path / split / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=rf"; --data folder/{variant} reads such names$"):
+        load(tmp_path)
+    assert load_folder(DataRequest("folder", variant, None, tmp_path, tmp_path)).query
 
 
 def test_only_a_few_stray_files_are_listed(root: Path) -> None:

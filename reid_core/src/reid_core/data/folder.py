@@ -142,7 +142,7 @@ def _pattern(root: Path, variant: str, given: str | None) -> tuple[re.Pattern[st
             own, text, expected = "folder.pattern", given, given
         elif isinstance(own, Path) and own.is_file():
             text = expected = tomllib.loads(own.read_text("utf-8"))["pattern"]
-        pattern = re.compile(rf"(?:{text})\.(?:{'|'.join(_SUFFIXES)})", re.IGNORECASE | re.ASCII)
+        pattern = _compiled(text)
     except (KeyError, TypeError, ValueError, re.error) as error:
         raise DataError(
             f"{own}: expected pattern = '...', a regular expression ({typed_reason(error)})"
@@ -154,28 +154,43 @@ def _pattern(root: Path, variant: str, given: str | None) -> tuple[re.Pattern[st
     return pattern, expected
 
 
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:{pattern})\.(?:{'|'.join(_SUFFIXES)})", re.IGNORECASE | re.ASCII)
+
+
 def _scan(root: Path, split: str, pattern: re.Pattern[str], expected: str) -> list[_Image]:
     """Return the images of a split, sorted by name."""
     places = [root / name for name in (split, *_FOLDERS.get(split, ()))]
     folder = next((place for place in places if place.is_dir()), places[0])
+    names = _names(folder)
     images, strays = [], []
-    for name in _names(folder):
-        match = pattern.fullmatch(name)
-        found = match.groupdict() if match else {}
-        pid = found.get("pid") or ""
-        if not re.fullmatch(r"-1|\d+", pid, re.ASCII) or (pid == "-1" and split != "gallery"):
+    for name in names:
+        found = _said(pattern, name, split)
+        if found is None:
             strays.append(name)
             continue
-        worn = found.get("outfit") or ""
+        pid, worn = found["pid"], found.get("outfit") or ""
         outfit = (int(pid), int(worn)) if worn.isdecimal() and pid != "-1" else None
         camera = _camera(found.get("camera") or "")
         images.append(_Image(folder / name, int(pid), camera, outfit))
     if strays:
+        known = ((variant, _compiled(text)) for variant, (text, _) in PATTERNS.items())
+        fits = next((v for v, other in known if all(_said(other, n, split) for n in names)), None)
+        advice = f"; --data folder/{fits} reads such names" if fits and not images else ""
         raise DataError(
             f"{folder}: {len(strays)} names do not fit {expected}.jpg|png with "
-            f"a pid of digits{' or -1' if split == 'gallery' else ''}: {some(strays)}"
+            f"a pid of digits{' or -1' if split == 'gallery' else ''}: {some(strays)}{advice}"
         )
     return images
+
+
+def _said(pattern: re.Pattern[str], name: str, split: str) -> dict[str, str] | None:
+    """Return what an image's name says, or None where it does not say whom the image shows."""
+    match = pattern.fullmatch(name)
+    found = match.groupdict() if match else {}
+    pid = found.get("pid") or ""
+    junk = pid == "-1" and split == "gallery"
+    return found if junk or re.fullmatch(r"\d+", pid, re.ASCII) else None
 
 
 def _names(folder: Path) -> list[str]:
