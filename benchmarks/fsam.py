@@ -1,6 +1,7 @@
 """The rows of FSAM's tables on synthetic people who change clothes, under one budget.
 
-Every row is the recipe `fsam/quick` with the row's settings: the same data, seeds, steps, parser.
+Every row is the recipe `fsam/quick` with the row's settings and an encoder from random weights: the
+same data, seeds, steps, parser.
 
     python benchmarks/fsam.py [--rows A,S,full] [--seeds 0,1,2] [--epochs N] [--iterations N]
                               [--small] [--masks 32x16] [--bf16] [--json FILE]
@@ -43,6 +44,9 @@ from reid_retrieval.features import FeatureSet
 from reid_retrieval.retrieval import evaluate_all
 
 RECIPE = "fsam/quick"
+MODEL = {"backbone": "resnet18", "pretrained": False}
+"""The tables' encoder, from random weights."""
+
 A, S = "core/global", "fsam/shape"
 RUNS: dict[str, dict[str, Any]] = {
     "strangers": {"mutual": "none"},
@@ -82,6 +86,7 @@ def trained(run: str, seed: int, options: argparse.Namespace) -> tuple[Recorder,
     flags: dict[str, Any] = {
         "run": {"seed": seed},
         "data": {"name": options.data, "threads": 1, **(SMALL if options.small else {})},
+        "model": MODEL,
         "engine": {"device": "cpu", "precision": "bf16" if options.bf16 else "fp32"},
         "evaluation": {"embed": (A, S), "protocols": tuple(PROTOCOLS.values())},
         "plugins": {"fsam": {**RUNS[run], **sizes}},

@@ -222,7 +222,7 @@ def test_the_quick_one_keeps_to_the_core_s_budget() -> None:
     allowed = plain.schedule.epochs * (plain.schedule.iterations_per_epoch or 0)
     assert 2 * steps <= allowed, "two streams"
     assert found.data.size == plain.data.size
-    assert (found.model.backbone, found.model.pretrained) == ("resnet18", False)
+    assert found.model == plain.model
     ours, theirs = settings("quick"), FsamSettings().model_dump()
     assert {key: ours[key] for key in ours if ours[key] != theirs[key]} == {
         "mask_size": (64, 32),
