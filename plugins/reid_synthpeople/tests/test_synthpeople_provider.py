@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from few_people import few_people
 
 from reid_core import SHARED_FIELDS, DataError, DataSet, FieldKind, Sample
 from reid_core.contract.samples import DataRequest
@@ -239,7 +240,8 @@ def test_sources_show_nobody_of_the_data_set(reid_cache: Path, tiny: Tiny) -> No
 
 
 def test_the_seed_makes_other_people_of_the_same_names(tmp_path: Path, tiny: Tiny) -> None:
-    other = load_dataset(request("synthpeople", None, tmp_path), SynthpeopleSettings(seed=1))
+    with few_people():
+        other = load_dataset(request("synthpeople", None, tmp_path), SynthpeopleSettings(seed=1))
     first, second = tiny("mixed").train.samples[0], other.train.samples[0]
     assert first.fields["texture"].name == second.fields["texture"].name
     assert first.fields["texture"].read_bytes() != second.fields["texture"].read_bytes()
@@ -255,17 +257,18 @@ def test_mask_noise_keeps_one_silhouette(tmp_path: Path) -> None:
         assert ((parts > 0) == (garments > 0)).all()
 
 
-def test_mask_noise_spoils_the_masks_alone(tmp_path: Path, tiny: Tiny) -> None:
-    noisy = load_dataset(request("synthpeople", None, tmp_path), SynthpeopleSettings(mask_noise=1))
+def test_mask_noise_spoils_the_masks_alone(tmp_path: Path) -> None:
+    spoiled, asked = SynthpeopleSettings(mask_noise=1), request("synthpeople", None, tmp_path)
+    with few_people():
+        usual, noisy, again = (load_dataset(asked, own) for own in (TRUTH, spoiled, spoiled))
     changed = 0
-    for truth, sample in zip(tiny("mixed").train.samples, noisy.train.samples, strict=True):
+    for truth, sample in zip(usual.train.samples, noisy.train.samples, strict=True):
         assert truth.path.read_bytes() == sample.path.read_bytes()
         for field, differs in (("keypoints", False), ("texture", False), ("parts", True)):
             same = truth.fields[field].read_bytes() == sample.fields[field].read_bytes()
             assert same or differs
             changed += not same
-    assert changed > 60
-    again = load_dataset(request("synthpeople", None, tmp_path), SynthpeopleSettings(mask_noise=1))
+    assert changed > 15
     assert again == noisy
 
 
@@ -292,7 +295,8 @@ def test_a_kept_folder_is_read_as_it_is(tmp_path: Path, tiny: Tiny) -> None:
 def test_a_kept_folder_says_what_was_asked_for_in_vain(tmp_path: Path) -> None:
     root = tmp_path / "kept"
     made_with = SynthpeopleSettings(seed=3, mask_noise=0.5)
-    make(request("synthpeople", None, tmp_path), root, lambda *_: None, made_with)
+    with few_people():
+        make(request("synthpeople", None, tmp_path), root, lambda *_: None, made_with)
     asked = request("synthpeople", root, tmp_path)
     assert load_dataset(asked, made_with).notice == load_dataset(asked, TRUTH).notice
     found = load_dataset(asked, SynthpeopleSettings(mask_noise=0, people="pretraining"))
@@ -326,11 +330,11 @@ def test_a_training_image_among_the_test_images_is_noticed(tiny: Tiny) -> None:
     assert next(check_people(wrong)).text.startswith("1 person is in training and in test: 1;")
 
 
-def test_pretraining_shows_people_whom_no_other_set_has(tmp_path: Path, tiny: Tiny) -> None:
-    apart = SynthpeopleSettings(people="pretraining")
-    dataset = load_dataset(request("synthpeople", None, tmp_path), apart)
+def test_pretraining_shows_people_whom_no_other_set_has(tmp_path: Path) -> None:
+    apart, asked = SynthpeopleSettings(people="pretraining"), request("synthpeople", None, tmp_path)
+    with few_people():
+        dataset, usual = (load_dataset(asked, own) for own in (apart, TRUTH))
     assert dataset.name == "synthpeople:tiny, people for pre-training"
-    usual = tiny("mixed")
     trained = {sample.extra["who"] for sample in dataset.train.samples}
     assert not trained & {sample.extra["who"] for sample in usual.train.samples}
     assert [s.extra["who"] for s in dataset.query] == [s.extra["who"] for s in usual.query]

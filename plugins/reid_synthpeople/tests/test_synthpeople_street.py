@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from few_people import few_people
 from PIL import Image
 from pydantic import ValidationError
 
@@ -236,7 +237,8 @@ def test_unknown_factors_are_refused_by_name() -> None:
 def test_a_street_on_disk_is_taken_again(tmp_path: Path) -> None:
     settings = SynthpeopleSettings(factors=["colour", "ground"], workers=1)
     request = DataRequest("synthpeople", "street", "tiny", None, tmp_path)
-    dataset = load_dataset(request, settings)
+    with few_people():
+        dataset = load_dataset(request, settings)
     world = world_behind(dataset.train.samples[0].path)
     assert world.settings.factors == ("colour", "ground")
     (picture,) = world.render([shot_of(dataset.train.samples[0])])

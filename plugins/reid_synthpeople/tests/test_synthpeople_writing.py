@@ -3,12 +3,14 @@
 import errno
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from few_people import few_people
 
 from reid_core import DataError, DataSet
 from reid_core.data.decoding import read_labels
@@ -24,10 +26,19 @@ from reid_synthpeople.writing import made, write
 ORDER = Order("mixed", "tiny")
 
 
+@pytest.fixture(scope="module")
+def written_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    with few_people():
+        write(ORDER, folder, 1)
+    return folder
+
+
 @pytest.fixture
-def whole(tiny: Callable[[str], DataSet]) -> Path:
-    """Return the folder of the smallest data set; nothing may be written to it."""
-    return tiny("mixed").train.samples[0].path.parents[1]
+def whole(written_once: Path) -> Iterator[Path]:
+    """Return the folder of a small data set, of which nothing may be written; orders mean it."""
+    with few_people():
+        yield written_once
 
 
 @pytest.fixture
@@ -65,7 +76,7 @@ def test_an_interrupted_generation_is_continued_to_the_same_files(
     folder = tmp_path / "set"
 
     def stop(done: int, total: int) -> None:
-        if done >= 32:
+        if done >= 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -78,7 +89,7 @@ def test_an_interrupted_generation_is_continued_to_the_same_files(
     (folder / missing).unlink()
     steps: list[tuple[int, int]] = []
     write(ORDER, folder, 1, lambda done, total: steps.append((done, total)))
-    assert steps == [(done, 128) for done in (0, 32, 64, 96, 128)]
+    assert steps == [(done, 32) for done in (0, 8, 16, 24, 32)]
     assert len(written) == 5  # the first one again, for it lacked a file
     assert contents(folder) == contents(whole)
 
@@ -112,7 +123,8 @@ def test_two_at_once_write_once(whole: Path, tmp_path: Path, written: list[Chunk
     assert contents(folder) == contents(whole)
 
 
-def test_the_card_says_what_there_is(whole: Path) -> None:
+def test_the_card_says_what_there_is(tiny: Callable[[str], DataSet]) -> None:
+    whole = tiny("mixed").train.samples[0].path.parents[1]
     card = json.loads((whole / "card.json").read_text())
     assert card["synthetic"] is True
     assert card["data"] == "synthpeople:tiny"
@@ -126,9 +138,7 @@ def test_the_card_says_what_there_is(whole: Path) -> None:
     assert read_image(whole / "train" / "0001_c1_o1_000.jpg").shape == (64, 32, 3)
 
 
-def test_the_card_s_hash_is_that_of_the_scenes(
-    whole: Path, tmp_path: Path, tiny: Callable[[str], DataSet]
-) -> None:
+def test_the_card_s_hash_is_that_of_the_scenes(whole: Path, tmp_path: Path) -> None:
     # Those of one order are equal: whoever writes it again has the same card, above.
     write(Order("mixed", "tiny", seed=1), tmp_path / "seed", 1)
     one, other = (read_card(folder)["parameters"] for folder in (whole, tmp_path / "seed"))
@@ -172,7 +182,7 @@ def test_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_clear_error_and_loses_nothing(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, space = tmp_path / "set", [200]
+    folder, space = tmp_path / "set", [50]
 
     def write_whole(path: Path, data: bytes) -> None:
         space[0] -= 1
@@ -184,8 +194,8 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(
     monkeypatch.setattr(chunks, "write_whole", write_whole)
     with pytest.raises(DataError, match=r"set: cannot be written \(No space left on device\); fre"):
         write(ORDER, folder, 1)
-    assert len(list((folder / "train").iterdir())) > 30
-    monkeypatch.undo()
+    assert len(list((folder / "train").iterdir())) > 7
+    monkeypatch.setattr(chunks, "write_whole", original)
     write(ORDER, folder, 1)
     assert contents(folder) == contents(whole)
 
@@ -207,11 +217,22 @@ def test_a_worker_that_dies_is_one_clear_error(
     assert read_card(tmp_path / "set") is None
 
 
-def test_an_error_in_a_worker_arrives(tmp_path: Path) -> None:
+# Without what renders, and torch with it.
+BLIND = """
+import contextlib, types
+sys.modules["reid_synthpeople.chunks"] = types.SimpleNamespace(
+    one_thread=contextlib.nullcontext, write_chunk=lambda chunk: chunk.touch()
+)
+serve()
+"""
+
+
+def test_an_error_in_a_worker_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    pieces = chunks.chunks_of(ORDER.plan(), tmp_path / "file", 0.0)
+    monkeypatch.setattr(workers, "_CODE", workers._CODE.replace("serve()", BLIND))
+    chunk: Any = tmp_path / "file" / "set"
     with pytest.raises(OSError, match="Not a directory"):
-        list(workers.write_chunks(pieces[:1], 1))
+        list(workers.write_chunks([chunk], 1))
 
 
 def test_a_strange_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
