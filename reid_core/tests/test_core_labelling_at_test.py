@@ -60,8 +60,8 @@ CHOSEN = {"labels": {"pose": "posed"}}
 EMBED = {"evaluation": {"embed": ("posed/vector", "core/global")}}
 
 
-def test_test_images_get_the_labels_that_an_evaluated_embedding_reads(tmp_path: Path) -> None:
-    assembly, asked = assembled(tmp_path, CHOSEN, EMBED)
+def test_test_images_get_the_labels_that_an_evaluated_embedding_reads(own_cache: Path) -> None:
+    assembly, asked = assembled(own_cache, CHOSEN, EMBED)
     main, dataset = len(assembly.ctx.main), assembly.evaluator.dataset
     query, gallery = len(dataset.query), len(dataset.gallery)
     assert asked == [("main", main, main), ("query", query, main), ("gallery", gallery, main)]
@@ -71,7 +71,7 @@ def test_test_images_get_the_labels_that_an_evaluated_embedding_reads(tmp_path: 
     evaluation = Recorder(assembly).evaluate("final")
     assert evaluation is not None
     assert evaluation.query.features.shape == (query, assembly.embedder().dim)
-    _, again = assembled(tmp_path, CHOSEN, EMBED)
+    _, again = assembled(own_cache, CHOSEN, EMBED)
     assert again == [], "labels in the cache were made again"
 
 
@@ -87,9 +87,9 @@ class Staging(Posed):
 
 @pytest.mark.parametrize("held_out", [{}, {"data": {"validation": 0.25}}], ids=["test", "both"])
 def test_a_trial_does_not_miss_at_test_what_a_stage_is_yet_to_teach(
-    held_out: Any, tmp_path: Path
+    held_out: Any, own_cache: Path
 ) -> None:
-    dataset = tiny_assembly(cache=tmp_path).ctx.dataset
+    dataset = tiny_assembly(cache=own_cache).ctx.dataset
     sides = (
         tuple(replace(sample, fields={}) for sample in side)
         for side in (dataset.query, dataset.gallery)
@@ -98,32 +98,32 @@ def test_a_trial_does_not_miss_at_test_what_a_stage_is_yet_to_teach(
     asked: list[Any] = []
     staging = type("Staging", (Staging,), {"asked": asked})
     resolved = resolve(tiny_flags(("posed",), CHOSEN, EMBED, held_out), classes={"posed": staging})
-    assembly = assemble(resolved, cache=tmp_path, dataset=bare, stages=Stages(), say=print)
+    assembly = assemble(resolved, cache=own_cache, dataset=bare, stages=Stages(), say=print)
     found = assembly.evaluators[0].dataset
     assert {sample.fields["pose"] for sample in (*found.query, *found.gallery)} == {7}
     assert [name for name, *_ in asked][:3] == ["main", "query", "gallery"]
 
 
-def test_held_out_people_get_them_too(tmp_path: Path) -> None:
-    assembly, asked = assembled(tmp_path, CHOSEN, EMBED, {"data": {"validation": 0.25}})
+def test_held_out_people_get_them_too(own_cache: Path) -> None:
+    assembly, asked = assembled(own_cache, CHOSEN, EMBED, {"data": {"validation": 0.25}})
     held = assembly.validator.dataset
     assert {s.fields["pose"] for s in (*held.query, *held.gallery)} == {7}
     assert [name for name, *_ in asked] == ["main", "query", "gallery", "query", "gallery"]
 
 
 @pytest.mark.parametrize("layers", [(CHOSEN,), (EMBED,)], ids=["not-evaluated", "not-made"])
-def test_nothing_is_made_for_test_images_without_need(tmp_path: Path, layers: Any) -> None:
-    assembly, asked = assembled(tmp_path, *layers)
+def test_nothing_is_made_for_test_images_without_need(own_cache: Path, layers: Any) -> None:
+    assembly, asked = assembled(own_cache, *layers)
     assert [name for name, *_ in asked] == (["main"] if layers == (CHOSEN,) else [])
     assert 7 not in {s.fields["pose"] for s in assembly.evaluator.dataset.query}
 
 
 def test_mirrored_images_of_an_embedding_that_reads_fields_are_refused_before_training(
-    tmp_path: Path,
+    own_cache: Path,
 ) -> None:
     flip = {"evaluation": {**EMBED["evaluation"], "flip": "sum"}}
     with pytest.raises(ConfigError, match=r"evaluation\.flip is not possible .* reads pose: "):
-        assembled(tmp_path, flip)
+        assembled(own_cache, flip)
 
 
 @pytest.mark.parametrize("held_out", [{}, {"data": {"validation": 0.25}}], ids=["test", "both"])
@@ -142,7 +142,7 @@ def test_fields_that_test_images_lack_are_refused_before_training(
         assert "pose" in assembly.validator.dataset.query_fields, "held-out people have files"
 
 
-def test_a_labeler_is_refused_images_that_lack_what_it_reads(tmp_path: Path) -> None:
+def test_a_labeler_is_refused_images_that_lack_what_it_reads(own_cache: Path) -> None:
     class Reader(Posed):
         @hookimpl
         def reid_pseudo_labels(self) -> list[Labeler]:
@@ -151,4 +151,4 @@ def test_a_labeler_is_refused_images_that_lack_what_it_reads(tmp_path: Path) -> 
 
     cls = type("Posed", (Reader,), {"asked": []})
     with pytest.raises(DataError, match=r"'posed' makes 'pose' from posed/depth, which the images"):
-        tiny_assembly(("posed",), CHOSEN, cache=tmp_path, classes={"posed": cls})
+        tiny_assembly(("posed",), CHOSEN, cache=own_cache, classes={"posed": cls})

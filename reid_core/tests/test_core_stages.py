@@ -32,8 +32,8 @@ def lines_of(assembly: Any) -> list[str]:
     return lines
 
 
-def test_a_stage_is_made_once_and_reused(tmp_path: Path, toy_tiny: DataSet) -> None:
-    assembly = tiny_assembly(cache=tmp_path)
+def test_a_stage_is_made_once_and_reused(own_cache: Path, toy_tiny: DataSet) -> None:
+    assembly = tiny_assembly(cache=own_cache)
     lines = lines_of(assembly)
     first = run_stage(assembly.ctx, stage())
     second = run_stage(assembly.ctx, stage())
@@ -45,8 +45,8 @@ def test_a_stage_is_made_once_and_reused(tmp_path: Path, toy_tiny: DataSet) -> N
     assert (first.folder / "metrics.jsonl").is_file()
 
 
-def test_another_setting_or_other_data_is_another_stage(tmp_path: Path) -> None:
-    ctx = tiny_assembly(cache=tmp_path).ctx
+def test_another_setting_or_other_data_is_another_stage(own_cache: Path) -> None:
+    ctx = tiny_assembly(cache=own_cache).ctx
     keys = {
         stage_key(ctx, stage()),
         stage_key(ctx, stage(settings={"optim": {"lr": 0.5}})),
@@ -58,8 +58,8 @@ def test_another_setting_or_other_data_is_another_stage(tmp_path: Path) -> None:
     assert stage_key(ctx, logs_more_often) == stage_key(ctx, stage())
 
 
-def test_a_rehearsed_stage_is_one_step_that_no_run_takes_for_the_stage(tmp_path: Path) -> None:
-    ctx = tiny_assembly(cache=tmp_path).ctx
+def test_a_rehearsed_stage_is_one_step_that_no_run_takes_for_the_stage(own_cache: Path) -> None:
+    ctx = tiny_assembly(cache=own_cache).ctx
     trained = stage_key(ctx, stage())
     ctx.rehearsal = True
     rehearsed = run_stage(ctx, stage())
@@ -70,24 +70,24 @@ def test_a_rehearsed_stage_is_one_step_that_no_run_takes_for_the_stage(tmp_path:
     assert stage_key(ctx, stage()) == trained
 
 
-def test_a_stage_without_identities_sees_none(tmp_path: Path) -> None:
-    result = run_stage(tiny_assembly(cache=tmp_path).ctx, stage(identities=False))
+def test_a_stage_without_identities_sees_none(own_cache: Path) -> None:
+    result = run_stage(tiny_assembly(cache=own_cache).ctx, stage(identities=False))
     source = result.assembly.ctx.main
     assert {sample.pid for sample in source.samples} == {-1}
     assert not result.model.criteria
     assert result.module("head/head") is result.model.branches["head/head"]
 
 
-def test_a_stage_holds_nobody_out_a_second_time(tmp_path: Path) -> None:
-    ctx = tiny_assembly((), {"data": {"validation": 0.3}}, cache=tmp_path).ctx
+def test_a_stage_holds_nobody_out_a_second_time(own_cache: Path) -> None:
+    ctx = tiny_assembly((), {"data": {"validation": 0.3}}, cache=own_cache).ctx
     trainer, _, _ = prepare_stage(ctx, stage())
     assert trainer.assembly.ctx.num_identities == ctx.num_identities == 6
     assert trainer.assembly.validator is None
 
 
-def test_a_killed_stage_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_stage_goes_on_where_it_was(tmp_path: Path, own_cache: Path) -> None:
     long = stage(settings={"schedule": {"epochs": 2, "iterations_per_epoch": 2}})
-    whole = run_stage(tiny_assembly(cache=tmp_path / "whole").ctx, long)
+    whole = run_stage(tiny_assembly(cache=own_cache).ctx, long)
     ctx = tiny_assembly(cache=tmp_path / "killed").ctx
     trainer, folder, _ = prepare_stage(ctx, long)
     folder.mkdir(parents=True)
@@ -101,8 +101,8 @@ def test_a_killed_stage_goes_on_where_it_was(tmp_path: Path) -> None:
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
-def test_a_result_that_is_gone_is_made_again(tmp_path: Path) -> None:
-    assembly = tiny_assembly(cache=tmp_path)
+def test_a_result_that_is_gone_is_made_again(own_cache: Path) -> None:
+    assembly = tiny_assembly(cache=own_cache)
     lines = lines_of(assembly)
     first = run_stage(assembly.ctx, stage())
     (first.folder / "checkpoint.pt").unlink()
@@ -112,8 +112,8 @@ def test_a_result_that_is_gone_is_made_again(tmp_path: Path) -> None:
         assert torch.equal(value, second.model.state_dict()[name]), name
 
 
-def test_a_result_that_is_cut_short_is_refused(tmp_path: Path) -> None:
-    ctx = tiny_assembly(cache=tmp_path).ctx
+def test_a_result_that_is_cut_short_is_refused(own_cache: Path) -> None:
+    ctx = tiny_assembly(cache=own_cache).ctx
     checkpoint = run_stage(ctx, stage()).folder / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"probe/parser/.*checkpoint\.pt is truncated"):
@@ -139,9 +139,9 @@ class StartsNothing(Starts):
     entries = ("branches.nobody.*",)
 
 
-def test_parameters_start_from_a_stage_by_name(tmp_path: Path) -> None:
-    assembly = tiny_assembly(("starts",), cache=tmp_path, classes={"starts": Starts})
-    plain = tiny_assembly(cache=tmp_path)
+def test_parameters_start_from_a_stage_by_name(own_cache: Path) -> None:
+    assembly = tiny_assembly(("starts",), cache=own_cache, classes={"starts": Starts})
+    plain = tiny_assembly(cache=own_cache)
     made = run_stage(plain.ctx, stage()).model.state_dict()
     for name, value in assembly.model.state_dict().items():
         expected = made if name.startswith("encoder.") else plain.model.state_dict()
@@ -150,40 +150,40 @@ def test_parameters_start_from_a_stage_by_name(tmp_path: Path) -> None:
     assert any(name.startswith("encoder.") for name in moved), "the stage trained nothing"
 
 
-def test_two_plugins_that_start_one_entry_conflict(tmp_path: Path) -> None:
+def test_two_plugins_that_start_one_entry_conflict(own_cache: Path) -> None:
     classes = {"starts": Starts, "startstoo": StartsToo}
     with pytest.raises(ConflictError, match="'starts' and 'startstoo' both start 'encoder"):
-        tiny_assembly(("starts", "startstoo"), cache=tmp_path, classes=classes)
+        tiny_assembly(("starts", "startstoo"), cache=own_cache, classes=classes)
 
 
-def test_a_start_that_fits_nothing_is_an_error(tmp_path: Path) -> None:
+def test_a_start_that_fits_nothing_is_an_error(own_cache: Path) -> None:
     with pytest.raises(PluginError, match=r"nothing in stage 'probe/parser' fits 'branches.nobody"):
-        tiny_assembly(("starts",), cache=tmp_path, classes={"starts": StartsNothing})
+        tiny_assembly(("starts",), cache=own_cache, classes={"starts": StartsNothing})
 
 
-def test_an_unknown_source_or_branch_is_named(tmp_path: Path) -> None:
-    ctx = tiny_assembly(cache=tmp_path).ctx
+def test_an_unknown_source_or_branch_is_named(own_cache: Path) -> None:
+    ctx = tiny_assembly(cache=own_cache).ctx
     with pytest.raises(PluginError, match="unknown source 'mian'; did you mean 'main'"):
         run_stage(ctx, stage(source="mian"))
     with pytest.raises(PluginError, match="no branch 'head/hed'; did you mean 'head/head'"):
         run_stage(ctx, stage()).module("head/hed")
 
 
-def test_a_parser_stage_feeds_a_labeler(tmp_path: Path) -> None:
+def test_a_parser_stage_feeds_a_labeler(own_cache: Path) -> None:
     settings = {"labels": {"parts": "staged"}, "plugins": {"staged": {"teacher": False}}}
     names = ("head", "staged")
-    assembly = tiny_assembly(names, settings, cache=tmp_path, classes=PROBES)
-    plain = tiny_assembly(("head",), cache=tmp_path, classes=PROBES)
+    assembly = tiny_assembly(names, settings, cache=own_cache, classes=PROBES)
+    plain = tiny_assembly(("head",), cache=own_cache, classes=PROBES)
     made, truth = assembly.ctx.main.samples[0].fields, plain.ctx.main.samples[0].fields
     assert made["parts"] != truth["parts"]
-    assert tmp_path in Path(str(made["parts"])).parents
+    assert own_cache in Path(str(made["parts"])).parents
     trainer = Recorder(assembly)
     trainer.fit()
     assert np.isfinite(trainer.trace[-1]["main:head/parts"])
 
 
-def test_a_teacher_stage_feeds_a_frozen_branch(tmp_path: Path) -> None:
-    assembly = tiny_assembly(("staged",), cache=tmp_path, classes=PROBES)
+def test_a_teacher_stage_feeds_a_frozen_branch(own_cache: Path) -> None:
+    assembly = tiny_assembly(("staged",), cache=own_cache, classes=PROBES)
     teacher = assembly.model.branches["staged/teacher"]
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     Recorder(assembly).fit()
@@ -192,30 +192,30 @@ def test_a_teacher_stage_feeds_a_frozen_branch(tmp_path: Path) -> None:
         assert torch.equal(value, before[name]), name
 
 
-def test_contrastive_pre_training_starts_the_encoder(tmp_path: Path) -> None:
+def test_contrastive_pre_training_starts_the_encoder(own_cache: Path) -> None:
     start = {"model": {"start": "contrastive", "start_epochs": 1}}
-    assembly = tiny_assembly((), start, cache=tmp_path)
-    random = tiny_assembly((), cache=tmp_path)
+    assembly = tiny_assembly((), start, cache=own_cache)
+    random = tiny_assembly((), cache=own_cache)
     result = run_stage(random.ctx, contrastive_stage(1))
     assert result.assembly.config.data.sampler == "twice"
     for name, value in result.model.encoder.state_dict().items():
         assert torch.equal(value, assembly.model.encoder.state_dict()[name]), name
 
 
-def test_an_encoder_that_starts_from_a_stage_sees_images_as_the_stage_did(tmp_path: Path) -> None:
+def test_an_encoder_that_starts_from_a_stage_sees_images_as_the_stage_did(own_cache: Path) -> None:
     start = {"model": {"start": "contrastive", "start_epochs": 1}}
-    assembly = tiny_assembly((), start, cache=tmp_path)
+    assembly = tiny_assembly((), start, cache=own_cache)
     [one] = assembly.plugins["core"].starts(assembly.config)
     checkpoint = run_stage(assembly.ctx, one.stage).folder / "checkpoint.pt"
     content = torch.load(checkpoint, weights_only=True)
     half = {"final_norm": True, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
     torch.save({**content, "conventions": half}, checkpoint)
-    assert tiny_assembly((), start, cache=tmp_path).model.encoder.conventions == half
+    assert tiny_assembly((), start, cache=own_cache).model.encoder.conventions == half
 
 
-def test_the_neck_starts_with_the_encoder(tmp_path: Path) -> None:
+def test_the_neck_starts_with_the_encoder(own_cache: Path) -> None:
     start = {"start": "contrastive", "start_epochs": 1}
-    assembly = tiny_assembly((), {"model": start}, cache=tmp_path)
+    assembly = tiny_assembly((), {"model": start}, cache=own_cache)
     [one] = assembly.plugins["core"].starts(assembly.config)
     stages = run_stage(assembly.ctx, one.stage).model.heads["core/global"].neck
     neck: Any = assembly.model.heads["core/global"].neck
@@ -224,13 +224,13 @@ def test_the_neck_starts_with_the_encoder(tmp_path: Path) -> None:
     assert neck.running_mean.abs().max() > 0
     # A neck that the stage has not is a new one.
     plain = {"model": {**start, "neck": "none"}}
-    assert not tiny_assembly((), plain, cache=tmp_path).model.heads["core/global"].state_dict()
+    assert not tiny_assembly((), plain, cache=own_cache).model.heads["core/global"].state_dict()
 
 
-def test_contrastive_pre_training_may_have_larger_batches(tmp_path: Path) -> None:
+def test_contrastive_pre_training_may_have_larger_batches(own_cache: Path) -> None:
     for rows, expected in ((None, 8), (32, 32)):
         start = {"model": {"start": "contrastive", "start_epochs": 1, "start_batch_size": rows}}
-        assembly = tiny_assembly((), start, cache=tmp_path)
+        assembly = tiny_assembly((), start, cache=own_cache)
         [one] = assembly.plugins["core"].starts(assembly.config)
         assert one.stage.settings["data"]["batch_size"] == expected
         assert assembly.config.data.batch_size == 8

@@ -67,21 +67,21 @@ CLASSES: dict[str, type[Plugin]] = {"taught": Taught, "blind": Blind, "built": B
     ],
 )
 def test_starts_that_cannot_be_name_both_and_what_to_set(
-    plugins: tuple[str, ...], words: str, tmp_path: Path
+    plugins: tuple[str, ...], words: str, own_cache: Path
 ) -> None:
     with pytest.raises(ConflictError) as caught:
-        tiny_assembly(plugins, cache=tmp_path, classes=CLASSES)
+        tiny_assembly(plugins, cache=own_cache, classes=CLASSES)
     assert str(caught.value) == words
-    assert not (tmp_path / "stages").exists()
+    assert not (own_cache / "stages").exists()
 
 
-def test_a_start_of_the_user_s_own_is_the_core_s(tmp_path: Path) -> None:
+def test_a_start_of_the_user_s_own_is_the_core_s(own_cache: Path) -> None:
     chosen = {"model": {"start": "contrastive"}}
     with pytest.raises(ConflictError, match=r"plugin 'core' starts the encoder.*plugin 'built'"):
-        tiny_assembly(("built",), chosen, cache=tmp_path, classes=CLASSES)
+        tiny_assembly(("built",), chosen, cache=own_cache, classes=CLASSES)
 
 
-def test_what_the_message_says_to_set_helps(tmp_path: Path) -> None:
+def test_what_the_message_says_to_set_helps(own_cache: Path) -> None:
     chosen = {"model": {"start": "random"}}
-    assembly = tiny_assembly(("blind", "built"), chosen, cache=tmp_path, classes=CLASSES)
+    assembly = tiny_assembly(("blind", "built"), chosen, cache=own_cache, classes=CLASSES)
     assert assembly.ctx.slots["backbone"] == "built"

@@ -77,7 +77,7 @@ class Unexampled(Staged):
 )
 @pytest.mark.parametrize("by", ["labels", "teacher"])
 def test_what_cannot_work_is_refused_before_the_first_stage_trains(
-    tmp_path: Path,
+    own_cache: Path,
     by: str,
     beside: type[Plugin] | None,
     settings: dict[str, Any],
@@ -88,21 +88,21 @@ def test_what_cannot_work_is_refused_before_the_first_stage_trains(
     names = ("head", "staged") if beside is None else ("head", "staged", "zbeside")
     layers = (PARTS, settings) if by == "labels" else (settings,)
     with pytest.raises(error, match=message):
-        tiny_assembly(names, *layers, cache=tmp_path, classes=classes)
-    assert not (tmp_path / "stages").exists()
-    assert not (tmp_path / "labels").exists()
+        tiny_assembly(names, *layers, cache=own_cache, classes=classes)
+    assert not (own_cache / "stages").exists()
+    assert not (own_cache / "labels").exists()
 
 
-def test_a_labeler_without_an_example_is_tried_when_its_labels_are_there(tmp_path: Path) -> None:
+def test_a_labeler_without_an_example_is_tried_when_its_labels_are_there(own_cache: Path) -> None:
     classes = {**PROBES, "staged": Unexampled, "zbeside": Misread}
     names = ("head", "staged", "zbeside")
     with pytest.raises(PluginError, match="encoder/nothing"):
-        tiny_assembly(names, PARTS, cache=tmp_path, classes=classes)
-    assert (tmp_path / "stages").exists()
+        tiny_assembly(names, PARTS, cache=own_cache, classes=classes)
+    assert (own_cache / "stages").exists()
 
 
 def test_a_run_is_tried_once_and_not_when_its_stages_are_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
     renewed = Resolved.renewed
@@ -113,11 +113,11 @@ def test_a_run_is_tried_once_and_not_when_its_stages_are_there(
 
     monkeypatch.setattr(Resolved, "renewed", counted)
     both = {"labels": {"parts": "staged"}}  # a parser and a teacher
-    first = tiny_assembly(("head", "staged"), both, cache=tmp_path, classes=PROBES)
+    first = tiny_assembly(("head", "staged"), both, cache=own_cache, classes=PROBES)
     assert len(tried) == 1
-    again = tiny_assembly(("head", "staged"), both, cache=tmp_path, classes=PROBES)
+    again = tiny_assembly(("head", "staged"), both, cache=own_cache, classes=PROBES)
     assert len(tried) == 1
-    tiny_assembly(("head",), cache=tmp_path, classes=PROBES)
+    tiny_assembly(("head",), cache=own_cache, classes=PROBES)
     assert len(tried) == 1, "a run without stages needs no trial"
     for name, value in first.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name]), name
@@ -183,26 +183,26 @@ def start(cls: type[Plugin], cache: Path, **settings: Any) -> Any:
     return tiny_assembly(("wide",), layer, cache=cache, classes={"wide": cls})
 
 
-def test_a_start_from_a_stage_that_lacks_an_entry_is_refused(tmp_path: Path) -> None:
+def test_a_start_from_a_stage_that_lacks_an_entry_is_refused(own_cache: Path) -> None:
     missing = r"branches\.wide/layer\.centre is in the run's model alone"
     with pytest.raises(PluginError, match=rf"'wide/first'.* 1 entries.*{missing}.*wide\.start"):
-        start(WideWithoutCentre, tmp_path)
+        start(WideWithoutCentre, own_cache)
     foreign = r"branches\.wide/layer\.centre is in the stage alone"
     with pytest.raises(PluginError, match=foreign):
-        start(Wide, tmp_path, centred=False)
-    assert not (tmp_path / "stages").exists(), "that is seen before the stage trains"
+        start(Wide, own_cache, centred=False)
+    assert not (own_cache / "stages").exists(), "that is seen before the stage trains"
 
 
-def test_a_start_from_a_stage_of_another_shape_is_refused(tmp_path: Path) -> None:
+def test_a_start_from_a_stage_of_another_shape_is_refused(own_cache: Path) -> None:
     with pytest.raises(PluginError, match=r"layer\.bias is \(5,\), in the run's model \(4,\)"):
-        start(Wider, tmp_path, optional=("branches.wide/layer.layer.weight",))
+        start(Wider, own_cache, optional=("branches.wide/layer.layer.weight",))
 
 
-def test_what_may_differ_is_skipped_and_said(tmp_path: Path) -> None:
+def test_what_may_differ_is_skipped_and_said(own_cache: Path) -> None:
     said: list[str] = []
     settings = {"plugins": {"wide": {"centred": False, "optional": ("*.centre",)}}}
     resolved = resolve(tiny_flags(("wide",), settings), classes={"wide": Wide})
-    assemble(resolved, cache=tmp_path, say=said.append, stages=Stages())
+    assemble(resolved, cache=own_cache, say=said.append, stages=Stages())
     line = "[wide/first] 1 entries start nothing in the run's model: branches.wide/layer.centre"
     assert line in said
 
@@ -238,21 +238,21 @@ class Asks(Plugin):
     ],
 )
 def test_a_source_that_does_not_fit_is_refused_before_it_is_made(
-    tmp_path: Path, name: str, message: str
+    own_cache: Path, name: str, message: str
 ) -> None:
     classes = {"asks": Asks, "offers": Offers}
     chosen = {"sources": {"asks/pairs": name}}
     with pytest.raises(DataError, match=message):
-        tiny_assembly(("asks", "offers"), chosen, cache=tmp_path, classes=classes)
+        tiny_assembly(("asks", "offers"), chosen, cache=own_cache, classes=classes)
 
 
-def test_a_source_may_be_left_as_it_is(tmp_path: Path) -> None:
+def test_a_source_may_be_left_as_it_is(own_cache: Path) -> None:
     class Plain(Plugin):
         sources = (SourceRequest("asks/pairs", fields=("texture",), augment=False),)
 
     strong = {"augment": {"flip": 1.0, "pad": 4, "erasing": 1.0, "brightness": 0.5}}
     for cls, touched in ((Asks, True), (Plain, False)):
-        assembly = tiny_assembly(("asks",), strong, cache=tmp_path, classes={"asks": cls})
+        assembly = tiny_assembly(("asks",), strong, cache=own_cache, classes={"asks": cls})
         loaders = assembly.loaders
         for name, loader in loaders.items():
             expected = touched or name == "main"
