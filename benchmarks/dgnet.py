@@ -94,7 +94,7 @@ def trained(given: argparse.Namespace) -> tuple[Path, float]:
         "data": {key: value for key, value in data.items() if value is not None},
         "schedule": {key: value for key, value in schedule.items() if value is not None},
         "plugins": {"dgnet": dict(pair.split("=", 1) for pair in given.set)},
-        "model": {} if given.backbone is None else {"backbone": given.backbone},
+        "model": {"backbone": given.backbone, "pretrained": False},
         "evaluation": {"untrained": False},
     }
     Curve.every, Curve.pairs = given.every, given.pairs
@@ -187,7 +187,9 @@ def main() -> None:
     parser.add_argument("--data", default="synthpeople/market")
     parser.add_argument("--sampler")
     parser.add_argument("--batch", type=int, help="rows of a batch")
-    parser.add_argument("--backbone", help="encoder in place of the quick recipe's")
+    parser.add_argument(
+        "--backbone", default="resnet18", help="encoder, which begins at random (%(default)s)"
+    )
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--every", type=int, default=0, help="epochs between points of the curve")

@@ -210,4 +210,5 @@ def test_the_quick_recipe_stays_within_the_quick_budget():
     passes = schedule.epochs * schedule.iterations_per_epoch * batch
     passes += settings.teacher_epochs * settings.teacher_iterations * batch
     assert passes <= 9_000
+    assert config.model == resolve().config.model
     assert settings.warmup_begin < schedule.epochs * schedule.iterations_per_epoch / 2
