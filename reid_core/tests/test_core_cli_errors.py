@@ -136,7 +136,7 @@ def test_a_broken_plugin_that_nobody_asked_for(
         (("-d", "folder"), ("give their folder with --data-root DIR",)),
         (("-d", "folder", "--data-root", "nowhere"), ("nowhere: no such folder",)),
         (("-s", "evaluation.protocols=['x']"), ("no evaluation protocol 'x'",)),
-        (("--resume",), ("holds no run: config.toml is missing",)),
+        (("--resume",), ("there is no folder",)),
         (("--device", "cuda:99"), ("cuda:99",)),
         (("--device", "gpu"), ("'gpu' is no device; use auto, cpu or cuda",)),
     ],

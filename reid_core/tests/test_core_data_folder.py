@@ -124,6 +124,13 @@ def test_names_of_another_variant_are_pointed_to_it(
     assert load_folder(DataRequest("folder", variant, None, tmp_path, tmp_path)).query
 
 
+def test_names_of_no_variant_are_pointed_to_a_pattern(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "cam1-0001-0.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"; -s folder.pattern=REGEX reads such names$"):
+        load(tmp_path)
+
+
 def test_only_a_few_stray_files_are_listed(root: Path) -> None:
     for number in range(9):
         (root / "query" / f"stray{number}.jpg").write_bytes(b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 import torch
 
 from reid_core.config import RunConfig
-from reid_core.contract.samples import DataSet
+from reid_core.contract.samples import DataSet, Sample
 from reid_core.data.validation import split_validation
 from reid_core.errors import CheckpointError, ConfigError, DataError
 from reid_core.loop.selection import Selected, Selection
 from reid_core.loop.trainer import Trainer
+from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve, validated
 from reid_core.runs.running import RunSummary, run
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
@@ -51,11 +53,41 @@ def test_too_few_identities_on_one_side(toy_tiny: DataSet, share: float) -> None
         split_validation(toy_tiny, share, seed=0)
 
 
-def test_people_with_one_image_per_camera_leave_nobody_to_search_for(toy_tiny: DataSet) -> None:
+def of_train(dataset: DataSet, samples: Iterable[Sample]) -> DataSet:
+    return replace(dataset, train=replace(dataset.train, samples=tuple(samples)))
+
+
+def test_people_with_one_image_per_camera_are_looked_for_among_other_cameras(
+    toy_tiny: DataSet,
+) -> None:
     seen = {(s.pid, s.camid): s for s in toy_tiny.train.samples}
-    single = replace(toy_tiny, train=replace(toy_tiny.train, samples=tuple(seen.values())))
-    with pytest.raises(DataError, match="no held-out person has two images of one camera"):
-        split_validation(single, 0.25, seed=0)
+    single = of_train(toy_tiny, seen.values())
+    _, validation = split_validation(single, 0.25, seed=0)
+    people = sorted({s.pid for s in validation.gallery})
+    assert len(people) == 2
+    assert sorted(s.pid for s in validation.query) == people
+    assert len(validation.query) + len(validation.gallery) == sum(pid in people for pid, _ in seen)
+    # Those with several images of a camera are looked for there, as before.
+    more = [s for s in toy_tiny.train.samples if s.pid == people[0] or s in seen.values()]
+    _, validation = split_validation(of_train(toy_tiny, more), 0.25, seed=0)
+    asked = [(s.pid, s.camid) for s in validation.query]
+    assert len([one for one in asked if one[0] == people[0]]) > 1
+    assert len([one for one in asked if one[0] == people[1]]) == 1
+
+
+def test_held_out_people_of_one_camera_are_named_as_such(
+    toy_tiny: DataSet, reid_cache: Path
+) -> None:
+    alike = of_train(toy_tiny, (replace(s, camid=0) for s in toy_tiny.train.samples))
+    resolved = resolve(tiny_flags((), {"data": {"validation": 0.3}}))
+    with pytest.raises(DataError, match=r"^data.validation: of the people held out, protocol"):
+        assemble(resolved, cache=reid_cache, dataset=alike)
+
+
+def test_people_with_one_image_leave_nobody_to_search_for(toy_tiny: DataSet) -> None:
+    seen = {s.pid: s for s in toy_tiny.train.samples}
+    with pytest.raises(DataError, match="no held-out person has two images"):
+        split_validation(of_train(toy_tiny, seen.values()), 0.25, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_pictures_of_fewer_people_than_asked_for_say_so(folder, ctx, tmp_path):
         invoke("generate", "interpolate", folder, *given)
     PIL.Image.open(second.path).save(tmp_path / "deeper" / "there" / "two.png")
     said = invoke("generate", "swaps", folder, *given)
-    assert said.endswith("drawn.png; of the 2 people that there are, 8 were asked for\n")
+    assert said.endswith("drawn.png; there are 2 people to show, and room for 8\n")
     said = invoke("generate", "interpolate", folder, *given, "--rows", 1)
     assert said.endswith("drawn.png\n")
 

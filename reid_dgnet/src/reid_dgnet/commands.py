@@ -239,14 +239,13 @@ def _restored(run: Path) -> Assembly:
     return restore(run, needs=Dgnet, say=lambda line: None)
 
 
-def _fewer(composer: Composer, asked: int) -> str:
-    """Say of how many people a picture is that was to show more."""
+def _fewer(composer: Composer, most: int) -> str:
+    """Say of how many people a picture is that has room for more."""
     from reid_dgnet.people import different_people
 
-    there = len(different_people(composer.samples, asked))
-    return (
-        "" if there == asked else f"; of the {there} people that there are, {asked} were asked for"
-    )
+    there = len(different_people(composer.samples, most))
+    people = "1 person" if there == 1 else f"{there} people"
+    return "" if there == most else f"; there are {people} to show, and room for {most}"
 
 
 def _composer(run: Path, split: Split, images: Path | None) -> tuple[RunContext, Composer]:

@@ -176,7 +176,8 @@ def _scan(root: Path, split: str, pattern: re.Pattern[str], expected: str) -> li
     if strays:
         known = ((variant, _compiled(text)) for variant, (text, _) in PATTERNS.items())
         fits = next((v for v, other in known if all(_said(other, n, split) for n in names)), None)
-        advice = f"; --data folder/{fits} reads such names" if fits and not images else ""
+        way = f"--data folder/{fits}" if fits else "-s folder.pattern=REGEX"
+        advice = "" if images else f"; {way} reads such names"
         raise DataError(
             f"{folder}: {len(strays)} names do not fit {expected}.jpg|png with "
             f"a pid of digits{' or -1' if split == 'gallery' else ''}: {some(strays)}{advice}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -23,11 +24,12 @@ def split_validation(
 
     Returns:
         The data set with the rest as training split, pids ``0 .. N-1`` again, images without an
-        identity among them; and a data set whose
-        query has one image of every held-out person and camera, and whose gallery the others.
+        identity among them; and a data set whose query has one image of every held-out person and
+        camera with several, and one of every person whose cameras all have a single image, and
+        whose gallery has the others.
 
     Raises:
-        DataError: there are no identities, too few of them, or none has two images of one camera.
+        DataError: there are no identities, too few of them, or none has two images.
     """
     source = dataset.train
     people = np.arange(source.num_identities)
@@ -48,16 +50,19 @@ def split_validation(
     for sample in source.samples:
         if sample.pid in chosen:
             groups.setdefault((sample.pid, sample.camid), []).append(sample)
+    repeated = {pid for (pid, _), group in groups.items() if len(group) > 1}
+    seen = Counter(pid for pid, _ in groups)
     tested: dict[str, list[Sample]] = {"query": [], "gallery": []}
-    for group in groups.values():
-        asked = int(rng.integers(len(group)))
-        for place, sample in enumerate(group):
-            split = "query" if place == asked and len(group) > 1 else "gallery"
-            tested[split].append(replace(sample, split=split))
+    for (pid, _), group in groups.items():
+        place = int(rng.integers(len(group)))
+        # A person with one image per camera is looked for once, among the images of the others.
+        asks = len(group) > 1 or (pid not in repeated and seen.pop(pid, 1) > 1)
+        asked = [group.pop(place)] if asks else []
+        tested["query"] += [replace(sample, split="query") for sample in asked]
+        tested["gallery"] += [replace(sample, split="gallery") for sample in group]
     if not tested["query"]:
         raise DataError(
-            "no held-out person has two images of one camera: nothing is left for the gallery of "
-            "the validation set"
+            "data.validation: no held-out person has two images, so nobody can be searched for"
         )
     smaller = replace(dataset, train=replace(source, samples=rest))
     validation = replace(

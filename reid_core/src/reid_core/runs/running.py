@@ -343,6 +343,8 @@ def _new_folder(path: Path) -> Path:
 def _stored_config(out: Path | None) -> str:
     if out is None:
         raise ConfigError("--resume needs the folder of the run: --out DIR")
+    if not out.is_dir():
+        raise ConfigError(f"there is no folder {out}")
     if not (out / "config.toml").is_file():
         raise ConfigError(
             f"{out} holds no run: config.toml is missing; one that was ended before its first "

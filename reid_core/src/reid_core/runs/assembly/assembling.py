@@ -99,7 +99,10 @@ def assemble(
     starts = _checked_starts(ctx, plugins, calls, makers)
     evaluators = make_evaluators(ctx, tested)
     # The published protocols speak of the test split; held-out people take the plain one.
-    validators = make_evaluators(ctx, [held_out] if held_out else [], (STANDARD,))
+    try:
+        validators = make_evaluators(ctx, [held_out] if held_out else [], (STANDARD,))
+    except DataError as error:
+        raise DataError(f"data.validation: of the people held out, {error}") from None
     needed = {need.what for plugin in plugins.values() for need in plugin.needs}
     made = {name: makers[name] for name in needs.labels_in_order(makers, {*needed, *config.labels})}
     coming = {name: labeler.spec for name, (_, labeler) in made.items()}
