@@ -105,9 +105,12 @@ def flags_of(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     """Return a row's configuration over the recipe."""
     schedule = {"epochs": options.epochs, "iterations_per_epoch": options.iterations}
     batch = {"batch_size": options.batch} if options.batch else {}
-    model: dict[str, Any] = {"backbone": options.backbone} if options.backbone else {}
-    if options.start_epochs:
-        model["start_epochs"] = options.start_epochs
+    model: dict[str, Any] = {
+        "backbone": options.backbone,
+        "pretrained": False,
+        "start_epochs": options.start_epochs,
+        "start_batch_size": 128,
+    }
     start = settings_of(row).get("start", "core") if row in ROWS else "core"
     model["start"] = "random" if start == "outfits" else "contrastive"
     chosen = {} if row == SUPERVISED else {"plugins": {"unsup_cc": settings_of(row)}}
@@ -244,10 +247,12 @@ def main() -> None:
     parser.add_argument("--rows", default="paper_both,both")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--recipe", default="unsup_cc/quick")
-    parser.add_argument("--backbone")
+    parser.add_argument(
+        "--backbone", default="resnet18", help="which begins at random (%(default)s)"
+    )
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--iterations", type=int)
-    parser.add_argument("--start-epochs", type=int)
+    parser.add_argument("--start-epochs", type=int, default=6)
     parser.add_argument("--start-only", action="store_true", help="cluster once, do not train")
     parser.add_argument("--batch", type=int, help="images; 4 of each pseudo-identity")
     parser.add_argument("--bf16", action="store_true")

@@ -308,8 +308,6 @@ def test_the_small_ones_have_every_remedy(name: str, rows: int, outfits: int) ->
         "data.batch_size": rows,
         "data.instances": 4,
         "data.sampler": "pk",
-        "model.backbone": "resnet18",
-        "model.start_batch_size": 128,
         "evaluation.batch_norm": "real",
         "clustering.background": "grey",
         "clustering.cameras": "whiten",
@@ -323,3 +321,8 @@ def test_the_small_ones_have_every_remedy(name: str, rows: int, outfits: int) ->
     assert {key: found[key] for key in expected} == expected
     steps = found["schedule.epochs"] * found["schedule.iterations_per_epoch"]
     assert steps == (300 if name == "quick" else 600)
+    if name == "quick":
+        assert config(name).model == resolve().config.model
+    else:
+        start = tuple(found[f"model.{key}"] for key in ("backbone", "pretrained", "start"))
+        assert start == ("resnet18", False, "contrastive")
