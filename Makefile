@@ -14,6 +14,8 @@ THREADS ?= 1
 PYTEST_ARGS ?=
 DEMO_PLUGINS ?= san partaware
 DEMO_OUT ?= runs/demo
+# Of the quick recipe's seven: six minutes are to suffice on slow processors, installation included.
+DEMO_EPOCHS ?= 3
 BENCHMARKS ?= benchmarks/loader.py benchmarks/step.py
 
 # -P keeps the root off the import path, where the folder reid_core/ would pass for a package.
@@ -74,7 +76,7 @@ demo: install
 	    aside=$(DEMO_OUT)-until-$$(date +%Y%m%d-%H%M%S); \
 	    mv $(DEMO_OUT) $$aside && echo "the run before is now $$aside"; fi
 	@plugins=$$($(RUN) -c 'import sys; from importlib.metadata import entry_points; print(*[n for n in sys.argv[1:] if entry_points(group="reid.plugins", name=n)], sep=",")' $(DEMO_PLUGINS)) && \
-	set -- run $${plugins:+--plugins "$$plugins"} --out $(DEMO_OUT) && \
+	set -- run $${plugins:+--plugins "$$plugins"} --epochs $(DEMO_EPOCHS) --out $(DEMO_OUT) && \
 	echo "reid $$*" && $(VENV)/bin/reid "$$@"
 
 # Types are checked beside the tests: mypy takes one process a minute.
