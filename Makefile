@@ -14,7 +14,7 @@ THREADS ?= 1
 PYTEST_ARGS ?=
 DEMO_PLUGINS ?= san partaware
 DEMO_OUT ?= runs/demo
-# Of the quick recipe's seven: six minutes are to suffice on slow processors, installation included.
+# Of the quick recipe's seven, for slow processors: a demo should last six minutes, installation included.
 DEMO_EPOCHS ?= 3
 BENCHMARKS ?= benchmarks/loader.py benchmarks/step.py
 

@@ -105,14 +105,14 @@ def flags_of(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     """Return a row's configuration over the recipe."""
     schedule = {"epochs": options.epochs, "iterations_per_epoch": options.iterations}
     batch = {"batch_size": options.batch} if options.batch else {}
-    model: dict[str, Any] = {
+    start = settings_of(row).get("start", "core") if row in ROWS else "core"
+    model = {
         "backbone": options.backbone,
         "pretrained": False,
+        "start": "random" if start == "outfits" else "contrastive",
         "start_epochs": options.start_epochs,
         "start_batch_size": 128,
     }
-    start = settings_of(row).get("start", "core") if row in ROWS else "core"
-    model["start"] = "random" if start == "outfits" else "contrastive"
     chosen = {} if row == SUPERVISED else {"plugins": {"unsup_cc": settings_of(row)}}
     return {
         "run": {"seed": seed, **({"plugins": []} if row == SUPERVISED else {})},

@@ -148,16 +148,15 @@ def segment(run: Path, images: int, out: Path) -> None:
     RUN is the folder of a run with `--plugins partaware`. Where the data set's test images carry
     `parts`, pixel accuracy and mean IoU are printed, beside those of a constant prediction.
     """
-    from reid_core import evenly, frames_of, restore
+    from reid_core import restore
     from reid_parsing import overlay_sheet
     from reid_partaware.plugin import Partaware
-    from reid_partaware.segmenting import classes_of, measure, predict
+    from reid_partaware.segmenting import classes_of, measure, predict, some_images
 
     checked_output(out, PICTURE_SUFFIXES)
     assembly = restore(run, needs=Partaware, say=lambda line: None)
     dataset = assembly.ctx.dataset
-    samples = evenly(frames_of(dataset.query or assembly.ctx.main.samples, {}), images)
-    shown, maps = zip(*predict(assembly, samples), strict=True)
+    shown, maps = zip(*predict(assembly, some_images(assembly, images)), strict=True)
     click.echo(f"part maps: {overlay_sheet(shown, maps, classes_of(assembly), out)}")
     if "parts" not in dataset.query_fields:
         click.echo(

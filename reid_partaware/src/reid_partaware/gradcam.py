@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reid_core import ConfigError, did_you_mean, evenly, frames_of, grad_cam, pixels_of
+from reid_core import ConfigError, did_you_mean, grad_cam, pixels_of
 from reid_core.loop.assembly import Assembly
 from reid_core.model.graph import ReidModel
 from reid_partaware.pictures import draw_over_images
-from reid_partaware.segmenting import batches_of
+from reid_partaware.segmenting import batches_of, some_images
 
 
 def explain(
@@ -40,8 +40,7 @@ def explain(
     if not model.criteria:
         raise ConfigError("this run has no classifier whose attention could be drawn")
     chosen = embedding or min(model.criteria)
-    shown = assembly.ctx.dataset.query or assembly.ctx.main.samples
-    samples = evenly(frames_of(shown, {}), count)
+    samples = some_images(assembly, count)
     images = torch.cat([batch.image for batch in batches_of(assembly, samples)])
     known = chosen in model.embeddings
     where = feature or (map_of(model, chosen) if known else "")

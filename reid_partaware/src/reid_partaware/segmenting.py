@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reid_core import Batch, Sample, clean_batches, frames_of, pixels_of
+from reid_core import Batch, Sample, clean_batches, evenly, frames_of, pixels_of
 from reid_core.loop.assembly import Assembly
 from reid_parsing.lookup import GRANULARITIES, GRANULARITY_CLASSES
 from reid_parsing.metrics import Confusion, PlaceFrequency
@@ -76,6 +76,12 @@ def measure(assembly: Assembly) -> dict[str, Confusion]:
 def classes_of(assembly: Assembly) -> tuple[str, ...]:
     """Return the names of the classes that the head of a run tells apart, background first."""
     return GRANULARITY_CLASSES[_plugin(assembly).settings.granularity]
+
+
+def some_images(assembly: Assembly, count: int) -> list[Sample]:
+    """Return some query images, or training images where there are none; of tracklets frames."""
+    shown = assembly.ctx.dataset.query or assembly.ctx.main.samples
+    return evenly(frames_of(shown, {}), count)
 
 
 def batches_of(assembly: Assembly, samples: Sequence[Sample], *fields: str) -> Iterator[Batch]:

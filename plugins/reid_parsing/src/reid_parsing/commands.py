@@ -168,8 +168,9 @@ def evaluate(data: str, data_root: Path | None, **options: Any) -> None:
     split, specs = (*dataset.query, *dataset.gallery), dataset.query_fields
     if not told & set(specs):
         split, specs = dataset.train.samples, dataset.train.fields
-    samples = frames_of(split, {name: specs[name] for name in told & set(specs)})
-    if not (samples and told & set(specs)):
+    known = {name: spec for name, spec in specs.items() if name in told}
+    samples = frames_of(split, known)
+    if not (samples and known):
         raise DataError(f"data set '{data}' carries no '{field}' to measure with")
     if field == JOINTS:
         with deterministic(ctx.device.type == "cpu"):

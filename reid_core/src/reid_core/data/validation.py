@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -50,14 +49,19 @@ def split_validation(
     for sample in source.samples:
         if sample.pid in chosen:
             groups.setdefault((sample.pid, sample.camid), []).append(sample)
-    repeated = {pid for (pid, _), group in groups.items() if len(group) > 1}
-    seen = Counter(pid for pid, _ in groups)
+    of_person: dict[int, list[tuple[int, int]]] = {}
+    for key in groups:
+        of_person.setdefault(key[0], []).append(key)
+    # A person with one image per camera is looked for once, among the images of the others.
+    once = {
+        keys[0]
+        for keys in of_person.values()
+        if len(keys) > 1 and all(len(groups[key]) == 1 for key in keys)
+    }
     tested: dict[str, list[Sample]] = {"query": [], "gallery": []}
-    for (pid, _), group in groups.items():
+    for key, group in groups.items():
         place = int(rng.integers(len(group)))
-        # A person with one image per camera is looked for once, among the images of the others.
-        asks = len(group) > 1 or (pid not in repeated and seen.pop(pid, 1) > 1)
-        asked = [group.pop(place)] if asks else []
+        asked = [group.pop(place)] if len(group) > 1 or key in once else []
         tested["query"] += [replace(sample, split="query") for sample in asked]
         tested["gallery"] += [replace(sample, split="gallery") for sample in group]
     if not tested["query"]:
