@@ -56,18 +56,19 @@ def loaded_code() -> dict[str, str]:
     for name, module in sorted(sys.modules.items()):
         top = name.partition(".")[0]
         file = getattr(module, "__file__", None)
-        if file and file.endswith(".py") and (top.startswith("reid_") or name == TAUGHT):
+        if file and file.endswith(".py") and (top.startswith("reid_") or name in OWN):
             found[name] = hash_of(Path(file))
     return found | {name: metadata.version(name) for name in LIBRARIES}
 
 
-TAUGHT = "studies.plugins"
-"""The one module of the studies themselves on which scores depend."""
+OWN = ("studies.plugins", "studies.changes")
+"""The modules of the studies themselves on which scores depend."""
 
 
 def whole_code() -> dict[str, str]:
     """Return the hashes of all modules of this repository's distributions, loaded or not."""
-    found = {TAUGHT: hash_of(Path(__file__).with_name("plugins.py"))}
+    here = Path(__file__).resolve().parents[1]
+    found = {name: hash_of(here.joinpath(*name.split(".")).with_suffix(".py")) for name in OWN}
     for top in pkgutil.iter_modules():
         if not top.name.startswith("reid_"):
             continue
