@@ -232,6 +232,8 @@ def test_more_epochs_are_a_choice_by_name(whole: Path, reid_cache: Path, tmp_pat
     assert any("schedule.epochs was 2, is 3" in line for line in said)
     steps = [entry["iteration"] for entry in lines(out) if entry["kind"] == "step"]
     assert steps == list(range(6))
+    with pytest.raises(CheckpointError, match="all 3 epochs behind it; give more --epochs"):
+        run(out, reid_cache, resume=True, longer=True)
     fewer = {**more, "flags": {"schedule": {"epochs": 1}}}
     with pytest.raises(CheckpointError, match=r"3 epochs behind it, more than .* = 1"):
         run(out, reid_cache, **fewer, longer=True)

@@ -64,10 +64,19 @@ def dataset(reid_cache: Path) -> DataSet:
 
 @pytest.fixture(scope="module")
 def folder(reid_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a finished run on tracklets."""
-    out = tmp_path_factory.mktemp("tracklets") / "run"
-    run(resolved=resolve(tiny_flags((), CLIPS)), out=out, cache=reid_cache, say=lambda line: None)
+    """Return a finished run on tracklets, and what it said in ``said.txt``."""
+    out, said = tmp_path_factory.mktemp("tracklets") / "run", list[str]()
+    run(resolved=resolve(tiny_flags((), CLIPS)), out=out, cache=reid_cache, say=said.append)
+    (out / "said.txt").write_text("\n".join(said), "utf-8")
     return out
+
+
+def test_a_run_tells_tracklets_from_images_and_where_it_begins(
+    folder: Path, dataset: DataSet
+) -> None:
+    said = (folder / "said.txt").read_text("utf-8")
+    assert f"{len(dataset.train)} training tracklets of 8 people; plugins: " in said
+    assert "test_resnet from random weights at 64 x 32" in said
 
 
 # Frames ------------------------------------------------------------------------------------------

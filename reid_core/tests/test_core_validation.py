@@ -148,6 +148,8 @@ def test_a_run_reports_the_selected_epoch(selected: tuple[RunSummary, list[str]]
     note = json.loads((summary.folder / "best.json").read_text("utf-8"))
     best = f"selected epoch {note['epoch'] + 1} on validation (mAP {100 * note['mean_ap']:.1f})"
     assert best in lines
+    # Two of eight people, each asked for once per camera with several images.
+    assert "held out for validation: 2 people, 6 queries" in lines
     validated = [e for e in events(summary.folder) if e.get("when") == "validation"]
     scores = [event["results"]["standard"]["mAP"] for event in validated]
     assert len(scores) == 3

@@ -24,7 +24,7 @@ from reid_core.contract.names import check_choice
 from reid_core.contract.samples import DataRequest, DataSet, Sample, Source, renumbered
 from reid_core.data.decoding import read_field
 from reid_core.data.sidecars import laid_out, side_car_files
-from reid_core.errors import DataError, some, typed_reason
+from reid_core.errors import DataError, reason_of, some
 
 SPLITS = ("train", "query", "gallery")
 LAYOUT = "ROOT/{train,query,gallery}/PID_cCAM[_oOUTFIT][_anything].jpg|png"
@@ -144,12 +144,14 @@ def _pattern(root: Path, variant: str, given: str | None) -> tuple[re.Pattern[st
             text = expected = tomllib.loads(own.read_text("utf-8"))["pattern"]
         pattern = _compiled(text)
     except (KeyError, TypeError, ValueError, re.error) as error:
+        reason = "there is none" if isinstance(error, KeyError) else reason_of(error)
+        raise DataError(f"{own}: expected pattern = 'REGULAR EXPRESSION' ({reason})") from None
+    # Another name would be a camera or an outfit that nobody reads.
+    unknown = sorted(pattern.groupindex.keys() - {"pid", "camera", "outfit"})
+    if "pid" not in pattern.groupindex or unknown:
+        has = f" (it has {', '.join(unknown)})" if unknown else ""
         raise DataError(
-            f"{own}: expected pattern = '...', a regular expression ({typed_reason(error)})"
-        ) from None
-    if "pid" not in pattern.groupindex:
-        raise DataError(
-            f"{own}: the pattern needs a group (?P<pid>...), and may have camera, outfit"
+            f"{own}: the pattern needs a group (?P<pid>...), and may have camera and outfit{has}"
         )
     return pattern, expected
 

@@ -182,6 +182,8 @@ def _check_settings(
             f"{path} has {done} epochs behind it, more than schedule.epochs = "
             f"{config.schedule.epochs}; resume with {done} or more"
         )
+    if longer and done == config.schedule.epochs:
+        raise CheckpointError(f"{path} has all {done} epochs behind it; give more --epochs")
 
 
 def _check_data(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from reid_core.config import RunConfig
+from reid_core.contract.plugin import CORE
 from reid_core.loop.assembly import Assembly
 
 
@@ -19,7 +20,11 @@ def describe(assembly: Assembly) -> dict[str, Any]:
         "plugins": assembly.versions(),
         "slots": dict(ctx.slots),
         "sources": {
-            name: {"images": len(source), "identities": source.num_identities}
+            name: {
+                "images": len(source),
+                "tracklets": source.tracklets,
+                "identities": source.num_identities,
+            }
             for name, source in ctx.sources.items()
         },
         "branches": list(model.declarations),
@@ -43,13 +48,18 @@ def describe(assembly: Assembly) -> dict[str, Any]:
 def opening_line(facts: Mapping[str, Any], config: RunConfig, device: Any) -> str:
     """Return the line that says what is about to be run."""
     main = facts["sources"]["main"]
+    what = "tracklets" if main["tracklets"] else "images"
     plugins = ", ".join(config.run.plugins) or "none (baseline)"
+    # What is read from a file says so itself.
+    random = config.model.pretrained is False and facts["slots"]["backbone"] == CORE
+    start = " from random weights" if random else ""
     millions = facts["parameters"] / 1e6
     deployed = facts["parameters_deployed"] / 1e6
     return (
-        f"{config.data.name}: {main['images']} training images of {main['identities']} people; "
-        f"plugins: {plugins}; {config.model.backbone} at {config.data.height} x "
-        f"{config.data.width}, {millions:.1f} M parameters, {deployed:.1f} M deployed; {device}"
+        f"{config.data.name}: {main['images']} training {what} of {main['identities']} people; "
+        f"plugins: {plugins}; {config.model.backbone}{start} at "
+        f"{config.data.height} x {config.data.width}, {millions:.1f} M parameters, "
+        f"{deployed:.1f} M deployed; {device}"
     )
 
 

@@ -262,6 +262,8 @@ def _load_data(ctx: RunContext, dataset: DataSet | None) -> tuple[DataSet | None
             names = set_names((config.data.name, *config.data.also))
             only = set_number(chosen, names, f"evaluation.select = '{config.evaluation.select}'")
         dataset, held_out = split_validation(dataset, config.data.validation, config.run.seed, only)
+        people = len({sample.pid for sample in held_out.query})
+        say(f"held out for validation: {people} people, {len(held_out.query)} queries")
     ctx.dataset, ctx.sources[MAIN] = dataset, dataset.train
     return held_out, tested
 
