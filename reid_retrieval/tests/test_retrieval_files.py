@@ -66,6 +66,28 @@ def test_an_archive_of_both_sides(names: tuple[str, ...], tmp_path: Path) -> Non
     assert_read(*read_features(tmp_path / "both.npz"))
 
 
+def test_labels_of_one_s_own_are_text_in_every_table(tmp_path: Path) -> None:
+    write_array(tmp_path, "q", slice(3))
+    write_array(tmp_path, "g", slice(3, None))
+    for name, views in (("q", "01 02 03"), ("g", "01 02b 3 04 05")):
+        table = tmp_path / f"{name}.csv"
+        head, *lines = table.read_text("utf-8-sig").splitlines()
+        rows = [
+            f"{line.rpartition(',')[0]},{view}"
+            for line, view in zip(lines, views.split(), strict=True)
+        ]
+        table.write_text("\n".join([head, *rows]) + "\n", "utf-8")
+    query, gallery = read_features(tmp_path / "q.npy", tmp_path / "g.npy")
+    assert query.labels.column("view").tolist() == ["01", "02", "03"]
+    assert gallery.labels.column("view").tolist() == ["01", "02b", "3", "04", "05"]
+    assert_read(query, gallery)
+
+
+def test_labels_of_a_gallery_that_nobody_named_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"more\.csv: there is no gallery's file"):
+        read_features(tmp_path / "all.npz", gallery_labels=tmp_path / "more.csv")
+
+
 def test_one_archive_with_a_label_of_sides(tmp_path: Path) -> None:
     order = np.array([3, 0, 4, 1, 2, 5, 6, 7])
     splits = np.array(["query"] * 3 + ["gallery"] * 5)[order]

@@ -122,6 +122,8 @@ def test_the_licence_of_a_data_set_is_known_or_said() -> None:
         licence_of(["toy", "market1501"], None)
     with pytest.raises(ConfigError, match="'duke' has been withdrawn by its owners"):
         licence_of(["toy", "duke"], "mine")
+    with pytest.raises(ConfigError, match="'occluded-duke' has been withdrawn"):
+        licence_of(["occluded-duke"], "mine")
 
 
 def test_what_the_first_weights_learnt_from_counts(finished: Path, tmp_path: Path) -> None:

@@ -50,6 +50,14 @@ def test_a_folder_a_file_an_address_and_a_name_are_models(entries, weights):
     assert not models.is_model("people/large")
 
 
+@pytest.mark.parametrize("file", ["checkpoint.pt", "run.json"])
+def test_an_unfinished_run_is_no_folder_of_pictures(entries, tmp_path, file):
+    (tmp_path / file).touch()
+    assert models.is_model(str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"embedder\.safetensors is missing"):
+        models.resolve_model(str(tmp_path))
+
+
 def test_without_a_text_the_shipped_embedder_is_meant(entries, weights):
     entries["reid.weights"] = [Entry("shipped", {models.DEFAULT_MODEL: str(weights)})]
     assert models.resolve_model() == weights

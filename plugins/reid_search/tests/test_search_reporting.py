@@ -161,6 +161,8 @@ def test_without_images_no_data_set_is_needed(
     config = (moved / "config.toml").read_text("utf-8")
     (moved / "config.toml").write_text(config.replace("toy:tiny", "nowhere"), "utf-8")
     shutil.rmtree(moved / "toy")
+    (moved / "parsing").mkdir()
+    Image.new("RGB", (8, 16)).save(moved / "parsing" / "parts.png")  # plugins draw people, too
     speeds = [
         {"runtime": "torch", "batch": 1, "images_per_second": 12.34, "peak_mib": None},
         {"runtime": "onnx", "batch": 32, "images_per_second": 2345.6, "peak_mib": 7.2},
@@ -177,6 +179,7 @@ def test_without_images_no_data_set_is_needed(
     text = (tmp_path / "page.html").read_text("utf-8")
     assert "Made without images" in text
     assert "data:image" not in text
+    assert "parts.png" not in text
     assert Page(text).classes("people-table") == 1
     assert Page(text).classes("efficiency-table") == 1
     assert "1,234,567 parameters, 89.0 M multiply-adds per image of 256 × 128" in text
@@ -422,3 +425,15 @@ def test_images_are_small_and_broken_ones_named(tmp_path: Path) -> None:
     path.write_bytes(b"none")
     with pytest.raises(DataError, match=r"cannot read the image .*a\.png"):
         Album(100_000).person(path)
+
+
+def test_runs_of_one_name_have_a_curve_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [read_folder(stored_run(tmp_path / name, [1, 2, 3, 4])) for name in ("a/run", "b/run")]
+    drawn = []
+    monkeypatch.setattr(pages.charts, "lines", lambda curves, **how: drawn.append(list(curves)))
+    pages._cmc([*runs, read_folder(stored_run(tmp_path / "other", [1, 2, 3, 4]))], None)
+    assert drawn == [
+        [f"{tmp_path}/a/run (standard)", f"{tmp_path}/b/run (standard)", "other (standard)"]
+    ]

@@ -105,6 +105,11 @@ def test_a_plot_is_drawn(tmp_path: Path) -> None:
         (("--over", "data.name=a/b,a_b"), "sweep over data.name has two runs of one folder's"),
         (("--seeds", "a"), "--seeds a: expected numbers such as 0,1,2"),
         (("--plot", "x.png"), "--plot needs one --over"),
+        (("--seed", "7"), "--seed 7: a sweep takes its seeds from --seeds 0"),
+        (("-s", "run.seed=5", "--seeds", "1,2"), "-s run.seed=5: a sweep takes its seeds from"),
+        (("--over", "run.seed=1,2"), "a sweep over run.seed: give the seeds as such (--seeds"),
+        (("--over", "optim.lr=1", "--over", "optim.lr=2"), "--over names optim.lr twice"),
+        (("--on", "ray", "--resource", "a=1", "--resource", "a=2"), "--resource names a twice"),
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused(

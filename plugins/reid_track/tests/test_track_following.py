@@ -119,7 +119,7 @@ def test_held_out_people_are_a_group_of_their_own(tmp_path: Path) -> None:
 
 def test_a_picture_is_sent_once_and_again_when_it_is_drawn_anew(tmp_path: Path) -> None:
     began, _, step, _, epoch, end = first_part(tmp_path)
-    draw(tmp_path / "stages" / "earlier.png", 1)
+    draw(tmp_path / "parsing" / "parts.png", 1)  # by a labeler, before the run begins
     draw(tmp_path / "track" / "wandb" / "own.png", 1)
     notebook = Notebook()
     follower = Follower(notebook, "notebook")
@@ -132,10 +132,15 @@ def test_a_picture_is_sent_once_and_again_when_it_is_drawn_anew(tmp_path: Path) 
     draw(tmp_path / "san" / "textures.jpg", 2)
     follower(end)
     assert [line for line in notebook.lines if line[0] == "picture"] == [
+        ("picture", 1, "pictures/parsing/parts", "parts.png"),
         ("picture", 1, "pictures/ranked_lists", "ranked_lists.png"),
         ("picture", 1, "pictures/ranked_lists", "ranked_lists.png"),
         ("picture", 1, "pictures/san/textures", "textures.jpg"),
     ]
+    # Resumed, it sends what was drawn since, whoever drew it, and nothing twice.
+    draw(tmp_path / "dgnet" / "swaps.png", 1)
+    again = [line for line in follow(first_part(tmp_path)) if line[0] == "picture"]
+    assert again == [("picture", 0, "pictures/dgnet/swaps", "swaps.png")]
     (tmp_path / "ranked_lists.png").unlink()
     draw(tmp_path / "ranked_lists.png", 3)
     assert "picture" not in {line[0] for line in follow(first_part(tmp_path), pictures=False)}

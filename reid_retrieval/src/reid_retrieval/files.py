@@ -53,6 +53,9 @@ _LABELS = {
 }
 """What common names of labels are called here; all other names stay as they are."""
 
+_NUMBERS = ("pid", "camid", "clothes")
+"""Labels that are numbers."""
+
 _NAMED_IMAGE = re.compile(r"(-?\d+)_c(\d+)")
 """Beginning of an image's name that carries its labels: identity, camera from 1."""
 
@@ -94,6 +97,8 @@ def read_features(
         DataError: a file is missing or unreadable, or has no features, no identities, no sides;
             names the file and what it has.
     """
+    if gallery is None and gallery_labels is not None:
+        raise DataError(f"{gallery_labels}: there is no gallery's file that it could belong to")
     if gallery is not None:
         parts = []
         files = ((Path(path), labels), (Path(gallery), gallery_labels))
@@ -285,7 +290,9 @@ def _of_array(file: Path, labels: str | Path | None) -> _Table:
     columns = {}
     for place, name in enumerate(names):
         label = _LABELS.get(name.strip().lower(), name.strip())
-        columns[label] = _numbers([row[place].strip() for row in rows])
+        texts = [row[place].strip() for row in rows]
+        # Others are compared as text, over files of which one might have digits alone.
+        columns[label] = _numbers(texts) if label in _NUMBERS else np.array(texts, np.str_)
     return _checked(_Table(features, columns), table)
 
 

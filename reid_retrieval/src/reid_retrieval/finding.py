@@ -174,6 +174,9 @@ def _subset(side: str, described: Any) -> Subset:
         extra = values["extra"]
         if not isinstance(extra, Mapping):
             raise ConfigError(f"{side}: 'extra' must be a table of labels and the values to keep")
+        own = {"camid": "cameras", "pid": "pids", "split": "splits"}
+        for key in own.keys() & extra.keys():
+            raise ConfigError(f"{side}: '{key}' is chosen by '{own[key]}', not by 'extra'")
         values["extra"] = [(key, _tuples(keep)) for key, keep in extra.items()]
     made = _made(Subset, side, values)
     assert isinstance(made, Subset)
@@ -190,11 +193,16 @@ def _made(kind: type[Any], what: str, values: Any) -> Any:
             raise ConfigError(
                 f"{what} has no key '{key}'{did_you_mean(key, known)}; known: {', '.join(known)}"
             )
-        plural = str(known[key].type).startswith("tuple")
+        declared = str(known[key].type)
+        plural = declared.startswith("tuple")
         if plural != isinstance(value, list | tuple):
             kinds = "a list" if plural else "a single value"
             raise ConfigError(f"{what}: '{key}' must be {kinds}, not {value!r}")
-        expected = {"int": int, "str": str}.get(str(known[key].type), object)
+        inner = next((name for name in ("int", "str") if f"tuple[{name}, ..." in declared), "")
+        wrong = [one for one in value if type(one).__name__ != inner] if inner else []
+        if wrong:
+            raise ConfigError(f"{what}: '{key}' must be a list of {inner}, not {wrong[0]!r}")
+        expected = {"int": int, "str": str}.get(declared, object)
         if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
             raise ConfigError(f"{what}: '{key}' must be {known[key].type}, not {value!r}")
     return kind(**{key: _tuples(value) for key, value in values.items()})

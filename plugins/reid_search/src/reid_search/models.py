@@ -44,12 +44,15 @@ class OpenModel:
 
 
 def is_model(text: str) -> bool:
-    """Return whether a text names a model, so that a command can tell it from an image."""
+    """Return whether a text names a model, so that a command can tell it from an image.
+
+    An unfinished run is one, too, which says so itself: it is no folder of pictures.
+    """
     path = Path(text)
     if "://" in text or path.suffix == ".safetensors":
         return True
     if path.is_dir():
-        return (path / EMBEDDER).is_file()
+        return any((path / name).is_file() for name in (EMBEDDER, "run.json", "checkpoint.pt"))
     return not path.exists() and text in shipped_weights()
 
 

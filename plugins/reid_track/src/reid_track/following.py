@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,9 @@ from reid_track.trackers import Identity, Tracker
 
 FOLDER = "track"
 """Folder within the run's in which trackers keep what is theirs."""
+
+PICTURES = "pictures"
+"""What pictures are filed under."""
 
 LOSSES = ("loss/", "total/")
 """Of what the mean over an epoch tells something."""
@@ -52,7 +55,7 @@ class Follower:
         self._pictures = pictures
         self._embedder = embedder
         self._folder = Path()
-        self._drawn: dict[Path, tuple[int, int]] = {}
+        self._drawn: dict[str, tuple[int, int]] = {}
         self._told: dict[str, int] = {}
         self._reported: int | None = None
         self._reports_every = 1
@@ -78,11 +81,15 @@ class Follower:
 
     def _begin(self, event: RunBegan) -> None:
         self._folder = event.folder
-        self._drawn = dict(self._found_pictures())  # what an earlier part of the run sent already
         place = event.folder / FOLDER / f"{self._plugin}.json"
         known: Identity = json.loads(place.read_text("utf-8")) if place.is_file() else {}
         told = self._told_file
-        self._told = json.loads(told.read_text("utf-8")) if told.is_file() else {}
+        content = json.loads(told.read_text("utf-8")) if told.is_file() else {}
+        # What an earlier part of the run sent already, and no other: what labelers have drawn
+        # before a run begins is there as well.
+        sent: Mapping[str, Sequence[int]] = content.pop(PICTURES, {})
+        self._drawn = {name: (state[0], state[1]) for name, state in sent.items()}
+        self._told = content
         self._reports_every = event.config.engine.log_every
         self._reported = None if known else -1
         found = self._tracker.begin(
@@ -125,22 +132,27 @@ class Follower:
             return
         self._tracker.log(numbers, max(iteration, 0))
         self._told[kind] = iteration
+        self._keep_told()
+
+    def _keep_told(self) -> None:
         with whole_file(self._told_file, durable=False) as part:
-            part.write_text(json.dumps(self._told), "utf-8")
+            part.write_text(json.dumps({**self._told, PICTURES: self._drawn}), "utf-8")
 
     @property
     def _told_file(self) -> Path:
-        """What says up to which step each kind of numbers was told."""
+        """What says up to which step each kind of numbers was told, and which pictures."""
         return self._folder / FOLDER / f"{self._plugin}.told.json"
 
     def _send_pictures(self) -> None:
         if not self._pictures:
             return
         for path, state in self._found_pictures():
-            if self._drawn.get(path) != state:
-                self._drawn[path] = state
-                name = path.relative_to(self._folder).with_suffix("").as_posix()
-                self._tracker.picture(f"pictures/{name}", path, max(self._reported or 0, 0))
+            name = path.relative_to(self._folder)
+            if self._drawn.get(name.as_posix()) != state:
+                title = f"{PICTURES}/{name.with_suffix('').as_posix()}"
+                self._tracker.picture(title, path, max(self._reported or 0, 0))
+                self._drawn[name.as_posix()] = state
+                self._keep_told()
 
     def _found_pictures(self) -> Iterator[tuple[Path, tuple[int, int]]]:
         """Return the pictures in the run's folder with what shows that one was drawn anew."""

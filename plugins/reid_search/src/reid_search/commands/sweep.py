@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,14 +64,18 @@ def sweep(
     checked_folder(out, empty=False)
     if plot is not None:
         checked_output(plot, FIGURE_SUFFIXES, option="--plot")
-    values = dict(_values(text) for text in over)
+    values = _once("--over", map(_values, over))
     if plot is not None and len(values) != 1:
         raise ConfigError("--plot needs one --over, whose values are its horizontal axis")
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ConfigError(f"--seeds {seeds}: expected numbers such as 0,1,2") from None
-    asked = dict(_resource(text) for text in resources)
+    seed = next((one for one in options["settings"] if one.startswith("run.seed")), None)
+    if options["seed"] is not None or seed is not None:
+        given = f"-s {seed}" if options["seed"] is None else f"--seed {options['seed']}"
+        raise ConfigError(f"{given}: a sweep takes its seeds from --seeds {seeds}")
+    asked = _once("--resource", map(_resource, resources))
     if asked and on is None:
         raise ConfigError("--resource asks a cluster: name it with --on submitit or --on ray")
     screen = Screen()
@@ -153,6 +157,16 @@ def effects(runs: Sequence[SweepRun]) -> Iterator[tuple[str, list[Table]]]:
             yield f"{label}: no intervals, {error}", []
         else:
             yield f"\n{found.label}: {found.text}", effect_tables(found)
+
+
+def _once(option: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return what an option that may be repeated says of each key, which it says once."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ConfigError(f"{option} names {key} twice; give all of its values at once")
+        found[key] = value
+    return found
 
 
 def _values(text: str) -> tuple[str, list[str]]:

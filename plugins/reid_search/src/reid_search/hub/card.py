@@ -11,7 +11,7 @@ from reid_search.comparing.stored import label_of
 PROCEDURAL = {"synthpeople": "mit", "toy": "mit"}
 """Data sets that show nobody, with their licence: they are drawn by code of this project."""
 
-WITHDRAWN = ("duke",)
+WITHDRAWN = ("duke", "occluded-duke")
 """Data sets that their owners have withdrawn: what learnt from them is not passed on."""
 
 MUST_NOT = (

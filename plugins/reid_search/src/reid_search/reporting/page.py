@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -188,10 +189,12 @@ def _models(models: Sequence[Model]) -> list[dict[str, Any]]:
 
 def _cmc(runs: Sequence[RunFolder], label: str | None) -> str:
     curves = {}
+    often = Counter(run.name for run in runs)
     for run in runs:
         result = _result(run, label)
         curve = [100 * value for value in result.content["cmc"][:20]]
-        curves[f"{run.name} ({result.label})"] = (range(1, len(curve) + 1), curve)
+        name = run.name if often[run.name] == 1 else str(run.stored.path)
+        curves[f"{name} ({result.label})"] = (range(1, len(curve) + 1), curve)
     title = "share of queries with a match among the first k"
     return charts.lines(curves, x="k", y="queries with a match (%)", title=title)
 
@@ -251,11 +254,13 @@ def _run(
         elif weights.is_file():
             found |= _of_features(run, result, dataset, options, album, progress)
     drawn = []
-    for name, path in list(run.drawn.items())[:_MOST_DRAWN]:
+    # Plugins draw people, too: a page without images is to show nobody.
+    there = run.drawn if dataset is not None else {}
+    for name, path in list(there.items())[:_MOST_DRAWN]:
         picture = album.drawn(path)
         if picture is not None:
             drawn.append({"name": name, "src": picture})
-    found["drawn"], found["not_drawn"] = drawn, len(run.drawn) - len(drawn)
+    found["drawn"], found["not_drawn"] = drawn, len(there) - len(drawn)
     return found
 
 

@@ -51,6 +51,8 @@ def sweep(
     for what, values in {**over, "seeds": seeds}.items():
         if not values or len({str(value) for value in values}) < len(values):
             raise ConfigError(f"a sweep needs different values of {what}, not {list(values)}")
+    if "run.seed" in over:
+        raise ConfigError("a sweep over run.seed: give the seeds as such (--seeds 0,1,2)")
     if on is None and resources:
         raise ConfigError("resources are asked of a cluster: name submitit or ray")
     points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
