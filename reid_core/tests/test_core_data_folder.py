@@ -317,7 +317,7 @@ def test_a_pattern_may_be_a_setting(tmp_path: Path, reid_cache: Path) -> None:
         ("name = 'x'", r"\(there is none\)"),
         ("pattern", r"\(Expected '='"),
         ("pattern = '(?P<who>.*)'", "needs a group"),
-        ("pattern = '(?P<pid>[0-9]+)_(?P<cam>.*)'", r"may have camera and outfit \(it has cam\)"),
+        ("pattern = '(?P<pid>[0-9]+)_(?P<cam>.*)'", "may have camera and outfit; it has pid, cam"),
     ],
 )
 def test_a_pattern_that_cannot_be_used_is_one_line(tmp_path: Path, text: str, reason: str) -> None:

@@ -147,11 +147,10 @@ def _pattern(root: Path, variant: str, given: str | None) -> tuple[re.Pattern[st
         reason = "there is none" if isinstance(error, KeyError) else reason_of(error)
         raise DataError(f"{own}: expected pattern = 'REGULAR EXPRESSION' ({reason})") from None
     # Another name would be a camera or an outfit that nobody reads.
-    unknown = sorted(pattern.groupindex.keys() - {"pid", "camera", "outfit"})
-    if "pid" not in pattern.groupindex or unknown:
-        has = f" (it has {', '.join(unknown)})" if unknown else ""
+    if not {"pid"} <= pattern.groupindex.keys() <= {"pid", "camera", "outfit"}:
         raise DataError(
-            f"{own}: the pattern needs a group (?P<pid>...), and may have camera and outfit{has}"
+            f"{own}: the pattern needs a group (?P<pid>...), and may have camera and outfit; it "
+            f"has {', '.join(pattern.groupindex) or 'none'}"
         )
     return pattern, expected
 

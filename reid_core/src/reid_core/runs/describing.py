@@ -20,12 +20,8 @@ def describe(assembly: Assembly) -> dict[str, Any]:
         "plugins": assembly.versions(),
         "slots": dict(ctx.slots),
         "sources": {
-            name: {
-                "images": len(source),
-                "tracklets": source.tracklets,
-                "identities": source.num_identities,
-            }
-            for name, source in ctx.sources.items()
+            name: {"images": len(s), "tracklets": s.tracklets, "identities": s.num_identities}
+            for name, s in ctx.sources.items()
         },
         "branches": list(model.declarations),
         "embeddings": {name: e.at_test for name, e in model.embeddings.items()},
