@@ -20,6 +20,7 @@ from reid_core import (
     Plugin,
     StepView,
     TimmEncoder,
+    Update,
     batch_hard_triplet,
     hookimpl,
 )
@@ -254,21 +255,35 @@ def test_each_step_moves_what_its_loss_reaches(reid_cache: Path) -> None:
     assert odd == {"encoder", *reductions}
 
 
-def test_with_sgd_both_kinds_of_steps_share_momentum_at_their_own_rates(reid_cache: Path) -> None:
-    run = Run(reid_cache, ("mgn",), {"optim": {"name": "sgd", "lr": 0.5}})
+def test_a_triplet_gradient_counts_by_the_scale_with_sgd(reid_cache: Path) -> None:
+    plain = {"name": "sgd", "lr": 0.5, "momentum": 0.9, "weight_decay": 0}
+    run = Run(reid_cache, ("mgn",), {"optim": plain}, settings(triplet_scale=0.1))
     plan, optimisers = run.assembly.parts.plan, run.assembly.parts.optimisers
     main, triplet = plan.updates
     assert (main.every, triplet.every) == ((2, 0), (2, 1))
-    encoder = plan.groups["encoder"]
-    assert optimisers.rate(encoder, main, 1.0) == 0.5
-    assert optimisers.rate(encoder, triplet, 1.0) == pytest.approx(0.05)
-    run.step()
-    run.step()
-    assert set(optimisers.state_dict()) == set(plan.groups)
+    name = plan.groups["encoder"].parameters[0]
+    weight = dict(run.model.named_parameters())[name]
+
+    def moved_by(update: Update) -> float:
+        """Return how far one gradient of an update goes in 200 steps of each kind."""
+        for parameter in run.model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        before = weight.detach().clone()
+        weight.grad = torch.ones_like(weight)
+        optimisers.step(update, 0, 1.0)
+        weight.grad.zero_()
+        for _ in range(200):
+            for other in (triplet, main) if update is main else (main, triplet):
+                optimisers.step(other, 0, 1.0)
+        return (before - weight.detach()).mean().item()
+
+    # 1 / (1 - 0.9) times the rate, with either.
+    assert moved_by(main) == pytest.approx(5.0, rel=1e-3)
+    assert moved_by(triplet) == pytest.approx(0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "amsgrad"])
-def test_with_adam_each_kind_of_steps_has_moments_of_its_own(reid_cache: Path, name: str) -> None:
+def test_each_kind_of_steps_has_moments_of_its_own(reid_cache: Path, name: str) -> None:
     options = {"name": name, "lr": 0.02, "weight_decay": 0.3, "betas": [0.8, 0.95]}
     run = Run(reid_cache, ("mgn",), {"optim": options})
     plan, optimisers = run.assembly.parts.plan, run.assembly.parts.optimisers
@@ -284,6 +299,23 @@ def test_with_adam_each_kind_of_steps_has_moments_of_its_own(reid_cache: Path, n
     wanted = triplet.optimiser
     assert (wanted.name, wanted.weight_decay, wanted.betas) == (name, 0.3, (0.8, 0.95))
     assert optimisers.rate(encoder, main, 0.5) == pytest.approx(0.5 * 0.02)
+
+
+def test_the_triplet_steps_have_all_settings_of_the_runs_optimiser(reid_cache: Path) -> None:
+    wanted: dict[str, Any] = {"name": "rmsprop", "lr": 0.02, "options": {"alpha": 0.5}}
+    wanted |= {"momentum": 0.3, "weight_decay": 0.1}
+    run = Run(reid_cache, ("mgn",), {"optim": wanted})
+    (main, triplet) = run.assembly.parts.plan.updates
+    stepped = [
+        dict(next(run.assembly.parts.optimisers.stepped(update, 0))[1].param_groups[0])
+        for update in (main, triplet)
+    ]
+    kept = [{k: v for k, v in one.items() if k not in ("params", "lr")} for one in stepped]
+    assert kept[0] == kept[1]
+    assert (kept[1]["alpha"], kept[1]["momentum"], kept[1]["weight_decay"]) == (0.5, 0.3, 0.1)
+    run = Run(reid_cache, ("mgn",), {"optim": {"name": "sgd", "momentum": 0.4, "nesterov": True}})
+    own = run.assembly.parts.plan.updates[1].optimiser
+    assert (own.name, own.momentum, own.nesterov) == ("sgd", 0.4, True)
 
 
 def test_odd_steps_move_batch_norm_as_even_ones_do(reid_cache: Path) -> None:
@@ -371,3 +403,9 @@ def test_it_needs_both_of_its_slots(reid_cache: Path) -> None:
 def test_a_height_that_three_stripes_do_not_divide_is_refused(reid_cache: Path) -> None:
     with pytest.raises(ConfigError, match=r"'mgn' cuts 'encoder/map_3' into 3 .*height=96"):
         tiny_assembly(("mgn",), cache=reid_cache)
+
+
+def test_the_height_that_is_advised_suits_all_branches(reid_cache: Path) -> None:
+    odd = {"data": {"height": 100}}  # 6.25 rows; two stripes alone would have 128 pixels
+    with pytest.raises(ConfigError, match=r"'mgn' cuts 'encoder/map_2' into 2 .*height=192$"):
+        tiny_assembly(("mgn",), odd, cache=reid_cache)

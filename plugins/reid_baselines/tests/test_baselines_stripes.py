@@ -77,6 +77,12 @@ def test_a_refusal_says_what_to_set() -> None:
         check_stripes("mgn", Tap("dgnet/vector", 128, 0), 256, (2,))
 
 
+def test_the_height_that_is_advised_suits_what_else_is_cut() -> None:
+    with pytest.raises(ConfigError, match=r"into 2 stripes .*height=192$"):
+        check_stripes("mgn", MAP, 136, (1, 2), (1, 2, 3))
+    check_stripes("mgn", MAP, 128, (1, 2), (1, 2, 3))  # another map's stripes are not this one's
+
+
 def test_the_cosine_of_joined_unit_parts_is_the_mean_of_their_cosines() -> None:
     generator = torch.Generator().manual_seed(0)
     ours, theirs = torch.randn(2, 6, 256, dtype=torch.float64, generator=generator)

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from reid_baselines.mgn_encoder import MgnEncoder, Reduction
+from reid_baselines.own_optimiser import like_the_runs
 from reid_baselines.stripes import StripePool, check_stripes
 from reid_core import (
     Branch,
@@ -17,7 +18,6 @@ from reid_core import (
     Embedding,
     LossTerm,
     Need,
-    Optimiser,
     Pass,
     Plugin,
     Schedule,
@@ -29,7 +29,7 @@ from reid_core import (
 )
 
 if TYPE_CHECKING:
-    from reid_core import Encoder, RunConfig, RunContext, StepView, Tap
+    from reid_core import Encoder, RunContext, StepView, Tap
 
 CUTS = ((1,), (1, 2), (1, 3))
 """What each branch's map is cut into: itself, and no, two or three stripes."""
@@ -108,7 +108,7 @@ class Mgn(Plugin):
         branches = []
         for number, (cuts, names) in enumerate(zip(CUTS, VECTORS, strict=True), start=1):
             tap = taps[f"encoder/map_{number}"]
-            check_stripes(self.name, tap, ctx.image_size[0], cuts)
+            check_stripes(self.name, tap, ctx.image_size[0], cuts, sum(CUTS, ()))
             embeddings = tuple(self._embedding(name, tap.channels) for name in names)
             writes = tuple(embedding.reads for embedding in embeddings)
             pool = StripePool("max", cuts)
@@ -172,7 +172,11 @@ class Mgn(Plugin):
             terms=(self.own("triplet"), *theirs),
             every=(2, 1),
             lr_scale=self.settings.triplet_scale,
-            optimiser=_own_moments(ctx.config),
+            # Common momentum would carry its gradients into the even steps, at their rate: they
+            # would count nine tenths of cross-entropy's, whatever the factor. Adam divides by the
+            # size of past gradients, and with this loss's, the larger ones, cross-entropy's steps
+            # would come to nothing.
+            optimiser=like_the_runs(ctx.config),
         )
         return Schedule(updates=(triplet,), main_every=(2, 0), main_without=(self.own("triplet"),))
 
@@ -209,15 +213,3 @@ class Mgn(Plugin):
                 f"'{self.name}' out"
             )
         return all(owned)
-
-
-def _own_moments(config: RunConfig) -> Optimiser | None:
-    """Return the optimiser of the triplet steps: None shares the run's, which SGD can.
-
-    Adam divides by the size of past gradients. The triplet loss has larger ones than the mean of
-    eight cross-entropies, so that with common moments the steps of the latter come to nothing.
-    """
-    run = config.optim
-    if run.name == "sgd":
-        return None
-    return Optimiser(run.name, run.lr, run.weight_decay, betas=run.betas)

@@ -42,7 +42,9 @@ class StripePool(nn.Module):
         return {"factory": "reid_baselines.stripes:StripePool", "kwargs": kwargs}
 
 
-def check_stripes(plugin: str, tap: Tap, height: int, cuts: Sequence[int]) -> None:
+def check_stripes(
+    plugin: str, tap: Tap, height: int, cuts: Sequence[int], beside: Sequence[int] = ()
+) -> None:
     """Refuse a map that cannot be cut into stripes of equal height.
 
     Args:
@@ -50,6 +52,7 @@ def check_stripes(plugin: str, tap: Tap, height: int, cuts: Sequence[int]) -> No
         tap: the map.
         height: of the network's input, in pixels.
         cuts: into how many stripes.
+        beside: into how many the plugin cuts its other maps of that stride, for the advice.
 
     Raises:
         ConfigError: the tap is a vector, or its height is no multiple of a cut, or not surely, as
@@ -64,7 +67,7 @@ def check_stripes(plugin: str, tap: Tap, height: int, cuts: Sequence[int]) -> No
     rows = height / tap.stride  # encoders round it up or down
     for stripes in (cut for cut in cuts if cut > 1):  # the whole map has any number of rows
         if rows % stripes:
-            unit = math.lcm(*cuts)
+            unit = math.lcm(*cuts, *beside)
             fitting = math.ceil(rows / unit) * unit * tap.stride
             raise ConfigError(
                 f"plugin '{plugin}' cuts '{tap.name}' into {stripes} stripes of equal height, "
