@@ -160,6 +160,19 @@ def test_every_recipe_trains_when_it_is_made_small(name: str, reid_cache: Path) 
     assert len(trainer.trace) == 2
 
 
+BY_IDENTITIES = {"mgn", "tracklets/mars"}
+"""Recipes whose published samplers draw every person once in an epoch; all others' go by images."""
+
+
+@pytest.mark.parametrize(
+    "name", sorted(f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("*/*.toml"))
+)
+def test_an_epoch_is_as_long_as_that_of_the_published_code(name: str) -> None:
+    data, family = config(name).data, name.partition("/")[0]
+    by = "identities" if {name, family} & BY_IDENTITIES and "quick" not in name else "images"
+    assert data.epoch_by == by
+
+
 @pytest.mark.parametrize("name", ["ibn", "ema", "meanteacher", "agw"])
 def test_others_stand_on_the_bag_of_tricks(name: str) -> None:
     ours, theirs = config(f"{name}/market1501"), config("bot/market1501")
