@@ -102,6 +102,26 @@ def test_it_begins_at_its_epoch(reid_cache: Path) -> None:
     assert "cal/hide" in second["main"].terms
 
 
+def test_the_classifier_learns_at_a_rate_that_does_not_fall(reid_cache: Path) -> None:
+    optim = {"name": "sgd", "lr": 0.5, "momentum": 0.3, "nesterov": True, "weight_decay": 0.1}
+    settings = {"optim": {**optim, "new_layers_scale": 2.0}}
+    run = Run(reid_cache, ("cal",), AT_ONCE, settings)
+    optimisers = run.assembly.parts.optimisers
+    main, learn = run.assembly.parts.plan.updates
+    rates = [
+        {
+            group.name: optimisers.rate(group, update, 0.1)
+            for group, _ in optimisers.stepped(update, 0)
+        }
+        for update in (main, learn)
+    ]
+    assert rates[0]["encoder"] == pytest.approx(0.05)
+    assert rates[1] == {"cal/outfits": pytest.approx(1.0)}
+    ((_, made),) = optimisers.stepped(learn, 0)
+    found = made.param_groups[0]
+    assert (found["momentum"], found["nesterov"], found["weight_decay"]) == (0.3, True, 0.1)
+
+
 def test_a_data_set_without_outfits_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'cal' needs outfits, and 'grey' labels none: take"):
         whole(tmp_path, ("cal",), 8, (96, 32), model={"backbone": "test_resnet"})

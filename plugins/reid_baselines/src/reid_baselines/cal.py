@@ -13,9 +13,11 @@ from reid_baselines.cal_modules import (
     outfit_cross_entropy,
     outfit_loss,
 )
+from reid_baselines.own_optimiser import like_the_runs
 from reid_core import (
     Branch,
     DataError,
+    Group,
     LossTerm,
     Need,
     Pass,
@@ -90,11 +92,18 @@ class Cal(Plugin):
 
     @hookimpl
     def reid_schedule(self, ctx: RunContext, params: Mapping[str, Sequence[str]]) -> Schedule:
-        """Let the classifier learn behind ``main``, on what that has computed."""
+        """Let the classifier learn behind ``main``, on what that has computed, at a fixed rate."""
         seen = Pass(self.own("seen"), of="main", detached=True)
-        groups = (self.own("outfits"),)
-        learn = Update(self.own("learn"), groups, passes=(seen,), begin=self.settings.begin)
-        return Schedule(updates=(learn,))
+        outfits = self.own("outfits")
+        # The authors' scheduler moves the rate of the features and of identities alone.
+        group = Group(
+            outfits,
+            (outfits,),
+            like_the_runs(ctx.config, follows_schedule=False),
+            lr_scale=ctx.config.optim.new_layers_scale,
+        )
+        learn = Update(self.own("learn"), (outfits,), passes=(seen,), begin=self.settings.begin)
+        return Schedule(groups=(group,), updates=(learn,))
 
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
