@@ -107,6 +107,8 @@ def test_recipes_have_the_published_settings() -> None:
         (40, 80, 120),
     )
     assert (ccvid.identity.triplet_weight, ccvid.model.last_stride) == (0, 1)
+    assert (ccvid.model.pooling, ccvid.model.frame_pooling) == ("max", "mean")
+    assert ccvid.identity.classifier_bias
     quick = resolve({}, recipe="tracklets/quick").config
     assert quick.data.name == "synthpeople/tracklets:quick"
     for config in (mars, ccvid, quick):
