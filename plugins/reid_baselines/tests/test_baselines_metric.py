@@ -188,6 +188,25 @@ def test_parts_go_by_their_class() -> None:
     criterion(loss="TripletMarginLoss", loss_kwargs={"triplets_per_anchor": 5})
 
 
+def test_what_declares_no_classification_is_not_classified(reid_cache: Path) -> None:
+    settings = {"model": {"backbone": "test_vit"}, "plugins": {"clipreid": {"prompt_epochs": 1}}}
+    run = Run(reid_cache, ("clipreid", "metric"), settings)
+    criteria: Any = run.model.criteria
+    assert criteria["clipreid/image"].beside is not None
+    assert criteria["clipreid/before"].beside is None
+    terms = set(run.step()["main"].terms)
+    assert "clipreid/image/ce" in terms
+    assert {name for name in terms if name.startswith("clipreid/before/")} == {
+        "clipreid/before/metric"
+    }
+    weightless = Run(reid_cache, ("metric",), {"identity": {"ce_weight": 0}})
+    assert {name for name, _ in weightless.model.criteria.named_parameters()} == set()
+    assert set(weightless.step()["main"].terms) == {"core/global/metric"}
+    made: Any = weightless.model.criteria["core/global"]
+    with pytest.raises(PluginError, match="'core/global' is not classified: it declares no cross"):
+        made.logits(embedded())
+
+
 def test_without_the_library_the_line_that_installs_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -53,18 +54,17 @@ class Metric(Plugin):
         from reid_baselines.metric_criterion import MetricCriterion
         from reid_core import CrossEntropyTriplet
 
-        beside = None
-        if self._classified():
-            wants = embedding.supervision
-            read = (wants.cross_entropy if wants else None) or "neck"
+        beside, wants = None, embedding.supervision
+        if self._classified() and wants is not None and wants.cross_entropy is not None:
+            alone = replace(embedding, supervision=replace(wants, triplet=None))
             beside = CrossEntropyTriplet(
-                without_triplet(embedding), dims[read], ctx.num_identities, ctx.config.identity
+                alone, dims[wants.cross_entropy], ctx.num_identities, ctx.config.identity
             )
         dim = dims[self.settings.vector]
         return MetricCriterion(embedding, dim, ctx.num_identities, self.settings, beside)
 
     def _classified(self) -> bool:
-        """Return whether cross-entropy stands beside the loss."""
+        """Return whether cross-entropy stands beside the loss, where an embedding asks for it."""
         from reid_baselines.metric_criterion import classifies
 
         asked = self.settings.cross_entropy
@@ -76,14 +76,3 @@ class Metric(Plugin):
         from reid_baselines.metric_criterion import per_identity
 
         return self._classified() or per_identity(self.settings.loss)
-
-
-def without_triplet(embedding: Embedding) -> Embedding:
-    """Return a declaration that wants cross-entropy alone."""
-    from dataclasses import replace
-
-    from reid_core import Supervision
-
-    wants = embedding.supervision or Supervision()
-    read = wants.cross_entropy or "neck"
-    return replace(embedding, supervision=replace(wants, cross_entropy=read, triplet=None))

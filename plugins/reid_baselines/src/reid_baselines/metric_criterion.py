@@ -128,9 +128,11 @@ class MetricCriterion(IdentityCriterion):
         if self.beside is not None:
             return self.beside.logits(embedded)
         if not hasattr(self.loss, "get_logits"):
+            asks = self.supervision.cross_entropy is not None
+            pairs = f"{type(self.loss).__name__} compares pairs; set -s metric.cross_entropy=true"
             raise PluginError(
-                f"embedding '{self.embedding.name}' is not classified: {type(self.loss).__name__} "
-                "compares pairs; set -s metric.cross_entropy=true"
+                f"embedding '{self.embedding.name}' is not classified: "
+                f"{pairs if asks else 'it declares no cross-entropy'}"
             )
         found: Tensor = self.loss.get_logits(getattr(embedded, self.vector).float())
         return found
