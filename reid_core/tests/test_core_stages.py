@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reid_core import CheckpointError, ConflictError, Plugin, PluginError, Stage, Start
-from reid_core.config import RunConfig
+from reid_core.config import OptimSection, RunConfig
 from reid_core.contract.samples import DataSet
 from reid_core.defaults.contrastive import contrastive_stage, nt_xent
 from reid_core.runs.stages import prepare_stage, run_stage, stage_key
@@ -234,6 +234,13 @@ def test_contrastive_pre_training_may_have_larger_batches(own_cache: Path) -> No
         [one] = assembly.plugins["core"].starts(assembly.config)
         assert one.stage.settings["data"]["batch_size"] == expected
         assert assembly.config.data.batch_size == 8
+
+
+def test_contrastive_pre_training_has_an_optimiser_of_its_own(own_cache: Path) -> None:
+    optim = {"name": "rmsprop", "options": {"alpha": 0.5}, "betas": [0.5, 0.6], "momentum": 0.3}
+    layer = {"optim": {**optim, "new_layers_scale": 3.0, "clip_norm": 1.0}}
+    result = run_stage(tiny_assembly((), layer, cache=own_cache).ctx, contrastive_stage(1))
+    assert result.config.optim == OptimSection(name="adam", lr=1e-3, weight_decay=1e-5)
 
 
 def test_nt_xent_by_hand() -> None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from reid_baselines.clipreid_prompts import supervised_contrast
 from reid_baselines.clipreid_text import FrozenEncoder, build_text
 from reid_core import ConfigError, TimmEncoder
+from reid_core.config import OptimSection
 from reid_core.testing import conformance_suite
 from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly
 
@@ -64,6 +65,13 @@ def test_the_first_stage_learns_words_alone(reid_cache: Path) -> None:
     lines = (stage.folder / "metrics.jsonl").read_text("utf-8").splitlines()
     losses = [line["loss/prompts/i2t"] for line in map(json.loads, lines) if line["kind"] == "step"]
     assert losses[-1] < losses[0] - 0.05
+
+
+def test_the_first_stage_has_an_optimiser_of_its_own(reid_cache: Path) -> None:
+    optim = {"name": "rmsprop", "options": {"alpha": 0.5}, "betas": [0.5, 0.6], "momentum": 0.3}
+    assembly = made(reid_cache, {"optim": {**optim, "new_layers_scale": 3.0, "clip_norm": 1.0}})
+    found = assembly.ctx.stage(assembly.plugins["clipreid"].prompts()).config.optim
+    assert found == OptimSection(name="adam", lr=3.5e-4, weight_decay=1e-4)
 
 
 def test_the_second_stage_compares_images_with_the_texts_of_all_people(reid_cache: Path) -> None:

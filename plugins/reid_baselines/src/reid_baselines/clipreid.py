@@ -28,6 +28,7 @@ from reid_core import (
     identity_cross_entropy,
     inner_products,
 )
+from reid_core.config import OptimSection
 
 if TYPE_CHECKING:
     from reid_core import RunContext, StepView, Tap
@@ -63,13 +64,14 @@ class Clipreid(Plugin):
         colours = dict.fromkeys(
             ("brightness", "contrast", "saturation", "hue", "grayscale", "blur"), 0.0
         )
+        optim = OptimSection(name="adam", lr=settings.prompt_lr, weight_decay=1e-4)
         return Stage(
             self.own("prompts"),
             plugins={"prompts": Prompts},
             settings={
                 "data": {"sampler": "random"},
                 "augment": {**plain, **colours},
-                "optim": {"name": "adam", "lr": settings.prompt_lr, "weight_decay": 1e-4},
+                "optim": optim.model_dump(mode="json"),
                 "schedule": {
                     "epochs": epochs,
                     "warmup_epochs": min(5, epochs // 2),

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from reid_core.config import OptimSection
 from reid_core.contract.context import RunContext
 from reid_core.contract.hookspecs import hookimpl
 from reid_core.contract.model import Branch, Tap
@@ -105,14 +106,10 @@ def contrastive_stage(epochs: int = 10, **settings: Mapping[str, object]) -> Sta
             "hue": 0.1,
             "grayscale": 0.2,
         },
-        "optim": {"name": "adam", "lr": 1e-3, "weight_decay": 1e-5},
+        "optim": OptimSection(name="adam", lr=1e-3, weight_decay=1e-5).model_dump(mode="json"),
         "schedule": {"epochs": epochs, "warmup_epochs": 1, "decay": "cosine"},
     }
     for name, values in settings.items():
         sections[name] = {**sections.get(name, {}), **values}
-    return Stage(
-        "core/contrastive",
-        plugins={"contrastive": Contrastive},
-        settings=sections,
-        identities=False,
-    )
+    plugins = {"contrastive": Contrastive}
+    return Stage("core/contrastive", plugins, sections, identities=False)
