@@ -154,6 +154,19 @@ def test_a_frozen_start_leaves_the_cores_embedding_open(reid_cache: Path) -> Non
     assert {name.partition(".")[0] for name in moved} == {"heads", "criteria"}
 
 
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_frozen_start_changes_no_learning_rate(reid_cache: Path, epochs: int) -> None:
+    own = {"plugins": {"osnet": {"fc": True, "frozen_epochs": epochs}}}
+    run = Run(reid_cache, ("osnet",), SMALL, own, {"optim": {"new_layers_scale": 4.0}})
+    plan = run.assembly.parts.plan
+    scales = {
+        name.partition(".")[0]: group.lr_scale
+        for group in plan.groups.values()
+        for name in group.parameters
+    }
+    assert scales == {"encoder": 1.0, "heads": 4.0, "criteria": 4.0}
+
+
 def test_its_own_embedding_can_be_lost_by_choice(reid_cache: Path) -> None:
     layers = {**FROZEN, "own": {"embedding": "pcb"}}
     assembly = tiny_assembly(("osnet", "pcb"), SIX, layers, cache=reid_cache)

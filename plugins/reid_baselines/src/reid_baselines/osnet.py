@@ -101,10 +101,13 @@ class Osnet(Plugin):
         epochs = self.settings.frozen_epochs
         if not epochs:
             return Schedule()
-        loaded = ["encoder", *([self.own("global/neck")] if self._embeds(ctx) else [])]
+        loaded = {"encoder": 1.0}
+        if self._embeds(ctx):
+            # What the core does to all but the encoder, where it makes the groups.
+            loaded[self.own("global/neck")] = ctx.config.optim.new_layers_scale
         groups = (
-            Group(self.own(name.rpartition("/")[2]), (name,), frozen_until=epochs)
-            for name in loaded
+            Group(self.own(name.rpartition("/")[2]), (name,), lr_scale=scale, frozen_until=epochs)
+            for name, scale in loaded.items()
         )
         return Schedule(groups=tuple(groups))
 
