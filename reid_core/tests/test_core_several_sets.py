@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
-from reid_core import ConfigError, DataError
+from reid_core import Branch, ConfigError, DataError, Embedding, Plugin, hookimpl
 from reid_core.data.mixing import make_mixed_sampler
+from reid_core.runs.assembly.assembling import assemble
+from reid_core.runs.resolve import resolve
 from reid_core.runs.running import run
+from reid_core.runs.stages import Stages
 from reid_core.testing.fixtures import RunReid
 from reid_core.testing.tiny import tiny_assembly, tiny_flags
 from reid_core.testing.toy.making import make_toy
@@ -170,6 +175,46 @@ def test_the_people_of_the_named_set_choose_the_epoch(
             {"evaluation": {"every": 1, "select": "validation:shop"}},
             cache=reid_cache,
         )
+
+
+class Tinted(nn.Module):
+    """A pooled map, and a number for the camera and for the outfit."""
+
+    def forward(self, feature: Tensor, camid: Tensor, clothes: Tensor) -> Tensor:
+        return feature.mean((2, 3)) + camid.float()[:, None] + clothes.float()[:, None]
+
+
+class Tint(Plugin):
+    """Read cameras, which may be unknown, and outfits, which may not."""
+
+    @hookimpl
+    def reid_auxiliary_branches(self, ctx: Any, taps: Any) -> list[Branch]:
+        own, reads = Embedding("tint/own", "tint/seen"), ("encoder/map", "camid", "clothes")
+        branch = Branch("tint/seen", Tinted(), reads, ("tint/seen",), (own,), defaults={"camid": 7})
+        return [branch]
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_cameras_of_another_set_are_unknown(reid_cache: Path, folder: Path, learnt: bool) -> None:
+    tested = ["toy:tiny", f"folder={folder}"]
+    read = {"evaluation": {"data": tested, "embed": ["tint/own"], "vector": "raw"}}
+    both = settings(folder) if learnt else {}  # the numbers of its cameras are others in training
+    said: list[str] = []
+    assembly = assemble(
+        resolve(tiny_flags(["tint"], both, read), classes={"tint": Tint}),
+        cache=reid_cache,
+        say=said.append,
+        stages=Stages(),
+    )
+    ours, theirs = assembly.evaluators
+    assert (ours.unknown, theirs.unknown) == ((), ("camid",))
+    lines = [line for line in said if "camid" in line]
+    assert lines == ["'folder': camid counts otherwise than in the training, and is unknown"]
+    embedder = assembly.embedder().eval()
+    known = replace(theirs, unknown=()).evaluate(embedder).query.features
+    moved = theirs.evaluate(embedder).query.features - known
+    cameras = np.array([sample.camid for sample in theirs.dataset.query])
+    np.testing.assert_allclose(moved, (7 - cameras)[:, None] + 0 * known, atol=1e-3)
 
 
 def test_a_stored_model_is_evaluated_on_several(

@@ -145,8 +145,9 @@ class TransreidEncoder(Encoder):
     def side_information(self, rows: int, *read: Tensor | None) -> Tensor:
         """Return the embedding of camera and viewpoint ``B D``, without lambda.
 
-        A value that is unknown (negative, or of another data set) stands for all: the mean over
-        the table.
+        A value that is unknown (negative, or beyond the training's) stands for all: the mean over
+        the table. Numbers of another data set are not told from the training's; whoever gives
+        images of one gives -1, as a run does for its further test sets.
 
         Args:
             rows: B.

@@ -46,7 +46,7 @@ from reid_core.plugins.slots import assign_slots
 from reid_core.runs.assembly import needs, sources
 from reid_core.runs.assembly.building import build_model
 from reid_core.runs.assembly.datasets import load_main, load_others, load_tested
-from reid_core.runs.assembly.evaluators import labelled_at_test, make_evaluators
+from reid_core.runs.assembly.evaluators import labelled_at_test, make_evaluators, numbered_apart
 from reid_core.runs.assembly.labelling import Untried, make_field
 from reid_core.runs.assembly.schedules import merge_schedules
 from reid_core.runs.assembly.starts import apply_starts, check_starts
@@ -124,6 +124,7 @@ def assemble(
     if not deployed.fields:
         deployed.describe()  # refuses, before the training, what could not be exported after it
     evaluators = [labelled_at_test(ctx, makers, one, deployed.fields) for one in evaluators]
+    evaluators = [numbered_apart(ctx, one, deployed) for one in evaluators]
     validators = [labelled_at_test(ctx, makers, one, deployed.fields) for one in validators]
     for one in (*evaluators, *validators):
         one.check_embedder(deployed)

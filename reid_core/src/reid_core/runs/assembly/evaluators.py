@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from reid_core.contract.context import RunContext
 from reid_core.contract.labelers import Labeler
+from reid_core.contract.model import SAMPLE_LABELS
 from reid_core.contract.samples import DataSet, Source
 from reid_core.evaluation.evaluating import Evaluator, chosen_protocols
+from reid_core.model.embedder import Embedder
 from reid_core.runs.assembly.labelling import make_field
 from reid_core.runs.assembly.needs import labels_in_order
 from reid_retrieval.protocols import Protocol
@@ -24,20 +26,14 @@ def make_evaluators(
         datasets: each goes by its name where there are several.
         protocols: without any, those that the run or the data set names.
     """
-    config, found = ctx.config, []
+    settings, engine, threads = ctx.config.evaluation, ctx.config.engine, ctx.config.data.threads
+    found = []
     for dataset in datasets:
-        named = config.evaluation.protocols
-        chosen = protocols or chosen_protocols(named, dataset, ctx.providers.protocol)
+        chosen = protocols or chosen_protocols(settings.protocols, dataset, ctx.providers.protocol)
+        label = dataset.name if len(datasets) > 1 else ""
         if dataset.query:
             evaluator = Evaluator(
-                dataset,
-                chosen,
-                config.evaluation,
-                ctx.device,
-                config.data.threads,
-                config.engine,
-                ctx.image_size,
-                label=dataset.name if len(datasets) > 1 else "",
+                dataset, chosen, settings, ctx.device, threads, engine, ctx.image_size, label=label
             )
             evaluator.check()
             found.append(evaluator)
@@ -67,3 +63,19 @@ def labelled_at_test(
         dataset = replace(dataset, query=query, gallery=gallery, query_fields=known)
         evaluator = replace(evaluator, dataset=dataset)
     return evaluator
+
+
+def numbered_apart(ctx: RunContext, evaluator: Evaluator, embedder: Embedder) -> Evaluator:
+    """Return a run's evaluator, with what its data set counts otherwise than the training unknown.
+
+    Cameras and outfits of the main data set have the numbers of the training; those of any other
+    are others of the same numbers. What has no default is read all the same.
+    """
+    if evaluator.dataset.train.samples:  # of the main data set alone
+        return evaluator
+    read = {name: embedder.inputs[name] for name in SAMPLE_LABELS if name in embedder.inputs}
+    unknown = tuple(name for name, one in read.items() if one.default is not None)
+    for name in unknown:
+        label = evaluator.dataset.name
+        ctx.say(f"'{label}': {name} counts otherwise than in the training, and is unknown")
+    return replace(evaluator, unknown=unknown)
