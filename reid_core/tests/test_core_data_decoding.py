@@ -17,7 +17,7 @@ from PIL import Image
 from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.data.decoding import read_field, read_labels
 from reid_core.errors import DataError
-from reid_core.images import read_image
+from reid_core.images import read_image, upright_size
 
 IMAGE = FieldSpec("x/image", FieldKind.IMAGE)
 
@@ -70,6 +70,22 @@ def test_other_formats_become_rgb(tmp_path: Path) -> None:
     deep = grey.astype(np.uint16) * 256 + 255
     Image.fromarray(deep).save(tmp_path / "deep.png")
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), np.dstack([grey] * 3))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_the_size_of_an_image_is_that_of_its_pixels(tmp_path: Path, suffix: str) -> None:
+    file, tags = tmp_path / f"a.{suffix}", Image.Exif()
+    Image.fromarray(smooth(40, 24)).save(file)
+    assert upright_size(file) == read_image(file).shape[:2] == (40, 24)
+    for orientation in (0, 1, 3, 5, 6, 8, 9):
+        tags[0x0112] = orientation
+        Image.fromarray(smooth(40, 24)).save(file, exif=tags)
+        assert upright_size(file) == read_image(file).shape[:2]
+    file.write_bytes(b"none")
+    with pytest.raises(DataError, match=r"a\.\w+: cannot be read as an image"):
+        upright_size(file)
+    with pytest.raises(DataError, match="no such file"):
+        upright_size(tmp_path / "gone.png")
 
 
 @pytest.mark.parametrize("lost", [1, 2, 30, 0.5, 0.9])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from reid_core import Sample
 from reid_fsam.extractor import ShapeExtractor
 from reid_fsam.masks import PICTURES, as_picture, body_masks, mask_channels
 from reid_fsam.parsing import MaskingParser
+from reid_fsam.reporting import mask_sheet
 from reid_fsam.settings import MaskKind
 
 KINDS: tuple[MaskKind, ...] = ("prob", "parts", "foreground", "palette", "logits")
@@ -18,6 +24,17 @@ SIZE = (32, 16)
 def logits(seed: int = 0) -> Tensor:
     random = torch.Generator().manual_seed(seed)
     return (3 * torch.randn(2, 7, 16, 8, generator=random)).requires_grad_(True)
+
+
+def test_images_stand_upright_above_their_masks(tmp_path: Path) -> None:
+    pixels = np.zeros((192, 96, 3), np.uint8)
+    pixels[:96] = 255
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(np.rot90(pixels).copy()).save(tmp_path / "lying.png", exif=turned)
+    sheet = mask_sheet([Sample(tmp_path / "lying.png", -1, 0)], {}, tmp_path / "sheet.png")
+    with Image.open(sheet) as picture:
+        assert np.array_equal(np.asarray(picture)[:192, 70:166], pixels)
 
 
 @pytest.mark.parametrize("kind", KINDS)

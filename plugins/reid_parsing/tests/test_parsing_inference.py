@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from reid_core.contract.samples import Sample
 from reid_core.errors import ConfigError, DataError
 from reid_parsing import LABEL_SETS, BodyParser, LabelMaps, Parser, ParserOutputs, parse
+from reid_parsing.joints import JointArrays
 
 
 class Brightness(Parser):
@@ -39,6 +41,15 @@ class LeftBlind(Parser):
         logits[:, 0, :, :half] = 1.0
         logits[:, LABEL_SETS["atr"].classes.index("right shoe"), :, half:] = 4.0
         return ParserOutputs(logits)
+
+
+class OneJoint(torch.nn.Module):
+    """Find every joint at one place."""
+
+    def forward(self, image):
+        heat = image.new_zeros(len(image), 17, 16, 8)
+        heat[:, :, 12, 2] = 5.0
+        return heat
 
 
 def write_images(folder: Path, sizes):
@@ -84,6 +95,26 @@ def test_labels_have_each_image_s_own_size_and_order(tmp_path):
     assert (maps[3] == found[3]).all()
     assert (maps[-1] == found[-1]).all()
     assert list(LabelMaps(parser, [], "parts", torch.device("cpu"))) == []
+
+
+def test_labels_lie_as_the_image_is_decoded(tmp_path):
+    """A camera held on its side stores the image lying, and a tag that says how to turn it."""
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 10, 3), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    samples = []
+    for suffix in ("png", "jpg", "tif"):
+        path = tmp_path / f"lying.{suffix}"
+        Image.fromarray(np.rot90(pixels).copy()).save(path, exif=turned)
+        samples.append(Sample(path, -1, 0))
+    samples += write_images(tmp_path, [(24, 10)])
+    parser = BodyParser("light", Brightness(8), LABEL_SETS["parts"], (16, 8))
+    maps = list(LabelMaps(parser, samples, "parts", torch.device("cpu")))
+    assert [labels.shape for labels in maps] == [(24, 10)] * 4
+    joints = JointArrays(
+        OneJoint(), (16, 8), samples, torch.device("cpu"), mirror=False, autocast=nullcontext
+    )
+    assert np.allclose(list(joints), joints[3]), "where it is does not depend on how it is stored"
 
 
 def test_classes_are_looked_up(tmp_path):

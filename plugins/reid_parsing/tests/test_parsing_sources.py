@@ -189,6 +189,18 @@ def test_label_maps_of_another_size_are_named(tmp_path):
         load_labelled_folder(request_of(tmp_path))
 
 
+def test_label_maps_have_the_size_of_the_image_turned_upright(tmp_path):
+    write_pairs(tmp_path / "own")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    path = tmp_path / "own" / "images" / "1.jpg"
+    Image.new("RGB", (8, 4)).save(path, exif=turned)
+    assert len(load_labelled_folder(request_of(tmp_path)).train) == 3
+    Image.new("RGB", (4, 8)).save(path, exif=turned)
+    with pytest.raises(DataError, match=r"1\.png: the label map is 4 x 8, its image 8 x 4"):
+        load_labelled_folder(request_of(tmp_path))
+
+
 def test_labels_outside_the_classes_are_named(tmp_path):
     write_pairs(tmp_path / "own", label=9)
     dataset = load_labelled_folder(request_of(tmp_path))

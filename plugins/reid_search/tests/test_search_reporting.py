@@ -422,8 +422,16 @@ def test_images_are_small_and_broken_ones_named(tmp_path: Path) -> None:
     text = album.person(path)
     assert text.startswith("data:image/jpeg;base64,")
     assert album.left == 100_000 - len(text)
+    pixels = np.zeros((600, 300, 3), np.uint8)
+    pixels[:300] = 255
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    lying = tmp_path / "lying.png"
+    Image.fromarray(np.rot90(pixels).copy()).save(lying, exif=turned)
+    Image.fromarray(pixels).save(path)
+    assert Album(100_000).person(lying) == Album(100_000).person(path)
     path.write_bytes(b"none")
-    with pytest.raises(DataError, match=r"cannot read the image .*a\.png"):
+    with pytest.raises(DataError, match=r"a\.png: cannot be read as an image"):
         Album(100_000).person(path)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from reid_core.errors import DataError, reason_of
 
@@ -67,6 +67,20 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             return as_rgb(image)
     except BROKEN as error:
         raise DataError(f"{path}: cannot be read as an image ({one_line(error)})") from error
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Return height and width of an image as `read_image` gives it, as a rule from its header.
+
+    Raises:
+        DataError: see `read_image`.
+    """
+    with suppress(*BROKEN), Image.open(path) as image:
+        if image.getexif().get(ExifTags.Base.Orientation) not in (5, 6, 7, 8):
+            return image.height, image.width
+    # Some formats' headers are turned already: those that lie on their side are decoded.
+    height, width = read_image(path).shape[:2]
+    return height, width
 
 
 def _fast_jpeg(data: bytes) -> NDArray[np.uint8] | None:

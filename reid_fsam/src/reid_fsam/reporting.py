@@ -21,6 +21,7 @@ from reid_core import (
 )
 from reid_core.data.decoding import read_field
 from reid_core.data.encoding import label_colours
+from reid_core.images import read_image
 from reid_core.model.modes import evaluating
 from reid_fsam.labelling import clusters_file, poses_key
 from reid_fsam.masks import body_masks
@@ -101,8 +102,7 @@ def mask_sheet(
     )
     draw = ImageDraw.Draw(sheet)
     for number, sample in enumerate(samples):
-        with Image.open(sample.path) as image:
-            small = image.convert("RGB").resize((width, height))
+        small = Image.fromarray(read_image(sample.path)).resize((width, height))
         sheet.paste(small, (_MARGIN + number * (width + _GAP), 0))
     draw.text((4, height // 2), "image", fill="black")
     for line, (name, pictures) in enumerate(rows.items(), start=1):

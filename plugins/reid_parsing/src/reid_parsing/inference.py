@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from reid_core.contract.samples import Sample, Source
@@ -17,7 +16,7 @@ from reid_core.data.augmentation import DeviceAugmentation
 from reid_core.data.draws import in_order
 from reid_core.data.geometry import Geometry, transform_labels
 from reid_core.data.loading import BatchLoader
-from reid_core.errors import DataError
+from reid_core.images import upright_size
 from reid_core.model.modes import evaluating
 from reid_parsing.lookup import LabelSet, look_up, lookup_table, mirrored_logits
 from reid_parsing.networks.parser import Parser, resized_logits
@@ -131,13 +130,9 @@ class LabelMaps(Sequence[NDArray[np.uint8]]):
 
 
 def image_size(sample: Sample) -> Size:
-    """Return height and width of a sample's image, from the file's header.
+    """Return height and width of a sample's image, upright, as a rule from the file's header.
 
     Raises:
         DataError: the file is missing or no image.
     """
-    try:
-        with Image.open(sample.path) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise DataError(f"{sample.path}: cannot be read as an image ({error})") from error
+    return upright_size(sample.path)

@@ -20,6 +20,7 @@ from reid_core.data.decoding import read_labels
 from reid_core.data.encoding import label_bytes, write_whole
 from reid_core.data.label_store import content_hash
 from reid_core.errors import DataError
+from reid_core.images import BROKEN, upright_size
 from reid_parsing.lookup import LABEL_SETS, fields_of, look_up, lookup_table
 from reid_parsing.providers.layouts import FOLDER as LAYOUT
 
@@ -80,21 +81,22 @@ def _pairs(root: Path) -> list[tuple[Path, Path]]:
             f"NAME.png: {', '.join(missing[:_SHOWN])}{more}"
         )
     for image, label in pairs:
-        sizes = [_size(path) for path in (image, label)]
-        if sizes[0] != sizes[1]:
+        (width, height), own = _stored_size(label), upright_size(image)
+        if (height, width) != own:
             raise DataError(
-                f"{label}: the label map is {sizes[1][0]} x {sizes[1][1]}, its image "
-                f"{sizes[0][0]} x {sizes[0][1]} (width x height)"
+                f"{label}: the label map is {width} x {height}, its image {own[1]} x {own[0]} "
+                "(width x height)"
             )
     return pairs
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _stored_size(label: Path) -> tuple[int, int]:
+    """Return width and height of a label map, which is taken as it is stored, never turned."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(label) as picture:
             return picture.size
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from error
+    except BROKEN as error:
+        raise DataError(f"{label}: cannot be read as an image ({error})") from error
 
 
 def _fields(request: DataRequest, labels: str, image: Path, label: Path) -> dict[str, Path]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reid_core import DataError
+from reid_core.images import read_image
 
 PERSON = (64, 128)
 """Width and height of a person's image in pixels."""
@@ -82,8 +82,4 @@ def encoded(image: Image.Image) -> str:
 
 
 def _read(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
-        raise DataError(f"cannot read the image {path}: {error}") from error
+    return Image.fromarray(read_image(path))
