@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -127,6 +128,40 @@ def test_what_is_removed_is_in_no_file(tmp_path: Path, search_model: OpenModel, 
     assert list(Gallery.open(tmp_path / "g").items()) == named(1)
 
 
+def test_shards_whose_columns_differ_in_kind_lose_rows(tmp_path: Path, search_model: OpenModel):
+    pytest.importorskip("pyarrow")
+    gallery = Gallery.create(tmp_path / "g", search_model, items="parquet")
+    first = [{"path": "/a.jpg", "camera": 1, "seen": True}, {"path": "/b.jpg", "camera": 2}]
+    second = [{"path": "/c.jpg", "camera": "yard"}, {"path": "/d.jpg", "camera": "2"}]
+    gallery.append(rows(2), first)
+    gallery.append(rows(2, 1), second)
+    assert gallery.remove(lambda item: item["path"] == "/a.jpg") == 1
+    assert list(Gallery.open(tmp_path / "g").items()) == [first[1], *second]
+    assert gallery.remove(lambda item: item["path"] in ("/b.jpg", "/d.jpg")) == 2
+    gallery.append(rows(1), first[:1])
+    gallery = Gallery.open(tmp_path / "g")
+    assert list(gallery.items()) == [second[0], first[0]]
+    assert gallery.take([0, 1]) == {0: second[0], 1: first[0]}
+    assert np.array_equal(gallery.features, np.stack([rows(2, 1)[0], rows(1)[0]]))
+
+
+def test_what_a_table_cannot_hold_is_refused_in_one_line(tmp_path: Path, search_model: OpenModel):
+    lines = Gallery.create(tmp_path / "lines", search_model)
+    with pytest.raises(DataError, match=r"no JSON .*leave the value out"):
+        lines.append(rows(1), [{"path": "/a.jpg", "score": float("nan")}])
+    pytest.importorskip("pyarrow")
+    shards = Gallery.create(tmp_path / "shards", search_model, items="parquet")
+    strange: list[tuple[str, object]] = [("path", "\udce9.jpg"), ("pid", 2**70), ("tags", {})]
+    for name, value in strange:
+        with pytest.raises(DataError, match=r"cannot be Parquet \(.*keep the items as JSON lines"):
+            shards.append(rows(1), [{"path": "/a.jpg", name: value}])
+    shards.append(rows(1), named(1))
+    assert list(Gallery.open(shards.folder).items()) == named(1)
+    assert [path.name for path in (shards.folder / "items.parquet").iterdir()] == [
+        "000000000.parquet"
+    ]
+
+
 def test_a_removal_that_was_interrupted_is_finished(
     search_gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ):
@@ -164,6 +199,66 @@ def test_a_removal_is_not_finished_by_two_at_once(
     search_gallery.remove(lambda item: item["path"].endswith("1.png"))
     assert seen == [True]
     assert len(Gallery.open(search_gallery.folder)) == 5
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_open_gallery_sees_what_others_wrote(tmp_path: Path, search_model: OpenModel, kind: str):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    Gallery.create(tmp_path / "g", search_model, items=kind).append(rows(5), named(5))
+    served, other = Gallery.open(tmp_path / "g"), Gallery.open(tmp_path / "g")
+
+    def first(vector: np.ndarray) -> tuple[int, object]:
+        ((found,),) = served.nearest(vector[None], top=1)
+        return found.row, found.item["path"]
+
+    assert first(rows(5)[3]) == (3, "/p/3.jpg")
+    other.remove(lambda item: item["pid"] == 0)
+    assert first(rows(5)[3]) == (2, "/p/3.jpg")
+    other.remove(lambda item: item["pid"] == 1)
+    other.append(rows(2, 1), named(2, 7))
+    assert first(rows(2, 1)[0]) == (3, "/p/7.jpg")
+    # As many rows as at the last look, but others.
+    other.remove(lambda item: item["pid"] == 2)
+    other.append(rows(1, 2), [{"path": "/another/long/name.jpg"}])
+    assert served.take([0, 4]) == {0: named(1, 3)[0], 4: {"path": "/another/long/name.jpg"}}
+    other.remove(lambda item: item.get("pid") == 3)
+    assert [item.get("pid") for item in served.items()] == [4, 7, 8, None]
+    other.remove(lambda item: item.get("pid") == 4)
+    assert np.array_equal(served.features, np.concatenate([rows(2, 1), rows(1, 2)]))
+    with served.writing():
+        assert first(rows(2, 1)[1]) == (1, "/p/8.jpg")
+
+
+def test_an_open_gallery_is_seen_to_be_another(tmp_path: Path, search_model: OpenModel):
+    """A folder that was deleted and filled anew may tell of itself what the old one told."""
+    folder = tmp_path / "g"
+    Gallery.create(folder, search_model).append(rows(2), named(2))
+    served = Gallery.open(folder)
+    assert served.nearest(rows(2)[:1], top=1)[0][0].item == named(2)[0]
+    shutil.rmtree(folder)
+    Gallery.create(folder, search_model).append(rows(2)[::-1], named(2, 5))
+    assert served.nearest(rows(2)[:1], top=1)[0][0].item == named(2, 5)[1]
+    shutil.rmtree(folder)
+    other = Embedder.from_encoder(NoEncoder(), (32, 32))
+    Gallery.create(folder, model_of(other)).append(rows(2), named(2))
+    with pytest.raises(CheckpointError, match=r"g: now holds vectors of an embedder \(\w{12}\)"):
+        served.nearest(rows(2))
+    with pytest.raises(CheckpointError, match="open it anew"):
+        served.append(rows(2), named(2))
+
+
+def test_rows_that_move_while_they_are_read_are_named(
+    search_gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+):
+    def remove_first(*args: object) -> object:
+        Gallery.open(search_gallery.folder).remove(lambda item: item["path"].endswith("0.png"))
+        return take(*args)
+
+    take = Gallery.take
+    monkeypatch.setattr(Gallery, "take", remove_first)
+    with pytest.raises(DataError, match="rows were removed while it was read"):
+        search_gallery.nearest(rows(1), top=6)
 
 
 def test_two_processes_do_not_write_at_once(search_gallery: Gallery):

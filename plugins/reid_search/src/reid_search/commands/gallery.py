@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from reid_search.embedding.inputs import Item
 
 
@@ -40,22 +43,37 @@ def show(folder: Path) -> None:
 def remove(folder: Path, patterns: tuple[str, ...]) -> None:
     """Remove pictures from a gallery, with their vectors, for good.
 
-    PATH is a file, a folder, or a pattern of paths ('*/visitor_*.jpg').
+    PATH is a file, a folder, or a pattern of paths ('*/visitor_*.jpg'). What is the name of a
+    picture or of a folder is no pattern; where one PATH fits nothing, nothing is removed.
     """
     from reid_core import DataError
     from reid_search.gallery.gallery import Gallery
 
     opened = Gallery.open(folder)
-    absolute = [str(Path(pattern).absolute()) for pattern in patterns]
+    # As `reid embed` writes paths; a gallery that was filled from Python may have others.
+    names = {pattern: {pattern, os.path.abspath(pattern)} for pattern in patterns}
 
-    def unwanted(item: Item) -> bool:
-        path = str(item.get("path", ""))
+    def named(path: str, pattern: str) -> bool:
         return any(
-            path == full or path.startswith(f"{full}/") or fnmatchcase(path, pattern)
-            for full, pattern in zip(absolute, patterns, strict=True)
+            path == name or path.startswith(os.path.join(name, "")) for name in names[pattern]
         )
 
-    removed = opened.remove(unwanted)
-    if not removed:
-        raise DataError(f"{folder}: no picture of it is {' or '.join(patterns)}")
+    with opened.writing():
+        fitting: dict[str, Callable[[str, str], bool]] = {}
+        for item in opened.items():
+            path = str(item.get("path", ""))
+            for pattern in patterns:
+                if named(path, pattern):
+                    fitting[pattern] = named
+                elif pattern not in fitting and fnmatchcase(path, pattern):
+                    fitting[pattern] = fnmatchcase
+        missing = [pattern for pattern in patterns if pattern not in fitting]
+        if missing:
+            raise DataError(f"{folder}: no picture of it is {' or '.join(missing)}")
+
+        def unwanted(item: Item) -> bool:
+            path = str(item.get("path", ""))
+            return any(fits(path, pattern) for pattern, fits in fitting.items())
+
+        removed = opened.remove(unwanted)
     click.echo(f"{folder}: {removed} removed, {len(opened)} left")

@@ -55,7 +55,12 @@ class Inputs:
     def _of_file(self, path: Path) -> Iterator[dict[str, Any]]:
         where = os.path.abspath(path)
         if is_video(path):
-            yield from ({"path": where, "frame": n} for n in range(0, frames_of(path), self.every))
+            try:
+                count = frames_of(path)
+            except DataError:
+                count = 0
+            # Whoever reads the first frame of a video without frames says what is wrong with it.
+            yield from ({"path": where, "frame": n} for n in range(0, max(count, 1), self.every))
         else:
             yield {"path": where}
 
@@ -87,16 +92,36 @@ def _named(text: str) -> Iterable[Path]:
     raise DataError(f"{text}: no such file or folder")
 
 
-def _within(folder: Path) -> Iterator[Path]:
-    """Yield the pictures and videos of a folder and of those in it."""
-    with os.scandir(folder) as entries:
-        ordered = sorted(entries, key=lambda entry: entry.name)
-    for entry in ordered:
-        path = Path(entry.path)
-        if entry.name.startswith("."):
+def printable(text: str) -> str:
+    """Return a text with escapes where a file's name in it has bytes that are not UTF-8.
+
+    The escapes are JSON's, too: within a line of JSON they mean what they stand for.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _within(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """Yield the pictures and videos of a folder and of those in it.
+
+    A folder that cannot be listed is yielded itself: whoever reads it names it. A link to one of
+    those ``above`` is left out: its pictures are there already.
+    """
+    try:
+        state = folder.stat()
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+    except OSError:
+        yield folder
+        return
+    here = (state.st_dev, state.st_ino)
+    if here in above:
+        return
+    for name in names:
+        path = folder / name
+        if name.startswith("."):
             continue
-        if entry.is_dir():
-            yield from _within(path)
+        if os.path.isdir(path):
+            yield from _within(path, above | {here})
         elif path.suffix.lower() in IMAGE_SUFFIXES or is_video(path):
             yield path
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from reid_core import ConfigError, DataError, whole_file
 from reid_search.gallery.gallery import Gallery
+from reid_search.gallery.items import json_line
 
 SUFFIXES = {"faiss": (".faiss", ".index"), "usearch": (".usearch",)}
 """What the file of an index may be called, by engine."""
@@ -57,36 +58,36 @@ def export_index(
 
     Raises:
         ConfigError: the engine is not installed.
-        DataError: the gallery is empty.
+        DataError: the gallery is empty, or rows of it were removed meanwhile.
     """
     module = require_engine(engine)
     if not len(gallery):
         raise DataError(f"{gallery.folder}: the gallery is empty; there is nothing to export")
     table = path.with_suffix(".items.jsonl")
-    with whole_file(path) as part:
+    with whole_file(path) as part, gallery.steady():
+        count = len(gallery)
         if engine == "faiss":
             index = module.IndexFlatIP(gallery.description.dim)
-            for rows, vectors in unit_blocks(gallery):
+            for rows, vectors in unit_blocks(gallery, 0, count):
                 index.add(vectors)
                 advance(len(rows))
             module.write_index(index, str(part))
         else:
             index = module.Index(ndim=gallery.description.dim, metric="cos", dtype="f32")
-            for rows, vectors in unit_blocks(gallery):
+            for rows, vectors in unit_blocks(gallery, 0, count):
                 index.add(rows, vectors)
                 advance(len(rows))
             index.save(str(part))
-        with whole_file(table) as items, items.open("w", encoding="utf-8") as file:
-            for item in gallery.items():
-                file.write(json.dumps(item, ensure_ascii=False) + "\n")
+        with whole_file(table) as items, items.open("wb") as file:
+            file.writelines(json_line(item) for item in islice(gallery.items(), count))
     return table
 
 
 def unit_blocks(
-    gallery: Gallery, start: int = 0
+    gallery: Gallery, start: int = 0, stop: int | None = None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Yield rows of a gallery from ``start`` on with their vectors, made one long."""
-    features = gallery.features
+    """Yield rows of a gallery from ``start`` up to ``stop`` with their vectors, made one long."""
+    features = gallery.features[:stop]
     for first in range(start, len(features), _ROWS_AT_ONCE):
         block = np.asarray(features[first : first + _ROWS_AT_ONCE])
         lengths = np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
 from reid_core import CheckpointError, ConfigError, DataError, checked_folder, write_json
-from reid_core.errors import own_errors
+from reid_core.errors import own_errors, reason_of
 from reid_retrieval import neighbours
 from reid_search.embedding.inputs import Item
 from reid_search.gallery import vectors
@@ -89,15 +90,18 @@ class Gallery:
         >>> gallery.search("someone.jpg", top=3)[0][0].item["path"]  # doctest: +SKIP
         '/photos/17.jpg'
 
+    What other processes add to it or remove from it is seen whenever it is read.
+
     Attributes:
         folder: where it lies.
-        description: what ``gallery.json`` says.
+        description: what ``gallery.json`` said at the last look.
     """
 
     def __init__(self, folder: Path, description: Description) -> None:
         self.folder, self.description = folder, description
+        self._stamp = (0, 0)
         self._model: OpenModel | None = None
-        self._prepared: neighbours.Gallery | None = None
+        self._prepared: tuple[Description, neighbours.Gallery] | None = None
         self._table: ItemTable = item_table(folder, description.items)
         self._lock = FileLock(folder / ".lock")
 
@@ -110,28 +114,61 @@ class Gallery:
             ConfigError: its items are Parquet and pyarrow is missing; or another process is
                 removing rows, and takes long.
         """
-        gallery = cls._read(Path(path))
-        if gallery.description.swapping:
-            with gallery.writing(wait=PATIENCE):
-                pass
+        folder = Path(path)
+        gallery = cls(folder, _read(folder)[0])
+        gallery.refresh()
         return gallery
 
-    @classmethod
-    def _read(cls, folder: Path) -> Gallery:
-        file = folder / DESCRIPTION
-        if not file.is_file():
-            what = "is no gallery" if folder.exists() else "is missing"
-            raise DataError(f"{folder}: {what}; make one with: reid embed IMAGES --out {folder}")
+    def refresh(self) -> None:
+        """See what other processes have written; all that reads or writes begins with it.
+
+        Raises:
+            DataError: the gallery is gone.
+            CheckpointError: in its place is one of another embedder.
+            ConfigError: another process is removing rows, and takes long.
+        """
+        if self._lock.is_locked:
+            return  # nobody else writes
+        self._see()
+        if self.description.swapping:
+            with self.writing(wait=PATIENCE):
+                pass
+
+    def _see(self) -> None:
+        """Take over what the folder says of itself; where it changed, what was read is forgotten.
+
+        A gallery that was deleted and made anew may say the same, so its file's stamp counts.
+        """
+        found, stamp = _read(self.folder)
+        own = self.description
+        if (found, stamp) == (own, self._stamp):
+            return
+        if found.fingerprint != own.fingerprint:
+            raise CheckpointError(
+                f"{self.folder}: now holds vectors of {found.model} ({found.fingerprint[:12]}), no "
+                f"longer of {own.model} ({own.fingerprint[:12]}); open it anew"
+            )
+        self._table = item_table(self.folder, found.items)
+        self.description, self._stamp = found, stamp
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Look at the newest rows, and refuse what is read where they move meanwhile.
+
+        Raises:
+            DataError: another process removed rows, and so renumbered them.
+        """
+        self.refresh()
+        begun = self.description.revision
+        moved = f"{self.folder}: rows were removed while it was read; do it once more"
         try:
-            stored = json.loads(file.read_text("utf-8"))
-            found = stored.pop("format", None)
-            stored.pop("versions", None)
-            if found != FORMAT:
-                raise DataError(f"{file}: has format {found!r}, this version reads {FORMAT}")
-            description = Description(**stored)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise DataError(f"{file}: does not describe a gallery ({error})") from None
-        return cls(folder, description)
+            yield
+        except Exception as error:
+            if _read(self.folder)[0].revision != begun:
+                raise DataError(moved) from error
+            raise
+        if _read(self.folder)[0].revision != begun:
+            raise DataError(moved)
 
     @classmethod
     def create(cls, path: str | Path, model: OpenModel, *, items: str = JSON_LINES) -> Gallery:
@@ -171,15 +208,22 @@ class Gallery:
     @property
     def features(self) -> NDArray[np.float32]:
         """The vectors, float32 ``N D``, memory-mapped."""
+        self.refresh()
         found = self.description
         return vectors.read(self.folder / FEATURES, found.count, found.dim)
 
     def items(self) -> Iterator[dict[str, Any]]:
         """Yield what every row shows, in order, without holding all of it."""
+        self.refresh()
         return self._table.read(self.description.count, self.description.mark)
+
+    def unfit(self, item: Item) -> str | None:
+        """Return why an item cannot be written to the gallery; None where it can."""
+        return self._table.unfit(item)
 
     def take(self, rows: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Return what some rows show, by row."""
+        self.refresh()
         return self._table.take(rows, self.description.count, self.description.mark)
 
     @property
@@ -258,20 +302,28 @@ class Gallery:
             threshold: leaves out what is less similar.
 
         Raises:
-            DataError: the gallery is empty, or the vectors do not fit.
+            DataError: the gallery is empty, or the vectors do not fit, or another process removed
+                rows just now.
+            CheckpointError, ConfigError: see `refresh`.
         """
-        if not len(self):
-            raise DataError(f"{self.folder}: the gallery is empty; add pictures with: reid embed")
         if top < 1:
             raise ConfigError(f"top must be 1 or more, not {top}")
-        if not len(queries):
-            return []
-        if self._prepared is None:
-            self._prepared = neighbours.Gallery(self.features, keep=False)
-        found = self._prepared.nearest(queries, min(top, len(self)))
-        lowest = -np.inf if threshold is None else threshold
-        kept = found.similarities >= lowest
-        items = self.take(int(row) for row in found.indices[kept])
+        with self.steady():
+            state = self.description
+            if not state.count:
+                raise DataError(
+                    f"{self.folder}: the gallery is empty; add pictures with: reid embed"
+                )
+            if not len(queries):
+                return []
+            prepared = self._prepared
+            if prepared is None or prepared[0] is not state:
+                prepared = state, neighbours.Gallery(self.features, keep=False)
+                self._prepared = prepared
+            found = prepared[1].nearest(queries, min(top, state.count))
+            lowest = -np.inf if threshold is None else threshold
+            kept = found.similarities >= lowest
+            items = self.take(int(row) for row in found.indices[kept])
         return [
             [
                 Found(int(row), float(similarity), items[int(row)])
@@ -376,28 +428,20 @@ class Gallery:
             new = self.folder / ".new"
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir()
-            table = item_table(new, found.items)
+            mark = self._table.keep(keep, found.mark, new)
             vectors.create(new / FEATURES, found.dim)
-            count = mark = 0
-            for rows, items in self._kept(keep):
-                mark = table.append(items, count, mark)
-                vectors.append(new / FEATURES, count, rows)
-                count += len(items)
-            if not count:
-                table.append([], 0, 0)
+            features, count = self.features, 0
+            for start in range(0, found.count, _ROWS_AT_ONCE):
+                some = slice(start, start + _ROWS_AT_ONCE)
+                rows = features[some][keep[some]]
+                if len(rows):
+                    vectors.append(new / FEATURES, count, rows)
+                count += len(rows)
             revision = found.revision + 1
             new_state = replace(found, count=count, mark=mark, revision=revision, swapping=True)
             self._describe(new_state)
             self._swap()
             return removed
-
-    def _kept(self, keep: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.float32], list[Item]]]:
-        features, items = self.features, self.items()
-        for start in range(0, len(keep), _ROWS_AT_ONCE):
-            some = keep[start : start + _ROWS_AT_ONCE]
-            kept: list[Item] = [item for wanted, item in zip(some, items, strict=False) if wanted]
-            if kept:
-                yield np.asarray(features[start : start + _ROWS_AT_ONCE])[some], kept
 
     def _swap(self) -> None:
         """Put rewritten files in place of the old ones; goes on where it was interrupted."""
@@ -420,13 +464,14 @@ class Gallery:
 
         Raises:
             ConfigError: another process is writing.
+            DataError, CheckpointError: see `refresh`.
         """
         if self._lock.is_locked:
             yield
             return
         try:
             with self._lock.acquire(timeout=wait):
-                self.description = self._read(self.folder).description
+                self._see()
                 if self.description.swapping:
                     self._swap()
                 yield
@@ -444,8 +489,35 @@ class Gallery:
         versions = {name: metadata.version(name) for name in ("reid-core", "reid-search", "torch")}
         content = {"format": FORMAT, **asdict(description), "versions": versions}
         write_json(self.folder / DESCRIPTION, content)
-        self.description, self._prepared = description, None
-        self._table = item_table(self.folder, description.items)
+        self._see()
+
+
+def _read(folder: Path) -> tuple[Description, tuple[int, int]]:
+    """Return what a gallery's folder says of itself, and what tells this file from later ones.
+
+    Raises:
+        DataError: it is missing, no gallery, or of another format.
+    """
+    path = folder / DESCRIPTION
+    try:
+        with path.open(encoding="utf-8") as file:
+            state, text = os.fstat(file.fileno()), file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        what = "is no gallery" if folder.exists() else "is missing"
+        raise DataError(
+            f"{folder}: {what}; make one with: reid embed IMAGES --out {folder}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
+    try:
+        stored = json.loads(text)
+        found = stored.pop("format", None)
+        stored.pop("versions", None)
+        if found != FORMAT:
+            raise DataError(f"{path}: has format {found!r}, this version reads {FORMAT}")
+        return Description(**stored), (state.st_ino, state.st_mtime_ns)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: does not describe a gallery ({error})") from None
 
 
 def model_of(embedder: Embedder, weights: str | Path = "", name: str = "an embedder") -> OpenModel:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reid_core import ConfigError, DataError
 from reid_core.errors import reason_of
-from reid_search.embedding.inputs import Item
+from reid_search.embedding.inputs import Item, printable
 
 PARQUET = "parquet"
 JSON_LINES = "jsonl"
@@ -37,6 +37,21 @@ class ItemTable(Protocol):
             mark: what the last call returned; 0 of an empty table.
         """
 
+    def unfit(self, item: Item) -> str | None:
+        """Return why an item cannot be written, ready to be printed; None where it can."""
+
+    def keep(self, rows: NDArray[np.bool_], mark: int, folder: Path) -> int:
+        """Write some items, as they are, to a table of this name in another folder.
+
+        Args:
+            rows: of every valid item, whether it is kept.
+            mark: what the last call of `append` returned.
+            folder: of the new table.
+
+        Returns:
+            The new table's mark.
+        """
+
     def read(self, count: int, mark: int) -> Iterator[dict[str, Any]]:
         """Yield the first ``count`` items."""
 
@@ -54,6 +69,16 @@ def item_table(folder: Path, kind: str) -> ItemTable:
         require_pyarrow()
         return ParquetShards(folder / "items.parquet")
     return JsonLines(folder / "items.jsonl")
+
+
+def json_line(item: Item) -> bytes:
+    """Return an item as a line of JSON in UTF-8; of other bytes in a file's name it has escapes.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    line = json.dumps(dict(item), ensure_ascii=False, allow_nan=False)
+    return (printable(line) + "\n").encode()
 
 
 def require_pyarrow() -> None:
@@ -80,8 +105,10 @@ class JsonLines:
 
     def append(self, items: Sequence[Item], count: int, mark: int) -> int:
         """See `ItemTable.append`."""
-        lines = "".join(json.dumps(dict(item), ensure_ascii=False) + "\n" for item in items)
-        data = lines.encode()
+        try:
+            data = b"".join(json_line(item) for item in items)
+        except ValueError as error:
+            raise DataError(f"an item is no JSON ({error}); leave the value out") from None
         with self.path.open("ab") as file:
             file.truncate(mark)
             file.seek(0, os.SEEK_END)
@@ -89,6 +116,19 @@ class JsonLines:
             file.flush()
             os.fsync(file.fileno())
         return mark + len(data)
+
+    def unfit(self, item: Item) -> str | None:
+        """See `ItemTable.unfit`."""
+        return None
+
+    def keep(self, rows: NDArray[np.bool_], mark: int, folder: Path) -> int:
+        """See `ItemTable.keep`."""
+        with (folder / self.name).open("wb") as file:
+            lines = zip(self._lines(mark), rows, strict=True)
+            file.writelines(line for line, wanted in lines if wanted)
+            file.flush()
+            os.fsync(file.fileno())
+            return file.tell()
 
     def read(self, count: int, mark: int) -> Iterator[dict[str, Any]]:
         """See `ItemTable.read`."""
@@ -160,10 +200,48 @@ class ParquetShards:
                     f"the column '{name}' has values of several kinds and cannot be Parquet "
                     f"({reason_of(error)}); keep the items as JSON lines"
                 ) from None
+            except (UnicodeEncodeError, OverflowError) as error:
+                raise DataError(
+                    f"the column '{name}' has a value that cannot be Parquet ({error}); keep the "
+                    "items as JSON lines"
+                ) from None
         part = self.path / f".{count:09d}.part"
-        parquet.write_table(pyarrow.table(columns), part)
+        try:
+            parquet.write_table(pyarrow.table(columns), part)
+        except pyarrow.ArrowNotImplementedError as error:
+            part.unlink(missing_ok=True)
+            raise DataError(
+                f"an item cannot be Parquet ({reason_of(error)}); keep the items as JSON lines"
+            ) from None
         part.replace(self.path / f"{count:09d}.parquet")
         return count + len(items)
+
+    def unfit(self, item: Item) -> str | None:
+        """See `ItemTable.unfit`."""
+        path = str(item.get("path", ""))
+        if printable(path) == path:
+            return None
+        return (
+            f"{printable(path)}: its name is not UTF-8, as Parquet's texts are; rename it, or keep "
+            "the items as JSON lines"
+        )
+
+    def keep(self, rows: NDArray[np.bool_], mark: int, folder: Path) -> int:
+        """See `ItemTable.keep`; shard by shard, for one's columns may be of other kinds."""
+        from pyarrow import parquet
+
+        new = folder / self.name
+        new.mkdir()
+        count = 0
+        for start, shard in self._shards():
+            if start >= len(rows):
+                break
+            table = self._read(shard)
+            table = table.filter(rows[start : start + table.num_rows])
+            if table.num_rows:
+                parquet.write_table(table, new / f"{count:09d}.parquet")
+            count += table.num_rows
+        return count
 
     def read(self, count: int, mark: int) -> Iterator[dict[str, Any]]:
         """See `ItemTable.read`."""
@@ -187,13 +265,15 @@ class ParquetShards:
         return sorted((int(path.stem), path) for path in self.path.glob("[0-9]*.parquet"))
 
     def _items(self, shard: Path) -> Iterator[dict[str, Any]]:
+        for batch in self._read(shard).to_batches(_LINES_AT_ONCE):
+            for item in batch.to_pylist():
+                yield {name: value for name, value in item.items() if value is not None}
+
+    def _read(self, shard: Path) -> Any:
         import pyarrow
         from pyarrow import parquet
 
         try:
-            table = parquet.read_table(shard)
+            return parquet.read_table(shard)
         except (OSError, pyarrow.ArrowInvalid) as error:
             raise DataError(f"{shard}: cannot be read ({error}); embed it anew") from None
-        for batch in table.to_batches(_LINES_AT_ONCE):
-            for item in batch.to_pylist():
-                yield {name: value for name, value in item.items() if value is not None}

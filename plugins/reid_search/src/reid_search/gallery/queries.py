@@ -47,8 +47,11 @@ def asked(
             continue
         other = Gallery.open(text)
         gallery.require_fingerprint(other.description.fingerprint, text)
-        items += other.items()
-        vectors.append(np.asarray(other.features))
+        with other.steady():
+            shown, rows = list(other.items()), np.asarray(other.features)
+            count = min(len(shown), len(rows))  # somebody may be adding some
+            items += shown[:count]
+            vectors.append(rows[:count])
     if pictures:
         inputs = Inputs(pictures, every)
         inputs.check()
