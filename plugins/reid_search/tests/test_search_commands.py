@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -64,6 +67,66 @@ def test_embed_search_add_remove(reid: RunReid, model: Path, search_photos: Path
     ]  # fmt: skip
     code, _, err = reid("gallery", "remove", "g", "*/0.png")
     assert (code, err) == (2, "reid: g: no picture of it is */0.png\n")
+
+
+def test_what_is_removed_is_what_was_named(reid: RunReid, model: Path, search_photos: Path):
+    for name in ("photo1.png", "photo[1].png", "photo2.png", "p[h]/a.png", "ph/a.png"):
+        Path("rm", name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(search_photos / "0.png", Path("rm", name))
+    Path("sub").mkdir()
+    reid("embed", model, "rm", "--out", "g")
+    before = list(Gallery.open("g").items())
+
+    def left() -> list[str]:
+        here = Path.cwd() / "rm"
+        return [str(Path(item["path"]).relative_to(here)) for item in Gallery.open("g").items()]
+
+    code, _, err = reid("gallery", "remove", "g", "rm/photo2.png", "rm/gone.png", "*/x?.png")
+    assert (code, err) == (2, "reid: g: no picture of it is rm/gone.png or */x?.png\n")
+    assert list(Gallery.open("g").items()) == before
+    code, out, err = reid("gallery", "remove", "g", Path("rm/photo[1].png").absolute(), "rm/p[h]")
+    assert (code, out) == (0, "g: 2 removed, 3 left\n"), err
+    assert left() == ["ph/a.png", "photo1.png", "photo2.png"]
+    code, out, err = reid("gallery", "remove", "g", "sub/../rm/ph", "*/photo[1].png")
+    assert (code, out) == (0, "g: 2 removed, 1 left\n"), err
+    assert left() == ["photo2.png"]
+    Gallery.open("g").add([search_photos / "1.png"], [{"path": "rel/photo[3].png"}])
+    code, out, err = reid("gallery", "remove", "g", "rel/photo[3].png", "/")
+    assert (code, out) == (0, "g: 2 removed, 0 left\n"), err
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_odd_entries_of_a_folder_are_named_and_the_others_embedded(
+    reid: RunReid, model: Path, search_photos: Path, kind: str
+):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    shutil.copytree(search_photos / "later", "mix")
+    odd = os.fsdecode(b"mix/caf\xe9.png")
+    shutil.copy(search_photos / "0.png", odd)
+    Path("mix/round").symlink_to(".", target_is_directory=True)
+    Path("mix/self.png").symlink_to("self.png")
+    Path("mix/itself").symlink_to("itself")
+    broken = ["self.png"]
+    if importlib.util.find_spec("av") is not None:
+        broken.append("clip.mp4")
+        Path("mix/clip.mp4").write_bytes(bytes(2000))
+    code, out, err = reid("embed", model, "mix", "--out", "g", "--items", kind)
+    named = kind == "jsonl"
+    assert (code, out) == (1, f"g: {2 + named} pictures by {model}; {2 + named} added\n"), err
+    assert all(f"unreadable: {Path('mix', name).absolute()}: " in err for name in broken)
+    assert ("caf\\udce9.png: its name is not UTF-8" in err) == (not named)
+    assert f"could not be read, and named above: {len(broken) + (not named)}\n" in err
+    code, out, _ = reid("embed", model, "mix", "--out", "g")
+    assert out.endswith(f"; 0 added, {2 + named} were there\n")
+    if named:
+        for options in ((), ("--json",)):
+            code, out, err = reid("search", "g", odd, "--top", 1, *options)
+            assert code == 0, err
+            assert out.count("caf\\udce9.png") == 2
+        (found,) = Gallery.open("g").search(odd, top=1)
+        assert found[0].item["path"] == os.path.abspath(odd)
+        assert reid("gallery", "remove", "g", odd)[0] == 0
 
 
 def test_without_a_model_the_shipped_one_is_taken(

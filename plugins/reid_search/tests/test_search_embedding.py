@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from functools import partial
@@ -39,6 +40,23 @@ def test_folders_patterns_and_files_are_pictures_in_order(search_photos: Path, m
     assert next(iter(Inputs(["later"])))["path"] == str(search_photos / "later" / "4.png")
 
 
+def test_a_folder_that_cannot_be_listed_is_named(
+    search_photos: Path, search_model: OpenModel, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(path: Any) -> Any:
+        if Path(path).name == "later":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    scandir = os.scandir
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        items = list(Inputs([search_photos]))
+    (found,) = Worker(search_model.embedder, "cpu").embed([items])
+    assert len(found.items) == 4
+    assert found.unread == [f"{search_photos / 'later'}: cannot be read (Is a directory)"]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -66,11 +84,22 @@ def test_a_csv_has_boxes_and_further_columns(tmp_path: Path):
         {"path": str(tmp_path / "a.png"), "box": [1, 2, 3, 4.5], "pid": 7, "score": 0.5},
         {"path": "/b/c.png", "box": [0, 0, 10, 20], "pid": 8, "score": 1.0, "note": "x, y"},
     ]
-    table.write_text('path,box,pid\na.png,"[1, 2, 3, 4]",07\nb.png,,12\n')
+    table.write_text('path,box,pid\na.png,"[1, 2, 3, 4]",7.0\nb.png,, 12\n')
     assert list(Table(table)) == [
         {"path": str(tmp_path / "a.png"), "box": [1, 2, 3, 4], "pid": 7.0},
         {"path": str(tmp_path / "b.png"), "pid": 12.0},
     ]
+
+
+def test_what_is_no_plain_number_is_kept_as_it_is_written(tmp_path: Path):
+    table = tmp_path / "crops.csv"
+    cells = ["0007", "1_0", "nan", "inf", "1e999", "\u0663", "0x1", "1."]
+    lines = [["path", *map(str, range(8))], ["a.png", *cells], ["b.png", *"01234567"]]
+    table.write_text("".join(",".join(line) + "\n" for line in lines))
+    found = [list(item.values())[1:] for item in Table(table)]
+    assert found == [cells, list("01234567")]
+    table.write_text("path,pid,score,rate\na.png,-3,-0.25,1e5\nb.png,0,4,+2.5E-3\n")
+    assert [list(item.values())[1:] for item in Table(table)] == [[-3, -0.25, 1e5], [0, 4, 2.5e-3]]
 
 
 def test_json_lines_keep_their_values(tmp_path: Path):
@@ -99,6 +128,7 @@ def test_json_lines_keep_their_values(tmp_path: Path):
         ("t.jsonl", '{"box": [3, 3, 3, 4]}\n', "line 1: there is no 'path'"),
         ("t.csv", "path\n\udcff.png\n", "t.csv: is not encoded as UTF-8"),
         ("t.jsonl", '{"path": "\udcff.png"}\n', "t.jsonl: is not encoded as UTF-8"),
+        ("t.jsonl", '{"path": "0.png", "score": NaN}\n', "line 1: no JSON .*NaN"),
         ("t.jsonl", "[1]\n", "line 1: no JSON object"),
         ("t.jsonl", "{\n", "line 1: no JSON"),
         ("t.csv", "", "there are no pictures"),
@@ -243,8 +273,9 @@ def test_frames_of_a_video_are_pictures(tmp_path: Path, search_model: OpenModel)
     assert np.abs(found - expected).max() < 0.02
     assert parts.unread == [f"{path}: has no frame 7, only 5"]
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    with pytest.raises(DataError, match=r"broken\.mp4: cannot be decoded"):
-        Inputs([tmp_path / "broken.mp4"]).check()
+    (found,) = worker.embed([list(Inputs([tmp_path / "broken.mp4"]))])
+    assert len(found.unread) == 1
+    assert "broken.mp4: cannot be decoded" in found.unread[0]
 
 
 @pytest.mark.usefixtures("short")

@@ -90,6 +90,7 @@ def search(
     if picture is not None:
         checked_output(picture, PICTURE_SUFFIXES, option="--picture")
 
+    from reid_search.embedding.inputs import printable
     from reid_search.gallery.gallery import Gallery
     from reid_search.gallery.pictures import draw_answers
     from reid_search.gallery.queries import asked
@@ -106,7 +107,7 @@ def search(
         answers = _by_engine(opened, engine, vectors, top, threshold, exact=not indexed)
     show = _as_json if as_json else _as_text
     for item, found in zip(items, answers, strict=True):
-        click.echo(show(item, found, threshold))
+        click.echo(printable(show(item, found, threshold)))
     if picture is not None:
         draw_answers(items, answers, picture)
         click.echo(f"picture: {picture}", err=True)

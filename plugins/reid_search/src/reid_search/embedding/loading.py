@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reid_core import DataError
 from reid_core.images import crop_image, read_image, resize_image
-from reid_search.embedding.inputs import Item
+from reid_search.embedding.inputs import Item, printable
 from reid_search.embedding.videos import VideoReader, is_video
 
 _AHEAD = 3
@@ -30,7 +30,7 @@ class Pixels:
     Args:
         items: what it shows.
         images: uint8 ``B H W 3``; rows of what cannot be read are black.
-        unread: why, by row.
+        unread: why, by row, ready to be printed.
     """
 
     items: Sequence[Item]
@@ -101,7 +101,7 @@ class PixelLoader:
                 pixels.images[row] = resize_image(shown, self._size)
             except DataError as error:
                 text = str(error)
-                pixels.unread[row] = text if path in text else f"{path}: {text}"
+                pixels.unread[row] = printable(text if path in text else f"{path}: {text}")
 
     def _frame(self, path: str, number: int) -> NDArray[np.uint8]:
         if self._video is None or str(self._video.path) != path:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from PIL.ExifTags import Base
-
 from reid_core import DataError
 from reid_core.errors import did_you_mean
-from reid_core.images import BROKEN, crop_bounds
+from reid_core.images import crop_bounds, upright_size
 from reid_search.embedding.videos import is_video
+
+_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)")
+_NUMBER = re.compile(rf"{_WHOLE.pattern}(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+"""Cells of a CSV that are numbers: nobody writes a label or a serial number so, as 007 or 1_0."""
 
 _CORNERS = (("left", "top", "right", "bottom"), ("x1", "y1", "x2", "y2"))
 """Columns that make up a box, where there is none called so."""
@@ -35,7 +36,8 @@ class Table:
     Columns: ``path``, relative to the table's folder; ``box`` (left, top, right, bottom in pixels)
     or one column each (``left top right bottom`` or ``x1 y1 x2 y2``); ``frame`` of a video, from 0.
     All others are kept as they are. A column of a CSV whose values are all whole numbers, or all
-    numbers, is one of numbers; empty cells are left out.
+    numbers, is one of numbers (``-3``, ``0.5``, ``1e-4``, but neither ``007`` nor ``nan``); empty
+    cells are left out.
 
     Args:
         path: ``.csv`` or ``.jsonl``.
@@ -111,7 +113,7 @@ class Table:
 
     def _object(self, number: int, line: str) -> dict[str, Any]:
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_constant=_refuse)
         except ValueError as error:
             raise DataError(f"{self.path}, line {number}: no JSON ({error})") from None
         if not isinstance(row, dict):
@@ -146,9 +148,10 @@ class Table:
         for _, row in self._cells():
             for name, cell in row.items():
                 kind = kinds.setdefault(name, int)
-                if kind is int and not re.fullmatch(r"[+-]?(0|[1-9]\d*)", cell):
+                bare = cell.strip()
+                if kind is int and not _WHOLE.fullmatch(bare):
                     kind = float
-                if kind is float and not _number(cell):
+                if kind is float and not (_NUMBER.fullmatch(bare) and isfinite(float(bare))):
                     kind = str
                 kinds[name] = kind
         return {**kinds, "path": str}
@@ -161,6 +164,11 @@ class Table:
             return self.path.open(encoding="utf-8-sig", newline="")
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error.strerror})") from error
+
+
+def _refuse(name: str) -> None:
+    """Python reads NaN and Infinity, which are no JSON."""
+    raise ValueError(f"{name} is no number")
 
 
 def _box(row: dict[str, Any]) -> list[float] | None:
@@ -186,7 +194,7 @@ def _box(row: dict[str, Any]) -> list[float] | None:
 def _coordinate(value: Any) -> float:
     if isinstance(value, str | int | float) and not isinstance(value, bool) and _number(value):
         found = float(value)
-        if math.isfinite(found):
+        if isfinite(found):
             return found
     raise ValueError(f"{value!r} is no coordinate of a box")
 
@@ -200,10 +208,8 @@ def _number(text: Any) -> bool:
 
 
 def _size_of(path: str) -> tuple[int, int] | None:
-    """Return height and width of a picture, upright, by its header; None where it has none."""
+    """Return height and width of a picture, upright; None where it cannot be read."""
     try:
-        with Image.open(path) as image:
-            lying = image.getexif().get(Base.Orientation, 1) >= 5
-            return (image.width, image.height) if lying else (image.height, image.width)
-    except BROKEN:
+        return upright_size(Path(path))
+    except DataError:
         return None

@@ -34,7 +34,7 @@ class Embedded:
     Args:
         items: those that could be read.
         features: float32 ``n D``, theirs.
-        unread: why the others could not.
+        unread: why the others could not, ready to be printed.
     """
 
     items: list[Item]

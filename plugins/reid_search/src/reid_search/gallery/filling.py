@@ -30,7 +30,7 @@ class Filling:
     Args:
         added: pictures that were embedded.
         there: pictures that the gallery had before, or that were named twice.
-        unread: pictures that could not be read.
+        unread: pictures that could not be read, or whose names the gallery cannot keep.
     """
 
     added: int
@@ -47,10 +47,15 @@ class NewItems:
     Args:
         inputs: what is asked for.
         gallery: what is there.
+
+    Attributes:
+        there: how many the gallery had before, or were named twice.
+        unfit: why others cannot be written to it.
     """
 
     def __init__(self, inputs: Iterable[Item], gallery: Gallery) -> None:
-        self._inputs = inputs
+        self._inputs, self._gallery = inputs, gallery
+        self.unfit: list[str] = []
         self._seen = {_key(item) for item in gallery.items()}
         self.there = 0
 
@@ -59,6 +64,8 @@ class NewItems:
             key = _key(item)
             if key in self._seen:
                 self.there += 1
+            elif (reason := self._gallery.unfit(item)) is not None:
+                self.unfit.append(reason)
             else:
                 self._seen.add(key)
                 yield item
@@ -105,7 +112,7 @@ def fill(
         inputs: what shall be in it.
         embed: returns all shards in order with vectors of the gallery's embedder: `Worker.embed`,
             `over_ranks`, or an engine's.
-        say: is told every picture that cannot be read.
+        say: is told every picture that cannot be read, or be kept.
     """
     new = NewItems(inputs, gallery)
     # Every rank has seen the same gallery before rank 0 adds to it.
@@ -148,7 +155,10 @@ def _written(
                 say(f"unreadable: {reason}")
         added += len(shard.items)
         unread += len(shard.unread)
-    return Filling(added, new.there, unread)
+    if world()[0] == 0:
+        for reason in new.unfit:
+            say(f"unreadable: {reason}")
+    return Filling(added, new.there, unread + len(new.unfit))
 
 
 def _key(item: Item) -> int:
