@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,88 @@ def test_a_collection_answers_as_the_gallery(gallery: Gallery, tmp_path: Path):
         found = collection.nearest(queries(), 44)
     assert sorted(f.row for f in found[0]) == list(range(44))
     assert recall(found, gallery.nearest(queries(), 44)) == 1
+
+
+def test_items_that_changed_are_sent_with_the_same_vectors(
+    gallery: Gallery, tmp_path: Path, search_model: OpenModel
+):
+    pytest.importorskip("qdrant_client")
+    moved = Gallery.create(tmp_path / "moved", search_model)
+    items = [{"path": f"/new/{n}.jpg", "camera": "gate"} for n in range(40)]
+    moved.append(np.asarray(gallery.features), items)
+    with opened(f"qdrant://{tmp_path}/db/people") as collection:
+        collection.fill(gallery)
+        assert collection.fill(moved) == 40
+        (answer,) = collection.nearest(queries()[:1], 1)
+        assert collection.fill(moved) == 0
+    assert answer[0].item == moved.nearest(queries()[:1], 1)[0][0].item
+
+
+def stop(count: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_filling_of_a_collection_goes_on(
+    gallery: Gallery, tmp_path: Path, search_model: OpenModel, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("qdrant_client")
+    monkeypatch.setattr("reid_search.engines.qdrant._AT_ONCE", 2)
+    other = Gallery.create(tmp_path / "other", search_model)
+    other.append(queries(), [{"path": f"/o/{n}.jpg"} for n in range(5)])
+
+    def answers(of: Gallery) -> None:
+        expected = of.nearest(queries(), len(of))
+        found = collection.nearest(queries(), 99)
+        assert [[f.item for f in a] for a in found] == [[f.item for f in a] for a in expected]
+
+    with opened(f"qdrant://{tmp_path}/db/people") as collection:
+        with pytest.raises(KeyboardInterrupt):
+            collection.fill(other, stop)
+        assert collection.fill(other) == 5
+        answers(other)
+        # Another gallery takes its place, but is stopped: the first one has to be sent again.
+        with pytest.raises(KeyboardInterrupt):
+            collection.fill(gallery, stop)
+        assert collection.fill(other) == 5
+        answers(other)
+        # Of rows that were sent in part and then removed, none answers.
+        other.append(-queries(), [{"path": f"/gone/{n}.jpg"} for n in range(5)])
+        with pytest.raises(KeyboardInterrupt):
+            collection.fill(other, stop)
+        other.remove(lambda item: item["path"].startswith("/gone"))
+        collection.fill(other)
+        answers(other)
+
+
+def test_names_that_are_no_text_are_exported(gallery: Gallery, tmp_path: Path):
+    odd = "/p/caf\udce9.jpg"
+    gallery.append(queries()[:1], [{"path": odd}])
+    if importlib.util.find_spec("faiss") is not None:
+        table = export_index(gallery, "faiss", tmp_path / "people.faiss")
+        assert json.loads(table.read_text("utf-8").splitlines()[-1]) == {"path": odd}
+    models: Any = pytest.importorskip("qdrant_client.models")
+    with opened(f"qdrant://{tmp_path}/db/people") as collection:
+        collection.fill(gallery)
+        ((found,),) = collection.nearest(queries()[:1], 1)
+        assert collection.fill(gallery) == 0
+    assert found.item == {"path": "/p/caf?.jpg"}
+    # What a server is sent.
+    models.PointStruct(id=1, vector=[1.0], payload=found.item).model_dump_json()
+
+
+def test_rows_that_move_while_they_are_sent_are_sent_again(gallery: Gallery, tmp_path: Path):
+    pytest.importorskip("qdrant_client")
+
+    def remove(count: int) -> None:
+        Gallery.open(gallery.folder).remove(lambda item: item["pid"] == 0)
+
+    with opened(f"qdrant://{tmp_path}/db/people") as collection:
+        with pytest.raises(DataError, match="rows were removed while it was read"):
+            collection.fill(gallery, remove)
+        assert collection.fill(gallery) == 39
+        found = collection.nearest(queries(), 99)
+    assert all(len(answer) == 39 for answer in found)
+    assert 0 not in [f.item["pid"] for f in found[0]]
 
 
 def test_a_collection_of_another_embedder_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from reid_core import CheckpointError, ConfigError, DataError
 from reid_core.errors import reason_of
+from reid_search.embedding.inputs import printable
 from reid_search.engines.exporting import require_engine, unit_blocks
-from reid_search.gallery.gallery import Found, Gallery
+from reid_search.gallery.gallery import Description, Found, Gallery
 
 _AT_ONCE = 256
 """Points or queries that are sent together."""
@@ -65,8 +67,9 @@ class Collection:
     """A gallery's collection; see `opened`.
 
     Points are numbered by the gallery's rows, their payload is the item. The collection's metadata
-    hold the embedder's hash, how much of the gallery is in it, and a hash of these vectors, which
-    tells another gallery of the same embedder.
+    hold the embedder's hash, how much of the gallery is in it, a hash of these vectors and items,
+    which tells another gallery of the same embedder, and where points end that an interrupted
+    filling may have sent. They are written before the first point and after the last.
 
     Args:
         client: of the ``qdrant_client``.
@@ -82,21 +85,24 @@ class Collection:
 
         Raises:
             CheckpointError: the collection holds another embedder's vectors, or who knows whose.
-            DataError: it takes other vectors.
+            DataError: it takes other vectors, or rows of the gallery were removed meanwhile.
         """
+        with gallery.steady():
+            return self._fill(gallery, gallery.description, advance)
+
+    def _fill(self, gallery: Gallery, found: Description, advance: Callable[[int], None]) -> int:
         from qdrant_client import models
 
-        found = gallery.description
         there = self._there(gallery)
-        begin = int(there.get("count", 0))
-        if (
-            there.get("revision") != found.revision
-            or begin > found.count
-            or there.get("vectors") != _digest(gallery, begin)
-        ):
+        begin, sent = int(there.get("count", 0)), int(there.get("sent_up_to", 0))
+        end = max(begin, sent, found.count)
+        if begin > found.count or there.get("rows") != _digest(gallery, begin):
             begin = 0
-        items = islice(gallery.items(), begin, None)
-        for rows, vectors in unit_blocks(gallery, begin):
+        if begin == end == found.count:
+            return 0
+        self._say(gallery, begin, end)
+        items = (_as_text(item) for item in islice(gallery.items(), begin, found.count))
+        for rows, vectors in unit_blocks(gallery, begin, found.count):
             for first in range(0, len(rows), _AT_ONCE):
                 some = slice(first, first + _AT_ONCE)
                 points = [
@@ -105,18 +111,22 @@ class Collection:
                 ]
                 self._client.upsert(self._name, points, wait=True)
                 advance(len(points))
-        extra = range(found.count, there.get("count", 0))
-        if extra:
-            self._client.delete(self._name, models.PointIdsList(points=list(extra)), wait=True)
+        if end > found.count:
+            extra: list[Any] = list(range(found.count, end))
+            self._client.delete(self._name, models.PointIdsList(points=extra), wait=True)
+        self._say(gallery, found.count, found.count)
+        return found.count - begin
+
+    def _say(self, gallery: Gallery, count: int, end: int) -> None:
+        """Write into the metadata how many points are a gallery's, and where others may end."""
         said = {
-            "fingerprint": found.fingerprint,
-            "model": found.model,
-            "revision": found.revision,
-            "count": found.count,
-            "vectors": _digest(gallery, found.count),
+            "fingerprint": gallery.description.fingerprint,
+            "model": gallery.description.model,
+            "count": count,
+            "rows": _digest(gallery, count),
+            "sent_up_to": end,
         }
         self._client.update_collection(self._name, metadata=said)
-        return found.count - begin
 
     def _there(self, gallery: Gallery) -> dict[str, Any]:
         """Return the metadata of the collection, which is made where there is none."""
@@ -173,12 +183,20 @@ class Collection:
 
 
 def _digest(gallery: Gallery, count: int) -> str:
-    """Return a hash of the first rows of a gallery."""
+    """Return a hash of the first rows of a gallery, their vectors and items."""
     digest = hashlib.blake2b(digest_size=16)
+    features = gallery.features
     for first in range(0, count, _ROWS_AT_ONCE):
-        rows = gallery.features[first : min(first + _ROWS_AT_ONCE, count)]
-        digest.update(rows.tobytes())
+        digest.update(features[first : min(first + _ROWS_AT_ONCE, count)].tobytes())
+    for item in islice(gallery.items(), count):
+        digest.update(json.dumps(item, sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def _as_text(item: dict[str, Any]) -> dict[str, Any]:
+    """Return an item without bytes in a file's name that are no text, which no server takes."""
+    line = json.dumps(item, ensure_ascii=False)
+    return item if printable(line) == line else json.loads(line.encode("utf-8", "replace"))
 
 
 @contextmanager
