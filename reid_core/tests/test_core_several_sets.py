@@ -209,7 +209,7 @@ def test_cameras_of_another_set_are_unknown(reid_cache: Path, folder: Path, lear
     ours, theirs = assembly.evaluators
     assert (ours.unknown, theirs.unknown) == ((), ("camid",))
     lines = [line for line in said if "camid" in line]
-    assert lines == ["'folder': camid counts otherwise than in the training, and is unknown"]
+    assert lines == ["'folder': camid is not the training's, and taken for unknown"]
     embedder = assembly.embedder().eval()
     known = replace(theirs, unknown=()).evaluate(embedder).query.features
     moved = theirs.evaluate(embedder).query.features - known

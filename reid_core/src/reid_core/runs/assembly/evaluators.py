@@ -76,6 +76,5 @@ def numbered_apart(ctx: RunContext, evaluator: Evaluator, embedder: Embedder) ->
     read = {name: embedder.inputs[name] for name in SAMPLE_LABELS if name in embedder.inputs}
     unknown = tuple(name for name, one in read.items() if one.default is not None)
     for name in unknown:
-        label = evaluator.dataset.name
-        ctx.say(f"'{label}': {name} counts otherwise than in the training, and is unknown")
+        ctx.say(f"'{evaluator.dataset.name}': {name} is not the training's, and taken for unknown")
     return replace(evaluator, unknown=unknown)
