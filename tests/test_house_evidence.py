@@ -287,27 +287,34 @@ def test_a_study_that_is_like_another_shares_its_rows(tmp_path: Path):
 
 
 def test_orders_agree_or_not_and_say_which_models_disagree(table: Table):
-    def ordered(real: dict[str, float]) -> orders.Orders:
+    def ordered(real: dict[str, float], strange: str = "") -> orders.Orders:
         made = Table(table.folder)
         for number, (name, ap) in enumerate(real.items()):
             made.add("configurations", {"configuration": name, "config": {}})
             line = {**line_of(name, 0, 0.2 + 0.1 * number), "study": "s", "arm": name}
             other = line_of(name, 0, ap)["scores"]["standard"]
-            line["scores"] = {**line["scores"], "ward:standard": other}
+            test = "quick:standard" if name in strange else "standard"
+            line["scores"] = {test: line["scores"]["standard"], "ward:standard": other}
             made.lines["rows"][f"{name}0-a"] = line
         found = orders.orders(made)
         assert found is not None
         return found
 
     same = ordered({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4})
-    assert same.tau == pytest.approx(1)
+    assert same.tau.value == pytest.approx(1)
     assert same.apart == []
     turned = ordered({"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.5})
-    assert turned.tau == pytest.approx(4 / 6)
+    assert turned.tau.value == pytest.approx(4 / 6)
+    assert turned.at_home == turned.tau
     ((first, second),) = turned.apart
     assert turned.models[first].name == "s / b"
     assert turned.models[second].name == "s / c"
     assert len(turned.models) == 4
+    # Without the model that learnt before other cameras the orders are the same.
+    mixed = ordered({"a": 0.5, "b": 0.2, "c": 0.3, "d": 0.4}, strange="a")
+    assert mixed.tau.value == pytest.approx(0)
+    assert mixed.at_home.value == pytest.approx(1)
+    assert (mixed.tau.models, mixed.at_home.models) == (4, 3)
 
 
 def test_every_declared_arm_resolves():
