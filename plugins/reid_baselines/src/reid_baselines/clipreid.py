@@ -21,6 +21,7 @@ from reid_core import (
     LossTerm,
     Need,
     Plugin,
+    RunConfig,
     Schedule,
     Stage,
     Supervision,
@@ -28,7 +29,6 @@ from reid_core import (
     identity_cross_entropy,
     inner_products,
 )
-from reid_core.config import OptimSection
 
 if TYPE_CHECKING:
     from reid_core import RunContext, StepView, Tap
@@ -64,14 +64,16 @@ class Clipreid(Plugin):
         colours = dict.fromkeys(
             ("brightness", "contrast", "saturation", "hue", "grayscale", "blur"), 0.0
         )
-        optim = OptimSection(name="adam", lr=settings.prompt_lr, weight_decay=1e-4)
+        # All of the section: what a stage leaves out is the run's.
+        optim = RunConfig().optim.model_dump(mode="json")
+        optim |= {"name": "adam", "lr": settings.prompt_lr, "weight_decay": 1e-4}
         return Stage(
             self.own("prompts"),
             plugins={"prompts": Prompts},
             settings={
                 "data": {"sampler": "random"},
                 "augment": {**plain, **colours},
-                "optim": optim.model_dump(mode="json"),
+                "optim": optim,
                 "schedule": {
                     "epochs": epochs,
                     "warmup_epochs": min(5, epochs // 2),
