@@ -76,12 +76,12 @@ def _hash(content: Any) -> str:
 
 def classes_for(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the studies' own plugins where a configuration needs them: others do not load them."""
-    if "changed" in config.get("run", {}).get("plugins", ()):
+    named = {*config.get("run", {}).get("plugins", ()), config.get("model", {}).get("backbone")}
+    named.add(config.get("plugins", {}).get("fsam", {}).get("extractor"))
+    if "changed" in named:
         from studies import changes
 
         return changes.CLASSES
-    named = {*config.get("run", {}).get("plugins", ()), config.get("model", {}).get("backbone")}
-    named.add(config.get("plugins", {}).get("fsam", {}).get("extractor"))
     if not named & {"seen", "taught", "narrow_resnet18", "slim_resnet18"}:
         return {}
     from studies.plugins import CLASSES

@@ -13,6 +13,7 @@ from reid_core import CheckpointError, ConflictError, Plugin, PluginError, Stage
 from reid_core.config import OptimSection, RunConfig
 from reid_core.contract.samples import DataSet
 from reid_core.defaults.contrastive import contrastive_stage, nt_xent
+from reid_core.runs.describing import describe, opening_line
 from reid_core.runs.stages import prepare_stage, run_stage, stage_key
 from reid_core.testing.probe_plugins import PROBES
 from reid_core.testing.probes import Head
@@ -200,6 +201,10 @@ def test_contrastive_pre_training_starts_the_encoder(own_cache: Path) -> None:
     assert result.assembly.config.data.sampler == "twice"
     for name, value in result.model.encoder.state_dict().items():
         assert torch.equal(value, assembly.model.encoder.state_dict()[name]), name
+    said = [
+        opening_line(describe(one), one.ctx.config, one.ctx.device) for one in (assembly, random)
+    ]
+    assert ["from random weights" in line for line in said] == [False, True]
 
 
 def test_an_encoder_that_starts_from_a_stage_sees_images_as_the_stage_did(own_cache: Path) -> None:

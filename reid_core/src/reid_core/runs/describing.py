@@ -19,6 +19,7 @@ def describe(assembly: Assembly) -> dict[str, Any]:
     return {
         "plugins": assembly.versions(),
         "slots": dict(ctx.slots),
+        "starts": [name for name, one in assembly.plugins.items() if one.starts(ctx.config)],
         "sources": {
             name: {"images": len(s), "tracklets": s.tracklets, "identities": s.num_identities}
             for name, s in ctx.sources.items()
@@ -46,16 +47,14 @@ def opening_line(facts: Mapping[str, Any], config: RunConfig, device: Any) -> st
     main = facts["sources"]["main"]
     what = "tracklets" if main["tracklets"] else "images"
     plugins = ", ".join(config.run.plugins) or "none (baseline)"
-    # What is read from a file says so itself.
-    random = config.model.pretrained is False and facts["slots"]["backbone"] == CORE
-    start = " from random weights" if random else ""
-    millions = facts["parameters"] / 1e6
-    deployed = facts["parameters_deployed"] / 1e6
+    # What is read from a file says so itself, and a stage that it starts from has been told of.
+    trained = config.model.pretrained or facts["starts"] or facts["slots"]["backbone"] != CORE
+    start = "" if trained else " from random weights"
     return (
         f"{config.data.name}: {main['images']} training {what} of {main['identities']} people; "
         f"plugins: {plugins}; {config.model.backbone}{start} at "
-        f"{config.data.height} x {config.data.width}, {millions:.1f} M parameters, "
-        f"{deployed:.1f} M deployed; {device}"
+        f"{config.data.height} x {config.data.width}, {facts['parameters'] / 1e6:.1f} M "
+        f"parameters, {facts['parameters_deployed'] / 1e6:.1f} M deployed; {device}"
     )
 
 

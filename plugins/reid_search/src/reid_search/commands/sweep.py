@@ -71,9 +71,9 @@ def sweep(
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ConfigError(f"--seeds {seeds}: expected numbers such as 0,1,2") from None
-    seed = next((one for one in options["settings"] if one.startswith("run.seed")), None)
-    if options["seed"] is not None or seed is not None:
-        given = f"-s {seed}" if options["seed"] is None else f"--seed {options['seed']}"
+    seed = to_flags(options).get("run", {}).get("seed")
+    if seed is not None:
+        given = f"-s run.seed={seed}" if options["seed"] is None else f"--seed {seed}"
         raise ConfigError(f"{given}: a sweep takes its seeds from --seeds {seeds}")
     asked = _once("--resource", map(_resource, resources))
     if asked and on is None:
