@@ -96,11 +96,12 @@ class Collection:
         there = self._there(gallery)
         begin, sent = int(there.get("count", 0)), int(there.get("sent_up_to", 0))
         end = max(begin, sent, found.count)
-        if begin > found.count or there.get("rows") != _digest(gallery, begin):
-            begin = 0
+        digest = _digest(gallery, begin) if begin <= found.count else None
+        if digest is None or there.get("rows") != digest:
+            begin, digest = 0, _digest(gallery, 0)
         if begin == end == found.count:
             return 0
-        self._say(gallery, begin, end)
+        self._say(gallery, begin, digest, end)
         items = (_as_text(item) for item in islice(gallery.items(), begin, found.count))
         for rows, vectors in unit_blocks(gallery, begin, found.count):
             for first in range(0, len(rows), _AT_ONCE):
@@ -114,16 +115,16 @@ class Collection:
         if end > found.count:
             extra: list[Any] = list(range(found.count, end))
             self._client.delete(self._name, models.PointIdsList(points=extra), wait=True)
-        self._say(gallery, found.count, found.count)
+        self._say(gallery, found.count, _digest(gallery, found.count), found.count)
         return found.count - begin
 
-    def _say(self, gallery: Gallery, count: int, end: int) -> None:
+    def _say(self, gallery: Gallery, count: int, digest: str, end: int) -> None:
         """Write into the metadata how many points are a gallery's, and where others may end."""
         said = {
             "fingerprint": gallery.description.fingerprint,
             "model": gallery.description.model,
             "count": count,
-            "rows": _digest(gallery, count),
+            "rows": digest,
             "sent_up_to": end,
         }
         self._client.update_collection(self._name, metadata=said)
