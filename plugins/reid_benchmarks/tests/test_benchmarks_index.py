@@ -38,12 +38,24 @@ def test_columns_become_samples(tmp_path: Path) -> None:
     )
     train = [(s.path, s.pid, s.camid, s.clothes, s.fields["pose"]) for s in data.train.samples]
     assert train == [
-        (tmp_path / "a/1.jpg", 1, 3, 2, 4),
+        (tmp_path / "a/1.jpg", 1, 3, 0, 4),
         (tmp_path / "b.png", 0, 115, -1, 5),
     ]
     assert [(s.pid, s.camid, s.split) for s in data.query] == [(9, 0, "query")]
     assert [(s.pid, s.camid, s.split) for s in data.gallery] == [(-1, 0, "gallery")]
     assert (set(data.train.fields), set(data.query_fields)) == ({"pose"}, set())
+
+
+def test_outfits_are_numbered_over_all_people(tmp_path: Path) -> None:
+    data = load(
+        tmp_path,
+        "path,pid,clothes,split\n"
+        "1.jpg,7,1,\n2.jpg,7,3,\n3.jpg,5,1,\n4.jpg,5,-1,\n5.jpg,-1,1,\n6.jpg,5,1,\n"
+        "7.jpg,7,1,query\n8.jpg,9,1,gallery\n9.jpg,-1,1,gallery\n",
+    )
+    # Of 5, then of 7; test goes on, and whoever is nobody wears nothing known.
+    assert [s.clothes for s in data.train.samples] == [1, 2, 0, -1, -1, 0]
+    assert [s.clothes for s in (*data.query, *data.gallery)] == [3, 4, -1]
 
 
 def test_parquet_says_the_same_as_csv(tmp_path: Path) -> None:
@@ -86,6 +98,11 @@ def test_names_keep_their_bytes(tmp_path: Path) -> None:
         ("path,pid\na.jpg,1.5\n", "line 2: pid '1.5' is no whole number"),
         ("path,pid\na.jpg,\n", "line 2: pid None is no whole number"),
         ("path,pid,split\na.jpg,1,test\n", "line 2: split 'test' is none of train, query"),
+        (
+            "path,pid,left,top,width,height\na.jpg,1,2,3,,4\n",
+            "line 2: a box needs left, top, width, height; width is empty",
+        ),
+        ("path,pid,left\na.jpg,1,2\n", "line 2: a box needs .*; top is empty"),
         ("path,pid,cam\na.jpg,1,2\n", "there is no column 'cam'; did you mean 'camid'"),
         ("path,pid\na.jpg,1,2\n", "there is no column 'a column without a name'"),
     ],

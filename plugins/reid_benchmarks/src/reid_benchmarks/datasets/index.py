@@ -11,11 +11,12 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from reid_benchmarks.datasets.records import number_outfits
 from reid_core import SHARED_FIELDS, DataProvider, DataSet, FieldKind, Sample, Source
 from reid_core.contract.samples import DataRequest, renumbered
 from reid_core.data.encoding import image_bytes, write_whole
@@ -28,8 +29,9 @@ LABELS = ("pid", "camid", "clothes")
 BOX = ("left", "top", "width", "height")
 COLUMNS = ("path", *LABELS, "split", *BOX, *SHARED_FIELDS)
 LAYOUT = (
-    "ROOT/index.csv or ROOT/index.parquet with the columns path and pid; camid, clothes, split "
-    "(train, query, gallery), left, top, width, height of a box in pixels, and fields where known"
+    "ROOT/index.csv or ROOT/index.parquet with the columns path and pid; camid, clothes (tells a "
+    "person's outfits apart), split (train, query, gallery), left, top, width, height of a box in "
+    "pixels, and fields where known"
 )
 
 
@@ -66,8 +68,10 @@ def load_index(request: DataRequest) -> DataSet:
     """Load a data set by its table.
 
     Training identities are numbered ``0 .. N-1`` in the order of their numbers, test identities
-    keep theirs; ``-1`` has no identity. Without a split a row is of ``train``, without a camera of
-    camera 0.
+    keep theirs; ``-1`` has no identity. Outfits are numbered over all people as those of the
+    benchmarks are (`reid_benchmarks.datasets.records.assemble`), so that two people may share a
+    number in the table; one below 0, or of nobody, is unknown. Without a split a row is of
+    ``train``, without a camera of camera 0.
 
     Args:
         request: ``request.root`` holds the table.
@@ -88,7 +92,7 @@ def load_index(request: DataRequest) -> DataSet:
         found = {name: _field(row, request.root, name, value) for name, value in carried.items()}
         samples[split].append(
             Sample(
-                _cut(row, request.cache) if row.values.get("width") not in (None, "") else row.path,
+                _cut(row, request.cache) if _has_box(row) else row.path,
                 pid,
                 camid,
                 row.integer("clothes", -1),
@@ -98,6 +102,12 @@ def load_index(request: DataRequest) -> DataSet:
             )
         )
         fields[split] &= set(found)
+    worn = number_outfits(map(_outfit, samples["train"]), 0)
+    tested_in = (*samples["query"], *samples["gallery"])
+    worn_in_test = number_outfits(map(_outfit, tested_in), len(worn))
+    for split in SPLITS:
+        outfits = worn if split == "train" else worn_in_test
+        samples[split] = [replace(s, clothes=outfits.get(_outfit(s), -1)) for s in samples[split]]
     train = Source(
         "main",
         renumbered(samples["train"]),
@@ -169,6 +179,23 @@ def _below(root: Path, text: object, where: str) -> Path:
     if posix.is_absolute() or windows.anchor or ".." in {*posix.parts, *windows.parts}:
         raise DataError(f"{where}: path {text!r} leads out of {root}; write it below that folder")
     return root / text
+
+
+def _outfit(sample: Sample) -> tuple[int, int | None]:
+    """Return whose outfit a row shows, and its number in the table; None where it is unknown."""
+    return sample.pid, sample.clothes if min(sample.pid, sample.clothes) >= 0 else None
+
+
+def _has_box(row: _Row) -> bool:
+    """Say whether a row has a box.
+
+    Raises:
+        DataError: it has a part of one.
+    """
+    missing = [name for name in BOX if row.values.get(name) in (None, "")]
+    if 0 < len(missing) < len(BOX):
+        raise DataError(f"{row.where}: a box needs {', '.join(BOX)}; {missing[0]} is empty")
+    return not missing
 
 
 def _field(row: _Row, root: Path, name: str, value: object) -> Any:

@@ -78,8 +78,9 @@ def assemble(
             samples then keep it as ``extra["person"]``.
     """
     pids = {pid: number for number, pid in enumerate(sorted({r.pid for r in records.train}))}
-    worn = _number_outfits(records.train, start=0)
-    worn_in_test = _number_outfits((*records.query, *records.gallery), start=len(worn))
+    worn = number_outfits(((r.pid, r.outfit) for r in records.train), start=0)
+    tested = (*records.query, *records.gallery)
+    worn_in_test = number_outfits(((r.pid, r.outfit) for r in tested), start=len(worn))
     train = tuple(_sample(r, "train", pids[r.pid], worn) for r in records.train)
     if people_together:
         train = tuple(
@@ -95,8 +96,16 @@ def assemble(
     )
 
 
-def _number_outfits(records: Iterable[Record], start: int) -> dict[tuple[int, int | str], int]:
-    keys = {(r.pid, r.outfit) for r in records if r.outfit is not None}
+def number_outfits(
+    worn: Iterable[tuple[int, int | str | None]], start: int
+) -> dict[tuple[int, int | str | None], int]:
+    """Return a number for every outfit, from ``start`` on: person by person, in their order.
+
+    Args:
+        worn: whose outfits they are, and what tells a person's apart; None where it is unknown.
+        start: the first number.
+    """
+    keys = {(pid, outfit) for pid, outfit in worn if outfit is not None}
     return {key: number for number, key in enumerate(sorted(keys, key=_outfit_order), start)}
 
 
@@ -106,7 +115,7 @@ def _outfit_order(key: tuple[int, int | str]) -> tuple[int, bool, int | str]:
 
 
 def _sample(
-    record: Record, split: str, pid: int, outfits: Mapping[tuple[int, int | str], int]
+    record: Record, split: str, pid: int, outfits: Mapping[tuple[int, int | str | None], int]
 ) -> Sample:
     clothes = -1 if record.outfit is None else outfits[record.pid, record.outfit]
     return Sample(
