@@ -104,6 +104,15 @@ def test_labels_that_no_array_holds_are_one_line(name: str, value: Any) -> None:
         loaded(fine, replace(fine, path=Path("b.jpg"), **bad))
 
 
+def test_an_outfit_that_two_people_wear_is_one_line() -> None:
+    first = Sample(Path("a.jpg"), 0, 0, 3, extra={"person": 70})
+    unknown = [replace(first, pid=pid, clothes=-1) for pid in (0, 1)]
+    assert loaded(first, replace(first, camid=1), *unknown).train.samples[0] == first
+    problem = r"^'zoo': outfit 3 is worn by person 70 \(a\.jpg\) and person 1 \(b\.jpg\); number"
+    with pytest.raises(DataError, match=problem):
+        loaded(first, Sample(Path("b.jpg"), 1, 0, 3))
+
+
 def test_identities_of_the_folder_may_be_as_long_as_numbers_get(
     run_reid: RunReid, tmp_path: Path
 ) -> None:

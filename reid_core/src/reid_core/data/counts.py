@@ -28,11 +28,12 @@ def load_counted(provider: DataProvider, request: DataRequest) -> DataSet | Sour
 
 
 def check_labels(found: DataSet | Source) -> None:
-    """Refuse labels that no array holds, before anything is trained.
+    """Refuse labels that no array holds or that contradict each other, before anything is trained.
 
     Raises:
         DataError: a label that is no whole number from -2^63 to 2^63 - 1; below 0 lie junk,
-            distractors (whose numbers are their loader's) and what is unknown.
+            distractors (whose numbers are their loader's) and what is unknown. Or an outfit that
+            two training identities wear.
     """
     dataset = found if isinstance(found, DataSet) else DataSet(found.name, found)
     for sample in (*dataset.train.samples, *dataset.query, *dataset.gallery):
@@ -43,6 +44,15 @@ def check_labels(found: DataSet | Source) -> None:
                     f"{sample.path}: {name} {value!r} is no whole number from -2^63 to 2^63 - 1; "
                     "number people, cameras and outfits anew"
                 )
+    wearers: dict[int, Sample] = {}
+    for sample in dataset.train.samples if dataset.train.identities else ():
+        first = wearers.setdefault(sample.clothes, sample)
+        if sample.pid != first.pid and sample.clothes >= 0:
+            who = [f"person {s.extra.get('person', s.pid)} ({s.path})" for s in (first, sample)]
+            raise DataError(
+                f"'{found.name}': outfit {sample.clothes} is worn by {' and '.join(who)}; "
+                "number outfits over all people"
+            )
 
 
 def splits_of(dataset: DataSet) -> dict[str, Sequence[Sample]]:
