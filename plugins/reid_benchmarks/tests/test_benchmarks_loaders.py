@@ -17,8 +17,13 @@ from benchmark_twins import (
 )
 
 from reid_benchmarks.datasets.records import DISTRACTOR
+from reid_benchmarks.doctor.labels import check_cameras
+from reid_benchmarks.protocols import PROTOCOLS
 from reid_core.contract.samples import Sample
 from reid_core.errors import DataError
+from reid_core.evaluation.statistics import LEAST, images_by_camera
+from reid_retrieval.labels import Labels
+from reid_retrieval.searching import Search
 
 
 def rows(samples: tuple[Sample, ...]) -> list[tuple[str, int, int, int]]:
@@ -290,7 +295,7 @@ def test_partial_reid_says_what_is_searched_for(tmp_path: Path) -> None:
     assert dataset.name == "partial-reid/partial"
     assert len(dataset.train) == 0
     assert rows(dataset.query) == [("001_001.jpg", 1, 0, -1), ("060_002.jpg", 60, 0, -1)]
-    assert [(s.pid, s.camid) for s in dataset.gallery] == [(1, 1), (1, 1), (60, 1)]
+    assert [(s.pid, s.camid) for s in dataset.gallery] == [(1, 0), (1, 0), (60, 0)]
     other = load("partial-reid", tmp_path, "occluded")
     assert [s.path.parent.name for s in other.query] == ["occluded_body_images"]
 
@@ -307,7 +312,7 @@ def test_partial_ilids_in_three_layouts(tmp_path: Path) -> None:
         put(home / second, "12_2.jpg")
         dataset = load("partial-ilids", home)
         assert rows(dataset.query) == [("12_1.jpg", 12, 0, -1), ("1_1.jpg", 1, 0, -1)]
-        assert rows(dataset.gallery) == [("12_2.jpg", 12, 1, -1)]
+        assert rows(dataset.gallery) == [("12_2.jpg", 12, 0, -1)]
 
 
 def test_partial_ilids_releases_are_not_mistaken_for_each_other(tmp_path: Path) -> None:
@@ -331,13 +336,13 @@ def test_occluded_reid_nested_and_flat(tmp_path: Path) -> None:
         ("001_02.tif", 1, 0, -1),
         ("200_01.tif", 200, 0, -1),
     ]
-    assert [(s.pid, s.camid) for s in dataset.gallery] == [(1, 1), (200, 1)]
+    assert [(s.pid, s.camid) for s in dataset.gallery] == [(1, 0), (200, 0)]
     assert "re-encoded" not in str(dataset.notice)
     copy = tmp_path / "flat" / "OccludedREID"
     put(copy / "query", "001_1.jpg", "002_1.jpg")
     put(copy / "gallery", "001_1.jpg")
     flat = load("occluded-reid", copy.parent)
-    assert [(s.pid, s.camid) for s in (*flat.query, *flat.gallery)] == [(1, 0), (2, 0), (1, 1)]
+    assert [(s.pid, s.camid) for s in (*flat.query, *flat.gallery)] == [(1, 0), (2, 0), (1, 0)]
     assert "3 images are re-encoded, the original is TIFF: 001_1.jpg, 002_1.jpg" in str(flat.notice)
 
 
@@ -347,9 +352,27 @@ def test_celeb_reid_has_no_cameras(tmp_path: Path) -> None:
     # Person 1 of training and person 1 of test are two people.
     assert [(s.pid, s.camid) for s in dataset.train.samples] == [(0, 0), (0, 0), (1, 0)]
     assert [(s.pid, s.camid) for s in dataset.query] == [(1, 0), (2, 0)]
-    assert [(s.pid, s.camid) for s in dataset.gallery] == [(1, 1), (1, 1), (2, 1)]
+    assert [(s.pid, s.camid) for s in dataset.gallery] == [(1, 0), (1, 0), (2, 0)]
     assert column(dataset.gallery, "number") == [12, 19, 10]
     assert {s.clothes for s in dataset.train.samples} == {-1}
+
+
+@pytest.mark.parametrize("name", ["celeb-reid", "last", "partial-reid", "occluded-reid"])
+def test_sets_without_cameras_are_told_and_refused(name: str, tmp_path: Path) -> None:
+    (celeb_reid if name == "celeb-reid" else TWINS[name])(tmp_path)
+    dataset = load(name, tmp_path)
+    tested = (*dataset.query, *dataset.gallery)
+    found = [f.text for f in check_cameras(dataset) if f.text.startswith("test")]
+    assert found == [
+        "test: all images are of one camera, so that no protocol can tell its images apart; "
+        "evaluate by 'no-camera'"
+    ]
+    with pytest.raises(DataError, match=r"batch_norm = 'camera' needs .*, where all are"):
+        images_by_camera(tested * LEAST, name)
+    # Nothing is junk, so that a query finds its person.
+    for protocol in (p for p in PROTOCOLS if p.name in dataset.protocols):
+        search = Search(protocol, Labels.of_samples(dataset.query), Labels.of_samples(tested))
+        assert not any(search.own(row)[1].any() for row in range(len(dataset.query)))
 
 
 def test_last_labels_outfits_in_training_only(tmp_path: Path) -> None:
@@ -361,7 +384,7 @@ def test_last_labels_outfits_in_training_only(tmp_path: Path) -> None:
         ("000010_film_0001_02.jpg", 1, 0, 2),
     ]
     assert rows(dataset.query) == [("000001_film_0001.jpg", 1, 0, -1)]
-    assert [(s.pid, s.camid, s.clothes) for s in dataset.gallery] == [(1, 1, -1), (5, 1, -1)]
+    assert [(s.pid, s.camid, s.clothes) for s in dataset.gallery] == [(1, 0, -1), (5, 0, -1)]
     assert load("last", tmp_path, "val").query[0].path.parts[-3:-1] == ("val", "query")
 
 

@@ -36,7 +36,9 @@ def is_junk(name: str, query: Image, image: Image) -> bool:
     same_clothes = query.clothes == image.clothes
     if name.startswith("cuhk03/classic") and "pooled-views" not in name:
         return same_camera
-    if query.pid != image.pid or name.startswith(("prcc", "celeb-reid", "last")):
+    if query.pid != image.pid or name.startswith(
+        ("prcc", "partial", "occluded-reid", "celeb-reid", "last")
+    ):
         return False
     if name.startswith(("ltcc/cc", "ccvid/cc")):
         return same_camera or same_clothes

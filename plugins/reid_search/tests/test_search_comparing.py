@@ -78,6 +78,14 @@ def test_a_match_that_comes_late_is_not_found(tmp_path: Path) -> None:
     assert [row.found for row in rows] == [(0.5,), (1.0,)]
 
 
+def test_one_camera_is_no_pair(tmp_path: Path) -> None:
+    queries = result([1, 2, 3, 4])["queries"]
+    for query in queries:
+        query |= {"camid": 0, "cameras": {"0": query["rank"]}}
+    run = read_run(stored_run(tmp_path / "run", [1, 2, 3, 4], queries=queries))
+    assert by_camera_pair(models_of([run]), "standard") == []
+
+
 def test_runs_that_differ_in_their_seed_alone_are_one_model(tmp_path: Path) -> None:
     paths = [
         stored_run(tmp_path / f"x={lr}-seed={seed}", [1, 2, 3, 4 - seed], flags)

@@ -15,8 +15,8 @@ Beside pid, camid and clothes, protocols read these labels, which loaders put in
 ``tracklet``         DeepChange, of query and gallery: the tracklet's id
 ==================== ========================================================================
 
-CUHK03's camera is the view (0 or 1); of the partial and occluded sets without cameras, queries are
-camera 0 and the gallery is camera 1.
+CUHK03's camera is the view (0 or 1). The partial and occluded sets, Celeb-reID and LaST have no
+cameras: nothing is junk.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _vcclothes() -> Iterator[Protocol]:
 
 
 def _partial(name: str) -> Iterator[Protocol]:
-    yield from _shots(Protocol(name, junk=SAME_CAMERA, ranks=PARTIAL_RANKS))
+    yield from _shots(Protocol(name, ranks=PARTIAL_RANKS))
 
 
 def _deepchange() -> Iterator[Protocol]:
@@ -133,7 +133,7 @@ _OF_SETS: dict[str, tuple[Protocol, ...]] = {
     "vcclothes": tuple(_vcclothes()),
     "partial-reid": tuple(_partial("partial-reid")),
     # One image of each person on either side: the whole gallery is a single-shot one.
-    "partial-ilids": (Protocol("partial-ilids", junk=SAME_CAMERA, ranks=PARTIAL_RANKS),),
+    "partial-ilids": (Protocol("partial-ilids", ranks=PARTIAL_RANKS),),
     "occluded-reid": tuple(_partial("occluded-reid")),
     "occluded-duke": (_standard("occluded-duke"),),
     "celeb-reid": (Protocol("celeb-reid"),),

@@ -36,6 +36,7 @@ ccvid            ``session``, and ``camera`` as in the names; the cameras of ses
 Training samples of sets that number the people of training and test together also carry ``person``,
 that number; test samples have it as their identity.
 
-Sets without cameras (Partial-REID, Partial-iLIDS, Occluded-REID, Celeb-reID, LaST) have camera 0 in
-the query and in training, and camera 1 in the gallery, so that no rule finds junk among them.
+Sets without cameras (Partial-REID, Partial-iLIDS, Occluded-REID, Celeb-reID, LaST) have camera 0
+throughout, as `folder/pid` has: what needs several refuses them, and in their protocols nothing is
+junk.
 """

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from reid_benchmarks.datasets.benchmark import SPLITS, Copy
 from reid_benchmarks.datasets.files import Grammar, match_names
-from reid_benchmarks.datasets.records import Record, Records
+from reid_benchmarks.datasets.records import NO_CAMERA, Record, Records
 
 NAME = Grammar(r"(?P<pid>\d+)_(?P<number>\d+)_\d+\.(?i:jpg)", "PID_NUMBER_ANY.jpg")
-
-_CAMERAS = {"train": 0, "query": 0, "gallery": 1}
 
 
 def read_celeb(copy: Copy) -> Records:
@@ -18,7 +16,7 @@ def read_celeb(copy: Copy) -> Records:
 
     def read(split: str) -> list[Record]:
         return [
-            Record(path, int(match["pid"]), _CAMERAS[split], extra={"number": int(match["number"])})
+            Record(path, int(match["pid"]), NO_CAMERA, extra={"number": int(match["number"])})
             for path, match in match_names(copy.folder(home / split), NAME)
         ]
 

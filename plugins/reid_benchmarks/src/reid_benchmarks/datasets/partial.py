@@ -12,7 +12,7 @@ from reid_benchmarks.datasets.files import (
     match_within_people,
     some,
 )
-from reid_benchmarks.datasets.records import Record, Records
+from reid_benchmarks.datasets.records import NO_CAMERA, Record, Records
 
 PARTIAL_REID = Grammar(r"(?P<pid>\d{3})_\d+\.(?i:jpg)", "PPP_N.jpg")
 OCCLUDED_REID = Grammar(r"(?P<pid>\d{3})_\d+\.(?i:tiff?|jpg)", "PPP_N.tif")
@@ -29,9 +29,6 @@ _ILIDS_KINDS = (
 )
 """Folders of queries and gallery in copies of Partial-iLIDS, and the names in them."""
 
-_QUERY, _GALLERY = 0, 1
-"""Cameras: the sets have none, and nothing is junk."""
-
 
 def read_partial_reid(copy: Copy) -> Records:
     """Read Partial-REID: the variant says whose images are searched for.
@@ -42,8 +39,8 @@ def read_partial_reid(copy: Copy) -> Records:
     home = copy.home((_PARTIAL, _OCCLUDED, _WHOLE), ("Partial-REID_Dataset", "Partial-REID"))
     asked = _OCCLUDED if copy.variant == "occluded" else _PARTIAL
     return Records(
-        query=_flat(copy.folder(home / asked), PARTIAL_REID, _QUERY),
-        gallery=_flat(copy.folder(home / _WHOLE), PARTIAL_REID, _GALLERY),
+        query=_flat(copy.folder(home / asked), PARTIAL_REID),
+        gallery=_flat(copy.folder(home / _WHOLE), PARTIAL_REID),
     )
 
 
@@ -55,8 +52,8 @@ def read_partial_ilids(copy: Copy) -> Records:
     homes = ("Partial_iLIDS", "Partial-iLIDS", "PartialiLIDS")
     home = copy.home((kind[0] for kind in _ILIDS_KINDS), homes)
     first, second, grammar = next(kind for kind in _ILIDS_KINDS if (home / kind[0]).is_dir())
-    query = _flat(copy.folder(home / first), grammar, _QUERY)
-    gallery = _flat(copy.folder(home / second), grammar, _GALLERY)
+    query = _flat(copy.folder(home / first), grammar)
+    gallery = _flat(copy.folder(home / second), grammar)
     other = "238" if copy.variant == "119" else "119"
     if len(query) == int(other):
         raise copy.wrong(
@@ -71,8 +68,8 @@ def read_occluded_reid(copy: Copy) -> Records:
     home = copy.home((_OCCLUDED, "query"), ("Occluded_REID", "OccludedREID", "Occluded-REID"))
     flat_copy = not (home / _OCCLUDED).is_dir()
     folders = ("query", "gallery") if flat_copy else (_OCCLUDED, _WHOLE)
-    query = _nested_or_flat(copy.folder(home / folders[0]), _QUERY)
-    gallery = _nested_or_flat(copy.folder(home / folders[1]), _GALLERY)
+    query = _nested_or_flat(copy.folder(home / folders[0]))
+    gallery = _nested_or_flat(copy.folder(home / folders[1]))
     lossy = [r.path.name for r in (*query, *gallery) if r.path.suffix.lower() == ".jpg"]
     notices: tuple[str, ...] = ()
     if lossy:
@@ -80,13 +77,13 @@ def read_occluded_reid(copy: Copy) -> Records:
     return Records(query=query, gallery=gallery, notices=notices)
 
 
-def _flat(folder: Path, grammar: Grammar, camid: int) -> list[Record]:
+def _flat(folder: Path, grammar: Grammar) -> list[Record]:
     found = match_names(folder, grammar)
-    return [Record(path, int(match["pid"]), camid) for path, match in found]
+    return [Record(path, int(match["pid"]), NO_CAMERA) for path, match in found]
 
 
-def _nested_or_flat(folder: Path, camid: int) -> list[Record]:
+def _nested_or_flat(folder: Path) -> list[Record]:
     if any((folder / name).is_dir() for name in list_names(folder)[:1]):
         found = match_within_people(folder, OCCLUDED_REID, "pid")
-        return [Record(path, pid, camid) for path, pid, _ in found]
-    return _flat(folder, OCCLUDED_REID, camid)
+        return [Record(path, pid, NO_CAMERA) for path, pid, _ in found]
+    return _flat(folder, OCCLUDED_REID)

@@ -15,6 +15,9 @@ DISTRACTOR = -2
 Below 0, so that it is counted as no person; not -1, which would make them junk.
 """
 
+NO_CAMERA = 0
+"""The camera of every image of a set that has none: with one alone nothing tells cameras apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

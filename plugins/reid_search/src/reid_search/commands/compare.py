@@ -73,7 +73,8 @@ def compare(
         click.echo(line)
     for one in found:
         click.echo(f"\n{one.label}: {one.text}")
-        for table in (*effect_tables(one), people_table(one), camera_table(one)):
+        cameras = [camera_table(one)] if one.cameras else []
+        for table in (*effect_tables(one), people_table(one), *cameras):
             console.print(table)
     if json_path is not None:
         write_text(json_path, results_text([one.to_json() for one in found]))

@@ -78,7 +78,10 @@ def by_identity(models: Sequence[Model], label: str) -> list[IdentityRow]:
 
 
 def by_camera_pair(models: Sequence[Model], label: str) -> list[CameraRow]:
-    """Return a row per pair of cameras with a match; means over the seeds of a model."""
+    """Return a row per pair of cameras with a match; means over the seeds of a model.
+
+    Where there is one camera alone, nothing tells cameras apart, and there are no rows.
+    """
     counts: dict[tuple[int, int], int] = {}
     found: dict[tuple[int, int], list[float]] = {}
     for number, model in enumerate(models):
@@ -89,6 +92,8 @@ def by_camera_pair(models: Sequence[Model], label: str) -> list[CameraRow]:
                     hits = found.setdefault(pair, [0.0] * len(models))
                     hits[number] += (rank <= FOUND_BY) / len(model.runs)
                     counts[pair] = counts.get(pair, 0) + (number == 0 and run is model.runs[0])
+    if len({camera for pair in found for camera in pair}) < 2:
+        return []
     return [
         CameraRow(*pair, counts[pair], tuple(hits / counts[pair] for hits in found[pair]))
         for pair in sorted(found)
