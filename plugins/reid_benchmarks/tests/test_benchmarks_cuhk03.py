@@ -19,9 +19,12 @@ from benchmark_twins import (
 )
 
 from reid_benchmarks.datasets.cuhk03_release import extract_release
+from reid_benchmarks.protocols import PROTOCOLS
 from reid_core.contract.samples import DataSet
 from reid_core.errors import DataError
 from reid_core.images import read_image
+from reid_retrieval.labels import Labels
+from reid_retrieval.searching import Search
 
 CONFIG = "cuhk03_new_protocol_config_labeled.mat"
 
@@ -68,7 +71,7 @@ def test_classic_split_from_the_release(release: Path) -> None:
     dataset = load(release, "classic-labeled")
     assert dataset.name == "cuhk03/classic-labeled:1"
     assert dataset.protocols[0].startswith("cuhk03/classic")
-    # Test people keep their numbers, views are cameras; queries are the gallery.
+    # Test people keep their numbers; queries are the gallery.
     assert [(s.pid, s.camid, s.extra["view"]) for s in dataset.query] == [
         *((1001, 0, 1), (1001, 0, 1), (1001, 1, 2), (1001, 1, 2)),
         *((1002, 0, 1), (1002, 0, 1), (1002, 1, 2), (1002, 1, 2)),
@@ -84,6 +87,27 @@ def test_classic_split_from_the_release(release: Path) -> None:
     assert other.name == "cuhk03/classic-labeled:20"
     assert sorted({s.pid for s in other.query}) == [2001, 5049]
     assert {s.extra["partition"] for s in other.gallery} == {20}
+    # A camera has one number in training and in test.
+    assert [(s.camid, s.extra["pair"]) for s in other.query] == [
+        *((2, 2), (2, 2), (3, 2), (3, 2), (8, 5), (8, 5)),
+    ]
+    assert {s.camid for s in other.train.samples} == {0, 1}
+
+
+def test_the_classic_protocol_searches_in_the_other_view_of_all_pairs(release: Path) -> None:
+    """A query of the first view sees no first view, whichever pair of cameras it is of."""
+    dataset = load(release, "classic-labeled", "20")
+    query, gallery = Labels.of_samples(dataset.query), Labels.of_samples(dataset.gallery)
+    named = {protocol.name: protocol for protocol in PROTOCOLS}
+    search = Search(named["cuhk03/classic/multi-shot"], query, gallery)
+    shown = [
+        [other for other, seen in zip(dataset.gallery, search.shown(row), strict=True) if seen]
+        for row in range(len(dataset.query))
+    ]
+    for asked, offered in zip(dataset.query, shown, strict=True):
+        views = {sample.extra["view"] for sample in offered}
+        assert views <= {3 - asked.extra["view"]}
+    assert [len(offered) for offered in shown] == [2, 2, 4, 4, 2, 2]
 
 
 def test_classic_split_from_extracted_images(release: Path, tmp_path: Path) -> None:
@@ -133,14 +157,14 @@ def test_new_protocol_by_its_configuration(extracted: bool, release: Path, tmp_p
     assert [(s.path.name, s.pid, s.camid) for s in dataset.query] == [
         ("1_002_1_01.png", 2, 0),
         ("1_002_2_06.png", 2, 1),
-        ("2_001_1_01.png", 3, 0),
-        ("2_001_2_06.png", 3, 1),
+        ("2_001_1_01.png", 3, 2),
+        ("2_001_2_06.png", 3, 3),
     ]
     assert [(s.path.name, s.pid, s.camid) for s in dataset.gallery] == [
         ("1_002_1_05.png", 2, 0),
         ("1_002_2_10.png", 2, 1),
-        ("2_001_1_05.png", 3, 0),
-        ("2_001_2_10.png", 3, 1),
+        ("2_001_1_05.png", 3, 2),
+        ("2_001_2_10.png", 3, 3),
     ]
 
 

@@ -67,6 +67,9 @@ def labels_of(case: dict[str, Any], side: str) -> Labels:
         camids = [camera - 1 for camera in camids]
     if case["protocol"].startswith("prcc"):
         extra["camera"] = ["ABC"[camera] for camera in camids]
+    if case["protocol"].startswith("cuhk03"):
+        # These have the views as cameras, all of one pair.
+        extra["view"] = [camera + 1 for camera in camids]
     if "id_subset" in case:
         extra["cloth_changing"] = [int(pid in case["id_subset"]) for pid in pids]
     if "true_camids" in case:

@@ -35,7 +35,7 @@ def is_junk(name: str, query: Image, image: Image) -> bool:
     same_camera = query.camid == image.camid
     same_clothes = query.clothes == image.clothes
     if name.startswith("cuhk03/classic") and "pooled-views" not in name:
-        return same_camera
+        return view_of(query) == view_of(image)
     if query.pid != image.pid or name.startswith(
         ("prcc", "partial", "occluded-reid", "celeb-reid", "last")
     ):
@@ -47,6 +47,11 @@ def is_junk(name: str, query: Image, image: Image) -> bool:
     if name == "deepchange/tracklet":
         return query.tracklet == image.tracklet
     return same_camera
+
+
+def view_of(image: Image) -> int:
+    """Return CUHK03's view: cameras 0 and 1 are the two of one pair, 2 and 3 of the next."""
+    return image.camid % 2 + 1
 
 
 def asks(name: str, image: Image) -> bool:
@@ -161,6 +166,7 @@ def labels_of(name: str, images: list[Image], side: str) -> Labels:
         splits,
         {
             "camera": raw,
+            "view": [view_of(i) for i in images],
             "cloth_changing": [int(i.pid % 2 == 1) for i in images],
             "tracklet": [tracklet_of(i) if name == "mars/frames" else i.tracklet for i in images],
         },

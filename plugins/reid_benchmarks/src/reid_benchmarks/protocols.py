@@ -12,11 +12,11 @@ Beside pid, camid and clothes, protocols read these labels, which loaders put in
 ``camera``           VC-Clothes: 1 to 4, PRCC: A, B or C, as the files say and papers quote
 ``cloth_changing``   LTCC, of query and gallery: 1 if the person is in
                      ``cloth-change_id_test.txt``, otherwise 0
+``view``             CUHK03: 1 or 2, whichever of the five pairs of cameras
 ``tracklet``         DeepChange, of query and gallery: the tracklet's id
 ==================== ========================================================================
 
-CUHK03's camera is the view (0 or 1). The partial and occluded sets, Celeb-reID and LaST have no
-cameras: nothing is junk.
+The partial and occluded sets, Celeb-reID and LaST have no cameras: nothing is junk.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _market1501() -> Iterator[Protocol]:
 def _cuhk03_classic() -> Iterator[Protocol]:
     # Every image of one view is searched for among one image per identity of the other
     # (Li et al., DeepReID, CVPR 2014; open-reid).
-    other_view = Protocol("cuhk03/classic", junk=JunkRule(apart=("camid",)))
+    other_view = Protocol("cuhk03/classic", junk=JunkRule(apart=("view",)))
     _, drawn, every = _shots(other_view)
     yield every
     yield drawn

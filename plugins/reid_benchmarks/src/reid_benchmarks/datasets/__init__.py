@@ -19,8 +19,8 @@ market1501       ``sequence``, ``frame``, ``box``; the query side of the variant
 duke,            ``frame``
 occluded-duke
 cuhk03           ``view`` (1, 2), ``pair`` (1 to 5, where the names say it), of the classic protocol
-                 ``partition`` (1 to 20). Test cameras are the views, 0 and 1; training cameras are
-                 ``2 (pair - 1) + view - 1``, since the five pairs are ten cameras
+                 ``partition`` (1 to 20). Cameras are ``2 (pair - 1) + view - 1``, since the five
+                 pairs are ten cameras; the views, 0 and 1, where names do not say the pair
 msmt17           ``slot`` (``0303morning``), ``daytime`` (``morning``)
 prcc             ``camera``: A, B or C (camera ids 0, 1 and 2). B and C are queries, A the gallery
 ltcc             ``outfit`` as in the name; ``cloth_changing``: 1 or 0 after the lists of ``info``,

@@ -71,17 +71,17 @@ def _new(copy: Copy, kind: str) -> Records:
             f"the copy is incomplete, or its images are not the {kind} ones"
         )
 
-    def record(place: int, train: bool) -> Record:
+    def record(place: int) -> Record:
         name = config.names[place]
-        made = _record(*images[name], config.pids[place], train)
+        made = _record(*images[name], config.pids[place])
         if made.extra["view"] != config.views[place]:
             raise DataError(f"{path}: camId of {name} is {config.views[place]}; get the file again")
         return made
 
     return Records(
-        sorted((record(place, True) for place in config.train), key=_by_name),
-        sorted((record(place, False) for place in config.query), key=_by_name),
-        sorted((record(place, False) for place in config.gallery), key=_by_name),
+        sorted((record(place) for place in config.train), key=_by_name),
+        sorted((record(place) for place in config.query), key=_by_name),
+        sorted((record(place) for place in config.gallery), key=_by_name),
     )
 
 
@@ -96,10 +96,9 @@ def _classic(copy: Copy, kind: str, split: int) -> Records:
     test: list[Record] = []
     for _, (path, match) in sorted(images.items()):
         person = (int(match["pair"]), int(match["person"]))
-        tested = person in chosen
         # Unique over the pairs; no pair has 1000 people.
-        made = _record(path, match, 1000 * person[0] + person[1], not tested, partition=split)
-        (test if tested else train).append(made)
+        made = _record(path, match, 1000 * person[0] + person[1], partition=split)
+        (test if person in chosen else train).append(made)
     absent = len(chosen) - len({record.pid for record in test})
     notices = (f"{absent} test people of split {split} have no image",) if absent else ()
     return Records(train, test, test, notices=notices)
@@ -138,15 +137,12 @@ def _find(copy: Copy, name: str) -> Path | None:
     return next((place / name for place in places if (place / name).exists()), None)
 
 
-def _record(
-    path: Path, match: re.Match[str], pid: int, train: bool, partition: int | None = None
-) -> Record:
+def _record(path: Path, match: re.Match[str], pid: int, partition: int | None = None) -> Record:
     pair, view = int(match["pair"]), 1 if match["first"] else 2
-    camid = 2 * (pair - 1) + view - 1 if train else view - 1
     extra = {"view": view, "pair": pair}
     if partition is not None:
         extra["partition"] = partition
-    return Record(path, pid, camid, extra=extra)
+    return Record(path, pid, 2 * (pair - 1) + view - 1, extra=extra)
 
 
 def _new_record(path: Path, match: re.Match[str]) -> Record:
