@@ -388,6 +388,25 @@ def test_files_that_settings_name_count_by_their_content(
     assert len(found) == 2
 
 
+@pytest.mark.parametrize("left", ["embedder.safetensors", "checkpoint.pt"])
+def test_a_run_s_folder_counts_by_the_weights_in_it(
+    left: str, assembly: Assembly, tmp_path: Path
+) -> None:
+    class Reader(Settings):
+        start: Path = tmp_path
+
+    other = with_config(assembly, {"model": {"pretrained": str(tmp_path)}})
+    other = replace(other, plugins={**assembly.plugins, "reader": Plugin("reader", Reader())})
+    assert stage_contents(other)["files"] == {}, "no run's folder"
+    found = set()
+    for content in ("one", "two"):
+        (tmp_path / left).write_text(content)
+        contents = stage_contents(other)
+        assert set(contents["files"]) == {"model.pretrained", "plugins.reader.start"}
+        found.add(key_of(contents))
+    assert len(found) == 2
+
+
 def test_other_parts_under_the_same_names_are_learnt_anew(data: DataSet, tmp_path: Path) -> None:
     lines: list[str] = []
     few = {"data": {"batch_size": 4, "sampler": "random"}}

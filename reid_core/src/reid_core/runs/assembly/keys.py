@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -28,11 +29,12 @@ from reid_core.contract.context import RunContext
 from reid_core.contract.labelers import Labeler
 from reid_core.contract.plugin import Plugin
 from reid_core.data.label_store import content_hash
+from reid_core.errors import ConfigError
 from reid_core.loop.assembly import Assembly
 from reid_core.machine.devices import precision_of
 from reid_core.plugins.discovery import installed, versions_of
 from reid_core.plugins.manifests import package_folder
-from reid_core.weights import shipped_weights
+from reid_core.weights import weights_file
 
 
 def stage_contents(assembly: Assembly, owner: str = "") -> dict[str, Any]:
@@ -133,17 +135,16 @@ def _hash_of(files: tuple[tuple[str, Path, int, int], ...]) -> str:
 
 
 def _named_files(settings: BaseModel, prefix: str = "") -> dict[str, str]:
-    """Return hashes of the files that settings name; the files of folders are data."""
+    """Return hashes of the files that settings name, runs and shipped weights included."""
     found: dict[str, str] = {}
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             found |= _named_files(value, f"{prefix}{name}.")
         elif isinstance(value, Path):
-            # Shipped weights go by a name.
-            file = value if value.is_file() else shipped_weights().get(value.as_posix())
-            if file is not None:
-                found[f"{prefix}{name}"] = content_hash(file)
+            # Shipped weights go by a name, a run's by its folder; other folders hold data.
+            with suppress(ConfigError):
+                found[f"{prefix}{name}"] = content_hash(weights_file(value))
     return found
 
 
