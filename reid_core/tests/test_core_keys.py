@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import replace
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -284,30 +285,43 @@ from reid_core import Plugin
 class Zebra(Plugin):
     pass
 """
+NETWORKS = """
+from torch import nn
+
+WIDTH = 8
+
+class Stripes(nn.Identity):
+    pass
+"""
 
 
-@pytest.mark.parametrize("role", ["owner", "plugin", "base"])
+@pytest.mark.parametrize("role", ["owner", "plugin", "base", "layer"])
 def test_another_code_is_another_stage(role: str, assembly: Assembly, tmp_path: Path) -> None:
     with fake_site(tmp_path / "site") as site:
         site.add("reid-zebra", {"zebra": "reid_zebra:Zebra"})
         package = tmp_path / "site" / "reid_zebra"
         (package / "__pycache__").mkdir(parents=True)
         (package / "__init__.py").write_text(STAGED, "utf-8")
-        (package / "networks.py").write_text("WIDTH = 8\n", "utf-8")
+        (package / "networks.py").write_text(NETWORKS, "utf-8")
         cls = load_class("zebra")
         if role == "base":
             cls = type("Striped", (cls,), {})
         run = assembly
-        if role != "owner":
+        if role == "layer":  # of an encoder that a plugin offers whom nobody requested
+            model = deepcopy(run.model)
+            model.encoder.stripes = import_module("reid_zebra.networks").Stripes()
+            run = replace(run, parts=replace(run.parts, model=model))
+        elif role != "owner":
             run = replace(run, plugins={**run.plugins, "zebra": cls("zebra", Settings())})
         owner = "zebra" if role == "owner" else "probe"
         first, again = (stage_contents(run, owner) for _ in range(2))
         assert first == again
         assert first["code"]["reid_zebra"]
-        assert not {"reid_zebra", "reid_core"} & set(stage_contents(assembly)["code"])
+        others = {"reid_zebra", "reid_core", "torch", "timm"}
+        assert not others & set(stage_contents(assembly)["code"])
         (package / "__pycache__" / "networks.pyc").write_bytes(b"compiled")
         assert stage_contents(run, owner) == first
-        (package / "networks.py").write_text("WIDTH = 9\n", "utf-8")
+        (package / "networks.py").write_text(NETWORKS.replace("8", "9"), "utf-8")
         edited = stage_contents(run, owner)
         assert key_of(edited) != key_of(first)
         (package / "more.py").write_text("", "utf-8")

@@ -64,7 +64,7 @@ def stage_contents(assembly: Assembly, owner: str = "") -> dict[str, Any]:
         # Ranks divide a batch and compute what one process would, but for what they draw by rows.
         "ranks": ctx.world_size if _draws_by_rows(assembly.model) else 1,
         "plugins": assembly.versions() | (versions_of((owner,)) if owner else {}),
-        "code": _code_of(assembly.plugins.values(), owner),
+        "code": _code_of((*assembly.plugins.values(), *assembly.model.modules()), owner),
         # It decides which weights and which layers a name stands for.
         "timm": metadata.version("timm"),
         "data": assembly.fingerprints(),
@@ -93,13 +93,16 @@ def key_of(contents: Mapping[str, Any]) -> str:
     return hashlib.sha256(text_of(contents).encode()).hexdigest()[:16]
 
 
-def _code_of(plugins: Iterable[Plugin], owner: str) -> dict[str, str]:
-    """Return hashes of the packages in which plugins are written; the core has its version."""
-    modules = {cls.__module__ for plugin in plugins for cls in type(plugin).__mro__}
+def _code_of(parts: Iterable[Plugin | nn.Module], owner: str) -> dict[str, str]:
+    """Return hashes of the packages in which plugins and networks are written.
+
+    The core and timm have their versions.
+    """
+    modules = {cls.__module__ for part in parts for cls in type(part).__mro__}
     if (record := installed().get(owner)) is not None:
         modules.add(record.target.partition(":")[0])
     packages = {module.partition(".")[0] for module in modules}
-    packages -= {"reid_core", "__main__", *sys.stdlib_module_names}
+    packages -= {"reid_core", "torch", "timm", "__main__", *sys.stdlib_module_names}
     return {package: package_hash(package) for package in packages}
 
 
