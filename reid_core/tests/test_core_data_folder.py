@@ -44,6 +44,30 @@ def add_field(root: Path, field: str, split: str, names: tuple[str, ...], suffix
         (folder / f"{Path(name).stem}{suffix}").write_bytes(b"never opened")
 
 
+def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    elsewhere, train = tmp_path / "elsewhere", tmp_path / "photos" / "train"
+    for folder in (elsewhere / "walk", train / "2"):
+        folder.mkdir(parents=True)
+        (folder / "a.png").write_bytes(b"never opened")
+    for name in ("7", "8"):  # both count
+        (train / name).symlink_to(elsewhere, target_is_directory=True)
+    (train / "2" / "up").symlink_to(train, target_is_directory=True)
+    (elsewhere / "walk" / "again").symlink_to(elsewhere, target_is_directory=True)
+    data = load(tmp_path / "photos", "pid").train
+    assert [s.path.relative_to(train).as_posix() for s in data.samples] == [
+        "2/a.png",
+        "7/walk/a.png",
+        "8/walk/a.png",
+    ]
+    assert [s.extra["person"] for s in data.samples] == [2, 7, 8]
+    labels = tmp_path / "photos" / "fields" / "parts" / "train"
+    labels.mkdir(parents=True)
+    for name in ("2", "7", "8"):
+        (labels / name).symlink_to(train / name, target_is_directory=True)
+    fields = load(tmp_path / "photos", "pid").train.samples[1].fields
+    assert fields == {"parts": labels / "7" / "walk" / "a.png"}
+
+
 def test_names_become_labels(root: Path) -> None:
     data = load(root)
     assert data.name == "folder"

@@ -23,7 +23,7 @@ from reid_core.contract.fields import SHARED_FIELDS, FieldKind, FieldSpec
 from reid_core.contract.names import check_choice
 from reid_core.contract.samples import DataRequest, DataSet, Sample, Source, renumbered
 from reid_core.data.decoding import read_field
-from reid_core.data.sidecars import laid_out, side_car_files
+from reid_core.data.sidecars import LITTER, files_below, laid_out, side_car_files
 from reid_core.errors import DataError, reason_of, some
 
 SPLITS = ("train", "query", "gallery")
@@ -46,9 +46,6 @@ _FOLDERS = {"train": ("bounding_box_train",), "gallery": ("bounding_box_test",)}
 """What splits are called elsewhere."""
 
 _SUFFIXES = ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp")
-_LITTER = re.compile(r"Thumbs\.db|\.DS_Store|\._.*|__MACOSX|desktop\.ini", re.IGNORECASE)
-"""What file managers and archivers leave behind."""
-
 _Key = TypeVar("_Key", int, tuple[int, int], tuple[int, str])
 
 
@@ -163,7 +160,7 @@ def _scan(root: Path, split: str, pattern: re.Pattern[str], expected: str) -> li
     """Return the images of a split, sorted by name."""
     places = [root / name for name in (split, *_FOLDERS.get(split, ()))]
     folder = next((place for place in places if place.is_dir()), places[0])
-    names = _names(folder)
+    names = sorted(files_below(folder))
     images, strays = [], []
     for name in names:
         found = _said(pattern, name, split)
@@ -195,16 +192,6 @@ def _said(pattern: re.Pattern[str], name: str, split: str) -> dict[str, str] | N
     return found if junk or re.fullmatch(r"\d+", pid, re.ASCII) else None
 
 
-def _names(folder: Path) -> list[str]:
-    """Return the paths of all files below a folder, with slashes, sorted, without litter."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not _LITTER.fullmatch(name)]
-        below = Path(place).relative_to(folder)
-        found += [(below / name).as_posix() for name in files if not _LITTER.fullmatch(name)]
-    return sorted(found)
-
-
 def _camera(text: str) -> tuple[int, str]:
     """Return what cameras are told apart and sorted by: numbers by value, letters as such."""
     return (int(text), "") if text.isdecimal() else (-1, text.upper())
@@ -220,7 +207,7 @@ def _fields(root: Path) -> list[FieldSpec]:
     if not folder.is_dir():
         return []
     specs = []
-    for name in sorted(entry for entry in os.listdir(folder) if not _LITTER.fullmatch(entry)):
+    for name in sorted(entry for entry in os.listdir(folder) if not LITTER.fullmatch(entry)):
         check_choice(name, SHARED_FIELDS, f"{folder / name}: there is no field", DataError)
         specs.append(laid_out(SHARED_FIELDS[name], folder / name))
     return specs

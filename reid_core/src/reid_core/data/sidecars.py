@@ -9,7 +9,8 @@ data set ends in them. Nothing is taken by a name that two images share.
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -30,8 +31,29 @@ _SUFFIXES: Mapping[FieldKind, tuple[str, ...]] = {
 }
 _SHOWN = 3
 
+LITTER = re.compile(r"Thumbs\.db|\.DS_Store|\._.*|__MACOSX|desktop\.ini", re.IGNORECASE)
+"""What file managers and archivers leave behind."""
+
 Name = tuple[str, ...]
 """Folders and stem: ``("train", "0001")``."""
+
+
+def files_below(folder: Path, through: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the paths of all files below a folder, with slashes, without litter.
+
+    Links to folders are followed, but not to one that is being gone through.
+
+    Args:
+        folder: none has no files.
+        through: the real paths of the folders that led here.
+    """
+    real = os.path.realpath(folder)
+    if real in through or not os.path.isdir(real):
+        return
+    for entry in os.scandir(folder):
+        inside = files_below(folder / entry.name, (*through, real)) if entry.is_dir() else None
+        if not LITTER.fullmatch(entry.name):
+            yield from [entry.name] if inside is None else (f"{entry.name}/{n}" for n in inside)
 
 
 def names_of(dataset: DataSet) -> dict[Path, Name]:
@@ -79,7 +101,7 @@ class SideCars:
             for start in range(len(name)):
                 ends.setdefault(name[start:], set()).add(name)
         self._twins = {name for name, paths in whole.items() if len(paths) > 1}
-        for file in sorted(folder.rglob("*")):
+        for file in sorted(folder / name for name in files_below(folder)):
             if file.suffix.lower() not in self._suffixes:
                 continue
             name = file.relative_to(folder).with_suffix("").parts
