@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,6 +156,54 @@ def test_wrong_labels() -> None:
         Labels([1], [[0, 1]])
     with pytest.raises(DataError, match="2 pids, but 1 values of label 'day'"):
         Labels([1, 2], [0, 0], extra={"day": [1]})
+
+
+WHOLE = [7, -3, 0]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [WHOLE, np.array(WHOLE, np.float32), np.array(WHOLE, np.float64), ["7.0", "-3", "0.00"]],
+    ids=["int", "float32", "float64", "text"],
+)
+def test_a_number_is_one_label_of_whatever_type(column: Any) -> None:
+    labels = Labels(WHOLE, extra={"tracklet": column})
+    assert labels.column("tracklet").tolist() == ["7", "-3", "0"]
+    assert labels.matching("tracklet", [7, "0.0"]).tolist() == [True, False, True]
+
+
+def test_junk_does_not_depend_on_the_type_of_a_column() -> None:
+    rule = Protocol("views", junk=JunkRule(same=("view",)))
+    whole, floating = (
+        Labels([1, 1, 2], extra={"view": np.array([7, 8, 7], kind)}) for kind in (int, float)
+    )
+    for query, gallery in ((whole, whole), (whole, floating), (floating, whole)):
+        own, junk = Search(rule, query, gallery).own(0)
+        assert (own.tolist(), junk.tolist()) == ([0, 1], [True, False])
+    # Others are themselves.
+    texts = [1.5, "01", "1.0.0", True, "7.0a"]
+    assert Labels([0] * 5, extra={"x": texts}).column("x").tolist() == [*map(str, texts)]
+
+
+def test_a_label_with_gaps_is_not_known_for_every_image() -> None:
+    """Two unknown ones would agree, and be junk to each other."""
+    labels = Labels([1, 2], extra={"a": [np.nan, 1.0], "b": [None, "x"], "c": ["nan", "x"]})
+    assert labels.keys == {"pid", "clothes", "c"}
+    with pytest.raises(DataError, match="needs the label 'a' of every query image"):
+        Search(Protocol("gaps", junk=JunkRule(same=("a",))), labels, labels)
+
+
+def test_numbers_of_a_floating_type_are_whole() -> None:
+    labels = Labels(np.array([5.0, -1.0]), np.array([0, 1], np.float32), [3.0, -1.0])
+    assert labels.pids.dtype == np.int64
+    assert [labels.column(key).tolist() for key in ("pid", "camid", "clothes")] == [
+        [5, -1],
+        [0, 1],
+        [3, -1],
+    ]
+    for wrong in (np.array([1.0, np.nan]), np.array([1.0, 1e300]), np.array([1, 2**63], np.uint64)):
+        with pytest.raises(DataError, match=r"'clothes' must be one integer .* of which row 1 is"):
+            Labels([1, 2], clothes=wrong)
 
 
 def test_large_numbers_stay_apart() -> None:

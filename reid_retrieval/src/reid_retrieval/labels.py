@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,8 @@ from reid_retrieval.errors import DataError
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 Column = NDArray[np.int64] | NDArray[np.str_]
+
+_WHOLE = re.compile(r"(-?\d+)\.0+")
 
 
 class LabelledImage(Protocol):
@@ -47,7 +50,11 @@ class Labels:
         camids: integers ``N``; None where cameras are not known.
         clothes: integers ``N``, unique over all identities; ``-1`` or None where unknown.
         splits: text ``N``, for protocols that choose by split.
-        extra: further labels by name, ``N`` values each; they are compared as text.
+        extra: further labels by name, ``N`` values each; they are compared as text, whole numbers
+            as such (``7.0`` is ``7``). One with a None or NaN is not known for every image, and
+            left out.
+
+    Whole numbers of a floating type are integers, too, as MATLAB and tables have them.
 
     Raises:
         DataError: the columns differ in length, or hold something else than integers.
@@ -69,13 +76,16 @@ class Labels:
         }
         if camids is not None:
             known["camid"] = _integers("camid", camids)
-        others = {key: _texts(values) for key, values in (extra or {}).items()}
+        others: dict[str, list[object]] = {
+            key: list(values) for key, values in (extra or {}).items()
+        }
         if splits is not None:
-            others["split"] = _texts(splits)
-        self._columns: dict[str, Column] = {**others, **known}
-        for key, column in self._columns.items():
-            if len(column) != count:
-                raise DataError(f"{count} pids, but {len(column)} values of label '{key}'")
+            others["split"] = list(splits)
+        for key, length in (*_lengths(others), *_lengths(known)):
+            if length != count:
+                raise DataError(f"{count} pids, but {length} values of label '{key}'")
+        texts = {key: _texts(values) for key, values in others.items() if all(map(_known, values))}
+        self._columns: dict[str, Column] = {**texts, **known}
 
     @classmethod
     def of(cls, labels: Labels | Mapping[str, Any] | ArrayLike) -> Labels:
@@ -149,7 +159,7 @@ class Labels:
         """Return which images have one of ``values`` as their label ``key``."""
         column = self.column(key)
         if column.dtype.kind == "U":
-            return np.isin(column, [str(value) for value in values])
+            return np.isin(column, _texts(values))
         return np.isin(column, np.array([int(value) for value in values], np.int64))
 
     def take(self, rows: IntArray) -> Labels:
@@ -167,11 +177,35 @@ def _on_host(values: Any) -> Any:
 
 def _integers(key: str, values: ArrayLike) -> IntArray:
     column: NDArray[Any] = np.asarray(values)
-    if column.ndim != 1 or (column.size and column.dtype.kind not in "iu"):
+    if column.ndim != 1 or (column.size and column.dtype.kind not in "iuf"):
         shape = f"{column.dtype} of shape {column.shape}"
         raise DataError(f"label '{key}' must be one integer per image, not {shape}")
-    return column.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # NaN and what int64 does not hold, which are told below
+        integers = column.astype(np.int64)
+    odd = np.flatnonzero(integers != column)
+    if odd.size:
+        problem = f"not {column.dtype} of which row {odd[0]} is {column[odd[0]]}"
+        raise DataError(f"label '{key}' must be one integer per image, {problem}")
+    return integers
+
+
+def _lengths(columns: Mapping[str, Sized]) -> list[tuple[str, int]]:
+    return [(key, len(values)) for key, values in columns.items()]
+
+
+def _known(value: object) -> bool:
+    # Unknown labels would agree with each other and silently become junk.
+    return value is not None and not (isinstance(value, float | np.floating) and np.isnan(value))
 
 
 def _texts(values: Iterable[object]) -> NDArray[np.str_]:
-    return np.array([str(value) for value in values], dtype=np.str_)
+    """Return labels as they are compared: one number is one text, of whatever type it is."""
+    return np.array([_text(value) for value in values], dtype=np.str_)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float | np.floating) and value.is_integer():
+        return str(int(value))
+    # Tables write whole numbers so where a column has gaps elsewhere.
+    written = _WHOLE.fullmatch(str(value))
+    return written[1] if written else str(value)
