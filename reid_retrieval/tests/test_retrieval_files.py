@@ -141,17 +141,47 @@ def test_parquet(tmp_path: Path) -> None:
     from pyarrow import parquet
 
     splits = ["query"] * 3 + ["gallery"] * 5
-    for kind in (None, pyarrow.list_(pyarrow.float32(), 8)):
+    number = pyarrow.float32()
+    for kind in (None, pyarrow.list_(number, 8), pyarrow.large_list(number)):
         rows = pyarrow.array(
             [row.tolist() for row in ROWS], kind or pyarrow.list_(pyarrow.float32())
         )
         table = pyarrow.table({"feature": rows, "pid": PIDS, "camid": CAMIDS, "split": splits})
         parquet.write_table(table, tmp_path / "all.parquet")
         assert_read(*read_features(tmp_path / "all.parquet"))
-    ragged = pyarrow.table({"feature": [[1.0], [1.0, 2.0]], "pid": [1, 2]})
-    parquet.write_table(ragged, tmp_path / "ragged.parquet")
-    with pytest.raises(DataError, match="lists of 'feature' differ in length"):
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[1.0], [1.0, 2.0]], "row 1 has 2 values, row 0 has 1"),
+        # Their total is divisible by their number.
+        ([[1.0, 2.0], [3.0, 4.0], [5.0], [6.0, 7.0, 8.0]], "row 2 has 1 values, row 0 has 2"),
+        ([[1.0, 2.0], [], [3.0, 4.0, 5.0, 6.0]], "row 1 has no values, row 0 has 2"),
+        ([[1.0, 2.0], None], "row 1 has no values, row 0 has 2"),
+        ([None, [1.0, 2.0]], "row 0 has no values$"),
+    ],
+    ids=str,
+)
+def test_lists_of_parquet_are_of_one_length(tmp_path: Path, rows: Any, message: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table({"feature": rows, "pid": list(range(len(rows)))})
+    parquet.write_table(table, tmp_path / "ragged.parquet")
+    with pytest.raises(DataError, match=f"the lists of 'feature' differ in length: {message}"):
         read_features(tmp_path / "ragged.parquet")
+
+
+def test_a_parquet_file_without_rows(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    kind = pyarrow.list_(pyarrow.float32())
+    table = pyarrow.table({"feature": pyarrow.array([], kind), "pid": pyarrow.array([], "int64")})
+    parquet.write_table(table, tmp_path / "empty.parquet")
+    with pytest.raises(DataError, match="there are no rows"):
+        read_features(tmp_path / "empty.parquet")
 
 
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -310,18 +310,34 @@ def _of_parquet(file: Path) -> dict[str, _Table]:
         raise DataError(
             f"{file}: Parquet needs pyarrow: pip install 'reid-retrieval[parquet]'"
         ) from error
+    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
     table = parquet.read_table(file)
     arrays: dict[str, Any] = {}
     for name in table.column_names:
         column = table.column(name).combine_chunks()
-        if types.is_list(column.type) or types.is_fixed_size_list(column.type):
-            values = column.flatten().to_numpy(zero_copy_only=False)
-            if len(column) == 0 or len(values) % len(column) or column.null_count:
-                raise DataError(f"{file}: the lists of '{name}' differ in length")
-            arrays[name] = values.reshape(len(column), -1)
+        if any(is_list(column.type) for is_list in lists):
+            arrays[name] = _matrix(file, name, column)
         else:
             arrays[name] = column.to_numpy(zero_copy_only=False)
     return _of_names(file, arrays)
+
+
+def _matrix(file: Path, name: str, column: Any) -> NDArray[Any]:
+    """Return the lists of a column as the rows of an array."""
+    from pyarrow import compute
+
+    lengths = compute.list_value_length(column).to_pylist()
+    if not lengths:
+        raise DataError(f"{file}: there are no rows")
+    odd = next((n for n, one in enumerate(lengths) if one is None or one != lengths[0]), None)
+    if odd is not None:
+        beside = f", row 0 has {lengths[0]}" if odd else ""
+        raise DataError(
+            f"{file}: the lists of '{name}' differ in length: row {odd} has "
+            f"{lengths[odd] or 'no'} values{beside}"
+        )
+    values: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(lengths), lengths[0])
 
 
 def _of_folder(folder: Path) -> dict[str, _Table]:
