@@ -188,7 +188,7 @@ def image(lowest_pid: int) -> st.SearchStrategy[Image]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     images=st.lists(image(0), min_size=1, max_size=4),
     gallery=st.lists(image(-1), min_size=1, max_size=12),

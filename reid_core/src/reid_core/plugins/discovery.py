@@ -14,9 +14,10 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib import metadata, resources
 from importlib.util import find_spec
+from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from reid_core.errors import ConflictError, PluginError, did_you_mean, typed_reason
-from reid_core.plugins.manifests import Contents, Manifest, manifest_of
+from reid_core.plugins.manifests import Contents, Manifest, manifest_in, package_folder
 
 if TYPE_CHECKING:
     from reid_core.contract.plugin import Plugin
@@ -57,7 +58,12 @@ class PluginRecord:
     @property
     def manifest(self) -> Manifest | None:
         """The manifest of its package, or None."""
-        return manifest_of(self.target, self.version)
+        return None if self._folder is None else manifest_in(self._folder, self.version)
+
+    @cached_property
+    def _folder(self) -> Path | None:
+        # Every run asks every plugin for what it offers, and the import path may be long.
+        return package_folder(self.target)
 
     @property
     def contents(self) -> Contents | None:

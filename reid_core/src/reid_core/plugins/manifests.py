@@ -132,19 +132,16 @@ def recipe_files(target: str, plugin: str) -> dict[str, Path]:
     return {f"{plugin}/{path.stem}": path for path in sorted(found)}
 
 
-def manifest_of(target: str, version: str) -> Manifest | None:
-    """Return the manifest of the package that an entry point names, without importing it.
+def manifest_in(folder: Path, version: str) -> Manifest | None:
+    """Return the manifest of a package.
 
     Args:
-        target: the entry point's value.
+        folder: the package's.
         version: of the installed distribution.
 
     Returns:
         None where there is none, or none that describes this version.
     """
-    folder = package_folder(target)
-    if folder is None:
-        return None
     try:
         stamp = os.stat(folder / MANIFEST).st_mtime_ns
     except OSError:
