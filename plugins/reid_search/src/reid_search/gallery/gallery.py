@@ -371,7 +371,7 @@ class Gallery:
         Args:
             images, boxes, bgr: see `reid_core.Embedder.embed`.
             items: what each one shows: plain values by name, ``path`` among them where there is
-                a file.
+                a file: absolute, as `reid embed` writes it, which knows it again.
 
         Raises:
             DataError: a picture cannot be used, or there are not as many items.
