@@ -102,6 +102,15 @@ def test_a_page_names_declared_starts_and_stages(table: Table):
     assert r"\* head, beside these steps: san/pg." in evidence_page([study()], table)
 
 
+def test_a_page_says_whose_seconds_are_not_comparable(table: Table):
+    for name in ("none", "head"):
+        table.add("rows", {**line_of(name, 0, 0.2), "machine": "one"})
+    assert "CPU seconds are not comparable" not in evidence_page([study()], table)
+    table.lines["rows"]["head0-a"]["machine"] = "another"
+    page = evidence_page([study()], table)
+    assert "CPU seconds are not comparable: none on one; head on another." in page
+
+
 def test_fewer_than_five_seeds_get_no_verdict(table: Table):
     for seed in range(4):
         table.add("rows", line_of("none", seed, 0.2))
@@ -228,6 +237,7 @@ def test_code_is_what_is_computed_not_how_it_is_described(tmp_path: Path):
 def test_loaded_code_is_found_again_in_the_tree():
     loaded = code.loaded_code()
     assert "reid_core.testing.tiny" in loaded
+    assert {"kornia", "pillow", "simplejpeg", "torch"} <= loaded.keys()
     assert code.code_now(loaded) == loaded
     assert code.unlike(code.whole_code(), loaded) == []
     changed = {**loaded, "reid_core.testing.tiny": "0"}
@@ -315,6 +325,23 @@ def test_orders_agree_or_not_and_say_which_models_disagree(table: Table):
     assert mixed.tau.value == pytest.approx(0)
     assert mixed.at_home.value == pytest.approx(1)
     assert (mixed.tau.models, mixed.at_home.models) == (4, 3)
+
+
+def test_a_model_under_two_codes_is_ordered_once(table: Table):
+    for name, ap, modules in (("none", 0.2, "a"), ("head", 0.3, "b"), ("head", 0.4, "a")):
+        line = {**line_of(name, 0, ap, modules), "study": "s", "arm": name}
+        line["scores"]["ward:standard"] = line["scores"]["standard"]
+        table.add("rows", line)
+    found, _ = orders.models_of(table)
+    assert [(one.name, round(one.real.mean(), 3)) for one in found] == [
+        ("s / none", 0.2),
+        ("s / head", 0.4),
+    ], "the newest"
+    line = {**line_of("head", 1, 0.3, "b"), "study": "s", "arm": "head"}
+    line["scores"]["ward:standard"] = line["scores"]["standard"]
+    table.add("rows", line)
+    (_, head), _ = orders.models_of(table)
+    assert head.seeds == 2, "that with more seeds"
 
 
 def test_every_declared_arm_resolves():

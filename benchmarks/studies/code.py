@@ -18,8 +18,8 @@ from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 
-LIBRARIES = ("numpy", "scipy", "timm", "torch")
-"""Whose versions belong to the code of a row."""
+LIBRARIES = ("kornia", "numpy", "pillow", "scipy", "simplejpeg", "timm", "torch")
+"""Whose versions belong to the code of a row; of what an older row does not say nothing is known."""
 
 _LETTERS = 8
 

@@ -88,14 +88,16 @@ def models_of(table: Table) -> tuple[list[Model], list[NDArray[np.int64]]]:
     if not asked:
         return [], []
     chosen = found[asked.most_common(1)[0][0]]
-    groups: dict[tuple[str, ...], list[tuple[Row, str]]] = {}
+    groups: dict[tuple[str, str], dict[str, list[tuple[Row, str]]]] = {}
     for row, protocol in chosen:
-        # Rows of one configuration and of two codes are two models.
         content = row.content
-        key = (content["configuration"], str(content["start"].get("sha256")), content["code"])
-        groups.setdefault(key, []).append((row, protocol))
+        key = content["configuration"], str(content["start"].get("sha256"))
+        groups.setdefault(key, {}).setdefault(content["code"], []).append((row, protocol))
     models = []
-    for rows in groups.values():
+    for codes in groups.values():
+        # Rows of two codes are not mixed, and one model is not counted twice: the newest of those
+        # with most seeds.
+        rows = max(reversed(codes.values()), key=len)
         content = rows[0][0].content
         sides = [
             np.mean([row.of_queries(name, "mAP") for row, name in side], axis=0)

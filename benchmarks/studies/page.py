@@ -22,7 +22,8 @@ and figures on them say nothing about real ones.
   rate, beside stages of their own, which are named; nothing is tuned for an arm.
   `python benchmarks/evidence.py row ID` measures a row again.
 - *CPU s*: mean over the rows. A stage is paid by the row that trained it; one that found it made
-  has the run alone, so that arms with a stage, marked \\*, are not comparable by time.
+  has the run alone, so that arms with a stage, marked \\*, are not comparable by time; nor are arms
+  that ran on different processors, which are named below them.
 - Effects are differences of mAP (and rank-1) in points. Intervals of 95 % come from {RESAMPLES}
   resamples of people (all queries of a person together, the same ones in both arms) and, apart from
   them, of the seeds of each arm. The percentile bootstrap of five seeds is a little too narrow.
@@ -32,8 +33,8 @@ and figures on them say nothing about real ones.
 - *visible*: the smallest effect on mAP that so many people and seeds would have shown in four of
   five repetitions.
 - Rows stand side by side only where every module that both have loaded is the same, and every
-  library that computes ([studies/code.py](../benchmarks/studies/code.py)); where others are left
-  out, it is said.
+  library that computes ([studies/code.py](../benchmarks/studies/code.py); rows before December 2026
+  do not say which kornia, Pillow and simplejpeg they had); where others are left out, it is said.
 
 | protocol | what is searched for |
 |---|---|
@@ -172,6 +173,10 @@ def _arms(study: Study, table: Table) -> Iterator[str]:
     for stage, names in stages.items():
         if stage:
             yield f"\\* {', '.join(names)}, beside these steps: {stage}.\n"
+    processors = _alike({name: _processors(rows) for name, rows in shown.items()})
+    if len(processors) > 1:
+        ran = "; ".join(f"{', '.join(names)} on {one}" for one, names in processors.items())
+        yield f"CPU seconds are not comparable: {ran}.\n"
 
 
 def _alike(said: Mapping[str, str]) -> dict[str, list[str]]:
@@ -190,6 +195,10 @@ def _start(arm: Arm, rows: Sequence[Row]) -> str:
 def _stage(arm: Arm, rows: Sequence[Row]) -> str:
     """Return what an arm has beside its steps: as it is declared, or the names in its rows."""
     return arm.stage or ", ".join(rows[0].content.get("stages", ()))
+
+
+def _processors(rows: Sequence[Row]) -> str:
+    return " and ".join(sorted({row.content.get("machine", "one unknown") for row in rows}))
 
 
 def _rows_of(
