@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import tomli_w
 from fake_distributions import PLUGIN, FakeSite, fake_site
 
-from reid_core.config import RunConfig
+from reid_core.config import RunConfig, differences
 from reid_core.contract.plugin import Plugin, Settings
 from reid_core.errors import ConfigError, ConflictError, PluginError
 from reid_core.runs.recipes import load_recipe
@@ -214,6 +215,34 @@ def test_what_a_run_wrote_resolves_to_the_same_configuration(tmp_path: Path) -> 
     assert again.run.plugins == config.run.plugins
     assert again.run.recipe == config.run.recipe
     assert again.plugins["zebra"] == {"weight": 0.25, "stripes": None}
+
+
+def test_none_over_a_default_is_still_none_when_it_is_read_again(tmp_path: Path) -> None:
+    class OkapiSettings(Settings):
+        stripes: int | None = 3
+
+    class Okapi(Plugin):
+        Settings = OkapiSettings
+        defaults: Mapping[str, Any] = {"optim.clip_norm": 1.0, "evaluation.weights": "okapi/own"}
+
+    flags = {
+        "run": {"plugins": ["okapi"]},
+        "optim": {"clip_norm": "none"},
+        "evaluation": {"weights": "none"},
+        "plugins": {"okapi": {"stripes": "none"}},
+    }
+    config = resolve(flags, classes={"okapi": Okapi}).config
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml(), encoding="utf-8")
+    assert "root" not in path.read_text("utf-8")
+    again = resolve(recipe=str(path), classes={"okapi": Okapi}).config
+    assert again.model_copy(update={"run": config.run}) == config
+    assert (again.optim.clip_norm, again.evaluation.weights) == (None, None)
+    assert again.plugins["okapi"] == {"stripes": None}
+    assert resolve({"run": flags["run"]}, classes={"okapi": Okapi}).config.optim.clip_norm == 1.0
+    # A file of before, in which it was left out, is not of other settings.
+    plain = RunConfig.model_validate(tomllib.loads(config.to_toml()))
+    assert differences(plain.model_dump(mode="json"), config.model_dump(mode="json")) == []
 
 
 def test_a_recipe_stands_on_another_one_and_rules_over_it(tmp_path: Path) -> None:

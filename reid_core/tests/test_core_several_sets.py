@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,22 @@ def test_shares_that_cannot_be_given_are_refused(
 def test_a_set_of_no_queries_or_no_name_cannot_be_tested_on(reid_cache: Path) -> None:
     with pytest.raises(DataError, match=r"--test folder: .*\(its folder: --test folder=DIR\)"):
         tiny_assembly([], {"evaluation": {"data": ["folder"]}}, cache=reid_cache)
+
+
+def test_a_set_that_is_named_with_its_folder_is_that_folder_s(
+    reid_cache: Path, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "copy"
+    shutil.copytree(folder, other)
+    data = {"name": "folder", "root": folder}
+    for tests, places in (
+        ([f"folder={other}"], [other]),
+        (["folder", f"folder={other}"], [folder, other]),
+    ):
+        layers = {"data": data, "evaluation": {"data": tests}}
+        assembly = tiny_assembly([], layers, cache=reid_cache)
+        found = [one.dataset.query[0].path for one in assembly.evaluators]
+        assert all(p.is_relative_to(place) for p, place in zip(found, places, strict=True))
 
 
 @pytest.fixture(scope="module")

@@ -438,8 +438,14 @@ class RunConfig(Section):
         return self
 
     def to_toml(self) -> str:
-        """Return the configuration as TOML; what is None is left out."""
-        return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+        """Return the configuration as TOML.
+
+        What is None is ``none``, for plugins' defaults to leave it alone; in ``data``, whose keys
+        they do not rule, it is left out.
+        """
+        found = _with_none(self.model_dump(mode="json"))
+        found["data"] = {key: value for key, value in found["data"].items() if value != "none"}
+        return tomli_w.dumps(found)
 
 
 def located(section: _Model) -> _Model:
@@ -479,12 +485,10 @@ def _located_sets(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{n}={Path(folder).absolute()}" if equals else n for n, equals, folder in pairs)
 
 
-def _without_none(value: Any) -> Any:
+def _with_none(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_none(item) for item in value]
-    return value
+        return {key: _with_none(item) for key, item in value.items()}
+    return "none" if value is None else value
 
 
 IDLE_IN_TABLES = frozenset(
@@ -522,7 +526,7 @@ def differences(
     found = []
     for key in sorted({*before, *now}):
         name, pair = f"{prefix}{key}", (before.get(key), now.get(key))
-        if pair[0] == pair[1] or name in free:
+        if pair[0] == pair[1] or name in free or pair in ((None, "none"), ("none", None)):
             continue
         if all(isinstance(value, Mapping | None) for value in pair):
             found += differences(pair[0] or {}, pair[1] or {}, free, f"{name}.")

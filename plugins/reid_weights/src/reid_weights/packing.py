@@ -82,7 +82,7 @@ def pack(name: str, run: Path, out: Path, scores: Mapping[str, Any] | None = Non
             "machine": facts["environment"]["machine"],
         },
         "images": facts["sources"]["main"]["images"],
-        "steps": config["schedule"]["epochs"] * config["schedule"]["iterations_per_epoch"],
+        "steps": config["schedule"]["epochs"] * int(config["schedule"]["iterations_per_epoch"]),
         "rows": config["data"]["batch_size"],
         "parameters": sum(v.numel() for v in state.values() if v.is_floating_point()),
         "scores": dict(scores or {}),

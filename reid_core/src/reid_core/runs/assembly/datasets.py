@@ -84,7 +84,8 @@ def load_tested(
     known = dict(zip((*ours, *set_names(ours)), (*trained, *trained), strict=True))
     found = []
     for name, text in zip(set_names(texts), texts, strict=True):
-        one = known.get(text) or known.get(name)
+        # A set that is named with its folder is that folder's, whatever is trained on.
+        one = known.get(text) or (None if "=" in text else known.get(name))
         one = one or load_others([text], cache, providers, "--test")[0]
         if not one.query:
             raise DataError(f"--test {text}: it has no query images to evaluate on")
