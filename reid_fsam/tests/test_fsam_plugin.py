@@ -14,7 +14,7 @@ from fsam_runs import ALL, TINY, fsam
 from PIL import Image
 from safetensors import safe_open
 
-from reid_core import ConfigError, DataError, load_embedder
+from reid_core import ConfigError, DataError, Tap, load_embedder
 from reid_core.contract.events import RunBegan, RunEnded
 from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.data.decoding import read_field
@@ -24,6 +24,7 @@ from reid_core.runs.assembly.assembling import assemble
 from reid_core.runs.resolve import resolve
 from reid_core.runs.stages import Stages
 from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly, tiny_flags
+from reid_fsam.plugin import appearance_blocks
 
 STREAMS = ("fsam/coarse", "fsam/extractor", "fsam/parser")
 
@@ -152,13 +153,34 @@ def test_it_composes_with_the_baselines(reid_cache: Path, name: str) -> None:
     assembly = fsam(reid_cache, name, settings=settings, plugins=plugins, model=model, data=data)
     _, report = first_forward(assembly)
     assert {"fsam/similarity", "fsam/divergence", "fsam/shape/ce"} <= set(report.terms)
+    blocks = appearance_blocks({tap.name: tap for tap in assembly.model.encoder.taps})
+    behind = {
+        "pcb": ("stage3", "stage4"),
+        "mgn": ("shared", "map"),
+        "osnet": ("stage3", "map"),
+    }[name]
+    assert blocks == tuple(f"encoder/{one}" for one in ("stage1", "stage2", *behind))
+
+
+@pytest.mark.parametrize(
+    ("maps", "blocks"),
+    [
+        ("stem stage1 stage2 map", "stage1 stage2 map"),
+        ("stage1 stage2 stage3 stage4 stage5 map", "stage2 stage3 stage4 stage5"),
+        ("stem a b c d map", "b c d map"),
+        ("map", "map"),
+    ],
+)
+def test_the_last_of_its_maps_are_compared(maps: str, blocks: str) -> None:
+    taps = {f"encoder/{one}": Tap(f"encoder/{one}", 8, 4) for one in maps.split()}
+    assert appearance_blocks(taps) == tuple(f"encoder/{one}" for one in blocks.split())
 
 
 def test_beside_a_plugin_s_encoder_the_shape_stream_is_the_paper_s(reid_cache: Path) -> None:
     model = {"backbone": "osnet_x0_25"}
     assembly = fsam(reid_cache, settings={"branches": "single"}, model=model)
     extractor = assembly.model.branches["fsam/extractor"]
-    assert extractor.deploy_spec()["kwargs"]["name"] == "resnet50"
+    assert extractor.deploy_spec()["kwargs"]["name"] == "resnet50.tv_in1k"
 
 
 def test_a_file_of_weights_is_the_encoder_s_alone(reid_cache: Path, tmp_path: Path) -> None:

@@ -191,9 +191,12 @@ def test_thresholds_are_those_of_detectors_and_of_labels(tmp_path: Path) -> None
     content = {"images": [{"id": 7, "file_name": "a.png"}], "annotations": [one]}
     hidden = joints_of_file(samples, written(tmp_path / "coco.json", content))
     assert hidden[0, :, 2].tolist() == [0.5] * 17, "labelled though hidden"
-    field = [sample(tmp_path, "b.png", keypoints=pixels() * np.float32((1, 1, 0.2)))]
-    assert joints_of_field(field)[0, :, 2].tolist() == pytest.approx([0.2] * 17)
-    assert not joints_of_field(field, threshold=0.3)[0, :, 2].any()
+    for value, seen in ((0.2, 0), (0.4, 0), (0.41, 17), (0.5, 17)):
+        field = [sample(tmp_path, "b.png", keypoints=pixels() * np.float32((1, 1, value)))]
+        found = joints_of_field(field)[0, :, 2]
+        assert int((found > 0).sum()) == seen, "scores of a detector, which a labeler wrote"
+    assert joints_of_field(field, threshold=0.3)[0, :, 2].tolist() == [0.5] * 17
+    assert not joints_of_field(field, threshold=0.6)[0, :, 2].any()
 
 
 def test_results_of_many_folders_are_merged(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reid_core import SHARED_FIELDS, DataError, Sample
 from reid_core.contract.fields import COCO_JOINTS
 from reid_core.data.decoding import read_field
-from reid_fsam.pose_files import LABELLED, read_people
+from reid_fsam.pose_files import DETECTED, read_people
 from reid_parsing.inference import image_size
 
 Joints = NDArray[np.float32]
@@ -27,7 +27,8 @@ def joints_of_field(samples: Sequence[Sample], threshold: float | None = None) -
 
     Args:
         samples: the images.
-        threshold: joints count as visible above it; None takes `LABELLED`.
+        threshold: joints count as visible above it; None takes `DETECTED`: a labeler may have
+            made the field from a detector's scores, and labels are 0, 0.5 or 1.
 
     Raises:
         DataError: a value that cannot be read, or of other than 17 joints.
@@ -43,7 +44,7 @@ def joints_of_field(samples: Sequence[Sample], threshold: float | None = None) -
             )
         rows.append(joints)
     found = np.asarray(rows, np.float32).reshape(-1, _JOINTS, 3)
-    return seen_joints(found, LABELLED if threshold is None else threshold)
+    return seen_joints(found, DETECTED if threshold is None else threshold)
 
 
 def joints_of_file(samples: Sequence[Sample], path: Path, threshold: float | None = None) -> Joints:

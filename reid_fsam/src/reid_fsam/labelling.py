@@ -31,7 +31,7 @@ def poses_key(ctx: RunContext, settings: FsamSettings) -> str:
         if settings.poses is None:
             digest.update(value_hash(sample.fields["keypoints"]).encode())
     chosen = f"{settings.clusters}|{settings.pose_scale}|{settings.pose_threshold}|{DETECTED}"
-    return f"poses 2|{chosen}|{USABLE}|{digest.hexdigest()}"
+    return f"poses 3|{chosen}|{USABLE}|{digest.hexdigest()}"
 
 
 def clusters_file(ctx: RunContext, key: str) -> Path:

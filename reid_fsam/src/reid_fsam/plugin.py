@@ -41,7 +41,7 @@ from reid_fsam.reporting import draw_masks, draw_poses
 from reid_fsam.settings import BLOCKS, FsamSettings
 from reid_parsing import choose_labelled, load_parser, load_schp, parser_stage, trained_parser
 
-PAPERS = "resnet50"
+PAPERS = "resnet50.tv_in1k"
 """The paper's shape extractor."""
 
 LEAST_ROWS = 17
@@ -284,14 +284,20 @@ class Fsam(Plugin):
 
 
 def appearance_blocks(taps: Mapping[str, Tap]) -> tuple[str, ...]:
-    """Return the last four stages of an encoder, or its maps where it has no stages.
+    """Return the last four stages of an encoder.
+
+    Of one that has fewer, other maps behind them fill up, the last one always among them.
 
     Args:
         taps: the encoder's, from shallow to deep.
     """
     maps = [name for name, tap in taps.items() if tap.stride and not name.endswith("/stem")]
-    stages = [name for name in maps if name.startswith("encoder/stage")]
-    return tuple((stages or maps)[-BLOCKS:])
+    stages = [name for name in maps if name.startswith("encoder/stage")][-BLOCKS:]
+    if not stages:
+        return tuple(maps[-BLOCKS:])
+    *others, last = [name for name in maps if name not in stages]
+    missing = BLOCKS - len(stages)
+    return (*stages, *others[: missing - 1], last) if missing else tuple(stages)
 
 
 def _some_pose(labels: LabelContext) -> list[int]:

@@ -75,11 +75,11 @@ class FsamSettings(Settings):
     """Whether the live parser normalises by the batch or by its running statistics."""
     extractor: str | None = None
     """Shape extractor: any ResNet of timm; none takes ``model.backbone``, or the paper's
-    ``resnet50`` where that is an encoder of another plugin."""
+    ``resnet50.tv_in1k`` where that is an encoder of another plugin."""
     poses: Path | None = None
     """Keypoints of AlphaPose or in COCO's format (JSON), in place of the field ``keypoints``."""
     pose_threshold: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Visibility above which a joint counts as seen; none takes 0.4 for a detector's scores, as
-    AlphaPose does, and 0 for labels (COCO's annotations, the field ``keypoints``)."""
+    """Visibility above which a joint counts as seen; none takes 0.4, as AlphaPose does, for a
+    detector's scores and the field ``keypoints``, and 0 for COCO's annotations."""
     pose_scale: Literal["image", "box"] = "image"
     """Joints are relative to the image, or to the box around them."""
