@@ -101,7 +101,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "basic": {"synthetic_every": 0, "tr": 0.0},
     "tr": {"synthetic_every": 0},
     "synthetic": {"tr": 0.0},
-    "input": {"synthetic_every": 0, "tr": 0.0, "guide": "input"},
+    "input": {"synthetic_every": 0, "tr": 0.0, "guide": "input", "start": "none"},
     "pose": {"synthetic_every": 0, "tr": 0.0, "guide": "pose"},
     "pngan": {"synthetic_every": 0, "tr": 0.0, "guide": "pngan", "start": "none"},
     "pg-resnet101": {"synthetic_every": 0, "tr": 0.0, "pg_backbone": "resnet101.tv_in1k"},

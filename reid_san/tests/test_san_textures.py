@@ -231,7 +231,10 @@ def test_the_pose_guide_without_frontal_images_is_refused_before_any_work(
 def test_the_input_as_a_guide_needs_neither_pairs_nor_textures(reid_cache: Path) -> None:
     said: list[str] = []
     assembly = san(reid_cache, {"guide": "input"}, said=said)
-    assert not [line for line in said if "san" in line]
+    (line,) = [line for line in said if "san" in line]
+    assert line.endswith("'input' has none: the encoder starts as model.pretrained says")
+    san(reid_cache, {"guide": "input", "start": "none"}, said=said)
+    assert [one for one in said if "san" in one] == [line]
     assert [u.name for u in assembly.parts.plan.updates] == ["main"]
     run = Run(assembly)
     batch = run.batches()["main"]

@@ -196,6 +196,11 @@ class San(Plugin):
         # Recipes and users may name the pairs whether or not this guide makes use of them.
         ctx.requested.add(PAIRS)
         if guide.spec is None:
+            if settings.start == "pg":
+                ctx.say(
+                    f"{self.name}: SAN-PG regresses textures, and san.guide = '{settings.guide}' "
+                    "has none: the encoder starts as model.pretrained says"
+                )
             return []
         made = not guide.brought and guide.field not in ctx.config.fields
         if made or settings.start == "pg":

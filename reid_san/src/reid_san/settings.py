@@ -65,7 +65,8 @@ class SanSettings(DecoderSettings):
     """Over anchors; blocks are always summed."""
 
     start: Literal["pg", "none"] = "pg"
-    """Where encoder and decoder start from: SAN-PG, or as ``model.pretrained`` says."""
+    """Where encoder and decoder start from: SAN-PG, or as ``model.pretrained`` says, as always with
+    the guide ``input``, for which SAN-PG has learnt nothing."""
     scheme: Literal["joint", "two_step"] = "joint"
     """``joint``: one optimiser; ``two_step``: the terms of the decoder through one of their own."""
     texture_lr: Rate = 1e-5
