@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from reid_core import ConfigError, DataError, Encoder, Plugin, Tap, hookimpl
 from reid_core.loop.assembly import Assembly
 from reid_core.testing.probe_plugins import PROBES
-from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly
+from reid_core.testing.tiny import first_forward, tiny_assembly
+from reid_partaware.losses import class_balanced_cross_entropy
 
 NAME = "partaware"
 HEAD = "branches.partaware/head."
@@ -163,25 +163,44 @@ def test_the_head_sits_on_the_stream_of_another_plugin(reid_cache: Path) -> None
 
 
 def test_generated_images_are_supervised_by_the_labels_of_their_donors(reid_cache: Path) -> None:
-    settings = {"adversarial": {"route": "join"}}
-    assembly = assembled(reid_cache, NAME, "adversarial", plugins=settings)
-    main = next(u for u in assembly.parts.plan.updates if u.name == "main")
-    trainer = Recorder(assembly)
-    assembly.model.train()
-    trainer.begin_epoch()
-    batches = trainer.batches(trainer.streams(1))
-    seen: list[Mapping[str, int]] = []
-    plugin = assembly.plugins[NAME]
-    loss = plugin._loss  # type: ignore[attr-defined]
+    ((logits, labels),), _ = beside_generated(reid_cache, "join")
+    assert len(logits) == len(labels) == 16
 
-    def keep(ctx: Any, view: Any, output: str) -> Tensor:
-        seen.append({"images": len(view.image), "labels": len(view.batch.fields["parts"])})
-        result: Tensor = loss(ctx, view, output)
-        return result
 
-    plugin._loss = keep  # type: ignore[attr-defined]
-    assembly.parts.forward(main, batches)
-    assert seen == [{"images": 16, "labels": 16}]
+def test_images_of_all_passes_count_alike(reid_cache: Path) -> None:
+    pairs, value = beside_generated(reid_cache, "detached", most=2)
+    assert [len(labels) for _, labels in pairs] == [8, 2]
+    logits, labels = map(torch.cat, zip(*pairs, strict=True))
+    together = class_balanced_cross_entropy(logits, labels).detach()
+    apart = torch.stack([class_balanced_cross_entropy(*pair) for pair in pairs]).mean().detach()
+    assert value == pytest.approx(float(together), rel=1e-6)
+    assert value != pytest.approx(float(apart), rel=1e-4)
+
+
+def beside_generated(
+    cache: Path, route: str, most: int | None = None
+) -> tuple[list[tuple[Tensor, Tensor]], float]:
+    """Return what the head says of each pass and should say, and the loss.
+
+    Args:
+        cache: for data.
+        route: of the generated images.
+        most: how many of their pass count.
+    """
+    settings = {"adversarial": {"route": route}}
+    assembly = assembled(cache, NAME, "adversarial", plugins=settings)
+    seen: list[tuple[Tensor, Tensor]] = []
+    plugin: Any = assembly.plugins[NAME]
+    labelled = plugin._labelled
+
+    def keep(view: Any, output: str) -> tuple[Tensor, Tensor]:
+        logits, labels = labelled(view, output)
+        rows = most if seen else None
+        seen.append((logits[:rows], labels[:rows]))
+        return seen[-1]
+
+    plugin._labelled = keep
+    return seen, float(first_forward(assembly)[1].terms["partaware/parts"].detach())
 
 
 def test_maps_that_are_none_or_differ_are_refused(reid_cache: Path) -> None:

@@ -117,26 +117,31 @@ class Partaware(Plugin):
 
     @hookimpl
     def reid_losses(self, ctx: RunContext, step: StepView) -> list[LossTerm]:
-        """Return the class-balanced loss, averaged over the maps and passes (equation 9)."""
+        """Return the class-balanced loss over all images, averaged over the maps (equation 9)."""
         if not step.wants(self.own("parts")):
             return []
-        values = [
-            self._loss(ctx, view, output)
-            for view in step.passes_with("parts")
-            for output in sorted(view.feats)
-            if self.predicts(output)
-        ]
-        if not values:
+        # The images of all passes are one batch: a second pass takes no weight from the first.
+        found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        for view in step.passes_with("parts"):
+            for output in filter(self.predicts, sorted(view.feats)):
+                found.setdefault(output, []).append(self._labelled(view, output))
+        if not found:
             return []
+        values = [
+            class_balanced_cross_entropy(
+                *map(torch.cat, zip(*pairs, strict=True)), _over_ranks(ctx)
+            )
+            for pairs in found.values()
+        ]
         return [LossTerm(self.own("parts"), torch.stack(values).mean(), self.settings.weight)]
 
-    def _loss(self, ctx: RunContext, view: PassView, output: str) -> Tensor:
+    def _labelled(self, view: PassView, output: str) -> tuple[Tensor, Tensor]:
+        """Return the logits of a pass and what they should say."""
         settings, logits = self.settings, view.output(output)
         table = torch.tensor(GRANULARITIES[settings.granularity])
         size = (logits.shape[2], logits.shape[3])
         labels = part_targets(view.batch.fields["parts"], size, table, settings.resizing)
-        labels = without_erased(labels, view.batch.image, view.image, settings.erased)
-        return class_balanced_cross_entropy(logits, labels, _over_ranks(ctx))
+        return logits, without_erased(labels, view.batch.image, view.image, settings.erased)
 
 
 def _over_ranks(ctx: RunContext) -> Callable[[Tensor], Tensor] | None:
