@@ -76,7 +76,8 @@ def dilated_resnet50(pretrained: bool | Path = False) -> nn.Module:
     Args:
         pretrained: True takes timm's ImageNet weights, a path reads a file.
     """
-    trunk: Any = TimmEncoder("resnet50", (64, 64), last_stride=2, pretrained=pretrained).trunk
+    name = "resnet50.tv_in1k"  # the weights of the authors' time
+    trunk: Any = TimmEncoder(name, (64, 64), last_stride=2, pretrained=pretrained).trunk
     for stage, dilations in ((trunk.layer3, (1, *[2] * 5)), (trunk.layer4, GRID)):
         for block, dilation in zip(stage, dilations, strict=True):
             block.conv2.stride = (1, 1)
