@@ -109,7 +109,9 @@ REASONS: dict[tuple[str, str], Reason] = {
         "DG-Net swaps what FSAM tells apart. Its images carry the masks that FSAM's parser sees in "
         "them, so the parser is kept honest on them, too, and the two streams are compared. That "
         "an image looks like the person who lent the clothes is asked of the embeddings that "
-        "describe people at test, never of the shape stream: the shape is somebody else's."
+        "describe people at test, never of the shape stream: the shape is somebody else's. FSAM's "
+        "terms are means over the two passes: once there are generated images, those of the batch "
+        "weigh half of what they did (fsam.*_weight)."
     ),
     ("dgnet", "mgn"): Reason(
         "Both say what describes a person at test: DG-Net by two vectors of the pooled map, MGN by "
@@ -134,7 +136,7 @@ REASONS: dict[tuple[str, str], Reason] = {
     ("dgnet", "partaware"): Reason(
         "A generated image has the body of the person who lent the structure, and the core hands "
         "on that person's part labels. So the part head learns from generated images as from real "
-        "ones; they are detached, so it asks nothing of the generator."
+        "ones, as one batch (equation 8); they are detached, so it asks nothing of the generator."
     ),
     ("dgnet", "pcb"): Reason(
         "Both say what describes a person at test: DG-Net by two vectors of the pooled map, PCB by "
@@ -151,7 +153,9 @@ REASONS: dict[tuple[str, str], Reason] = {
     ("dgnet", "san"): Reason(
         "A generated image wears the clothes of the person who lent the appearance, and the core "
         "hands on that person's texture. So SAN regresses from a generated image what its "
-        "appearance is. The triplets of SAN stay with real rows, whose identity is sure."
+        "appearance is. The triplets of SAN stay with real rows, whose identity is sure. L_Rec is "
+        "the mean of both passes: once there are generated images, those of the batch weigh half "
+        "of what they did (san.rec)."
     ),
     ("dgnet", "unsup_cc"): Reason(
         "The teacher is a classifier of the training identities and is trained before the run. "

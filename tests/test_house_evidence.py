@@ -1,6 +1,7 @@
 """The rows of evidence: what is measured once, what stands side by side, what is said of it."""
 
 import json
+import re
 import signal
 import sys
 import time
@@ -73,6 +74,18 @@ def test_the_page_of_evidence_is_what_the_rows_give():
     assert evidence.PAGE.read_text("utf-8") == page, (
         "docs/evidence.md is not what the rows give: run python benchmarks/evidence.py page"
     )
+
+
+def test_readmes_link_every_study_with_a_verdict():
+    glance = evidence.PAGE.read_text("utf-8").partition("## At a glance")[2].partition("\n## ")[0]
+    lost = []
+    for papers, named in re.findall(r"^\| ([^|]+) \| \[[^\]]*\]\(#([\w-]+)\)", glance, re.M):
+        for paper in re.split(r" \+ |, ", papers):
+            readme = ROOT / f"reid_{paper}" / "README.md"
+            link = f"(../docs/evidence.md#{named})"
+            if readme.is_file() and link not in readme.read_text("utf-8"):
+                lost.append(f"{paper}: {named}")
+    assert not lost
 
 
 def test_a_page_says_effect_interval_and_verdict(table: Table):

@@ -19,7 +19,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 LIBRARIES = ("kornia", "numpy", "pillow", "scipy", "simplejpeg", "timm", "torch")
-"""Whose versions belong to the code of a row; of what an older row does not say nothing is known."""
+"""Whose versions belong to the code of a row; what an older row does not say is not known."""
 
 _LETTERS = 8
 
