@@ -127,12 +127,10 @@ class Partaware(Plugin):
                 found.setdefault(output, []).append(self._labelled(view, output))
         if not found:
             return []
-        values = [
-            class_balanced_cross_entropy(
-                *map(torch.cat, zip(*pairs, strict=True)), _over_ranks(ctx)
-            )
-            for pairs in found.values()
-        ]
+        values = []
+        for pairs in found.values():
+            logits, labels = map(torch.cat, zip(*pairs, strict=True))
+            values.append(class_balanced_cross_entropy(logits, labels, _over_ranks(ctx)))
         return [LossTerm(self.own("parts"), torch.stack(values).mean(), self.settings.weight)]
 
     def _labelled(self, view: PassView, output: str) -> tuple[Tensor, Tensor]:
