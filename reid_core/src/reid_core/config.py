@@ -526,7 +526,7 @@ def differences(
     found = []
     for key in sorted({*before, *now}):
         name, pair = f"{prefix}{key}", (before.get(key), now.get(key))
-        if pair[0] == pair[1] or name in free or pair in ((None, "none"), ("none", None)):
+        if pair[0] == pair[1] or {*map(str, pair)} == {"None", "none"} or name in free:
             continue
         if all(isinstance(value, Mapping | None) for value in pair):
             found += differences(pair[0] or {}, pair[1] or {}, free, f"{name}.")
