@@ -526,8 +526,10 @@ def differences(
     found = []
     for key in sorted({*before, *now}):
         name, pair = f"{prefix}{key}", (before.get(key), now.get(key))
-        if pair[0] == pair[1] or {*map(str, pair)} == {"None", "none"} or name in free:
+        if pair[0] == pair[1] or name in free:
             continue
+        if pair in ((None, "none"), ("none", None)):
+            continue  # the second is how a file of TOML says it
         if all(isinstance(value, Mapping | None) for value in pair):
             found += differences(pair[0] or {}, pair[1] or {}, free, f"{name}.")
         else:
