@@ -75,6 +75,17 @@ def test_batches_are_of_one_size_and_mixed() -> None:
     assert sum(map(len, batches_of(100_000, 128))) == 4096
 
 
+def test_the_size_of_evaluations_batches_does_not_count(reid_cache: Path) -> None:
+    found = []
+    for size in (8, 128):
+        sections = {"evaluation": {"batch_norm": "real", "batch_size": size}}
+        assembly = tiny_assembly((), sections, cache=reid_cache)
+        assembly.model.train()
+        recalibrate(assembly)
+        found.append(neck_of(assembly).running_var)
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize(
     ("setting", "moves"), [("running", False), ("camera", False), ("real", True)]
 )
@@ -129,12 +140,18 @@ def test_clips_are_drawn_as_in_training(reid_cache: Path, monkeypatch: pytest.Mo
     }
     assembly = tiny_assembly((), {"data": data}, cache=reid_cache)
     assembly.model.train()
-    drawn = []
+    drawn, sizes = [], []
 
     def loader(*args: Any, clips: ClipPolicy, **kwargs: Any) -> BatchLoader:
         drawn.append(clips)
         return BatchLoader(*args, clips=clips, **kwargs)
 
+    def batches(images: int, batch_size: int, ranks: int) -> list[Any]:
+        sizes.append(batch_size)
+        return batches_of(images, batch_size, ranks)
+
     monkeypatch.setattr(statistics, "BatchLoader", loader)
+    monkeypatch.setattr(statistics, "batches_of", batches)
     recalibrate(assembly)
     assert drawn == [ClipPolicy(2, "consecutive", 2)]
+    assert sizes == [64], "of two frames each"

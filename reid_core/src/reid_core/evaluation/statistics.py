@@ -31,7 +31,7 @@ _MOST = 4096
 """Images that are enough: a mean over so many is off by a sixtieth of a standard deviation."""
 
 _BATCH = 128
-"""Images per batch of a camera."""
+"""Images per batch, frames of clips included: fixed, for it decides about the statistics."""
 
 
 def estimate(
@@ -40,7 +40,6 @@ def estimate(
     source: Source,
     clips: ClipPolicy | None,
     *,
-    batch_size: int,
     threads: int = 2,
     engine: EngineSection | None = None,
     unknown: Collection[str] = (),
@@ -54,7 +53,6 @@ def estimate(
         norms: those of its modules that are concerned.
         source: has the images.
         clips: how frames of tracklets are drawn; None where there are none.
-        batch_size: see `batches_of`.
         threads, engine, unknown: as of `reid_core.evaluation.extraction.extract`.
     """
     device = embedder.mean.device
@@ -63,6 +61,7 @@ def estimate(
     loader = BatchLoader(source, embedder.size, read, threads=threads, clips=clips)
     prepare = DeviceAugmentation(memory_format=memory_format_of(engine)).prepare
     computing, (rank, ranks) = autocast_of(engine, device), world()
+    batch_size = max(2, _BATCH // (clips.frames if clips else 1))
     rows = batches_of(len(source), batch_size, ranks)
     with evaluating(embedder), _estimating(norms):
         for host in loader.load(shard(rows, rank, ranks), epoch=0):
@@ -130,15 +129,15 @@ def of_cameras(
         embedder: what the images are shown to.
         cameras: see `images_by_camera`.
         specs: fields that the images carry, for embedders that read some.
-        how: see `estimate`; the size of batches, which shall not decide about features, is fixed.
+        how: see `estimate`; ``batch_size``, of features, does not count.
     """
-    norms, frames = norms_of(embedder), embedder.clip or 1
+    norms = norms_of(embedder)
     kept = [(value, value.clone()) for norm in norms for value in norm.buffers()]
-    how["batch_size"] = max(2, _BATCH // frames)
+    how.pop("batch_size", None)
     try:
         for camera, own in cameras.items():
             source = Source("test", tuple(own), specs or {})
-            clips = ClipPolicy(frames) if source.tracklets else None
+            clips = ClipPolicy(embedder.clip or 1) if source.tracklets else None
             estimate(embedder, norms, source, clips, **how)
             yield camera
     finally:

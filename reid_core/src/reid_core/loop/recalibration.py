@@ -30,7 +30,6 @@ def recalibrate(assembly: Assembly) -> None:
         [norm for norm in norms_of(embedder) if norm.training],
         truth,
         clips_of(config, truth),
-        batch_size=config.evaluation.batch_size,
         threads=config.data.threads,
         engine=config.engine,
     )
