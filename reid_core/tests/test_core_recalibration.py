@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from reid_core import Group, Plugin, RunContext, Schedule, hookimpl
 from reid_core.data.clips import ClipPolicy
 from reid_core.data.draws import in_order
 from reid_core.data.loading import BatchLoader
 from reid_core.evaluation import statistics
+from reid_core.evaluation.evaluating import Evaluator
 from reid_core.evaluation.statistics import batches_of
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.recalibration import recalibrate
+from reid_core.runs.running import run
 from reid_core.testing.probe_plugins import PROBES
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.testing.tiny import Recorder, tiny_assembly, tiny_flags
 
 REAL = {"evaluation": {"batch_norm": "real"}}
 
@@ -89,15 +93,60 @@ def test_the_size_of_evaluations_batches_does_not_count(reid_cache: Path) -> Non
 @pytest.mark.parametrize(
     ("setting", "moves"), [("running", False), ("camera", False), ("real", True)]
 )
-def test_labels_and_evaluation_see_them(reid_cache: Path, setting: str, moves: bool) -> None:
+def test_labels_and_evaluation_see_them(
+    reid_cache: Path, setting: str, moves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sections = {"evaluation": {"batch_norm": setting}}
     assembly = tiny_assembly(("clustering",), sections, cache=reid_cache, classes=PROBES)
-    trainer = Recorder(assembly)
+    trainer, mean = Recorder(assembly), neck_of(assembly).running_mean
+    seen, evaluate = [], Evaluator.evaluate
+
+    def looked(*args: Any) -> Any:
+        seen.append(mean.max().item())
+        return evaluate(*args)
+
+    monkeypatch.setattr(Evaluator, "evaluate", looked)
     assembly.model.train()
-    for look in (trainer.begin_epoch, lambda: trainer.evaluate("final")):
-        neck_of(assembly).running_mean.fill_(7.0)
-        look()
-        assert (neck_of(assembly).running_mean.max() < 7).item() == moves
+    mean.fill_(7.0)
+    trainer.evaluate("final")
+    assert (seen[0] < 7) == moves
+    assert (mean == 7).all(), "training goes on as if nothing had been evaluated"
+    trainer.begin_epoch()
+    assert (mean.max() < 7).item() == moves
+
+
+class Waiting(Plugin):
+    """The encoder waits for the second epoch, and so normalises by its running statistics."""
+
+    @hookimpl
+    def reid_schedule(self, ctx: RunContext, params: Any) -> Schedule:
+        return Schedule(groups=(Group(self.own("encoder"), ("encoder",), frozen_until=1),))
+
+
+def test_evaluating_does_not_change_the_training(reid_cache: Path, tmp_path: Path) -> None:
+    traces = []
+    for every in (0, 1):
+        sections = {"evaluation": {"batch_norm": "real", "every": every}, "schedule": {"epochs": 2}}
+        classes = {"waiting": Waiting}
+        assembly = tiny_assembly(("waiting",), sections, cache=reid_cache, classes=classes)
+        trainer = Recorder(assembly)
+        if every:
+            trainer.evaluate("untrained")
+        trainer.fit()
+        traces.append(trainer.trace)
+    assert traces[0] == traces[1]
+
+
+def test_what_is_exported_has_them(reid_cache: Path, tmp_path: Path) -> None:
+    flags = tiny_flags((), REAL)
+    run(flags, out=tmp_path, cache=reid_cache, say=lambda line: None)
+    stored = load_file(tmp_path / "embedder.safetensors")
+    again = Recorder(tiny_assembly((), REAL, cache=reid_cache), tmp_path / "checkpoint.pt")
+    again.resume()
+    again.assembly.model.train()
+    recalibrate(again.assembly)
+    found = again.assembly.embedder().state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in stored.items())
 
 
 def test_the_last_checkpoint_holds_them(reid_cache: Path, tmp_path: Path) -> None:

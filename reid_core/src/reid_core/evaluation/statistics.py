@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -131,15 +131,21 @@ def of_cameras(
         specs: fields that the images carry, for embedders that read some.
         how: see `estimate`; ``batch_size``, of features, does not count.
     """
-    norms = norms_of(embedder)
-    kept = [(value, value.clone()) for norm in norms for value in norm.buffers()]
     how.pop("batch_size", None)
-    try:
+    with keeping(norms := norms_of(embedder)):
         for camera, own in cameras.items():
             source = Source("test", tuple(own), specs or {})
             clips = ClipPolicy(embedder.clip or 1) if source.tracklets else None
             estimate(embedder, norms, source, clips, **how)
             yield camera
+
+
+@contextmanager
+def keeping(norms: Iterable[_BatchNorm]) -> Iterator[None]:
+    """Run a block after which statistics of batch normalisation are what they were."""
+    kept = [(value, value.clone()) for norm in norms for value in norm.buffers()]
+    try:
+        yield
     finally:
         for value, before in kept:
             value.copy_(before)

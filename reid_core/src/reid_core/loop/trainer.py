@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -20,6 +20,7 @@ from reid_core.contract.step import MAIN
 from reid_core.data.sampling import shard
 from reid_core.errors import ReidError
 from reid_core.evaluation.evaluating import Evaluator
+from reid_core.evaluation.statistics import keeping, norms_of
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.identities import make_identities
 from reid_core.loop.measuring import all_metrics, measure
@@ -120,7 +121,7 @@ class Trainer:
                 by = assembly.config.evaluation.select_by
                 less = by in assembly.smaller_is_better
                 now = selected_by(by, found, epoch, iteration, smaller_is_better=less)
-                with self.weights():
+                with chosen_weights(assembly):
                     better = self.selection.consider(now, assembly.model)
                 if better:
                     assembly.ctx.say(f"validation {now.said}: the best so far, kept")
@@ -275,7 +276,6 @@ class Trainer:
         results: dict[str, Any] = {}
         with self.weights() if evaluators else nullcontext():
             for evaluator in evaluators:
-                self.calibrate()
                 one = evaluator.evaluate(assembly.embedder(), advance, heads)
                 named = {r.label: r.to_json() for r in one.results}
                 one = replace(one, metrics=measure(assembly, evaluator, when, one, named))
@@ -289,12 +289,17 @@ class Trainer:
         self.emit(Evaluated(when, epoch, iteration, results, all_metrics(evaluators, found)))
         return replace(found[0], further=tuple(found[1:]))
 
-    def weights(self) -> AbstractContextManager[None]:
-        """Return a block in which the model has the weights that are evaluated and exported.
+    @contextmanager
+    def weights(self) -> Iterator[None]:
+        """Let the model have the weights and statistics that are evaluated and exported.
 
-        Those of a selected epoch were kept as they were evaluated.
+        Those of a selected epoch were kept as they were evaluated. Afterwards it has those that it
+        trains with.
         """
-        return chosen_weights(self.assembly) if self.selected is None else nullcontext()
+        chosen = chosen_weights(self.assembly) if self.selected is None else nullcontext()
+        with keeping(norms_of(self.assembly.model)), chosen:
+            self.calibrate()
+            yield
 
     def save(self) -> None:
         """Write the checkpoint."""

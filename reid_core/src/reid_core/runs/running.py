@@ -180,8 +180,6 @@ def _run(
         metrics = all_metrics(assembly.evaluators, final.every if final else ())
         summary = RunSummary(folder, results, untrained, metrics)
         with trainer.weights():
-            if config.evaluation.weights:
-                trainer.calibrate()
             if leads:
                 selected = trainer.selected.note() if trainer.selected else None
                 write_json(folder / "run.json", {**facts, "selected": selected})
