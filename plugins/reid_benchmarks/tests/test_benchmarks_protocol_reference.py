@@ -65,6 +65,8 @@ def asks(name: str, image: Image) -> bool:
 def is_shown(name: str, image: Image) -> bool:
     if name.startswith("prcc"):
         return image.pid != -1 and image.camid == 0
+    if name == "mars" and image.drawn:  # stands for a query's tracklet
+        return False
     return image.pid != -1 and takes_part(name, image)
 
 
@@ -166,6 +168,7 @@ def labels_of(name: str, images: list[Image], side: str) -> Labels:
         splits,
         {
             "camera": raw,
+            "asked": [int(i.drawn) for i in images],
             "view": [view_of(i) for i in images],
             "cloth_changing": [int(i.pid % 2 == 1) for i in images],
             "tracklet": [tracklet_of(i) if name == "mars/frames" else i.tracklet for i in images],

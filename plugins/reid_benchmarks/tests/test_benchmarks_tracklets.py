@@ -40,7 +40,7 @@ def kept(dataset: DataSet, protocol: str) -> list[list[int]]:
 def test_mars_reads_tracks_queries_and_distractors(tmp_path: Path) -> None:
     mars(tmp_path)
     dataset = load("mars", tmp_path)
-    assert dataset.protocols == ("mars",)
+    assert dataset.protocols == ("mars", "mars/with-queries")
     assert shown(dataset.train.samples) == [
         (1, 0, ["0007C1T0001F001.jpg", "0007C1T0001F002.jpg"]),
         (1, 1, [f"0007C2T0002F00{n}.jpg" for n in (1, 2, 3)]),
@@ -48,13 +48,15 @@ def test_mars_reads_tracks_queries_and_distractors(tmp_path: Path) -> None:
     ]
     assert [s.extra["person"] for s in dataset.train.samples] == [7, 7, 2]
     assert shown(dataset.query) == [(4, 0, ["0004C1T0001F001.jpg", "0004C1T0001F002.jpg"])]
-    assert [(s.pid, s.camid, len(s.frames)) for s in dataset.gallery] == [
-        (4, 0, 1),
-        (4, 2, 3),
-        (-2, 1, 1),
+    assert [(s.pid, s.camid, len(s.frames), s.extra["asked"]) for s in dataset.gallery] == [
+        (4, 0, 2, 1),
+        (4, 0, 1, 0),
+        (4, 2, 3, 0),
+        (-2, 1, 1, 0),
     ]
     assert all(path.is_file() for s in dataset.gallery for path in s.frames)
-    assert kept(dataset, "mars") == [[1]]
+    # The query's own tracklet and the other one before its camera are junk.
+    assert kept(dataset, "mars") == kept(dataset, "mars/with-queries") == [[2]]
     # Frame by frame the same tracklets are found again, by the protocol's own pools.
     frames = [Side.of(side, {}, frames=True) for side in (dataset.query, dataset.gallery)]
     protocol = BY_NAME["mars/frames"]
@@ -66,7 +68,21 @@ def test_mars_reads_tracks_queries_and_distractors(tmp_path: Path) -> None:
     assert frames[0].rows[search.query_rows].tolist() == list(range(len(dataset.query)))
     known = [row for row, sample in enumerate(dataset.gallery) if sample.pid != -1]
     assert frames[1].rows[search.gallery_rows].tolist() == known
-    assert "gallery 3 images (official 9,330)" in str(dataset.notice)
+    assert "gallery 4 images (official 11,310)" in str(dataset.notice)
+
+
+def test_mars_queries_are_in_the_owners_gallery(tmp_path: Path) -> None:
+    info = mars(tmp_path) / "info"
+    savemat(info / "query_IDX.mat", {"query_IDX": np.array([[1.0, 3.0]])})
+    dataset = load("mars", tmp_path)
+    assert [s.camid for s in dataset.query] == [0, 2]
+    # The first one's person is before another camera in the other query's tracklet alone.
+    assert kept(dataset, "mars") == [[], [1]]
+    assert kept(dataset, "mars/with-queries") == [[2], [0, 1]]
+    frames = [Side.of(side, {}, frames=True) for side in (dataset.query, dataset.gallery)]
+    search = Search(BY_NAME["mars/frames"], *(side.labels for side in frames))
+    own = [search.own(row) for row in range(2)]
+    assert [rows[~junk].tolist() for rows, junk in own] == [[2], [0, 1]]
 
 
 def test_ilids_vid_has_ten_splits_of_people(tmp_path: Path) -> None:

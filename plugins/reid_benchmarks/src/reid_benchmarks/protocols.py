@@ -14,6 +14,7 @@ Beside pid, camid and clothes, protocols read these labels, which loaders put in
                      ``cloth-change_id_test.txt``, otherwise 0
 ``view``             CUHK03: 1 or 2, whichever of the five pairs of cameras
 ``tracklet``         DeepChange, of query and gallery: the tracklet's id
+``asked``            MARS, of the gallery: 1 of tracklets that are queries, too, 0 of others
 ==================== ========================================================================
 
 The partial and occluded sets, Celeb-reID and LaST have no cameras: nothing is junk.
@@ -116,6 +117,19 @@ def _deepchange() -> Iterator[Protocol]:
     yield _standard("deepchange/camera")
 
 
+def _mars() -> Iterator[Protocol]:
+    # Most code leaves the queries' tracklets out of the gallery, where the owners' has all.
+    others = Subset(extra=(("asked", (0,)),))
+    yield replace(_standard("mars"), gallery=others)
+    yield _standard("mars/with-queries")
+    # As the owners score features of single images (Zheng et al., ECCV 2016): the largest values
+    # over a tracklet's frames. Version 1 left the queries' tracklets out.
+    pools = ("tracklet",)
+    yield replace(
+        _standard("mars/frames"), pool=pools, gallery_pool=pools, pooling="max", version=2
+    )
+
+
 def _ccvid() -> Iterator[Protocol]:
     # Gu et al., Clothes-Changing Person Re-identification with RGB Modality Only, CVPR 2022.
     yield _standard("ccvid/general")
@@ -140,16 +154,7 @@ _OF_SETS: dict[str, tuple[Protocol, ...]] = {
     "celeb-reid-light": (Protocol("celeb-reid-light"),),
     "last": (Protocol("last"),),
     "deepchange": tuple(_deepchange()),
-    # As its owners score features of single images: the largest values over a tracklet's frames.
-    "mars": (
-        _standard("mars"),
-        replace(
-            _standard("mars/frames"),
-            pool=("tracklet",),
-            gallery_pool=("tracklet",),
-            pooling="max",
-        ),
-    ),
+    "mars": tuple(_mars()),
     # One tracklet of each person on either side, before different cameras.
     "ilids-vid": (Protocol("ilids-vid", junk=SAME_CAMERA),),
     "ccvid": tuple(_ccvid()),

@@ -28,7 +28,8 @@ ltcc             ``outfit`` as in the name; ``cloth_changing``: 1 or 0 after the
 vcclothes        ``camera``: 1 to 4 (camera ids 0 to 3); ``outfit`` as in the name
 celeb-reid       ``number``: the running number of the person's image
 deepchange       ``tracklet``, ``day``, ``hour``; a person's outfit is the day
-mars             ``tracklet`` as in the names
+mars             ``tracklet`` as in the names; in test ``asked``: 1 of the queries' tracks, which
+                 are in the gallery, too, 0 of others
 ccvid            ``session``, and ``camera`` as in the names; the cameras of session 3 are others
                  than those of the first two, their ids go on at 12
 ================ ===================================================================================

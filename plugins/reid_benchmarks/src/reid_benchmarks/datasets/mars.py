@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from reid_benchmarks.datasets.benchmark import Copy
@@ -25,8 +26,9 @@ _BACKGROUND, _JUNK = 0, -1
 def read_mars(copy: Copy) -> Records:
     """Read MARS: tracks as ``info`` lists them, the queries by ``query_IDX.mat``.
 
-    The gallery is every other track of the test; those of -1 are junk and left out, those of 0 show
-    none of the people.
+    The gallery is every track of the test, queries included, as in the owners' evaluation;
+    ``asked`` tells them apart. Those of -1 are junk and left out, those of 0 show none of the
+    people.
     """
     home = copy.home(_FOLDERS.values(), ("MARS", "MARS-v160809", "mars"))
     info = copy.folder(home / "info")
@@ -36,11 +38,13 @@ def read_mars(copy: Copy) -> Records:
     if min(chosen, default=1) < 1 or max(chosen, default=0) > len(test):
         raise DataError(f"{path}: queries are tracks 1 to {len(test)}; extract it again")
     asked = {number - 1 for number in chosen}
-    query = [test[number] for number in sorted(asked)]
-    rest = [record for number, record in enumerate(test) if number not in asked]
-    gallery = [record for record in rest if record.pid != _JUNK]
-    train = _tracks(copy, home, info, "train")
-    return Records(train, [r for r in query if r.pid >= 0], gallery)
+    tracks = [
+        replace(record, extra={**record.extra, "asked": int(number in asked)})
+        for number, record in enumerate(test)
+        if record.pid != _JUNK
+    ]
+    query = [record for record in tracks if record.extra["asked"] and record.pid >= 0]
+    return Records(_tracks(copy, home, info, "train"), query, tracks)
 
 
 def _tracks(copy: Copy, home: Path, info: Path, side: str) -> list[Record]:
