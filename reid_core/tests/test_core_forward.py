@@ -18,7 +18,7 @@ from reid_core.contract.step import LinearRamp, LossTerm
 from reid_core.contract.views import StepView
 from reid_core.errors import PluginError, ReidError
 from reid_core.model.blocks import GlobalPool
-from reid_core.testing.tiny import Recorder, tiny_assembly
+from reid_core.testing.tiny import Recorder, first_forward, tiny_assembly
 
 
 def test_terms_are_weighted_and_summed_in_name_order(reid_cache: Path) -> None:
@@ -77,6 +77,17 @@ def test_the_users_weight_replaces_the_plugins(reid_cache: Path) -> None:
     )
     _, report = run.forward()
     assert report.weights == {"ant/x": 4.0, "core/global/ce": 1.0, "core/global/triplet": 0.25}
+
+
+def test_the_users_weight_replaces_the_identity_sections(reid_cache: Path) -> None:
+    ruled = {"core/global/triplet": 1.0}
+    given: Any = ({}, {"identity": {"triplet_weight": 0.5}, "loss_weights": ruled})
+    (plain, said), (total, report) = (
+        first_forward(tiny_assembly((), sections, cache=reid_cache)) for sections in given
+    )
+    assert report.weights == said.weights == {"core/global/ce": 1.0, "core/global/triplet": 1.0}
+    assert report.terms == said.terms
+    assert total == plain
 
 
 def test_a_weight_of_a_term_that_nobody_has_is_refused_with_the_nearest(reid_cache: Path) -> None:

@@ -95,8 +95,12 @@ def test_rows_without_an_identity_do_not_count() -> None:
                       ((embedded().raw, more.raw), (embedded().neck, more.neck),
                        (embedded().unit, more.unit))))  # fmt: skip
     assert made(rows, labels, soft).terms["metric"].item() == pytest.approx(whole.item())
-    half = criterion(loss="TripletMarginLoss", miner="BatchHardMiner", vector="unit")
-    assert half(embedded(), LABELS).terms["metric"].item() == pytest.approx(whole.item() / 2)
+    single = criterion(loss="TripletMarginLoss", miner="BatchHardMiner", vector="unit")
+    assert single(embedded(), LABELS).terms["metric"].item() == pytest.approx(whole.item())
+    assert [one(embedded(), LABELS).weights for one in (single, made)] == [
+        {"metric": 1.0},
+        {"metric": 2.0},
+    ]
 
 
 NEEDED: dict[str, dict[str, Any]] = {

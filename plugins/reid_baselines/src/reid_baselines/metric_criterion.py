@@ -142,10 +142,11 @@ class MetricCriterion(IdentityCriterion):
     ) -> IdentityOutput:
         """Return the term ``metric``, and ``ce`` where that is asked for."""
         terms: dict[str, Tensor] = {}
-        logits = None
+        weights, logits = {"metric": self.weight}, None
         if self.beside is not None:
             found = self.beside(embedded, labels, soft_targets)
             terms |= found.terms
+            weights |= found.weights
             logits = found.logits
         elif hasattr(self.loss, "get_logits"):
             logits = self.logits(embedded)
@@ -156,9 +157,8 @@ class MetricCriterion(IdentityCriterion):
         vectors = getattr(embedded, self.vector).float()[rows]
         with full_precision(vectors):
             chosen = None if self.miner is None else self.miner(vectors, labels[rows])
-            value = self.loss(vectors, labels[rows], chosen)
-        terms["metric"] = self.weight * value
-        return IdentityOutput(terms, logits)
+            terms["metric"] = self.loss(vectors, labels[rows], chosen)
+        return IdentityOutput(terms, logits, weights)
 
 
 def _classes(module: Any, base: str) -> dict[str, type]:

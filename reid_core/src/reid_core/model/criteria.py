@@ -62,14 +62,13 @@ class CrossEntropyTriplet(IdentityCriterion):
         logits = None
         if wants.cross_entropy is not None:
             logits = self.logits(embedded)
-            loss = identity_cross_entropy(logits, labels, self.smoothing, soft_targets)
-            terms["ce"] = self.settings.ce_weight * loss
+            terms["ce"] = identity_cross_entropy(logits, labels, self.smoothing, soft_targets)
         if wants.triplet is not None and self.settings.triplet_weight:
             if soft_targets is not None:
                 # A soft row belongs to no single identity and can be nobody's positive.
                 labels = torch.where(soft_targets.sum(1) > 0, -1, labels)
-            loss = batch_hard_triplet(
+            terms["triplet"] = batch_hard_triplet(
                 getattr(embedded, wants.triplet), labels, self.margin, self.settings.soft_margin
             )
-            terms["triplet"] = self.settings.triplet_weight * loss
-        return IdentityOutput(terms, logits)
+        weights = {"ce": self.settings.ce_weight, "triplet": self.settings.triplet_weight}
+        return IdentityOutput(terms, logits, {name: weights[name] for name in terms})
