@@ -55,6 +55,10 @@ def test_images_of_a_folder_are_of_a_person_each(tmp_path):
         (tmp_path / name).touch()
     found = samples_in(tmp_path)
     assert [(s.path.name, s.pid) for s in found] == [("a.jpg", 0), ("b.PNG", 1)]
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "linked").symlink_to(tmp_path, target_is_directory=True)
+    below = [sample.path.name for sample in samples_in(tmp_path / "pictures")]
+    assert below == ["a.jpg", "b.PNG"]  # and no loop
     with pytest.raises(ConfigError, match=r"--images .*none: there is no such folder"):
         samples_in(tmp_path / "none")
     (tmp_path / "empty").mkdir()

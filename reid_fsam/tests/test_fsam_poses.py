@@ -214,6 +214,15 @@ def test_results_of_many_folders_are_merged(tmp_path: Path) -> None:
     assert np.allclose(joints[1, :, :2], pixels()[:, :2], atol=1e-3)
 
 
+def test_results_in_linked_folders_are_merged(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "found").mkdir()
+    written(tmp_path / "elsewhere" / "r.json", [result("a.png", 0.9)])
+    (tmp_path / "found" / "001").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    merged = merge_results(tmp_path / "found", "r.json")
+    assert [one["image_id"] for one in merged] == ["001/a.png"]
+
+
 def test_what_cannot_be_merged_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"hold no 'r.json'; name the files with --name"):
         merge_results(tmp_path, "r.json")

@@ -32,7 +32,7 @@ from reid_core.contract.fields import SHARED_FIELDS
 from reid_core.data.decoding import read_field
 from reid_core.testing.tiny import tiny_assembly
 from reid_san.guides import GUIDES, check_size, target
-from reid_san.labelling import given_fields
+from reid_san.labelling import given_fields, given_key
 from reid_san.pretraining import size_of
 from reid_san.regressing import regress, to_pixels
 
@@ -280,6 +280,15 @@ def test_frontal_images_of_another_network_are_taken(reid_cache: Path, tmp_path:
     next(tmp_path.iterdir()).unlink()
     with pytest.raises(DataError, match=r"frontal_root = .*: 1 of 48 images have no file"):
         san(reid_cache, settings)
+
+
+def test_the_key_of_given_images_holds_those_in_linked_folders(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "images" / "a").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    before = given_key(tmp_path / "images")
+    (tmp_path / "elsewhere" / "1.png").write_bytes(b"never opened")
+    assert given_key(tmp_path / "images") != before
 
 
 # Parts ------------------------------------------------------------------------------------------

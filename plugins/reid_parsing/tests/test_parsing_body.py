@@ -194,7 +194,9 @@ def test_other_files_are_no_body_network(tmp_path: Path, shipped: Path) -> None:
 
 def test_a_folder_of_pictures_gets_maps_and_joints(tmp_path: Path, shipped: Path) -> None:
     folder, out = tmp_path / "pictures", tmp_path / "out"
-    (folder / "b").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    folder.mkdir()
+    (folder / "b").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     rng = np.random.default_rng(0)
     for name, (height, width) in {"a.jpg": (100, 40), "b/c.png": (64, 32)}.items():
         Image.fromarray(rng.integers(0, 255, (height, width, 3), np.uint8)).save(folder / name)

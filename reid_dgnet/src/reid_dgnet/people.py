@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid_core import PICTURE_SUFFIXES, ConfigError, RunContext, Sample
+from reid_core.data.sidecars import files_below
 
 Split = Literal["train", "query", "gallery"]
 
@@ -28,7 +29,8 @@ def samples_in(folder: Path) -> list[Sample]:
     """
     if not folder.is_dir():
         raise ConfigError(f"--images {folder}: there is no such folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    found = (folder / name for name in files_below(folder))
+    paths = sorted(path for path in found if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
         raise ConfigError(
             f"--images {folder}: there is no image in it ({', '.join(PICTURE_SUFFIXES)})"

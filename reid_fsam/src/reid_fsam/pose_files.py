@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from reid_core import DataError
 from reid_core.contract.fields import COCO_JOINTS
+from reid_core.data.sidecars import files_below
 
 DETECTED = 0.4
 """Score above which a detected joint counts as visible. Detectors give all joints, also those that
@@ -162,7 +163,7 @@ def merge_results(folder: Path, name: str) -> list[dict[str, Any]]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: name the one that holds the folders of results")
-    files = sorted(folder.rglob(name))
+    files = sorted(path for inner in files_below(folder) if (path := folder / inner).match(name))
     if not files:
         raise DataError(f"{folder} and its folders hold no '{name}'; name the files with --name")
     merged = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reid_core import DataError, FieldSpec, LabelContext, side_car_files, write_json
 from reid_core.data.decoding import read_field
+from reid_core.data.sidecars import files_below
 from reid_san.measuring import Comparison
 from reid_san.pictures import draw_regressed
 from reid_san.regressing import Pixels, regress, to_pixels
@@ -67,7 +68,8 @@ def given_key(root: Path) -> str:
     """
     if not root.is_dir():
         raise DataError(f"san.frontal_root = {root}: there is no such folder")
-    found = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    below = (root / name for name in files_below(root))
+    found = sorted(path for path in below if path.is_file())
     listed = [
         (path.relative_to(root).as_posix(), (s := path.stat()).st_size, s.st_mtime_ns)
         for path in found

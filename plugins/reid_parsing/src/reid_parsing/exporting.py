@@ -13,7 +13,7 @@ from reid_core.contract.fields import FieldSpec
 from reid_core.contract.samples import Sample, Source
 from reid_core.data.decoding import read_field
 from reid_core.data.encoding import array_bytes, label_bytes, write_whole
-from reid_core.data.sidecars import names_of
+from reid_core.data.sidecars import files_below, names_of
 from reid_core.errors import ConfigError, DataError
 from reid_core.images import read_image
 from reid_core.runs.assembly.labelling import make_field
@@ -131,7 +131,8 @@ def export_pictures(
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+    found = (folder / name for name in files_below(folder))
+    paths = sorted(path for path in found if path.suffix.lower() in PICTURES)
     if not paths:
         raise DataError(f"{folder} holds no pictures ({', '.join(PICTURES)})")
     names = Counter(path.with_suffix("") for path in paths)
