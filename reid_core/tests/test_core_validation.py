@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from reid_core.config import RunConfig
+from reid_core.config import EvaluationSection, RunConfig
 from reid_core.contract.samples import DataSet, Sample
 from reid_core.data.validation import split_validation
 from reid_core.errors import CheckpointError, ConfigError, DataError
@@ -107,7 +109,7 @@ def test_selection_needs_something_to_select_from(
 
 def test_the_best_is_kept_and_restored(reid_cache: Path, tmp_path: Path) -> None:
     model = tiny_assembly(cache=reid_cache).model
-    selection = Selection(tmp_path)
+    selection = Selection(tmp_path, EvaluationSection())
     with pytest.raises(CheckpointError, match="no epoch was selected"):
         selection.restore(model)
     weight = next(model.encoder.parameters())
@@ -116,9 +118,23 @@ def test_the_best_is_kept_and_restored(reid_cache: Path, tmp_path: Path) -> None
     with torch.no_grad():
         weight.add_(1)
     assert not selection.consider(Selected(1, 7, 0.5), model), "the first of equals stays"
-    assert Selection(tmp_path).best == Selected(0, 3, 0.5)
+    assert Selection(tmp_path, EvaluationSection()).best == Selected(0, 3, 0.5)
     assert selection.restore(model) == Selected(0, 3, 0.5)
     assert torch.equal(weight, best)
+    note = json.loads((tmp_path / "best.json").read_text("utf-8"))
+    assert note.pop("settings")["select_by"] == "mAP"
+    for settings, what in (
+        ({"select_by": "rank1"}, "evaluation.select_by was 'mAP', is 'rank1'"),
+        ({"weights": "ema/weights"}, "evaluation.weights was None, is 'ema/weights'"),
+        ({"distance": "euclidean"}, "evaluation.distance was 'cosine', is 'euclidean'"),
+        ({"flip": "sum", "every": 3}, "evaluation.flip was 'off', is 'sum'"),
+    ):
+        other = Selection(tmp_path, EvaluationSection.model_validate(settings))
+        assert (other.best, other.changed) == (None, [what])
+    (tmp_path / "best.json").write_text(json.dumps(note))
+    assert other.best == Selected(0, 3, 0.5), "an earlier version kept no settings"
+    selection.forget()
+    assert not list(tmp_path.iterdir())
 
 
 SELECTS = {
@@ -162,6 +178,7 @@ def test_files_and_last_events_name_the_selected_epoch(
 ) -> None:
     folder = selected[0].folder
     note = json.loads((folder / "best.json").read_text("utf-8"))
+    assert note.pop("settings")["select"] == "validation"
     assert set(note) == {"epoch", "iteration", "mean_ap"}
     for name in ("results.json", "run.json"):
         assert json.loads((folder / name).read_text("utf-8"))["selected"] == note
@@ -198,7 +215,57 @@ def test_a_run_that_was_killed_while_validating_selects_the_same(
     again.fit()
     again.select()
     note = json.loads((selected[0].folder / "best.json").read_text("utf-8"))
+    note.pop("settings")
     assert again.selected == Selected(**note)
+
+
+def test_what_was_selected_otherwise_does_not_count(
+    selected: tuple[RunSummary, list[str]], reid_cache: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(selected[0].folder, tmp_path / "run"))
+    before = {path: path.read_bytes() for path in out.iterdir() if path.is_file()}
+
+    def resumed(**flags: Any) -> list[str]:
+        lines: list[str] = []
+        run(flags, out=out, resume=True, longer="schedule" in flags, cache=reid_cache,
+            say=lines.append)  # fmt: skip
+        return lines
+
+    other: dict[str, Any] = {"evaluation": {"select_by": "rank1", "flip": "sum"}}
+    told = "flip was 'off', is 'sum'; evaluation.select_by was 'mAP', is 'rank1'"
+    with pytest.raises(CheckpointError, match=rf"{told}; no epoch is left .*select=last"):
+        resumed(**other)
+    assert {path: path.read_bytes() for path in before} == before
+    lines = resumed(**other, schedule={"epochs": 4})
+    assert any(f"{told}; it does not count any more" in line for line in lines)
+    note = json.loads((out / "best.json").read_text("utf-8"))
+    assert (note["epoch"], note["by"]) == (3, "rank1")
+
+
+def test_a_run_that_begins_anew_selects_among_its_own_epochs(
+    reid_cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    settings = {**SELECTS, "engine": {"checkpoint_every": 3}}
+
+    def killed(line: str) -> None:
+        if line.startswith("epoch 2/3"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tiny_flags((), settings), out=out, cache=reid_cache, say=killed)
+    best = load_file(out / "best.safetensors")
+    # A validation that nothing beats.
+    note = json.loads((out / "best.json").read_text("utf-8"))
+    (out / "best.json").write_text(json.dumps({**note, "mean_ap": 2.0}))
+    lines: list[str] = []
+    run(tiny_flags((), settings, {"optim": {"lr": 1e-5}}), out=out, resume=True, cache=reid_cache,
+        say=lines.append)  # fmt: skip
+    (anew,) = (line for line in lines if "begins anew" in line)
+    assert anew.endswith("anew, with other settings than before: optim.lr was 0.0007, is 1e-05")
+    assert json.loads((out / "best.json").read_text("utf-8"))["mean_ap"] <= 1
+    stored = load_file(out / "embedder.safetensors")
+    assert any(not torch.equal(value, best[name]) for name, value in stored.items())
 
 
 def test_held_out_people_are_measured_by_the_plain_protocol(reid_cache: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 
+from reid_core.config import EvaluationSection, differences
 from reid_core.errors import CheckpointError, ConfigError, did_you_mean
 from reid_core.loop.state import copy_into, trainable_state
 from reid_core.model.graph import ReidModel
@@ -16,6 +18,9 @@ from reid_core.model.tensors import write_tensors
 from reid_core.outputs import write_json
 from reid_retrieval.protocols import STANDARD
 from reid_retrieval.results import Evaluation
+
+_DECIDING = {"select", "select_by", "weights", "embed", "batch_norm", "distance", "vector", "flip"}
+"""Settings of ``evaluation`` that decide which weights are kept, and their score."""
 
 
 @dataclass(frozen=True)
@@ -106,20 +111,39 @@ class Selection:
     Args:
         folder: of the run; ``best.safetensors`` and ``best.json`` lie there, so that a resumed run
             goes on selecting.
+        config: how it is selected; what was selected otherwise does not count.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: EvaluationSection) -> None:
         self._weights = folder / "best.safetensors"
         self._note = folder / "best.json"
+        self._settings = config.model_dump(mode="json", include=_DECIDING)
+
+    def forget(self) -> None:
+        """Remove what was selected: it was of another training."""
+        self._note.unlink(missing_ok=True)
+        self._weights.unlink(missing_ok=True)
+
+    @property
+    def changed(self) -> list[str]:
+        """How the best weights so far were selected otherwise, in words."""
+        return differences(self._read()[1], self._settings, prefix="evaluation.")
 
     @property
     def best(self) -> Selected | None:
         """The epoch of the best weights so far."""
+        return None if self.changed else self._read()[0]
+
+    def _read(self) -> tuple[Selected | None, Mapping[str, Any]]:
+        """Return what is kept, and the settings by which it was selected."""
         if not self._note.is_file():
-            return None
+            return None, self._settings
         try:
-            return Selected(**{"iteration": -1, **json.loads(self._note.read_text("utf-8"))})
-        except (TypeError, ValueError) as error:
+            note = json.loads(self._note.read_text("utf-8"))
+            # An earlier version kept no settings.
+            settings = note.pop("settings", self._settings)
+            return Selected(**{"iteration": -1, **note}), settings
+        except (AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self._note} is damaged ({error})") from None
 
     def consider(self, found: Selected, model: ReidModel) -> bool:
@@ -128,7 +152,7 @@ class Selection:
         if best is not None and not found.beats(best):
             return False
         write_tensors(self._weights, trainable_state(model))
-        write_json(self._note, found.note(), None)
+        write_json(self._note, {**found.note(), "settings": self._settings}, None)
         return True
 
     def restore(self, model: ReidModel) -> Selected:

@@ -57,8 +57,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.metrics = StepMetrics()
-        selects = self.assembly.config.evaluation.validates_on is not None
-        self.selection = Selection(self.checkpoint.parent) if self.checkpoint and selects else None
+        config, path = self.assembly.config.evaluation, self.checkpoint
+        selects = config.validates_on is not None
+        self.selection = Selection(path.parent, config) if path and selects else None
         self.selected: Selected | None = None
         self.images = 0
         self.seconds = 0.0

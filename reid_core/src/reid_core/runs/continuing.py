@@ -7,14 +7,11 @@ its folder, as often as one likes.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from reid_core.config import IDLE_IN_TABLES, RunConfig, differences, located
+from reid_core.config import IDLE_IN_TABLES, differences
 from reid_core.errors import ConfigError
 from reid_core.plugins.discovery import versions_of
 from reid_core.runs import running
@@ -73,11 +70,7 @@ def _finished(folder: Path, resolved: Resolved) -> bool:
     """Return whether a run is finished, and refuse one that is not the one that is asked for."""
     if not (folder / "results.json").is_file():
         return False
-    stored = tomllib.loads((folder / "config.toml").read_text("utf-8"))
-    try:
-        before = located(RunConfig.model_validate(stored)).model_dump(mode="json")
-    except ValidationError:
-        before = stored  # of a version with other keys: those are named
+    before = running.stored_settings(folder)
     changed = differences(before, resolved.config.model_dump(mode="json"), IDLE_IN_TABLES)
     now = versions_of(resolved.plugins)
     then = json.loads((folder / "run.json").read_text("utf-8"))["plugins"]

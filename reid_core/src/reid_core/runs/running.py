@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -14,15 +15,18 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-from reid_core.config import RunConfig
+from pydantic import ValidationError
+
+from reid_core.config import RunConfig, differences, located
 from reid_core.contract.events import RunBegan, RunEnded
 from reid_core.contract.plugin import Plugin
 from reid_core.data.joining import trained_on
 from reid_core.data.people import learnt_from, seen_before
-from reid_core.errors import ConfigError, PluginError, own_errors
+from reid_core.errors import CheckpointError, ConfigError, PluginError, own_errors
 from reid_core.evaluation import records
 from reid_core.loop.assembly import Assembly
 from reid_core.loop.measuring import all_metrics
+from reid_core.loop.selection import Selection
 from reid_core.loop.state import check_checkpoint
 from reid_core.loop.trainer import Interrupted, Trainer
 from reid_core.machine.devices import choose_device, device_errors
@@ -143,10 +147,22 @@ def _run(
     if resumes:
         trainer.resume(longer)
         say(f"resumed at epoch {assembly.ctx.progress.epoch} from {checkpoint}")
+        if trainer.selection is not None and (changed := trainer.selection.changed):
+            told = f"the best epoch so far was selected otherwise: {'; '.join(changed)}"
+            if assembly.ctx.progress.epoch == config.schedule.epochs:
+                raise CheckpointError(
+                    f"{told}; no epoch is left to select from: resume with the same settings, or "
+                    "take the last one with -s evaluation.select=last"
+                )
+            say(f"{told}; it does not count any more")
     elif resume:
-        say(f"{folder} holds no checkpoint yet: the run begins anew")
+        changed = differences(stored_settings(folder), config.model_dump(mode="json"))
+        other = f", with other settings than before: {'; '.join(changed)}" if changed else ""
+        say(f"{folder} holds no checkpoint yet: the run begins anew{other}")
     if leads:
         remove_parts(folder)
+        if not resumes:
+            Selection(folder, config.evaluation).forget()
         write_text(folder / "config.toml", config.to_toml())
         progress = assembly.ctx.progress
         forget_after(folder, progress.epoch, progress.iteration)
@@ -336,6 +352,15 @@ def _new_folder(path: Path) -> Path:
             folder.mkdir(parents=True)
             return folder
     raise AssertionError("numbers do not end")
+
+
+def stored_settings(folder: Path) -> dict[str, Any]:
+    """Return a run's settings as plain data; those of a version with other keys as they stand."""
+    stored = tomllib.loads((folder / "config.toml").read_text("utf-8"))
+    try:
+        return located(RunConfig.model_validate(stored)).model_dump(mode="json")
+    except ValidationError:
+        return stored
 
 
 def _stored_config(out: Path | None) -> str:
