@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reid_core import ConfigError, is_finished, run_once
+from reid_core.loop.trainer import Trainer
 from reid_core.runs.resolve import resolve
+from reid_core.runs.running import run
 from reid_core.testing.tiny import tiny_flags
 
 
@@ -97,3 +100,33 @@ def test_an_interrupted_run_of_other_settings_is_not_continued(
         assert asked[-1]["resume"] is bool(there)
         assert asked[-1]["resolved"].config.optim.lr == 0.001
         assert "recipe" not in asked[-1]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize(
+    "sections", [{"schedule": {"epochs": 4}}, {"evaluation": {"flip": "sum"}}], ids=str
+)
+def test_results_of_before_finish_no_run_that_goes_on_otherwise(
+    sections: dict[str, Any], finished: Path, reid_cache: Path, tmp_path: Path
+) -> None:
+    """The folder says what shall be done, and results what has been done."""
+    out = Path(shutil.copytree(finished, tmp_path / "run"))
+    results = (out / "results.json").read_text("utf-8")
+    longer = "schedule" in sections
+
+    def killed(trainer: Trainer) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "fit", killed)
+        with pytest.raises(Killed):
+            run(sections, out=out, resume=True, longer=longer, cache=reid_cache, say=quiet)
+    asked = tiny_flags((), sections)
+    assert not is_finished(out, asked)
+    assert (out / "results_before.json").read_text("utf-8") == results
+    run(out=out, resume=True, longer=longer, cache=reid_cache, say=quiet)
+    assert is_finished(out, asked)
+    assert (out / "results.json").read_text("utf-8") != results

@@ -163,7 +163,11 @@ def _run(
         remove_parts(folder)
         if not resumes:
             Selection(folder, config.evaluation).forget()
-        write_text(folder / "config.toml", config.to_toml())
+        said, earlier = folder / "config.toml", folder / "results.json"
+        if resume and earlier.is_file() and said.read_text("utf-8") != config.to_toml():
+            # They are not of what the folder will say, and would tell that it has finished.
+            earlier.replace(folder / "results_before.json")
+        write_text(said, config.to_toml())
         progress = assembly.ctx.progress
         forget_after(folder, progress.epoch, progress.iteration)
         write_json(folder / "run.json", facts)
