@@ -158,18 +158,18 @@ def test_wrong_labels() -> None:
         Labels([1, 2], [0, 0], extra={"day": [1]})
 
 
-WHOLE = [7, -3, 0]
+WHOLE = [7, -3, 2**60]
 
 
 @pytest.mark.parametrize(
     "column",
-    [WHOLE, np.array(WHOLE, np.float32), np.array(WHOLE, np.float64), ["7.0", "-3", "0.00"]],
+    [WHOLE, np.array(WHOLE, np.float32), np.array(WHOLE, np.float64), ["7.0", "-3", f"{2**60}.00"]],
     ids=["int", "float32", "float64", "text"],
 )
 def test_a_number_is_one_label_of_whatever_type(column: Any) -> None:
     labels = Labels(WHOLE, extra={"tracklet": column})
-    assert labels.column("tracklet").tolist() == ["7", "-3", "0"]
-    assert labels.matching("tracklet", [7, "0.0"]).tolist() == [True, False, True]
+    assert labels.column("tracklet").tolist() == ["7", "-3", str(2**60)]
+    assert labels.matching("tracklet", ["7.0", 2**60]).tolist() == [True, False, True]
 
 
 def test_junk_does_not_depend_on_the_type_of_a_column() -> None:
