@@ -31,8 +31,9 @@ def _metrics(found: Mapping[str, Any]) -> Iterator[str]:
 No network is trained: `{found["start"]}` stays as it is, and from each arm's training people a
 linear discriminant analysis learns which directions of its features tell people apart. WARD,
 `standard`; values of all training people, intervals of 95 % over WARD's people and 20 bootstrap
-draws of the training people. The arms are those of the study [street](#street), which trains the
-network and has luck of its own. `python benchmarks/street.py` measures them again.
+draws of the training people. The groups are those of the study [street](#street), which trains the
+network and has luck of its own; the other arms leave out one of the thirteen factors. Of so many
+intervals one may lie beside 0 by chance. `python benchmarks/street.py --each` measures them again.
 """
     yield "| learnt from | images, people | rank-1 | mAP |"
     yield "|---|---|---|---|"
