@@ -49,10 +49,8 @@ def check_labels(found: DataSet | Source) -> None:
         first = wearers.setdefault(sample.clothes, sample)
         if sample.pid != first.pid and sample.clothes >= 0:
             who = [f"person {s.extra.get('person', s.pid)} ({s.path})" for s in (first, sample)]
-            raise DataError(
-                f"'{found.name}': outfit {sample.clothes} is worn by {' and '.join(who)}; "
-                "number outfits over all people"
-            )
+            text = f"'{found.name}': outfit {sample.clothes} is worn by {' and '.join(who)}"
+            raise DataError(f"{text}; number outfits over all people")
 
 
 def splits_of(dataset: DataSet) -> dict[str, Sequence[Sample]]:
@@ -72,12 +70,8 @@ def people_of(samples: Iterable[Sample]) -> set[int]:
 def counts_of(dataset: DataSet) -> dict[str, Counts]:
     """Return the number of images, people and cameras of every split."""
     return {
-        split: Counts(
-            len(samples),
-            len(people_of(samples)),
-            len({sample.camid for sample in samples}),
-        )
-        for split, samples in splits_of(dataset).items()
+        split: Counts(len(own), len(people_of(own)), len({sample.camid for sample in own}))
+        for split, own in splits_of(dataset).items()
     }
 
 
