@@ -69,6 +69,30 @@ def test_optimisers_by_name_train_and_resume(
 
 
 @pytest.mark.parametrize(
+    ("name", "key", "own"),
+    [
+        ("rmsprop", "momentum", 0),
+        ("lion", "betas", (0.9, 0.99)),
+        ("mars", "betas", (0.9, 0.99)),
+        ("adopt", "betas", (0.9, 0.9999)),
+        ("novograd", "betas", (0.95, 0.98)),
+        ("sgd", "momentum", 0.9),
+        ("adamw", "betas", (0.9, 0.999)),
+    ],
+)
+def test_an_optimiser_has_its_own_momentum_unless_another_is_asked_for(
+    name: str, key: str, own: Any
+) -> None:
+    def group_of(wanted: OptimSection | Optimiser) -> dict[str, Any]:
+        return make_optimiser([nn.Parameter(torch.zeros(2))], wanted, "here").param_groups[0]
+
+    assert group_of(OptimSection(name=name))[key] == own
+    assert group_of(Optimiser(name, lr=1.0))[key] == own
+    changed = {"momentum": 0.8, "betas": (0.5, 0.9)}
+    assert group_of(OptimSection(name=name, **changed))[key] == changed[key]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("wanted", "said"),
     [
         (OptimSection(name="liom"), r"has an optimiser 'liom'; did you mean 'lion'"),

@@ -261,11 +261,11 @@ class OptimSection(Section):
     weight_decay: NonNegative = 5e-4
     """Weight decay."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of ``sgd``."""
+    """Momentum of ``sgd``; other optimisers have their own unless this is changed."""
     nesterov: bool = False
     """Nesterov's momentum, for ``sgd``."""
     betas: tuple[Probability, Probability] = (0.9, 0.999)
-    """Averaging factors of the Adam family."""
+    """Averaging factors of ``adam``, ``adamw`` and ``amsgrad``; for others as ``momentum``."""
     options: dict[str, int | float | bool | str | tuple[float, ...]] = Field(default_factory=dict)
     """Further settings of an optimiser of torch.optim or timm, by their names there."""
     new_layers_scale: Positive = 1.0

@@ -90,7 +90,8 @@ class Optimiser:
         name: ``sgd``, ``adam``, ``adamw``, ``amsgrad``, or any of torch.optim or timm by its name
             in lower case (``rmsprop``, ``lion``), which is looked up before the training.
         lr: learning rate, before the run's warm-up and decay.
-        weight_decay, momentum, nesterov, betas: as torch.optim takes them.
+        weight_decay, momentum, nesterov, betas: as torch.optim takes them; other optimisers than
+            the first four have momentum and betas of their own where these are the defaults.
         follows_schedule: whether the run's warm-up and decay scale ``lr``.
         options: further settings of one of torch.optim or timm, by their names there.
     """

@@ -49,11 +49,14 @@ def make_optimiser(
             "others of torch.optim and timm"
         )
     known = _of_torch()
+    moments = {"momentum": wanted.momentum, "betas": tuple(map(float, wanted.betas))}
+    if name not in OPTIMISERS:  # the others have defaults of their own
+        moments = {key: new for key, new in moments.items() if new != getattr(Optimiser, key)}
     if name not in known:
-        return _of_timm(values, name, wanted, {**options, **extra}, where)
+        return _of_timm(values, name, moments, {**options, **extra}, where)
     takes = inspect.signature(known[name]).parameters
     _check_options(where, name, extra, takes)
-    options |= {"momentum": wanted.momentum, "betas": tuple(map(float, wanted.betas))}
+    options |= moments
     if name in OPTIMISERS:
         options |= {"nesterov": wanted.nesterov, "amsgrad": name == "amsgrad"}
     options = {key: value for key, value in options.items() if key in takes}
@@ -77,7 +80,7 @@ def _kinds_in(module: ModuleType, base: type[T]) -> dict[str, type[T]]:
 def _of_timm(
     values: Sequence[nn.Parameter],
     name: str,
-    wanted: Optimiser | OptimSection,
+    moments: Mapping[str, Any],
     options: Mapping[str, Any],
     where: str,
 ) -> torch.optim.Optimizer:
@@ -100,11 +103,8 @@ def _of_timm(
             f"{did_you_mean(name, known)} (core: {', '.join(OPTIMISERS)}; torch.optim: "
             f"{', '.join(others)}; timm: see timm.optim.list_optimizers())"
         )
-    given = dict(options)
-    if info.has_momentum:
-        given.setdefault("momentum", wanted.momentum)
-    if info.has_betas and info.num_betas == 2:
-        given.setdefault("betas", tuple(map(float, wanted.betas)))
+    takes = {"momentum": info.has_momentum, "betas": info.has_betas and info.num_betas == 2}
+    given = {**{key: value for key, value in moments.items() if takes[key]}, **options}
     try:
         made: torch.optim.Optimizer = optim.create_optimizer_v2(list(values), opt=name, **given)
     except (TypeError, ValueError, AssertionError, ImportError) as error:
