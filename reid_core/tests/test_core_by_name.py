@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,31 @@ def test_schedules_by_name_are_functions_of_the_epoch(
     fluent = schedule.model_copy(update={"per_iteration": True})
     middle = (factors[1] + factors[2]) / 2
     assert rate_factor(fluent, 1, 0.5) == pytest.approx(middle)
-    later = schedule.model_copy(update={"warmup_epochs": 2})
+    later = schedule.model_copy(update={"warmup_epochs": 2, "epochs": 6})
     assert rate_factor(later, 3) == pytest.approx(factors[1])
+
+
+@pytest.mark.parametrize(
+    ("decay", "options", "last"),
+    [
+        ("poly", {}, 0.02),
+        ("poly", {"decay_rate": 2.0}, 0.0004),
+        ("poly", {"num_epochs": 100}, 0.51),
+        # tanh from -7 to 3 (timm's): half of 1 - tanh(-7 * 0.02 + 3 * 0.98) = 1 - tanh(2.8)
+        ("tanh", {}, 0.5 * (1 - math.tanh(2.8))),
+        ("multistep", {"decay_milestones": [30]}, 0.1),
+    ],
+)
+def test_decays_of_timm_end_with_the_run(decay: str, options: dict[str, Any], last: float) -> None:
+    schedule = ScheduleSection(epochs=60, warmup_epochs=10, decay=decay, options=options)
+    check_decay(schedule, DECAYS)
+    assert rate_factor(schedule, 10) == pytest.approx(1.0, abs=1e-5)
+    assert rate_factor(schedule, 59) == pytest.approx(last)
+    # A part of an epoch is one; a run that only warms up has a curve, too.
+    assert rate_factor(schedule.model_copy(update={"warmup_epochs": 9.5}), 59) > 0
+    only = schedule.model_copy(update={"warmup_epochs": 60})
+    check_decay(only, DECAYS)
+    assert rate_factor(only, 30) == pytest.approx(0.55)
 
 
 @pytest.mark.parametrize(

@@ -290,7 +290,8 @@ class ScheduleSection(Section):
     decay: str = "step"
     """How the learning rate falls after the warm-up: ``step``, ``cosine``, ``constant``, or a
     scheduler of torch.optim by its class (``PolynomialLR``) or of timm (``tanh``, ``poly``,
-    ``multistep``), which count epochs after it."""
+    ``multistep``), which count epochs after it; ``tanh`` and ``poly``, which is linear unless
+    ``decay_rate`` says otherwise, end with the run."""
     options: dict[str, int | float | bool | str | tuple[float, ...]] = Field(default_factory=dict)
     """Settings of a scheduler of torch.optim or timm, by their names there."""
     milestones: tuple[Positive, ...] = (40,)

@@ -199,7 +199,7 @@ def check_decay(schedule: ScheduleSection, own: Sequence[str]) -> None:
         if isinstance(count, int | float) and count <= 0:
             raise ConfigError(f"schedule.options.{key} = {count}: '{name}' takes what is above 0")
     try:
-        factors = factors_of(name, tuple(sorted(options.items())), schedule.epochs + 2)
+        factors = factors_of(schedule)
     except Exception as error:  # whatever a library says to values that are not its own
         raise ConfigError(f"schedule.decay = '{name}': {error}; see schedule.options") from error
     for epoch, factor in enumerate(factors):
@@ -210,21 +210,25 @@ def check_decay(schedule: ScheduleSection, own: Sequence[str]) -> None:
             )
 
 
-@lru_cache
-def factors_of(name: str, options: tuple[tuple[str, Any], ...], epochs: int) -> tuple[float, ...]:
-    """Return the factors on the learning rate that a scheduler gives, by epoch.
+def factors_of(schedule: ScheduleSection) -> tuple[float, ...]:
+    """Return the factors that a scheduler of torch.optim or timm gives, by epoch after warm-up."""
+    left = max(1, math.ceil(schedule.epochs - schedule.warmup_epochs))
+    given = dict[str, Any]()
+    if schedule.decay in TIMM_DECAYS:
+        given = {"num_epochs": left, "warmup_epochs": 0}
+    if schedule.decay == "poly":  # of timm's own exponent, 0.1, nothing falls before the end
+        given["decay_rate"] = 1.0
+    given |= schedule.options
+    return _factors_of(schedule.decay, tuple(sorted(given.items())), left + 2)
 
-    Args:
-        name: a class of torch.optim, or a name of timm's.
-        options: its settings.
-        epochs: how many factors.
-    """
+
+@lru_cache
+def _factors_of(name: str, options: tuple[tuple[str, Any], ...], epochs: int) -> tuple[float, ...]:
     optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
     group = optimiser.param_groups[0]
     if name in TIMM_DECAYS:
-        given = {"num_epochs": epochs - 2, "warmup_epochs": 0, **dict(options)}
         made, _ = import_module("timm.scheduler").create_scheduler_v2(
-            optimiser, sched=name, **given
+            optimiser, sched=name, **dict(options)
         )
         factors = []
         for epoch in range(epochs):

@@ -36,8 +36,6 @@ def rate_factor(schedule: ScheduleSection, epoch: int, share: float = 0.0) -> fl
         return schedule.floor + (1 - schedule.floor) * wave
     if schedule.decay == "constant":
         return 1.0
-    options = tuple(sorted(schedule.options.items()))
-    after = max(time - warmup, 0.0)
-    factors = factors_of(schedule.decay, options, schedule.epochs + 2)
+    after, factors = max(time - warmup, 0.0), factors_of(schedule)
     here, share = int(after), after - int(after)
     return factors[here] + share * (factors[here + 1] - factors[here])
