@@ -141,6 +141,23 @@ def test_a_set_that_is_named_with_its_folder_is_that_folder_s(
         assert all(p.is_relative_to(place) for p, place in zip(found, places, strict=True))
 
 
+def test_a_test_has_one_fingerprint_whatever_is_trained_on(reid_cache: Path, folder: Path) -> None:
+    data = [
+        {"data": {"name": "toy:tiny"}},
+        settings(folder, name="toy:tiny"),
+        {
+            "data": {"name": "folder", "root": str(folder)},
+            "evaluation": {"data": ["folder", "toy:tiny"]},
+        },
+        {"data": {"name": "toy:tiny", "validation": 0.4}},
+    ]
+    found = [tiny_assembly((), one, cache=reid_cache).evaluators[-1].dataset for one in data]
+    assert len({dataset.fingerprint() for dataset in found}) == 1
+    query = (replace(found[0].query[0], camid=9), *found[0].query[1:])
+    assert replace(found[0], query=query).fingerprint() != found[0].fingerprint()
+    assert replace(found[0], gallery=()).fingerprint() != found[0].fingerprint()
+
+
 @pytest.fixture(scope="module")
 def several(
     tmp_path_factory: pytest.TempPathFactory, folder: Path, reid_cache: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import re
@@ -25,7 +26,7 @@ from reid_core.errors import DataError
 from reid_core.model.encoder import NoEncoder
 from reid_core.testing.fixtures import RunReid
 from reid_core.testing.tiny import tiny_flags
-from reid_core.testing.toy.making import load_toy_tracklets
+from reid_core.testing.toy.making import load_toy_tracklets, make_toy
 from reid_retrieval.protocols import NO_CAMERA, STANDARD, TRACKLET_POOLS, Protocol
 from reid_search.calibration.counting import count_pairs
 from reid_search.calibration.pairs import Pairs
@@ -198,6 +199,37 @@ def with_results(
         result |= changed
     (folder / "results.json").write_text(json.dumps(content), "utf-8")
     return folder
+
+
+def test_a_run_on_more_data_stands_beside_one_on_its_own(
+    run_reid: RunReid, finished: list[Path], reid_cache: Path, tmp_path: Path
+) -> None:
+    shop = make_toy(tmp_path / "shop", "tiny").train.samples[0].path.parent.parent
+    more = tmp_path / "more"
+    flags = tiny_flags((), {"data": {"also": [f"folder={shop}"]}, "schedule": {"epochs": 1}})
+    run(flags, out=more, cache=reid_cache, say=lambda line: None)
+    code, _, err = run_reid("compare", finished[0], more, "--picture", tmp_path / "p.png")
+    assert code == 0, err
+    code, _, err = run_reid("report", finished[0], more, "-o", tmp_path / "p.html", "--map", "pca")
+    assert code == 0, err
+
+
+def test_fingerprints_of_earlier_results_are_compared_as_before(
+    run_reid: RunReid, finished: list[Path], toy_tiny: DataSet, tmp_path: Path
+) -> None:
+    # What they were: a hash of the training images, queries and gallery.
+    digest = hashlib.sha256()
+    for sample in (*toy_tiny.train.samples, *toy_tiny.query, *toy_tiny.gallery):
+        labels = (sample.split, sample.pid, sample.camid, sample.clothes)
+        digest.update(f"{sample.path.name}|{sample.path.stat().st_size}|{labels}\n".encode())
+    earlier = {"fingerprint": digest.hexdigest()[:16]}
+    old = [with_results(one, tmp_path / f"old_{one.name}", earlier) for one in finished]
+    code, _, err = run_reid("compare", *old, "--picture", tmp_path / "p.png")
+    assert code == 0, err
+    code, _, err = run_reid("compare", old[0], finished[1])
+    assert code == 2
+    assert "the data's fingerprint is" in err
+    assert "evaluate both alike, with reid eval" in err
 
 
 def test_results_of_the_first_version_still_make_a_page(

@@ -127,17 +127,18 @@ class DataSet:
     notice: str | None = None
 
     def fingerprint(self) -> str:
-        """Return a short hash of names, sizes on disk and labels of all samples.
+        """Return a short hash of names, sizes on disk and labels of queries and gallery.
 
-        Of frames it is the names, for a set of tracklets has a million of them.
+        Of frames it is the names, for a set of tracklets has a million of them. ``test:`` before it
+        tells it from those of earlier results, of the training images as well.
         """
         digest = hashlib.sha256()
-        for sample in (*self.train.samples, *self.query, *self.gallery):
+        for sample in (*self.query, *self.gallery):
             size = sample.path.stat().st_size
             labels = (sample.split, sample.pid, sample.camid, sample.clothes)
             digest.update(os.fsencode(f"{sample.path.name}|{size}|{labels}\n"))
             digest.update(os.fsencode("|".join(path.name for path in sample.frames)))
-        return digest.hexdigest()[:16]
+        return f"test:{digest.hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)

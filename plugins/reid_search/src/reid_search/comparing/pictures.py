@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,9 @@ def check_same_data(dataset: DataSet, fingerprint: str) -> None:
         DataError: its fingerprint is another.
     """
     found = dataset.fingerprint()
+    if ":" not in fingerprint:  # of earlier results: the training images came first
+        whole = replace(dataset, query=(*dataset.train.samples, *dataset.query))
+        found = whole.fingerprint().partition(":")[2]
     if found != fingerprint:
         raise DataError(
             f"data set '{dataset.name}' is not the one that the results are of (fingerprint "
