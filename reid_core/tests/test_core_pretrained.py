@@ -235,6 +235,17 @@ def test_runs_and_evaluations_say_whom_weights_have_met(
     assert told in said
 
 
+def test_a_run_s_embedder_and_checkpoint_have_learnt_from_the_same(
+    tmp_path: Path, reid_cache: Path
+) -> None:
+    file, out = saved_embedder(tiny_assembly(cache=reid_cache), tmp_path, "zoo"), tmp_path / "run"
+    flags = tiny_flags((), {"model": {"pretrained": str(file)}, "schedule": {"epochs": 1}})
+    run(flags, out=out, cache=reid_cache, say=lambda line: None)
+    for left in ("embedder.safetensors", "checkpoint.pt"):
+        learnt = read_weights(out / left, "test_resnet").learnt_from
+        assert learnt == {"data": ["zoo", "toy:tiny"], "people": ["zoo/0/3-5"]}, left
+
+
 @pytest.mark.parametrize(
     ("name", "size", "stride"),
     [("test_vit", (64, 32), 2), ("test_convnext", (64, 32), 2), ("test_resnet", (208, 104), 1)],

@@ -77,7 +77,7 @@ def test_a_checkpoint_holds_these_entries(reid_cache: Path, path: Path) -> None:
     content = read_checkpoint(path)
     assert set(content) == {
         "format", "progress", "plugins", "data", "ranks", "config", "model", "frozen",
-        "optimisers", "conventions",
+        "optimisers", "conventions", "learnt_from",
     }  # fmt: skip
     assert content["conventions"] == trainer.assembly.model.encoder.conventions
     assert set(content["plugins"]) == {"core", "stream"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -15,7 +16,9 @@ from reid_core.contract.plugin import Plugin
 from reid_core.contract.samples import Source
 from reid_core.contract.step import MAIN
 from reid_core.data.fingerprints import source_fingerprint
+from reid_core.data.joining import trained_on
 from reid_core.data.loading import BatchLoader
+from reid_core.data.people import learnt_from
 from reid_core.data.sampling import Sampler
 from reid_core.evaluation.evaluating import Evaluator
 from reid_core.evaluation.extraction import EpochFeatures
@@ -97,6 +100,12 @@ class Assembly:
                 for name, source in sources.items()
             }
         return self._fingerprints
+
+    def learnt_from(self) -> dict[str, Any]:
+        """Return whom its weights learn from; see `Embedder.learnt_from`."""
+        filled = self.model.encoder.filled
+        before = filled.weights.learnt_from if filled is not None else {}
+        return learnt_from(self.ctx.sources, trained_on(self.config), before)
 
     def steps_per_epoch(self, epoch: int) -> int:
         """Return how many steps an epoch has."""

@@ -20,8 +20,7 @@ from pydantic import ValidationError
 from reid_core.config import RunConfig, differences, located
 from reid_core.contract.events import RunBegan, RunEnded
 from reid_core.contract.plugin import Plugin
-from reid_core.data.joining import trained_on
-from reid_core.data.people import learnt_from, seen_before
+from reid_core.data.people import seen_before
 from reid_core.errors import CheckpointError, ConfigError, PluginError, own_errors
 from reid_core.evaluation import records
 from reid_core.loop.assembly import Assembly
@@ -137,9 +136,7 @@ def _run(
     trainer = Trainer(assembly, checkpoint)
     facts = describe(assembly)
     say(opening_line(facts, config, assembly.ctx.device))
-    filled = assembly.model.encoder.filled
-    started = filled.weights.learnt_from if filled is not None else {}
-    learnt = learnt_from(assembly.ctx.sources, trained_on(config), started)
+    learnt = assembly.learnt_from()
     for one in assembly.evaluators:
         warning = seen_before(one.dataset, learnt)
         if warning:
@@ -203,7 +200,7 @@ def _run(
             if leads:
                 selected = trainer.selected.note() if trainer.selected else None
                 write_json(folder / "run.json", {**facts, "selected": selected})
-                _leave(assembly, summary, final, learnt, selected)
+                _leave(assembly, summary, final, selected)
         outcome = "finished"
     except Interrupted as stop:
         outcome = "interrupted"
@@ -301,12 +298,11 @@ def _leave(
     assembly: Assembly,
     summary: RunSummary,
     final: Evaluation | None,
-    learnt: Mapping[str, Any],
     selected: Mapping[str, Any] | None,
 ) -> None:
     """Write the embedder, the results and the picture of ranked lists."""
     config, folder, embedder = assembly.config, summary.folder, assembly.embedder()
-    embedder.learnt_from = learnt
+    embedder.learnt_from = assembly.learnt_from()
     try:
         embedder.save(folder / "embedder.safetensors")
     except ConfigError as error:
