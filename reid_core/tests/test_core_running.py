@@ -254,3 +254,23 @@ def test_a_run_can_be_built_without_training(reid_cache: Path) -> None:
     assert assembly.ctx.progress.iteration == 0
     assert assembly.ctx.model is assembly.model
     assert assembly.config.data.name == "toy:tiny"
+
+
+@pytest.mark.parametrize("batch_norm", ["running", "real"])
+def test_a_checkpoint_s_embedder_has_the_run_s_statistics(
+    batch_norm: str, reid_cache: Path, tmp_path: Path
+) -> None:
+    folder, said = tmp_path / "run", list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        # Statistics as an epoch in the middle leaves them; the run's end estimates them twice.
+        patch.setattr("reid_core.loop.trainer.Trainer.calibrate", lambda trainer: None)
+        run(folder, reid_cache, evaluation={"batch_norm": batch_norm})
+        patch.undo()
+        embedder = load_embedder(folder, checkpoint=True, say=said.append)
+        running.run(resume=True, out=folder, cache=reid_cache, say=said.append)
+    assert said[0] == f"{folder}: weights of its checkpoint at epoch 2, as trained"
+    finished = load_embedder(folder)
+    assert embedder.learnt_from == finished.learnt_from == {"data": ["toy:tiny"], "people": []}
+    assert not embedder.training
+    for name, value in finished.state_dict().items():
+        torch.testing.assert_close(embedder.state_dict()[name], value, msg=name)

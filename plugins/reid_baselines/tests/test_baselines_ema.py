@@ -13,9 +13,12 @@ from torch import Tensor
 from whole_models import Run
 
 from reid_baselines.soft_labels import soft_cross_entropy, soft_triplet
+from reid_core import load_embedder
 from reid_core.loop.weights import chosen_weights
 from reid_core.runs.resolve import resolve
+from reid_core.runs.running import run
 from reid_core.testing import conformance_suite
+from reid_core.testing.tiny import tiny_flags
 
 test_conforms = conformance_suite("ema")
 test_the_teacher_conforms = conformance_suite("meanteacher")
@@ -52,6 +55,20 @@ def test_the_average_is_a_plain_mean_until_its_decay_is_reached(
 def test_the_average_is_what_is_evaluated(name: str) -> None:
     config = resolve({"run": {"plugins": [name]}}).config
     assert config.evaluation.weights == f"{name}/weights"
+
+
+@pytest.mark.parametrize("batch_norm", ["running", "real"])
+def test_the_average_is_taken_from_a_checkpoint(
+    batch_norm: str, reid_cache: Path, tmp_path: Path
+) -> None:
+    out, said = tmp_path / "run", list[str]()
+    flags = tiny_flags(["ema"], {"evaluation": {"batch_norm": batch_norm}})
+    run(flags, out=out, cache=reid_cache, say=lambda line: None)
+    finished = load_embedder(out).state_dict()
+    found = load_embedder(out, checkpoint=True, say=said.append).state_dict()
+    assert said[0].endswith("weights of its checkpoint at epoch 2, ema/weights")
+    for name, value in finished.items():
+        torch.testing.assert_close(found[name], value, msg=name)
 
 
 def test_the_teacher_sees_the_batch_with_the_average(reid_cache: Path) -> None:

@@ -122,7 +122,7 @@ def evaluate(
     place = choose_device(device)
     measure = option_of("eval.cost") if cost else None
     if weights is None:
-        embedder = load_embedder(model, place, checkpoint=checkpoint)
+        embedder = load_embedder(model, place, checkpoint=checkpoint, say=click.echo)
     else:
         made = make_embedder(model, (height or 256, width or 128), weights=weights, say=click.echo)
         embedder = made.to(place)
