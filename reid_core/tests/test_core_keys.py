@@ -421,6 +421,19 @@ def test_a_run_s_folder_counts_by_the_weights_in_it(
     assert len(found) == 2
 
 
+@pytest.mark.parametrize("named", ["", "embedder.safetensors"])
+def test_the_same_weights_in_another_place_start_a_stage(
+    named: str, data: DataSet, assembly: Assembly, tmp_path: Path
+) -> None:
+    """Its checkpoint names the place that it started from, and must not be refused for that."""
+    assembly.embedder().save(tmp_path / "a" / "embedder.safetensors")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    for place in ("a", "b", "a"):
+        start = {"model": {"pretrained": str(tmp_path / place / named)}}
+        few = {"data": {"batch_size": 4, "sampler": "random"}}
+        run_stage(context(tmp_path / "cache", data, few, start), stage())
+
+
 def test_other_parts_under_the_same_names_are_learnt_anew(data: DataSet, tmp_path: Path) -> None:
     lines: list[str] = []
     few = {"data": {"batch_size": 4, "sampler": "random"}}

@@ -49,8 +49,9 @@ def stage_contents(assembly: Assembly, owner: str = "") -> dict[str, Any]:
     for name, plugin in assembly.plugins.items():
         if isinstance(plugin.settings, BaseModel):
             files |= _named_files(plugin.settings, f"plugins.{name}.")
-    # Where files are does not count: what is in them does, and what is in the data is hashed.
-    places = {*files, "data.root", "data.also"}
+    # Where the data are does not count: what is in them is hashed. A checkpoint, which a stage is,
+    # is refused to a run with another ``model.pretrained``, so where weights are counts, too.
+    places = {"data.root", "data.also"}
     settings = {
         f"{section}.{key}": value
         for section, values in config.model_dump(mode="json").items()
