@@ -115,6 +115,19 @@ def test_a_page_names_declared_starts_and_stages(table: Table):
     assert r"\* head, beside these steps: san/pg." in evidence_page([study()], table)
 
 
+def test_arms_of_one_start_per_seed_are_paired(table: Table):
+    for seed in range(5):
+        table.add("rows", line_of("none", 10 * seed, 0.2))
+        table.add("rows", line_of("head", 10 * seed, 0.201))
+    whole = replace(study(), seeds=tuple(range(0, 50, 10)))
+    assert "**not shown**" in (alone := evidence_page([whole], table))
+    assert "resampled in pairs" not in alone
+    paired = evidence_page([replace(whole, paired=True)], table)
+    assert "| +0.1 [+0.1, +0.1] |" in paired
+    assert "**shown**" in paired
+    assert "seeds are resampled in pairs" in paired
+
+
 def test_a_page_says_whose_seconds_are_not_comparable(table: Table):
     for name in ("none", "head"):
         table.add("rows", {**line_of(name, 0, 0.2), "machine": "one"})

@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent / "declared"
 
 _STUDY = {
     *("paper", "order", "asks", "why", "like", "recipe", "seeds", "settings", "elsewhere"),
-    *("start", "arms", "against", "protocol", "comparisons"),
+    *("start", "paired", "arms", "against", "protocol", "comparisons"),
 }
 _INHERITED = ("recipe", "settings", "elsewhere")
 _ARM = {"settings", "recipe", "start", "stage"}
@@ -80,6 +80,8 @@ class Study:
         seeds: of every arm.
         arms: by name.
         comparisons: what is asked of them.
+        paired: whether a seed trains the start anew, once for all arms, so that its rows are alike:
+            seeds of both arms are then resampled together.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Study:
     seeds: tuple[int, ...]
     arms: Mapping[str, Arm]
     comparisons: tuple[Compared, ...]
+    paired: bool = False
 
 
 def load_studies(folder: Path = HERE) -> list[Study]:
@@ -173,6 +176,7 @@ def _study(
         tuple(section.get("seeds", range(5))),
         arms,
         tuple(comparisons),
+        bool(section.get("paired", False)),
     )
 
 

@@ -26,7 +26,8 @@ and figures on them say nothing about real ones.
   that ran on different processors, which are named below them.
 - Effects are differences of mAP (and rank-1) in points. Intervals of 95 % come from {RESAMPLES}
   resamples of people (all queries of a person together, the same ones in both arms) and, apart from
-  them, of the seeds of each arm. The percentile bootstrap of five seeds is a little too narrow.
+  them, of the seeds of each arm, or of both arms together where each seed trains a start of its own
+  for all of them (it is said). The percentile bootstrap of five seeds is a little too narrow.
 - *shown*: the whole interval of mAP is above 0. *refuted*: the whole interval is below 0.
   *not shown*: 0 is in it. Fewer than {SEEDS} seeds get no verdict. Of twenty comparisons of arms
   that are alike one is shown or refuted by chance.
@@ -68,7 +69,7 @@ Results = Mapping[tuple[str, int], tuple[Sides, Found | None]]
 
 def _compared(table: Table, study: Study, one: Compared) -> tuple[Sides, Found | None]:
     rows = stored_sides(table, one, study.seeds)
-    return rows, compared(table, rows, one.protocol)
+    return rows, compared(table, rows, one.protocol, study.paired)
 
 
 def _points(value: float) -> str:
@@ -115,6 +116,8 @@ def _section(study: Study, table: Table, found: Results) -> Iterator[str]:
         yield f"Declared, without rows yet: {arms}; seeds {', '.join(map(str, study.seeds))}.\n"
         return
     yield from _arms(study, table)
+    if study.paired:
+        yield "All arms of a seed begin with the same weights: seeds are resampled in pairs.\n"
     yield "| comparison | protocol | seeds | mAP | rank-1 | seeds up | visible | verdict |"
     yield "|---|---|---|---|---|---|---|---|"
     notes: dict[str, list[str]] = {}

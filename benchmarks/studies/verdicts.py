@@ -57,8 +57,15 @@ class Found:
         return self.effects["mAP"].intervals.widest
 
 
-def compared(table: Table, rows: Sides, protocol: str) -> Found | None:
-    """Return what rows side by side show under a protocol; None where there are none."""
+def compared(table: Table, rows: Sides, protocol: str, paired: bool = False) -> Found | None:
+    """Return what rows side by side show under a protocol; None where there are none.
+
+    Args:
+        table: has the queries' people.
+        rows: of both arms.
+        protocol: by which they are compared.
+        paired: whether the arms of a seed begin with the same weights, as `Study` says.
+    """
     if not rows.before:
         return None
     people = table.people(next(iter(rows.before.values())), protocol)
@@ -67,6 +74,7 @@ def compared(table: Table, rows: Sides, protocol: str) -> Found | None:
             _scores(rows.before, protocol, measure),
             _scores(rows.after, protocol, measure),
             people,
+            paired=paired,
             resamples=RESAMPLES,
         )
         for measure in ("mAP", "rank1")

@@ -59,6 +59,24 @@ def test_seeds_widen_the_interval() -> None:
     assert found.intervals.widest is found.intervals.seeds
 
 
+def test_seeds_of_one_start_are_resampled_together() -> None:
+    rng = np.random.default_rng(1)
+    people = np.arange(50)
+    starts = np.array([[-0.2], [0.0], [0.2]])
+    before = rng.uniform(0.3, 0.6, 50) + starts
+    after = before + 0.1 + np.array([[-0.01], [0.0], [0.01]])
+    paired = difference(before, after, people, paired=True, resamples=2000).intervals.seeds
+    apart = difference(before, after, people, resamples=2000).intervals.seeds
+    assert paired is not None
+    assert apart is not None
+    # Three of three drawn from effects of 0.09, 0.1 and 0.11: all 0.09 in one of 27 resamples.
+    assert paired.low == pytest.approx(0.09, abs=1e-6)
+    assert paired.high == pytest.approx(0.11, abs=1e-6)
+    assert apart.low < 0
+    with pytest.raises(DataError, match="3 seeds cannot be paired with 2"):
+        difference(before, after[:2], people, paired=True)
+
+
 def test_a_mean_has_intervals_and_they_cover() -> None:
     rng = np.random.default_rng(2)
     covered = 0

@@ -44,7 +44,8 @@ class Intervals:
     Args:
         queries: queries resampled one by one.
         identities: all queries of a person together.
-        seeds: people and, apart from them, the seeds of every model; None where each has one.
+        seeds: people and, apart from them, the seeds of every model, or of both together; None
+            where each has one.
     """
 
     queries: Interval
@@ -110,6 +111,7 @@ def difference(
     after: ArrayLike,
     identities: ArrayLike,
     *,
+    paired: bool = False,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
@@ -119,21 +121,26 @@ def difference(
     Args:
         before, after: ``Q``, or ``S Q`` of several seeds; the two may have different numbers.
         identities: ``Q``, whose query each one is.
+        paired: seed for seed the two begin with the same weights, which differ from seed to seed:
+            their seeds are resampled together.
         resamples: how many, also of the permutations; where fewer exist all are taken.
         level: confidence.
         seed: of the resampling.
 
     Raises:
-        DataError: fewer than two identities, or arrays that do not fit.
+        DataError: fewer than two identities, arrays that do not fit, or pairs of which one is
+            missing.
     """
     first, second = _rows(before, identities), _rows(after, identities)
+    if paired and len(first) != len(second):
+        raise DataError(f"{len(first)} seeds cannot be paired with {len(second)}")
     change = second.mean(axis=0) - first.mean(axis=0)
     by_person, _ = _by_person(change[None], identities)
     return Difference(
         float(first.mean()),
         float(second.mean()),
         float(change.mean()),
-        _intervals([first, second], identities, resamples, level, seed),
+        _intervals([first, second], identities, resamples, level, seed, paired),
         _permuted(change, resamples, seed),
         _permuted(by_person[0], resamples, seed),
         int((change > _SAME).sum()),
@@ -164,7 +171,12 @@ def _by_person(rows: Array, identities: ArrayLike) -> tuple[Array, Array]:
 
 
 def _intervals(
-    models: list[Array], identities: ArrayLike, resamples: int, level: float, seed: int
+    models: list[Array],
+    identities: ArrayLike,
+    resamples: int,
+    level: float,
+    seed: int,
+    paired: bool = False,
 ) -> Intervals:
     """Return the intervals of the last model's mean less the first one's, if there are two."""
     means = [rows.mean(axis=0) for rows in models]
@@ -177,7 +189,7 @@ def _intervals(
     options: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed}
     by_seed = None
     if any(len(rows) > 1 for rows in models):
-        by_seed = _seeds_too(models, identities, resamples, level, seed)
+        by_seed = _seeds_too(models, identities, resamples, level, seed, paired)
     return Intervals(
         _bootstrap((scores,), np.mean, **options),
         _bootstrap((sums[0], counts), ratio, **options),
@@ -186,9 +198,14 @@ def _intervals(
 
 
 def _seeds_too(
-    models: list[Array], identities: ArrayLike, resamples: int, level: float, seed: int
+    models: list[Array],
+    identities: ArrayLike,
+    resamples: int,
+    level: float,
+    seed: int,
+    paired: bool,
 ) -> Interval:
-    """Resample people and every model's seeds, each on their own."""
+    """Resample people and seeds, each model's on their own or pairs of them."""
     rng = np.random.default_rng(seed)
     sums = [_by_person(rows, identities)[0] for rows in models]
     _, counts = _by_person(models[0], identities)
@@ -200,9 +217,10 @@ def _seeds_too(
         number = min(step, resamples - start)
         chosen = rng.integers(people, size=(number, people))
         over = counts[chosen].sum(axis=1)
-        means = []
+        means: list[Array] = []
         for model in sums:
-            seeds = rng.integers(len(model), size=(number, len(model)))
+            if not means or not paired:
+                seeds = rng.integers(len(model), size=(number, len(model)))
             taken = model[seeds[:, :, None], chosen[:, None, :]]
             means.append(taken.sum(axis=2).mean(axis=1) / over)
         found.append(means[-1] - means[0] if len(means) == 2 else means[0])
