@@ -111,7 +111,7 @@ def test_labels_are_made_as_the_settings_say(settings: dict[str, Any]) -> None:
         batch=SimpleNamespace(fields={"parts": parts}, image=clean),
         image=shown,
     )
-    found = plugin._loss(SimpleNamespace(world_size=1), view, "partaware/logits")
+    found = class_balanced_cross_entropy(*plugin._labelled(view, "partaware/logits"))
     values = {
         (r, e): class_balanced_cross_entropy(
             logits, without_erased(part_targets(parts, (6, 3), table, r), clean, shown, e)
