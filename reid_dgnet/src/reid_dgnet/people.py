@@ -29,7 +29,7 @@ def samples_in(folder: Path) -> list[Sample]:
     """
     if not folder.is_dir():
         raise ConfigError(f"--images {folder}: there is no such folder")
-    found = (folder / name for name in files_below(folder))
+    found = files_below(folder)
     paths = sorted(path for path in found if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
         raise ConfigError(

@@ -163,7 +163,7 @@ def merge_results(folder: Path, name: str) -> list[dict[str, Any]]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: name the one that holds the folders of results")
-    files = sorted(path for inner in files_below(folder) if (path := folder / inner).match(name))
+    files = sorted(path for path in files_below(folder) if path.match(name))
     if not files:
         raise DataError(f"{folder} and its folders hold no '{name}'; name the files with --name")
     merged = []

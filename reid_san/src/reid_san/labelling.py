@@ -68,8 +68,7 @@ def given_key(root: Path) -> str:
     """
     if not root.is_dir():
         raise DataError(f"san.frontal_root = {root}: there is no such folder")
-    below = (root / name for name in files_below(root))
-    found = sorted(path for path in below if path.is_file())
+    found = sorted(path for path in files_below(root) if path.is_file())
     listed = [
         (path.relative_to(root).as_posix(), (s := path.stat()).st_size, s.st_mtime_ns)
         for path in found

@@ -131,8 +131,7 @@ def export_pictures(
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder")
-    found = (folder / name for name in files_below(folder))
-    paths = sorted(path for path in found if path.suffix.lower() in PICTURES)
+    paths = sorted(path for path in files_below(folder) if path.suffix.lower() in PICTURES)
     if not paths:
         raise DataError(f"{folder} holds no pictures ({', '.join(PICTURES)})")
     names = Counter(path.with_suffix("") for path in paths)

@@ -160,7 +160,7 @@ def _scan(root: Path, split: str, pattern: re.Pattern[str], expected: str) -> li
     """Return the images of a split, sorted by name."""
     places = [root / name for name in (split, *_FOLDERS.get(split, ()))]
     folder = next((place for place in places if place.is_dir()), places[0])
-    names = sorted(files_below(folder))
+    names = sorted(path.relative_to(folder).as_posix() for path in files_below(folder))
     images, strays = [], []
     for name in names:
         found = _said(pattern, name, split)

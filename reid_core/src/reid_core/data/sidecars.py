@@ -38,8 +38,8 @@ Name = tuple[str, ...]
 """Folders and stem: ``("train", "0001")``."""
 
 
-def files_below(folder: Path, through: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the paths of all files below a folder, with slashes, without litter.
+def files_below(folder: Path, through: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Yield the paths of all files below a folder, which begin with its own, without litter.
 
     Links to folders are followed, but not to one that is being gone through.
 
@@ -51,9 +51,10 @@ def files_below(folder: Path, through: tuple[str, ...] = ()) -> Iterator[str]:
     if real in through or not os.path.isdir(real):
         return
     for entry in os.scandir(folder):
-        inside = files_below(folder / entry.name, (*through, real)) if entry.is_dir() else None
+        path = folder / entry.name
+        inside = files_below(path, (*through, real)) if entry.is_dir() else None
         if not LITTER.fullmatch(entry.name):
-            yield from [entry.name] if inside is None else (f"{entry.name}/{n}" for n in inside)
+            yield from [path] if inside is None else inside
 
 
 def names_of(dataset: DataSet) -> dict[Path, Name]:
@@ -101,7 +102,7 @@ class SideCars:
             for start in range(len(name)):
                 ends.setdefault(name[start:], set()).add(name)
         self._twins = {name for name, paths in whole.items() if len(paths) > 1}
-        for file in sorted(folder / name for name in files_below(folder)):
+        for file in sorted(files_below(folder)):
             if file.suffix.lower() not in self._suffixes:
                 continue
             name = file.relative_to(folder).with_suffix("").parts

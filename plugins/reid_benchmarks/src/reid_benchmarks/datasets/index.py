@@ -102,9 +102,8 @@ def load_index(request: DataRequest) -> DataSet:
             )
         )
         fields[split] &= set(found)
-    worn = number_outfits(map(_outfit, samples["train"]), 0)
-    tested_in = (*samples["query"], *samples["gallery"])
-    worn_in_test = number_outfits(map(_outfit, tested_in), len(worn))
+    in_test = (*samples["query"], *samples["gallery"])
+    worn, worn_in_test = number_outfits(map(_outfit, samples["train"]), map(_outfit, in_test))
     for split in SPLITS:
         outfits = worn if split == "train" else worn_in_test
         samples[split] = [replace(s, clothes=outfits.get(_outfit(s), -1)) for s in samples[split]]

@@ -18,6 +18,9 @@ Below 0, so that it is counted as no person; not -1, which would make them junk.
 NO_CAMERA = 0
 """The camera of every image of a set that has none: with one alone nothing tells cameras apart."""
 
+Outfits = Mapping[tuple[int, int | str | None], int]
+"""A number by person, and by what tells the person's outfits apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -81,9 +84,10 @@ def assemble(
             samples then keep it as ``extra["person"]``.
     """
     pids = {pid: number for number, pid in enumerate(sorted({r.pid for r in records.train}))}
-    worn = number_outfits(((r.pid, r.outfit) for r in records.train), start=0)
     tested = (*records.query, *records.gallery)
-    worn_in_test = number_outfits(((r.pid, r.outfit) for r in tested), start=len(worn))
+    worn, worn_in_test = number_outfits(
+        *([(r.pid, r.outfit) for r in side] for side in (records.train, tested))
+    )
     train = tuple(_sample(r, "train", pids[r.pid], worn) for r in records.train)
     if people_together:
         train = tuple(
@@ -99,17 +103,19 @@ def assemble(
     )
 
 
-def number_outfits(
-    worn: Iterable[tuple[int, int | str | None]], start: int
-) -> dict[tuple[int, int | str | None], int]:
-    """Return a number for every outfit, from ``start`` on: person by person, in their order.
+def number_outfits(*sides: Iterable[tuple[int, int | str | None]]) -> list[Outfits]:
+    """Return a number for every outfit of each side, person by person, in their order.
 
     Args:
-        worn: whose outfits they are, and what tells a person's apart; None where it is unknown.
-        start: the first number.
+        sides: whose outfits are worn, and what tells a person's apart; None where it is unknown.
+            The second side's numbers go on where the first one's end.
     """
-    keys = {(pid, outfit) for pid, outfit in worn if outfit is not None}
-    return {key: number for number, key in enumerate(sorted(keys, key=_outfit_order), start)}
+    found: list[Outfits] = []
+    for worn in sides:
+        keys = {(pid, outfit) for pid, outfit in worn if outfit is not None}
+        start = sum(map(len, found))
+        found.append({key: n for n, key in enumerate(sorted(keys, key=_outfit_order), start)})
+    return found
 
 
 def _outfit_order(key: tuple[int, int | str]) -> tuple[int, bool, int | str]:
@@ -117,9 +123,7 @@ def _outfit_order(key: tuple[int, int | str]) -> tuple[int, bool, int | str]:
     return pid, isinstance(outfit, str), outfit
 
 
-def _sample(
-    record: Record, split: str, pid: int, outfits: Mapping[tuple[int, int | str | None], int]
-) -> Sample:
+def _sample(record: Record, split: str, pid: int, outfits: Outfits) -> Sample:
     clothes = -1 if record.outfit is None else outfits[record.pid, record.outfit]
     return Sample(
         record.path,
