@@ -444,9 +444,9 @@ class RunConfig(Section):
         What is None is ``none``, for plugins' defaults to leave it alone; in ``data``, whose keys
         they do not rule, it is left out.
         """
-        found = _with_none(self.model_dump(mode="json"))
-        found["data"] = {key: value for key, value in found["data"].items() if value != "none"}
-        return tomli_w.dumps(found)
+        found = self.model_dump(mode="json")
+        found["data"] = {key: value for key, value in found["data"].items() if value is not None}
+        return tomli_w.dumps(_with_none(found))
 
 
 def located(section: _Model) -> _Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -101,8 +102,9 @@ class Assembly:
             }
         return self._fingerprints
 
+    @cached_property
     def learnt_from(self) -> dict[str, Any]:
-        """Return whom its weights learn from; see `Embedder.learnt_from`."""
+        """Whom its weights learn from; see `Embedder.learnt_from`."""
         filled = self.model.encoder.filled
         before = filled.weights.learnt_from if filled is not None else {}
         return learnt_from(self.ctx.sources, trained_on(self.config), before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,22 +126,24 @@ class Selection:
     @property
     def changed(self) -> list[str]:
         """How the best weights so far were selected otherwise, in words."""
-        return differences(self._read()[1], self._settings, prefix="evaluation.")
+        return self._read()[1]
 
     @property
     def best(self) -> Selected | None:
         """The epoch of the best weights so far."""
-        return None if self.changed else self._read()[0]
+        found, changed = self._read()
+        return None if changed else found
 
-    def _read(self) -> tuple[Selected | None, Mapping[str, Any]]:
-        """Return what is kept, and the settings by which it was selected."""
+    def _read(self) -> tuple[Selected | None, list[str]]:
+        """Return what is kept, and how it was selected otherwise."""
         if not self._note.is_file():
-            return None, self._settings
+            return None, []
         try:
             note = json.loads(self._note.read_text("utf-8"))
             # An earlier version kept no settings.
             settings = note.pop("settings", self._settings)
-            return Selected(**{"iteration": -1, **note}), settings
+            changed = differences(settings, self._settings, prefix="evaluation.")
+            return Selected(**{"iteration": -1, **note}), changed
         except (AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self._note} is damaged ({error})") from None
 

@@ -57,7 +57,7 @@ def save_checkpoint(path: Path, assembly: Assembly) -> None:
         "ranks": ctx.world_size,
         "config": ctx.config.model_dump(mode="json"),
         "model": trainable_state(model),
-        "learnt_from": assembly.learnt_from(),
+        "learnt_from": assembly.learnt_from,
         "conventions": model.encoder.conventions,
         "frozen": frozen_hashes(model),
         "optimisers": assembly.parts.optimisers.state_dict(),

@@ -43,7 +43,7 @@ def load_embedder(
     assembly.model.train()  # or no statistics are re-estimated
     with Trainer(assembly).weights():
         embedder = deepcopy(assembly.embedder())
-    embedder.learnt_from = assembly.learnt_from()
+    embedder.learnt_from = assembly.learnt_from
     if say is not None:
         kind = assembly.config.evaluation.weights or "as trained"
         say(f"{path}: weights of its checkpoint at epoch {assembly.ctx.progress.epoch}, {kind}")

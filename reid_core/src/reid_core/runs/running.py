@@ -136,7 +136,7 @@ def _run(
     trainer = Trainer(assembly, checkpoint)
     facts = describe(assembly)
     say(opening_line(facts, config, assembly.ctx.device))
-    learnt = assembly.learnt_from()
+    learnt = assembly.learnt_from
     for one in assembly.evaluators:
         warning = seen_before(one.dataset, learnt)
         if warning:
@@ -302,7 +302,7 @@ def _leave(
 ) -> None:
     """Write the embedder, the results and the picture of ranked lists."""
     config, folder, embedder = assembly.config, summary.folder, assembly.embedder()
-    embedder.learnt_from = assembly.learnt_from()
+    embedder.learnt_from = assembly.learnt_from
     try:
         embedder.save(folder / "embedder.safetensors")
     except ConfigError as error:
