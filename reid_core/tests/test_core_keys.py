@@ -382,6 +382,17 @@ def test_ranks_count_where_modules_draw_by_rows(assembly: Assembly) -> None:
             del assembly.model.branches["probe/drawing"]
 
 
+def check_content_counts(assembly: Assembly, file: Path, named: set[str]) -> None:
+    """Write a file twice: it is known by the settings' names, and each content is another key."""
+    found = set()
+    for content in ("one", "two"):
+        file.write_text(content)
+        contents = stage_contents(assembly)
+        assert set(contents["files"]) == named
+        found.add(key_of(contents))
+    assert len(found) == 2
+
+
 def test_files_that_settings_name_count_by_their_content(
     assembly: Assembly, tmp_path: Path
 ) -> None:
@@ -393,13 +404,7 @@ def test_files_that_settings_name_count_by_their_content(
 
     other = with_config(assembly, {"model": {"pretrained": str(path)}})
     other = replace(other, plugins={**assembly.plugins, "reader": Plugin("reader", Reader())})
-    found = set()
-    for content in ("one", "two"):
-        path.write_text(content)
-        contents = stage_contents(other)
-        assert set(contents["files"]) == {"model.pretrained", "plugins.reader.weights"}
-        found.add(key_of(contents))
-    assert len(found) == 2
+    check_content_counts(other, path, {"model.pretrained", "plugins.reader.weights"})
 
 
 @pytest.mark.parametrize("left", ["embedder.safetensors", "checkpoint.pt"])
@@ -412,13 +417,7 @@ def test_a_run_s_folder_counts_by_the_weights_in_it(
     other = with_config(assembly, {"model": {"pretrained": str(tmp_path)}})
     other = replace(other, plugins={**assembly.plugins, "reader": Plugin("reader", Reader())})
     assert stage_contents(other)["files"] == {}, "no run's folder"
-    found = set()
-    for content in ("one", "two"):
-        (tmp_path / left).write_text(content)
-        contents = stage_contents(other)
-        assert set(contents["files"]) == {"model.pretrained", "plugins.reader.start"}
-        found.add(key_of(contents))
-    assert len(found) == 2
+    check_content_counts(other, tmp_path / left, {"model.pretrained", "plugins.reader.start"})
 
 
 @pytest.mark.parametrize("named", ["", "embedder.safetensors"])
@@ -428,10 +427,15 @@ def test_the_same_weights_in_another_place_start_a_stage(
     """Its checkpoint names the place that it started from, and must not be refused for that."""
     assembly.embedder().save(tmp_path / "a" / "embedder.safetensors")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
+    lines: list[str] = []
     for place in ("a", "b", "a"):
         start = {"model": {"pretrained": str(tmp_path / place / named)}}
         few = {"data": {"batch_size": 4, "sampler": "random"}}
-        run_stage(context(tmp_path / "cache", data, few, start), stage())
+        ctx = context(tmp_path / "cache", data, few, start)
+        ctx.say = lines.append
+        run_stage(ctx, stage())
+    done = [word for line in lines for word in ("training on", "reused") if word in line]
+    assert done == ["training on", "training on", "reused"]
 
 
 def test_other_parts_under_the_same_names_are_learnt_anew(data: DataSet, tmp_path: Path) -> None:

@@ -81,9 +81,10 @@ class Labels:
         }
         if splits is not None:
             others["split"] = list(splits)
-        for key, length in (*_lengths(others), *_lengths(known)):
-            if length != count:
-                raise DataError(f"{count} pids, but {length} values of label '{key}'")
+        columns: dict[str, Sized] = {**others, **known}
+        for key, column in columns.items():
+            if len(column) != count:
+                raise DataError(f"{count} pids, but {len(column)} values of label '{key}'")
         texts = {key: _texts(values) for key, values in others.items() if all(map(_known, values))}
         self._columns: dict[str, Column] = {**texts, **known}
 
@@ -187,10 +188,6 @@ def _integers(key: str, values: ArrayLike) -> IntArray:
         problem = f"not {column.dtype} of which row {odd[0]} is {column[odd[0]]}"
         raise DataError(f"label '{key}' must be one integer per image, {problem}")
     return integers
-
-
-def _lengths(columns: Mapping[str, Sized]) -> list[tuple[str, int]]:
-    return [(key, len(values)) for key, values in columns.items()]
 
 
 def _known(value: object) -> bool:
